@@ -1,0 +1,20 @@
+"""forger: experiments with generative adversarial networks.
+
+`forger.GAN` and its parts are plain Python for notebooks; `train.py` drives them from YAML. Names
+load on first use, so that the command line can refuse a mistake before torch is imported.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {"GAN": "forger.gan", "EMA": "forger.ema"}
+
+__all__ = ["EMA", "GAN"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'forger' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

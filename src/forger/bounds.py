@@ -1,0 +1,65 @@
+"""The ranges of settings, as types that signatures carry. Owns the ranges and their check.
+
+A constructor writes `n_critic: PositiveInt` and calls `check_bounds(n_critic, PositiveInt,
+"n_critic")`; the command line reads the same annotation from the source, without importing torch,
+and refuses a value before any work starts. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args
+
+from forger.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval of numbers, with the words that describe it to a user."""
+
+    words: str
+    low: float = -math.inf
+    high: float = math.inf
+    low_open: bool = False
+    high_open: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Tells whether `value` lies inside; NaN never does."""
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below
+
+
+PositiveInt = Annotated[int, Range("a whole number of at least 1", 1)]
+NonNegativeInt = Annotated[int, Range("a whole number of at least 0", 0)]
+PositiveFloat = Annotated[float, Range("a number above 0", 0, low_open=True)]
+NonNegativeFloat = Annotated[float, Range("a number of at least 0", 0)]
+Fraction = Annotated[float, Range("a number from 0 to 1", 0, 1)]
+FractionBelowOne = Annotated[
+    float, Range("a number of at least 0 and below 1", 0, 1, high_open=True)
+]
+
+
+def out_of_bounds(value: Any, annotation: Any) -> str | None:
+    """Returns the words of what is allowed when `value` breaks `annotation`, else `None`.
+
+    Args:
+        value: what the user gave.
+        annotation: one of this module's types.
+    """
+    base, bound = get_args(annotation)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if base is int and not isinstance(value, int):
+        number = False
+    if number and math.isfinite(value) and bound.holds(value):
+        return None
+    words: str = bound.words
+    return words
+
+
+def check_bounds(value: Any, annotation: Any, name: str) -> None:
+    """Raises `ConfigError` when `value` breaks `annotation`; `name` is the argument's name."""
+    words = out_of_bounds(value, annotation)
+    if words is not None:
+        raise ConfigError(f"{name}={value!r}: must be {words}")

@@ -1,0 +1,271 @@
+"""The GAN: alternates discriminator and generator updates under manual optimization.
+
+Knows no architecture, loss or data set by name. One `training_step` is one iteration: one generator
+update with its `n_critic` discriminator updates; Lightning's counters then count iterations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from forger.bounds import FractionBelowOne
+from forger.ema import EMA
+from forger.errors import ConfigError
+from forger.gradients import clamp_weights, clip_gradient, frozen, full_precision
+from forger.losses import AdversarialLoss, NonSaturating
+from forger.noise import PRIORS, NoiseSource, Prior
+from forger.parts import Parts
+from forger.reports import Reporter
+from forger.scoreboard import scoreboard
+from forger.updates import Updates
+
+
+class GAN(LightningModule):
+    """A generative adversarial network (arXiv:1406.2661).
+
+    Each discriminator update leaves the generator's weights, gradients and optimizer equal in bits,
+    and the other way round; only statistics of networks that run forward (BatchNorm, spectral norm)
+    move. The generator update draws fresh noise. Real and fake images pass through D in separate
+    batches, so that BatchNorm sees each alone.
+
+    Args:
+        generator: noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1]; has `latent_dim` and
+            `image_shape`.
+        discriminator: images to logits `(B,)`, never probabilities.
+        loss: what both minimise, with the penalties, `n_critic` and weight clip that it needs.
+        generator_updates: optimizer, schedule, clipping and accumulation of the generator.
+        discriminator_updates: the same of the discriminator.
+        prior: distribution of the noise, `normal` N(0, 1) or `uniform` U(-1, 1).
+        ema_decay: of the generator's moving average, per iteration, in [0, 1); 0 is no averaging.
+        seed: of the noise.
+
+    Raises:
+        ConfigError: an argument is out of range, or the discriminator has BatchNorm while the loss
+            penalises gradients per sample.
+    """
+
+    def __init__(
+        self,
+        *,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: AdversarialLoss | None = None,
+        generator_updates: Updates | None = None,
+        discriminator_updates: Updates | None = None,
+        prior: Prior = "normal",
+        ema_decay: FractionBelowOne = 0.999,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        if prior not in PRIORS:
+            raise ConfigError(f"model.prior={prior}: must be one of {', '.join(PRIORS)}")
+        self.generator = generator
+        self.discriminator = discriminator
+        self.ema_generator = EMA(generator, ema_decay)
+        self.loss = loss or NonSaturating()
+        self.penalties = self.loss.penalties
+        self.generator_updates = generator_updates or Updates()
+        self.discriminator_updates = discriminator_updates or Updates()
+        self.prior: Prior = prior
+        self.seed = seed
+        self.images_seen = 0
+        if self.penalties and any(
+            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in discriminator.modules()
+        ):
+            raise ConfigError(
+                f"model.discriminator: BatchNorm under a gradient penalty"
+                f" ({', '.join(self.penalties)}), which is taken per sample while BatchNorm mixes"
+                " samples; allowed: norm=auto|layer|instance|spectral|none"
+            )
+
+    @property
+    def iteration(self) -> int:
+        """Completed iterations: generator updates since the start of the run."""
+        return self.global_step
+
+    @property
+    def batches_per_iteration(self) -> int:
+        """Batches of real images that one iteration consumes.
+
+        `n_critic` times D's accumulation, and as many as G accumulates if its loss compares with
+        real images, which are then fresh ones.
+        """
+        for_generator = self.generator_updates.accumulate if self.loss.generator_sees_real else 0
+        return self.loss.n_critic * self.discriminator_updates.accumulate + for_generator
+
+    def sample_noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draws `(n, latent_dim)` from the prior, on the random generator's device."""
+        return PRIORS[self.prior]((n, self._latent_dim), generator, self._float_type)
+
+    @torch.no_grad()
+    def forward(self, noise: Tensor) -> Tensor:
+        """Generates images in [-1, 1] with the averaged generator."""
+        images: Tensor = self.ema_generator(noise)
+        return images
+
+    def configure_optimizers(self) -> Any:
+        """Makes both optimizers, the generator's first, and their schedules."""
+        total = self.trainer.estimated_stepping_batches
+        pairs = (
+            (self.generator_updates, self.generator),
+            (self.discriminator_updates, self.discriminator),
+        )
+        optimizers = [updates.make_optimizer(network) for updates, network in pairs]
+        schedulers = [
+            scheduler
+            for (updates, _), optimizer in zip(pairs, optimizers, strict=True)
+            if (scheduler := updates.make_scheduler(optimizer, total)) is not None
+        ]
+        return optimizers, schedulers
+
+    def on_train_start(self) -> None:
+        """Sets up the noise on the device, and the clock."""
+        self._noise = NoiseSource(
+            self.prior,
+            self.seed,
+            self.global_rank,
+            self.trainer.world_size,
+            self.device,
+            self._float_type,
+        )
+        self._reporter = Reporter(self)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Runs one iteration on `batches_per_iteration` batches of real images."""
+        reals = self._real_images(batch)
+        iteration = self.iteration + 1
+        self._noise.start(iteration)
+        report = self._reporter.due(iteration)
+        accumulate = self.discriminator_updates.accumulate
+        for update in range(self.loss.n_critic):
+            last = update == self.loss.n_critic - 1
+            taken = reals[update * accumulate : (update + 1) * accumulate]
+            game = self._update_discriminator(taken, iteration, report and last)
+        game |= self._update_generator(reals, report)
+        self.ema_generator.update(self.generator, iteration)
+        self.images_seen += sum(len(real) for real in reals) * self.trainer.world_size
+        if report:
+            self._reporter.write(game, iteration)
+        self._step_schedules()
+
+    def _update_discriminator(
+        self, reals: Sequence[Tensor], iteration: int, report: bool
+    ) -> dict[str, Tensor]:
+        """Makes one discriminator update from `reals`, one batch for each accumulated gradient."""
+        optimizer = self._optimizers[1]
+        optimizer.zero_grad()
+        for real in reals:
+            with torch.no_grad():
+                fake = self.generator(self._noise.prior(len(real), self._latent_dim))
+            real_logits = self._logits(real)
+            fake_logits = self._logits(fake)
+            loss = self.loss.discriminator(real_logits, fake_logits)
+            penalties = self._penalties(real, fake, iteration)
+            self.manual_backward((loss + sum(penalties.values())) / len(reals))
+        norm = self._clip(self.discriminator, optimizer, self.discriminator_updates, report)
+        # Stepped below the wrapper that ticks Lightning's step counter: that one counts iterations.
+        self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
+        if self.loss.weight_clip is not None:
+            clamp_weights(self.discriminator, self.loss.weight_clip)
+        if norm is None or not report:
+            return {}
+        game = {"loss_d": loss, "grad_norm_d": norm, **scoreboard(real_logits, fake_logits)}
+        return game | {f"penalty_{name}": term for name, term in penalties.items()}
+
+    def _update_generator(self, reals: Sequence[Tensor], report: bool) -> dict[str, Tensor]:
+        """Makes one generator update; its gradient passes through the discriminator."""
+        optimizer = self._optimizers[0]
+        optimizer.zero_grad()
+        accumulate = self.generator_updates.accumulate
+        fresh = self.loss.generator_sees_real
+        for real in reals[-accumulate:] if fresh else [reals[-1]] * accumulate:
+            with frozen(self.discriminator):
+                fake = self.generator(self._noise.prior(len(real), self._latent_dim))
+                fake_logits = self._logits(fake)
+                real_logits = self._logits(real) if fresh else None
+                loss = self.loss.generator(fake_logits, real_logits)
+                self.manual_backward(loss / accumulate)
+        norm = self._clip(self.generator, optimizer, self.generator_updates, report)
+        optimizer.step()
+        return {"loss_g": loss, "grad_norm_g": norm} if norm is not None and report else {}
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Returns D's logits as `(B,)`: `(B, 1)` would broadcast in relativistic losses."""
+        return full_precision(self.discriminator(images)).view(len(images))
+
+    def _penalties(self, real: Tensor, fake: Tensor, iteration: int) -> dict[str, Tensor]:
+        """Returns the weighted penalties due at this iteration, in float32: they take a norm."""
+        due = {k: p for k, p in self.penalties.items() if iteration % p.interval == 0}
+        if not due:
+            return {}
+        with torch.autocast(self.device.type, enabled=False):
+            fake = fake.to(real.dtype)
+            return {
+                name: penalty.weight
+                * penalty.interval
+                * penalty(self.discriminator, real, fake, self._noise.uniform)
+                for name, penalty in due.items()
+            }
+
+    def _clip(
+        self, network: nn.Module, optimizer: LightningOptimizer, updates: Updates, report: bool
+    ) -> Tensor | None:
+        """Clips the network's gradient and returns its norm before that, where asked for."""
+        if updates.gradient_clip is None and not report:
+            return None
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None:  # 16-mixed: the norm of scaled gradients would be meaningless
+            scaler.unscale_(optimizer.optimizer)
+        return clip_gradient(network, updates.gradient_clip)
+
+    def _step_schedules(self) -> None:
+        schedulers = self.lr_schedulers()
+        if schedulers is None:
+            return
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.step()  # type: ignore[call-arg]
+
+    def _real_images(self, batch: Any) -> list[Tensor]:
+        """Takes the iteration's batches apart.
+
+        Raises:
+            ValueError: there are more or fewer than the iteration needs.
+        """
+        parts = batch if isinstance(batch, Parts) else (batch,)
+        if len(parts) != self.batches_per_iteration:
+            raise ValueError(
+                f"an iteration needs {self.batches_per_iteration} batches of real images, and the"
+                f" loader gave {len(parts)}: wrap your data module,"
+                " forger.data.GroupedDataModule(datamodule, gan.batches_per_iteration)"
+            )
+        images = [part if isinstance(part, Tensor) else part[0] for part in parts]
+        return [real.to(self._float_type) for real in images]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the weights do not tell."""
+        checkpoint["images_seen"] = self.images_seen
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores it."""
+        self.images_seen = checkpoint["images_seen"]
+
+    @property
+    def _optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:
+        both: Any = self.optimizers()
+        return both[0], both[1]
+
+    @property
+    def _float_type(self) -> torch.dtype:
+        return next(self.generator.parameters()).dtype
+
+    @property
+    def _latent_dim(self) -> int:
+        size: int = self.generator.latent_dim  # type: ignore[assignment]
+        return size

@@ -1,0 +1,47 @@
+"""Handling of gradients. Owns freezing, clipping and precision; knows no loss and no schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, get_total_norm
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Lets gradients pass through the network without computing those of its weights."""
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def full_precision(logits: Tensor) -> Tensor:
+    """Widens 16-bit logits to float32: losses and their means need the digits."""
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def clip_gradient(network: nn.Module, limit: float | None) -> Tensor:
+    """Scales the network's gradient to a norm of at most `limit`; `None` leaves it.
+
+    Returns:
+        The 2-norm over all weights before that, a scalar.
+    """
+    if limit is not None:
+        return clip_grad_norm_(network.parameters(), limit)
+    return get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+
+
+def clamp_weights(network: nn.Module, limit: float) -> None:
+    """Clamps every weight to `[-limit, limit]` (arXiv:1701.07875, algorithm 1)."""
+    with torch.no_grad():
+        weights: list[Tensor] = list(network.parameters())
+        torch._foreach_clamp_min_(weights, -limit)
+        torch._foreach_clamp_max_(weights, limit)

@@ -1,0 +1,300 @@
+"""Adversarial losses on logits: pure functions of tensors, one class each.
+
+Owns what each network minimises and which penalties, critic steps and weight clip a loss brings;
+networks, noise and optimizers are the caller's. In the formulas `r = D(x)` and `f = D(G(z))` are
+logits, `sp` is softplus and `E` the mean over the batch. The two halves of the discriminator's loss
+are summed, not averaged.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn.functional import relu
+from torch.nn.functional import softplus as sp
+from typing_extensions import override
+
+from forger.bounds import (
+    FractionBelowOne,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    check_bounds,
+)
+from forger.errors import ConfigError
+from forger.penalties import R1, R2, AroundReal, Interpolates, Penalty
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialLoss(ABC):
+    """Base of all losses: what the discriminator and the generator minimise.
+
+    A loss of your own derives from it and defines `discriminator` and `generator`.
+
+    Args:
+        n_critic: discriminator updates per generator update.
+        weight_clip: after each discriminator update its weights are clamped to `[-c, c]`.
+        r1_gamma: weight of R1 on real images; 0 is off.
+        r2_gamma: weight of R2 on fake images; 0 is off.
+        penalty_interval: R1 and R2 are added every so many iterations, their weight times as much.
+
+    Raises:
+        ConfigError: an argument is out of its range.
+    """
+
+    n_critic: PositiveInt = 1
+    weight_clip: PositiveFloat | None = None
+    r1_gamma: NonNegativeFloat = 0.0
+    r2_gamma: NonNegativeFloat = 0.0
+    penalty_interval: PositiveInt = 1
+
+    generator_sees_real: ClassVar[bool] = False
+    """Whether the generator's loss compares with logits of (fresh) real images."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self.n_critic, PositiveInt, "loss.n_critic")
+        check_bounds(self.r1_gamma, NonNegativeFloat, "loss.r1_gamma")
+        check_bounds(self.r2_gamma, NonNegativeFloat, "loss.r2_gamma")
+        check_bounds(self.penalty_interval, PositiveInt, "loss.penalty_interval")
+        if self.weight_clip is not None:
+            check_bounds(self.weight_clip, PositiveFloat, "loss.weight_clip")
+
+    @abstractmethod
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        """Returns what D minimises, a scalar; both arguments are `(B,)`."""
+
+    @abstractmethod
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
+        """Returns what G minimises, a scalar.
+
+        Args:
+            fake_logits: `(B,)`, with gradients to G.
+            real_logits: `(B,)` where `generator_sees_real`, else `None`.
+        """
+
+    @property
+    def penalties(self) -> dict[str, Penalty]:
+        """The penalties of the discriminator's loss by the name they are logged under."""
+        found: dict[str, Penalty] = {}
+        if self.r1_gamma > 0:
+            found["r1"] = R1(self.r1_gamma, self.penalty_interval)
+        if self.r2_gamma > 0:
+            found["r2"] = R2(self.r2_gamma, self.penalty_interval)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonSaturating(AdversarialLoss):
+    """The original GAN with the generator loss that trains (arXiv:1406.2661, section 3).
+
+    D minimises `E sp(-r) + E sp(f)`, which is binary cross-entropy on logits, and G `E sp(-f)`.
+
+    Args:
+        label_smoothing: one-sided (arXiv:1606.03498, section 3.4): the target of real images is
+            `1 - label_smoothing`; the targets of fake images stay 0 for D and 1 for G.
+    """
+
+    label_smoothing: FractionBelowOne = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self.label_smoothing, FractionBelowOne, "loss.label_smoothing")
+
+    @override
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        # With target 1 - a: (1 - a) sp(-r) + a sp(r) = sp(-r) + a r, since sp(r) = sp(-r) + r.
+        real = sp(-real_logits) + self.label_smoothing * real_logits
+        return real.mean() + sp(fake_logits).mean()
+
+    @override
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
+        return sp(-fake_logits).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minimax(NonSaturating):
+    """The original two-player game (arXiv:1406.2661, eq. 1), whose generator saturates.
+
+    D as in `NonSaturating`; G minimises `-E sp(f) = E log(1 - sigmoid(f))`: its gradient vanishes
+    where D is sure that an image is fake.
+    """
+
+    @override
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
+        return -sp(fake_logits).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeastSquares(AdversarialLoss):
+    """LSGAN (arXiv:1611.04076, eq. 9).
+
+    D minimises `E (r - 1)^2 / 2 + E f^2 / 2`, and G `E (f - 1)^2 / 2`.
+
+    Args:
+        label_smoothing: the target of real images for D is `1 - label_smoothing`.
+    """
+
+    label_smoothing: FractionBelowOne = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self.label_smoothing, FractionBelowOne, "loss.label_smoothing")
+
+    @override
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        target = 1 - self.label_smoothing
+        return (real_logits - target).square().mean() / 2 + fake_logits.square().mean() / 2
+
+    @override
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
+        return (fake_logits - 1).square().mean() / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hinge(AdversarialLoss):
+    """The hinge loss (arXiv:1705.02894; as in SNGAN, arXiv:1802.05957, eq. 17).
+
+    D minimises `E relu(1 - r) + E relu(1 + f)`, and G `-E f`.
+    """
+
+    @override
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return relu(1 - real_logits).mean() + relu(1 + fake_logits).mean()
+
+    @override
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
+        return -fake_logits.mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wasserstein(AdversarialLoss):
+    """The Wasserstein critic (arXiv:1701.07875), with a weight clip or a gradient penalty.
+
+    D minimises `E f - E r`, plus `lambda E (||grad D(x^)|| - 1)^2` with a gradient penalty
+    (arXiv:1704.00028, eq. 3), and G `-E f`. One of the two is needed to bound D's slope.
+
+    Args:
+        gradient_penalty: lambda; 0 is off.
+
+    Raises:
+        ConfigError: neither `weight_clip` nor `gradient_penalty` is set, so that D is unbounded.
+    """
+
+    gradient_penalty: NonNegativeFloat = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self.gradient_penalty, NonNegativeFloat, "loss.gradient_penalty")
+        if self.weight_clip is None and not self.penalties:
+            raise ConfigError(
+                "loss.weight_clip=None with loss.gradient_penalty=0: nothing bounds the Wasserstein"
+                " critic; set one of them (loss=wasserstein clips weights, loss=wgan_gp penalises"
+                " gradients)"
+            )
+
+    @override
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return fake_logits.mean() - real_logits.mean()
+
+    @override
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
+        return -fake_logits.mean()
+
+    @property
+    @override
+    def penalties(self) -> dict[str, Penalty]:
+        found = super().penalties
+        if self.gradient_penalty > 0:
+            found["interpolates"] = Interpolates(self.gradient_penalty)
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dragan(NonSaturating):
+    """DRAGAN (arXiv:1705.07215): the original loss with a penalty around real images.
+
+    Args:
+        gradient_penalty: lambda, the penalty's weight.
+    """
+
+    gradient_penalty: PositiveFloat = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self.gradient_penalty, PositiveFloat, "loss.gradient_penalty")
+
+    @property
+    @override
+    def penalties(self) -> dict[str, Penalty]:
+        return super().penalties | {"around_real": AroundReal(self.gradient_penalty)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativisticAverage(AdversarialLoss):
+    """Relativistic average GAN (arXiv:1807.00734): is it more real than the average of the others?
+
+    D minimises `E sp(-(r - E f)) + E sp(f - E r)`; G the same with the targets swapped.
+    """
+
+    generator_sees_real: ClassVar[bool] = True
+
+    @override
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        real = sp(fake_logits.mean() - real_logits).mean()
+        return real + sp(fake_logits - real_logits.mean()).mean()
+
+    @override
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
+        assert real_logits is not None
+        return self.discriminator(fake_logits, real_logits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativisticPairing(AdversarialLoss):
+    """Relativistic pairing GAN (arXiv:1807.00734; arXiv:2501.05441, eq. 2).
+
+    D minimises `E sp(-(r - f))` over pairs of a real and a fake image, and G `E sp(-(f - r))`.
+    """
+
+    generator_sees_real: ClassVar[bool] = True
+
+    @override
+    def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        return sp(fake_logits - real_logits).mean()
+
+    @override
+    def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
+        assert real_logits is not None
+        return sp(real_logits - fake_logits).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class R3GAN(RelativisticPairing):
+    """R3GAN (arXiv:2501.05441): the pairing loss with R1 and R2 of one weight.
+
+    Args:
+        gamma: weight of both penalties, `gamma/2 E ||grad D||^2`.
+
+    Raises:
+        ConfigError: `r1_gamma` or `r2_gamma` is set beside `gamma`.
+    """
+
+    gamma: PositiveFloat = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_bounds(self.gamma, PositiveFloat, "loss.gamma")
+        if self.r1_gamma > 0 or self.r2_gamma > 0:
+            raise ConfigError(
+                f"loss.r1_gamma={self.r1_gamma}, loss.r2_gamma={self.r2_gamma}: r3gan sets both by"
+                " loss.gamma; for two weights write loss=relativistic_pairing"
+            )
+
+    @property
+    @override
+    def penalties(self) -> dict[str, Penalty]:
+        weight, interval = self.gamma, self.penalty_interval
+        return {"r1": R1(weight, interval), "r2": R2(weight, interval)}

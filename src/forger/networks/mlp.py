@@ -1,0 +1,100 @@
+"""The vanilla GAN's two multi-layer perceptrons, as commonly trained on MNIST (arXiv:1406.2661)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+from typing_extensions import override
+
+from forger.bounds import PositiveInt, check_bounds
+from forger.networks.normalization import Norm, linear_norm, resolve_norm, with_spectral_norm
+from forger.networks.shapes import ImageShape
+
+
+class Generator(nn.Module):
+    """Noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1].
+
+    Linear layers with LeakyReLU 0.2, BatchNorm after each but the first, tanh at the end.
+    1,510,032 parameters for 1x28x28.
+
+    Args:
+        image_shape: channels, height, width.
+        latent_dim: size of the noise.
+        hidden: widths of the hidden layers.
+
+    Raises:
+        ConfigError: a size is not positive.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        latent_dim: PositiveInt = 100,
+        hidden: Sequence[PositiveInt] = (128, 256, 512, 1024),
+    ) -> None:
+        super().__init__()
+        check_bounds(latent_dim, PositiveInt, "model.generator.latent_dim")
+        for width in hidden:
+            check_bounds(width, PositiveInt, "model.generator.hidden")
+        self.image_shape = image_shape
+        self.latent_dim = latent_dim
+        layers: list[nn.Module] = []
+        for depth, (inputs, outputs) in enumerate(pairwise((latent_dim, *hidden))):
+            layers.append(nn.Linear(inputs, outputs))
+            if depth > 0:
+                layers.append(nn.BatchNorm1d(outputs))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        last = hidden[-1] if hidden else latent_dim
+        self.layers = nn.Sequential(*layers, nn.Linear(last, math.prod(image_shape)), nn.Tanh())
+
+    @override
+    def forward(self, noise: Tensor) -> Tensor:
+        images: Tensor = self.layers(noise)  # (B, C*H*W)
+        return images.view(len(noise), *self.image_shape)
+
+
+class Discriminator(nn.Module):
+    """Images `(B, C, H, W)` to logits `(B,)`; positive means real.
+
+    Linear layers with LeakyReLU 0.2. 533,505 parameters for 1x28x28.
+
+    Args:
+        image_shape: channels, height, width.
+        hidden: widths of the hidden layers.
+        norm: of the hidden layers; `auto` is none, as in the common recipe. The first layer is left
+            without BatchNorm or LayerNorm, which would hide how bright an image is.
+        gradient_penalty: whether the loss penalises gradients per sample.
+
+    Raises:
+        ConfigError: a size is not positive, or `norm` has no meaning here.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        hidden: Sequence[PositiveInt] = (512, 256),
+        norm: Norm = "auto",
+        gradient_penalty: bool = False,
+    ) -> None:
+        super().__init__()
+        for width in hidden:
+            check_bounds(width, PositiveInt, "model.discriminator.hidden")
+        self.image_shape = image_shape
+        self.norm = resolve_norm(norm, "none", gradient_penalty)
+        normalise = linear_norm(self.norm)
+        layers: list[nn.Module] = [nn.Flatten()]
+        for depth, (inputs, outputs) in enumerate(pairwise((math.prod(image_shape), *hidden))):
+            layers.append(with_spectral_norm(self.norm, nn.Linear(inputs, outputs)))
+            if depth > 0:
+                layers.append(normalise(outputs))
+            layers.append(nn.LeakyReLU(0.2, inplace=True))
+        last = hidden[-1] if hidden else math.prod(image_shape)
+        self.layers = nn.Sequential(*layers, with_spectral_norm(self.norm, nn.Linear(last, 1)))
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.layers(images)  # (B, 1)
+        return logits.squeeze(1)

@@ -1,0 +1,78 @@
+"""Normalisation of discriminators. Owns the choices and what `auto` means, not where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from forger.errors import ConfigError
+
+Norm = Literal["auto", "batch", "layer", "instance", "spectral", "none"]
+
+
+def resolve_norm(norm: Norm, default: Norm, gradient_penalty: bool) -> Norm:
+    """Replaces `auto` and refuses BatchNorm under a gradient penalty.
+
+    A penalty is taken per sample, and BatchNorm makes each logit depend on the whole batch;
+    WGAN-GP's authors put LayerNorm in its place (arXiv:1704.00028, section 4).
+
+    Args:
+        norm: the user's choice.
+        default: what the paper of the architecture uses.
+        gradient_penalty: whether the loss penalises gradients per sample.
+
+    Raises:
+        ConfigError: `norm` is unknown, or `batch` by name under a gradient penalty.
+    """
+    if norm not in get_args(Norm):
+        raise ConfigError(
+            f"model.discriminator.norm={norm}: must be one of {', '.join(get_args(Norm))}"
+        )
+    if norm == "batch" and gradient_penalty:
+        raise ConfigError(
+            "model.discriminator.norm=batch: this loss penalises gradients per sample, which"
+            " BatchNorm mixes; allowed: auto (LayerNorm here), layer, instance, spectral, none"
+        )
+    if norm != "auto":
+        return norm
+    return "layer" if gradient_penalty and default == "batch" else default
+
+
+def conv_norm(norm: Norm) -> Callable[[int], nn.Module]:
+    """Returns what normalises `(B, C, H, W)` features, given `C`.
+
+    `layer` takes the statistics over C, H and W of each sample, with a scale and a shift per
+    channel.
+    """
+    makers: dict[str, Callable[[int], nn.Module]] = {
+        "batch": nn.BatchNorm2d,
+        "layer": lambda channels: nn.GroupNorm(1, channels),
+        "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
+    }
+    return makers.get(norm, nn.Identity)
+
+
+def linear_norm(norm: Norm) -> Callable[[int], nn.Module]:
+    """Returns what normalises `(B, C)` features, given `C`.
+
+    Raises:
+        ConfigError: `instance`, which has no meaning without pixels.
+    """
+    if norm == "instance":
+        raise ConfigError(
+            "model.discriminator.norm=instance: an MLP has no pixels to take statistics over;"
+            " allowed here: auto, batch, layer, spectral, none"
+        )
+    makers: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+    return makers.get(norm, nn.Identity)
+
+
+def with_spectral_norm(norm: Norm, layer: nn.Module) -> nn.Module:
+    """Divides the layer's weight by its largest singular value where `norm` is `spectral`.
+
+    One power iteration per forward (arXiv:1802.05957, algorithm 1).
+    """
+    return spectral_norm(layer) if norm == "spectral" else layer

@@ -1,0 +1,79 @@
+"""Random numbers of training as a pure function of (seed, iteration, place in the global batch).
+
+Owns what they depend on: no global random state, so that a resumed run and a run divided among
+processes draw what one undisturbed process would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from forger.seeds import mix
+
+Prior = Literal["normal", "uniform"]
+
+
+def normal(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Draws N(0, 1)."""
+    return torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
+
+
+def symmetric(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Draws U(-1, 1)."""
+    drawn = torch.rand(shape, generator=generator, dtype=dtype, device=generator.device)
+    return drawn * 2 - 1
+
+
+PRIORS: dict[str, Callable[[tuple[int, ...], torch.Generator, torch.dtype], Tensor]] = {
+    "normal": normal,
+    "uniform": symmetric,
+}
+
+
+class NoiseSource:
+    """Draws this process's share of each global batch.
+
+    Args:
+        prior: distribution of the generator's input.
+        seed: of the run.
+        rank: of this process.
+        world_size: number of processes; each draws the whole batch and keeps its share.
+        device: where to draw; another device gives other numbers.
+        dtype: of what is drawn.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.draw = PRIORS[prior]
+        self.seed = seed
+        self.rank, self.world_size = rank, world_size
+        self.dtype = dtype
+        self.generator = torch.Generator(device=device)
+
+    def start(self, iteration: int) -> None:
+        """Begins the iteration's own sequence of numbers."""
+        self.generator.manual_seed(mix(self.seed, iteration))
+
+    def prior(self, batch: int, size: int) -> Tensor:
+        """Draws the generator's input, `(batch, size)`."""
+        drawn = self.draw((batch * self.world_size, size), self.generator, self.dtype)
+        return drawn[self.rank :: self.world_size]
+
+    def uniform(self, batch: int, *shape: int) -> Tensor:
+        """Draws U(0, 1), `(batch, *shape)`."""
+        size = (batch * self.world_size, *shape)
+        drawn = torch.rand(
+            size, generator=self.generator, dtype=self.dtype, device=self.generator.device
+        )
+        return drawn[self.rank :: self.world_size]

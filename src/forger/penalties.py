@@ -1,0 +1,119 @@
+"""Gradient penalties: pure functions of a discriminator and tensors.
+
+Owns their formulas; knows neither optimizers nor when a penalty is due. Random numbers come in
+through `uniform`, so that the caller decides what they depend on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+Discriminator = Callable[[Tensor], Tensor]
+"""Images `(B, C, H, W)` to logits `(B,)`."""
+
+
+class Uniform(Protocol):
+    """Draws U(0, 1): `uniform(batch, *shape)` has shape `(batch, *shape)`."""
+
+    def __call__(self, batch: int, *shape: int) -> Tensor:
+        """Draws."""
+
+
+def gradient_norms(discriminator: Discriminator, images: Tensor) -> Tensor:
+    """Returns the 2-norm of the discriminator's gradient at each image.
+
+    One norm per sample: a discriminator that mixes samples (BatchNorm) makes it meaningless.
+
+    Args:
+        discriminator: images to logits.
+        images: where to differentiate, `(B, C, H, W)`.
+
+    Returns:
+        `(B,)`, differentiable in the discriminator's weights.
+    """
+    images = images.detach().requires_grad_(True)
+    logits = discriminator(images)
+    # Each logit depends on its own image alone, so the gradient of the sum holds each one's own.
+    (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    norms: Tensor = torch.linalg.vector_norm(gradients.flatten(1), dim=1)
+    return norms
+
+
+@dataclass(frozen=True)
+class Penalty(ABC):
+    """A term added to the discriminator's loss.
+
+    Args:
+        weight: factor of the term.
+        interval: the term is added every `interval` iterations with `weight * interval`, which
+            keeps its mean (lazy regularisation, arXiv:1912.04958, section 3.1).
+    """
+
+    weight: float
+    interval: int = 1
+
+    @abstractmethod
+    def __call__(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
+    ) -> Tensor:
+        """Returns the unweighted term, a scalar; `real` and `fake` are `(B, C, H, W)`."""
+
+
+class R1(Penalty):
+    """`E ||grad D(x)||^2 / 2` on real images (arXiv:1801.04406, eq. 9); the weight is gamma."""
+
+    @override
+    def __call__(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
+    ) -> Tensor:
+        return gradient_norms(discriminator, real).square().mean() / 2
+
+
+class R2(Penalty):
+    """`E ||grad D(G(z))||^2 / 2` on fake images (arXiv:1801.04406, section 4.1)."""
+
+    @override
+    def __call__(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
+    ) -> Tensor:
+        return gradient_norms(discriminator, fake).square().mean() / 2
+
+
+class Interpolates(Penalty):
+    """`E (||grad D(x^)|| - 1)^2` between real and fake images (WGAN-GP, arXiv:1704.00028, eq. 3).
+
+    `x^ = eps x + (1 - eps) G(z)`, with one `eps ~ U(0, 1)` per sample.
+    """
+
+    @override
+    def __call__(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
+    ) -> Tensor:
+        epsilon = uniform(len(real), 1, 1, 1)
+        between = torch.lerp(fake, real, epsilon.to(real.dtype))
+        return (gradient_norms(discriminator, between) - 1).square().mean()
+
+
+class AroundReal(Penalty):
+    """`E (||grad D(x + delta)|| - 1)^2` around real images (DRAGAN, arXiv:1705.07215).
+
+    `delta = alpha std(x) / 2 u`, with `alpha ~ U(0, 1)` per sample, `u ~ U(0, 1)` per pixel and
+    the standard deviation over the whole batch: the authors' code, where the paper writes Gaussian
+    noise.
+    """
+
+    @override
+    def __call__(
+        self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
+    ) -> Tensor:
+        alpha = uniform(len(real), 1, 1, 1)
+        u = uniform(len(real), *real.shape[1:])
+        nearby = real + alpha * real.std() / 2 * u
+        return (gradient_norms(discriminator, nearby.to(real.dtype)) - 1).square().mean()

@@ -1,0 +1,77 @@
+"""Small data and trainings that several tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from torch import Tensor
+
+from forger.data import ImageDataModule
+from forger.gan import GAN
+from forger.networks import dcgan, mlp
+
+SHAPE = (1, 16, 16)
+
+
+class Squares(ImageDataModule):
+    """Grey images of bright squares in random places: something to learn in few iterations."""
+
+    native_shape = SHAPE
+    count = 64
+
+    def read(self, split: str) -> tuple[Tensor, None]:
+        generator = torch.Generator().manual_seed(len(split))
+        images = torch.zeros(self.count, *SHAPE, dtype=torch.uint8)
+        for image in images:
+            row, column = torch.randint(0, 9, (2,), generator=generator).tolist()
+            image[:, row : row + 8, column : column + 8] = 255
+        return images, None
+
+
+def make_gan(model: Any = mlp, **arguments: Any) -> GAN:
+    """A GAN small enough for a test; the weights depend on nothing but this call."""
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden": (16, 16)} if model is mlp else {"width": 4}
+    networks = {
+        "generator": model.Generator(SHAPE, latent_dim=6, **sizes),
+        "discriminator": model.Discriminator(SHAPE, **sizes),
+    }
+    return GAN(**(networks | arguments))
+
+
+def make_dcgan(**arguments: Any) -> GAN:
+    """The same with convolutions, whose BatchNorm is LayerNorm where the loss wants that."""
+    loss = arguments.get("loss")
+    torch.manual_seed(0)
+    discriminator = dcgan.Discriminator(
+        SHAPE, width=4, gradient_penalty=bool(loss and loss.penalties)
+    )
+    return make_gan(dcgan, discriminator=discriminator, **arguments)
+
+
+def make_trainer(folder: Path, **settings: Any) -> Trainer:
+    """A quiet Trainer on the CPU that writes into `folder` alone."""
+    defaults: dict[str, Any] = {
+        "max_steps": 3,
+        "max_epochs": -1,
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+        "limit_val_batches": 0,
+        "default_root_dir": folder,
+    }
+    return Trainer(**(defaults | settings))
+
+
+def fit(gan: GAN, folder: Path, batch_size: int = 8, **settings: Any) -> Trainer:
+    """Trains on `Squares` and returns the Trainer."""
+    trainer = make_trainer(folder, **settings)
+    trainer.fit(gan, datamodule=Squares(batch_size=batch_size, seed=0))
+    return trainer

@@ -1,0 +1,143 @@
+"""Networks: sizes as published, every image size, every normalisation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from forger.errors import ConfigError
+from forger.networks import dcgan, mlp
+
+NORMS = ("auto", "batch", "layer", "instance", "spectral", "none")
+
+
+def count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "generator", "discriminator"),
+    [
+        (mlp, (1, 28, 28), 1_510_032, 533_505),
+        (dcgan, (3, 64, 64), 3_576_704, 2_765_568),
+        (dcgan, (3, 32, 32), 1_068_928, 663_296),
+        (dcgan, (1, 32, 32), 1_066_880, 661_248),
+    ],
+)
+def test_parameter_counts_as_published(module, shape, generator, discriminator) -> None:
+    assert count(module.Generator(shape)) == generator
+    assert count(module.Discriminator(shape)) == discriminator
+
+
+@pytest.mark.parametrize("module", [mlp, dcgan])
+@pytest.mark.parametrize("side", [8, 28, 32, 40, 48, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shapes_and_ranges(module, side: int, channels: int) -> None:
+    shape = (channels, side, side)
+    generator, discriminator = module.Generator(shape, latent_dim=7), module.Discriminator(shape)
+    images = generator(torch.randn(3, 7))
+    assert images.shape == (3, *shape)
+    assert images.abs().max() <= 1
+    logits = discriminator(images)
+    assert logits.shape == (3,)
+    assert generator.latent_dim == 7
+    assert generator.image_shape == shape
+
+
+def test_logits_are_not_squashed() -> None:
+    """D's last layer has no sigmoid: some logits lie outside [0, 1]."""
+    for module in (mlp, dcgan):
+        logits = module.Discriminator((1, 28, 28))(100 * torch.randn(64, 1, 28, 28))
+        assert logits.min() < 0 < logits.max()
+
+
+@pytest.mark.parametrize("size", [(1, 33, 33), (3, 31, 31), (1, 4, 4), (1, 28, 32), (1, 2, 2)])
+def test_dcgan_names_the_sizes_it_can_make(size) -> None:
+    with pytest.raises(ConfigError, match=r"nearest: data.image_size=\d+\|\d+\|\d+"):
+        dcgan.Generator(size)
+    with pytest.raises(ConfigError, match="nearest"):
+        dcgan.Discriminator(size)
+
+
+@pytest.mark.parametrize(("side", "smallest"), [(28, 7), (32, 4), (64, 4), (48, 6)])
+def test_dcgan_starts_from_the_stated_map(side: int, smallest: int) -> None:
+    first = dcgan.Generator((1, side, side)).layers[0]
+    assert first.kernel_size == (smallest, smallest)
+
+
+def test_dcgan_weights_and_layers_follow_the_paper() -> None:
+    torch.manual_seed(0)
+    generator, discriminator = dcgan.Generator((3, 64, 64)), dcgan.Discriminator((3, 64, 64))
+    for network in (generator, discriminator):
+        for module in network.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                assert module.bias is None
+                if module.weight.numel() > 10_000:
+                    assert module.weight.std().item() == pytest.approx(0.02, rel=0.05)
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.eps == 1e-5
+                assert module.weight.mean().item() == pytest.approx(1, abs=0.02)
+                assert module.bias.abs().max() == 0
+    assert not isinstance(discriminator.layers[1], nn.BatchNorm2d)
+    assert isinstance(generator.layers[-1], nn.Tanh)
+    assert not isinstance(generator.layers[-2], nn.BatchNorm2d)
+
+
+def test_mlp_batchnorm_keeps_the_usual_eps() -> None:
+    norms = [m for m in mlp.Generator((1, 28, 28)).modules() if isinstance(m, nn.BatchNorm1d)]
+    assert [n.num_features for n in norms] == [256, 512, 1024]
+    assert all(n.eps == 1e-5 for n in norms)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_norm_of_dcgan(norm) -> None:
+    discriminator = dcgan.Discriminator((1, 28, 28), norm=norm)
+    discriminator(torch.randn(4, 1, 28, 28)).sum().backward()
+    assert all(p.grad is not None for p in discriminator.parameters())
+    kinds = {
+        "batch": nn.BatchNorm2d,
+        "auto": nn.BatchNorm2d,
+        "layer": nn.GroupNorm,
+        "instance": nn.InstanceNorm2d,
+    }
+    found = [m for m in discriminator.modules() if isinstance(m, tuple(kinds.values()))]
+    assert [type(m) for m in found] == ([kinds[norm]] if norm in kinds else [])
+
+
+@pytest.mark.parametrize("module", [mlp, dcgan])
+def test_spectral_norm_bounds_each_layer(module) -> None:
+    torch.manual_seed(0)
+    discriminator = module.Discriminator((1, 28, 28), norm="spectral")
+    for _ in range(30):  # power iterations
+        discriminator(torch.randn(4, 1, 28, 28))
+    discriminator.eval()
+    layers = [m for m in discriminator.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    assert len(layers) == 3
+    for layer in layers:
+        largest = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+        assert largest.item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("norm", ["layer", "instance", "spectral", "none"])
+def test_logits_depend_on_their_own_image_alone(norm) -> None:
+    torch.manual_seed(0)
+    discriminator = dcgan.Discriminator((1, 28, 28), norm=norm).eval()
+    images = torch.randn(4, 1, 28, 28)
+    alone = torch.cat([discriminator(image[None]) for image in images])
+    torch.testing.assert_close(discriminator(images), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_auto_is_batchnorm_and_layernorm_under_a_penalty() -> None:
+    assert dcgan.Discriminator((1, 28, 28)).norm == "batch"
+    assert dcgan.Discriminator((1, 28, 28), gradient_penalty=True).norm == "layer"
+    assert mlp.Discriminator((1, 28, 28), gradient_penalty=True).norm == "none"
+
+
+def test_refused_norms_say_what_is_allowed() -> None:
+    with pytest.raises(ConfigError, match=r"norm=batch: .* allowed: auto \(LayerNorm here\)"):
+        dcgan.Discriminator((1, 28, 28), norm="batch", gradient_penalty=True)
+    with pytest.raises(ConfigError, match="norm=group: must be one of auto, batch"):
+        dcgan.Discriminator((1, 28, 28), norm="group")
+    with pytest.raises(ConfigError, match="an MLP has no pixels"):
+        mlp.Discriminator((1, 28, 28), norm="instance")

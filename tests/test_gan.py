@@ -1,0 +1,321 @@
+"""The training itself: who changes when, in bits, and what an iteration is."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import SHAPE, Squares, fit, make_dcgan, make_gan, make_trainer
+from lightning import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from forger import losses as L
+from forger.errors import ConfigError
+from forger.gan import GAN
+from forger.networks import dcgan
+from forger.noise import NoiseSource
+from forger.schedules import Linear
+from forger.updates import Updates
+
+LOSSES: dict[str, L.AdversarialLoss] = {
+    "non_saturating": L.NonSaturating(),
+    "minimax": L.Minimax(),
+    "least_squares": L.LeastSquares(),
+    "hinge": L.Hinge(),
+    "wasserstein": L.Wasserstein(weight_clip=0.01),
+    "wgan_gp": L.Wasserstein(gradient_penalty=10.0, n_critic=2),
+    "dragan": L.Dragan(),
+    "relativistic_average": L.RelativisticAverage(),
+    "relativistic_pairing": L.RelativisticPairing(),
+    "r3gan": L.R3GAN(),
+}
+
+
+class Spy(GAN):
+    """Keeps the bits of both players around each update."""
+
+    def snapshot(self, player: str) -> dict[str, Tensor]:
+        network = getattr(self, player)
+        bits = {f"weight {n}": p.detach().clone() for n, p in network.named_parameters()}
+        for name, parameter in network.named_parameters():
+            if parameter.grad is not None:
+                bits[f"gradient {name}"] = parameter.grad.clone()
+        optimizer = self.trainer.optimizers[0 if player == "generator" else 1]
+        for index, state in enumerate(optimizer.state.values()):
+            for key, value in state.items():
+                bits[f"state {index} {key}"] = torch.as_tensor(value).clone()
+        return bits
+
+    def watched(self, update: Any, mover: str, other: str, *arguments: Any) -> Any:
+        before, own = self.snapshot(other), self.snapshot(mover)
+        result = update(*arguments)
+        after = self.snapshot(other)
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+        moved = self.snapshot(mover)
+        assert any(not torch.equal(own[n], moved[n]) for n in own if n.startswith("weight"))
+        self.updates = (*getattr(self, "updates", ()), mover)
+        return result
+
+    def _update_discriminator(self, *arguments: Any) -> Any:
+        update = super()._update_discriminator
+        return self.watched(update, "discriminator", "generator", *arguments)
+
+    def _update_generator(self, *arguments: Any) -> Any:
+        update = super()._update_generator
+        return self.watched(update, "generator", "discriminator", *arguments)
+
+
+@pytest.mark.parametrize("make", [make_gan, make_dcgan])
+@pytest.mark.parametrize("name", LOSSES)
+def test_each_update_moves_one_network_and_no_bit_of_the_other(name, make, tmp_path: Path) -> None:
+    gan = make(loss=LOSSES[name])
+    gan.__class__ = Spy
+    trainer = fit(gan, tmp_path)
+    critic_steps = ["discriminator"] * LOSSES[name].n_critic
+    assert list(gan.updates) == [*critic_steps, "generator"] * 3
+    rows = trainer.callback_metrics
+    assert torch.isfinite(torch.stack([rows["train/loss_g"], rows["train/loss_d"]])).all()
+
+
+class CountingSGD(torch.optim.SGD):
+    """SGD that counts its steps."""
+
+    steps = 0
+
+    def step(self, closure: Any = None) -> Any:
+        self.steps += 1
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("n_critic", [1, 3])
+def test_max_steps_counts_generator_updates(n_critic: int, tmp_path: Path) -> None:
+    updates = Updates(optimizer=partial(CountingSGD, lr=1e-3))
+    gan = make_gan(
+        loss=L.Hinge(n_critic=n_critic), generator_updates=updates, discriminator_updates=updates
+    )
+    trainer = fit(gan, tmp_path, max_steps=50)
+    for_generator, for_discriminator = trainer.optimizers
+    assert for_generator.steps == 50
+    assert for_discriminator.steps == 50 * n_critic
+    assert trainer.global_step == gan.iteration == 50
+    assert gan.images_seen == 50 * n_critic * 8
+
+
+def test_an_epoch_is_one_pass_of_the_discriminator(tmp_path: Path) -> None:
+    gan = make_gan(loss=L.Hinge(n_critic=3))
+    trainer = fit(gan, tmp_path, max_steps=-1, max_epochs=2)
+    assert trainer.global_step == 2 * (64 // 8 // 3)  # the incomplete last iteration is dropped
+
+
+def weights(gan: GAN) -> list[Tensor]:
+    return [value.clone() for value in gan.state_dict().values()]
+
+
+def test_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
+    runs = []
+    for _ in range(2):
+        torch.rand(1)  # the global random state is none of its business
+        gan = make_dcgan()
+        fit(gan, tmp_path)
+        runs.append(weights(gan))
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+    other = make_dcgan(seed=1)
+    fit(other, tmp_path)
+    assert not all(torch.equal(a, b) for a, b in zip(runs[0], weights(other), strict=True))
+
+
+def test_generator_update_draws_fresh_noise(tmp_path: Path) -> None:
+    gan = make_gan()
+    seen: list[Tensor] = []
+    gan.generator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    fit(gan, tmp_path, max_steps=1)
+    for_discriminator, for_generator = seen
+    assert not torch.equal(for_discriminator, for_generator)
+
+
+@pytest.mark.parametrize("loss", [L.RelativisticAverage(), L.RelativisticPairing()])
+def test_relativistic_generator_compares_with_fresh_real_images(loss, tmp_path: Path) -> None:
+    gan = make_gan(loss=loss)
+    seen: list[Tensor] = []
+    gan.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    fit(gan, tmp_path, max_steps=1)
+    real, _, _, for_generator = seen
+    assert gan.batches_per_iteration == 2
+    assert not torch.equal(real, for_generator)
+    assert set(for_generator.unique().tolist()) == {-1.0, 1.0}  # squares, not what G makes
+
+
+def test_real_and_fake_pass_through_batchnorm_apart(tmp_path: Path) -> None:
+    gan = make_dcgan()
+    sizes: list[int] = []
+    gan.discriminator.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    fit(gan, tmp_path, max_steps=1)
+    assert sizes == [8, 8, 8]  # real, fake, and fake again for the generator
+
+
+def test_accumulation_averages_the_gradients_of_whole_batches(tmp_path: Path) -> None:
+    """Two batches of 4 make the update of one batch of 8: same images, same noise, plain SGD."""
+    runs = []
+    for batch_size, accumulate in ((8, 1), (4, 2)):
+        updates = Updates(optimizer=partial(torch.optim.SGD, lr=0.1), accumulate=accumulate)
+        # A generator of one layer has no BatchNorm, which would see other batches.
+        torch.manual_seed(0)
+        gan = make_gan(generator_updates=updates, discriminator_updates=updates)
+        torch.manual_seed(0)
+        gan.generator = nn.Sequential(nn.Linear(6, 256), nn.Tanh(), nn.Unflatten(1, SHAPE))
+        gan.generator.latent_dim = 6  # type: ignore[assignment]
+        gan.ema_generator.module = copy.deepcopy(gan.generator)
+        gan.double()
+        noise = torch.randn(100, 6, generator=torch.Generator().manual_seed(1)).double()
+        place = iter(range(0, 100, batch_size))
+
+        def draw(n: int, size: int, noise: Tensor = noise, place: Any = place) -> Tensor:
+            start = next(place)
+            return noise[start : start + n]
+
+        trainer = make_trainer(tmp_path, max_steps=2, precision="64-true")
+        gan.on_train_start = lambda gan=gan, draw=draw: (  # type: ignore[method-assign]
+            GAN.on_train_start(gan),
+            setattr(gan._noise, "prior", draw),
+        )
+        trainer.fit(gan, datamodule=Squares(batch_size=batch_size, seed=0))
+        runs.append(weights(gan))
+    for whole, halves in zip(*runs, strict=True):
+        torch.testing.assert_close(whole, halves, rtol=1e-9, atol=1e-12)
+
+
+def test_gradient_clipping_bounds_each_network_apart(tmp_path: Path) -> None:
+    """With plain SGD at rate 1 an update's length is the clipped norm."""
+    lengths = {}
+    gan = make_gan(
+        generator_updates=Updates(optimizer=partial(torch.optim.SGD, lr=1.0), gradient_clip=1e-3),
+        discriminator_updates=Updates(
+            optimizer=partial(torch.optim.SGD, lr=1.0), gradient_clip=2e-3
+        ),
+    )
+    before = copy.deepcopy(gan)
+    trainer = fit(gan, tmp_path, max_steps=1)
+    for name in ("generator", "discriminator"):
+        pairs = zip(
+            getattr(gan, name).parameters(), getattr(before, name).parameters(), strict=True
+        )
+        lengths[name] = torch.cat([(a - b).flatten() for a, b in pairs]).norm().item()
+    assert lengths["generator"] == pytest.approx(1e-3, rel=1e-2)
+    assert lengths["discriminator"] == pytest.approx(2e-3, rel=1e-2)
+    assert trainer.callback_metrics["train/grad_norm_d"] > 2e-3  # the norm before clipping
+
+
+def test_schedules_are_stepped_once_per_iteration_and_network(tmp_path: Path) -> None:
+    gan = make_gan(
+        loss=L.Hinge(n_critic=2), discriminator_updates=Updates(schedule=Linear(final=0.0))
+    )
+    trainer = fit(gan, tmp_path, max_steps=4)
+    for_generator, for_discriminator = trainer.optimizers
+    assert for_generator.param_groups[0]["lr"] == 2e-4
+    assert for_discriminator.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+    assert trainer.callback_metrics["train/lr_d"].item() == pytest.approx(0.5e-4)
+
+
+def test_weight_clip_holds_after_every_update(tmp_path: Path) -> None:
+    gan = make_gan(loss=L.Wasserstein(weight_clip=0.01, n_critic=2))
+    fit(gan, tmp_path)
+    assert max(p.abs().max().item() for p in gan.discriminator.parameters()) <= 0.01
+    assert max(p.abs().max().item() for p in gan.generator.parameters()) > 0.01
+
+
+def test_lazy_penalty_is_taken_at_its_interval_with_its_weight_times_that(tmp_path: Path) -> None:
+    gan = make_gan(loss=L.Hinge(r1_gamma=2.0, penalty_interval=3))
+    real = torch.randn(4, *SHAPE)
+    gan._noise = NoiseSource("normal", seed=0)
+    due = [gan._penalties(real, real, iteration) for iteration in range(1, 7)]
+    assert [set(terms) for terms in due] == [set(), set(), {"r1"}] * 2
+    plain = gan.penalties["r1"](gan.discriminator, real, real, gan._noise.uniform)
+    torch.testing.assert_close(due[2]["r1"], 6 * plain)
+
+
+def test_ema_follows_the_generator_and_is_what_samples(tmp_path: Path) -> None:
+    gan = make_gan(ema_decay=0.5)
+    fit(gan, tmp_path)
+    raw, average = gan.generator.state_dict(), gan.ema_generator.module.state_dict()
+    assert not torch.equal(raw["layers.0.weight"], average["layers.0.weight"])
+    assert not torch.equal(raw["layers.3.running_mean"], average["layers.3.running_mean"])
+    noise = gan.sample_noise(5, torch.Generator().manual_seed(0))
+    assert torch.equal(gan(noise), gan.ema_generator(noise))
+    copied = make_gan(ema_decay=0.0)
+    fit(copied, tmp_path)
+    for a, b in zip(
+        copied.generator.state_dict().values(),
+        copied.ema_generator.module.state_dict().values(),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
+@pytest.mark.parametrize("name", ["non_saturating", "wgan_gp", "relativistic_pairing"])
+def test_precisions(precision: str, name: str, tmp_path: Path) -> None:
+    gan = make_dcgan(loss=LOSSES[name])
+    trainer = fit(gan, tmp_path, precision=precision)
+    assert all(value.isfinite() for value in trainer.callback_metrics.values())
+    expected = torch.float64 if precision == "64-true" else torch.float32
+    assert all(p.dtype == expected for p in gan.parameters())
+
+
+def test_trained_on_the_game_it_gets_better(tmp_path: Path) -> None:
+    """After 400 iterations the squares' mean image is closer than at the start."""
+    updates = Updates(optimizer=partial(torch.optim.Adam, lr=2e-3, betas=(0.5, 0.999)))
+    gan = make_gan(
+        ema_decay=0.98, generator_updates=updates, discriminator_updates=updates, prior="uniform"
+    )
+    data = Squares(batch_size=32).read("train")[0].float() / 127.5 - 1
+    noise = gan.sample_noise(512, torch.Generator().manual_seed(0))
+
+    def distance() -> float:
+        images = gan(noise)
+        spread = (images.std(0) - data.std(0)).abs().mean()
+        return ((images.mean(0) - data.mean(0)).abs().mean() + spread).item()
+
+    start = distance()
+    fit(gan, tmp_path, batch_size=32, max_steps=400, log_every_n_steps=100)
+    assert distance() < 0.5 * start
+
+
+class Foreign(LightningDataModule):
+    """A data module that knows nothing of forger."""
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        images = torch.rand(32, *SHAPE) * 2 - 1
+        return DataLoader(TensorDataset(images, torch.zeros(32)), batch_size=8)
+
+
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+def test_any_data_module_will_do(tmp_path: Path) -> None:
+    gan = make_gan()
+    trainer = make_trainer(tmp_path)
+    trainer.fit(gan, datamodule=Foreign())
+    assert trainer.global_step == 3
+    assert gan.images_seen == 24
+
+
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+def test_a_foreign_module_that_serves_too_few_batches_is_told_how(tmp_path: Path) -> None:
+    gan = make_gan(loss=L.Hinge(n_critic=2))
+    with pytest.raises(ValueError, match="needs 2 batches .* the loader gave 1: wrap"):
+        make_trainer(tmp_path).fit(gan, datamodule=Foreign())
+
+
+def test_batchnorm_under_a_penalty_is_refused() -> None:
+    discriminator = dcgan.Discriminator(SHAPE, width=4, norm="batch")
+    with pytest.raises(ConfigError, match=r"BatchNorm under a gradient penalty \(r1\)"):
+        make_gan(dcgan, discriminator=discriminator, loss=L.Hinge(r1_gamma=1.0))
+
+
+def test_unknown_prior_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model.prior=gamma: must be one of normal, uniform"):
+        make_gan(prior="gamma")

@@ -1,0 +1,67 @@
+"""Learning-rate curves and the optimizers that follow them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from forger.errors import ConfigError
+from forger.schedules import Constant, Cosine, Linear
+from forger.updates import Updates
+
+
+@pytest.mark.parametrize(
+    ("schedule", "factors"),
+    [
+        (Constant(), [1, 1, 1, 1, 1]),
+        (Linear(), [1, 0.75, 0.5, 0.25, 0]),
+        (Linear(start=0.5, final=0.2), [1, 1, 1, 0.6, 0.2]),
+        (Cosine(), [1, 0.8535533905932737, 0.5, 0.14644660940672627, 0]),
+        (Cosine(final=0.5), [1, 0.9267766952966369, 0.75, 0.5732233047033631, 0.5]),
+    ],
+)
+def test_curves(schedule, factors) -> None:
+    assert [schedule(x) for x in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx(factors)
+
+
+def test_rate_reaches_its_end_with_the_last_iteration() -> None:
+    network = nn.Linear(1, 1)
+    updates = Updates(schedule=Linear(final=0.1))
+    optimizer = updates.make_optimizer(network)
+    scheduler = updates.make_scheduler(optimizer, total=4)
+    rates = []
+    for _ in range(5):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([2e-4, 1.55e-4, 1.1e-4, 0.65e-4, 0.2e-4])
+
+
+def test_default_optimizer_is_that_of_dcgan() -> None:
+    optimizer = Updates().make_optimizer(nn.Linear(1, 1))
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert optimizer.param_groups[0]["lr"] == 2e-4
+    assert optimizer.param_groups[0]["betas"] == (0.5, 0.999)
+
+
+def test_endless_run_with_a_schedule_is_refused() -> None:
+    updates = Updates(schedule=Cosine())
+    optimizer = updates.make_optimizer(nn.Linear(1, 1))
+    with pytest.raises(ConfigError, match=r"schedule=cosine: .*trainer.max_steps"):
+        updates.make_scheduler(optimizer, total=float("inf"))
+    assert Updates().make_scheduler(optimizer, total=float("inf")) is None
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Linear(start=1.0), "schedule.start=1.0"),
+        (lambda: Cosine(final=2), "schedule.final=2"),
+        (lambda: Updates(accumulate=0), "model.accumulate=0"),
+        (lambda: Updates(gradient_clip=0.0), "model.gradient_clip=0.0"),
+    ],
+)
+def test_out_of_range(make, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make()
