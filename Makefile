@@ -1,0 +1,45 @@
+# `make` alone lists the targets. VENV=<folder> uses an environment that is there (with torch it takes
+# several GB); without it, .venv is made here.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test test-slow check lint format format-check types clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+setup: ## Install everything into VENV (only if something changed)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@cmp -s pyproject.toml $(VENV)/installed.toml && $(BIN)/python -c \
+	  'import importlib.util as u, sys; sys.exit(u.find_spec("forger").origin != "$(CURDIR)/src/forger/__init__.py")' \
+	  2>/dev/null || { $(BIN)/python -m pip install -e '.[dev,sample,tensorboard]' \
+	  && cp pyproject.toml $(VENV)/installed.toml; }
+
+quickstart: setup ## Train on the embedded digits, offline, and say where the pictures are
+	$(BIN)/python train.py experiment=quickstart
+
+test: setup ## Run the tests (minutes; no network, no GPU)
+	$(BIN)/python -m pytest
+
+test-slow: setup ## Run the slow tests too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: lint format-check types test ## All that a change must pass
+
+lint: setup ## Look for mistakes (ruff)
+	$(BIN)/ruff check .
+
+format: setup ## Format the code (ruff)
+	$(BIN)/ruff format .
+
+format-check: setup ## Check the format
+	$(BIN)/ruff format --check .
+
+types: setup ## Check the types (mypy, strict)
+	$(BIN)/mypy
+
+clean: ## Remove caches; keeps .venv, data and logs
+	rm -rf build .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,166 @@
+"""Any LightningDataModule of the user's own, grouped into iterations. Owns the wrapper alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sized
+from typing import Any, cast
+
+import torch
+from lightning import LightningDataModule, Trainer
+from lightning.pytorch.utilities import CombinedLoader
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+)
+
+from forger.bounds import PositiveInt, check_bounds
+from forger.data.module import overfits
+from forger.data.parts import Grouped
+from forger.errors import ConfigError
+from forger.parts import Parts
+
+# Set on the instance, so that Lightning sees which of these the wrapped module defines.
+_DELEGATED = (
+    *("prepare_data", "setup", "teardown", "state_dict", "load_state_dict", "on_exception"),
+    *("val_dataloader", "test_dataloader", "predict_dataloader"),
+)
+
+
+class GroupedDataModule(LightningDataModule):
+    """A data module whose training batches come as `Parts`; all else is the wrapped module's own.
+
+    The transfer hooks of the wrapped module see each part by itself. Under several processes its
+    `DataLoader` gets a `DistributedSampler`, as Lightning would give it: then its batch size counts
+    per process. Under `overfit_batches` its order stays fixed.
+
+    Args:
+        datamodule: the module to wrap; its `train_dataloader` returns one loader.
+        size: batches of one iteration.
+        seed: of the order under several processes.
+
+    Raises:
+        ConfigError: the training loader is not a single one, is too short for one iteration, or has
+            a sampler of its own that cannot be divided among processes.
+    """
+
+    def __init__(self, datamodule: LightningDataModule, size: PositiveInt, seed: int = 0) -> None:
+        check_bounds(size, PositiveInt, "size")
+        self.datamodule = datamodule  # first: the setter of `trainer` needs it
+        super().__init__()
+        self.size, self.seed = size, seed
+        self.prepare_data_per_node = datamodule.prepare_data_per_node
+        for name in _DELEGATED:
+            setattr(self, name, getattr(datamodule, name))
+
+    @property
+    def trainer(self) -> Trainer | None:
+        """The trainer, which the wrapped module shares."""
+        return self.datamodule.trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        self.datamodule.trainer = trainer
+
+    def train_dataloader(self) -> Grouped:
+        """Groups the wrapped module's training batches."""
+        name = type(self.datamodule).__name__
+        loader = self.datamodule.train_dataloader()
+        if isinstance(loader, (list, tuple, dict, CombinedLoader)):
+            raise ConfigError(f"{name}.train_dataloader: must return one loader, not several")
+        grouped = Grouped(self._fitted(loader), self.size)
+        if _length(grouped.loader) is not None and len(grouped) == 0:
+            raise ConfigError(
+                f"{name}.train_dataloader: has {_length(grouped.loader)} batches per process, and "
+                f"one iteration takes {self.size} (n_critic x accumulation); lower its batch size"
+            )
+        return grouped
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Calls the wrapped module's hook for each part."""
+        return self._each("on_before_batch_transfer", batch, dataloader_idx)
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Calls the wrapped module's hook for each part."""
+        return self._each("transfer_batch_to_device", batch, device, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Calls the wrapped module's hook for each part."""
+        return self._each("on_after_batch_transfer", batch, dataloader_idx)
+
+    def _each(self, hook: str, batch: Any, *args: Any) -> Any:
+        call = getattr(self.datamodule, hook)
+        if isinstance(batch, Parts):
+            return Parts(call(part, *args) for part in batch)
+        return call(batch, *args)
+
+    def _fitted(self, loader: Iterable[Any]) -> Iterable[Any]:
+        """Replaces the sampler of a map-style DataLoader where the trainer needs another."""
+        trainer = self.trainer
+        if trainer is None or not isinstance(loader, DataLoader):
+            return loader
+        inner = getattr(loader.batch_sampler, "sampler", loader.sampler)
+        if isinstance(loader.dataset, IterableDataset) or isinstance(inner, DistributedSampler):
+            return loader
+        if trainer.world_size > 1:
+            return _resampled(loader, self._distributed(loader, trainer))
+        if overfits(trainer) and _is_plain(loader):
+            return _resampled(loader, SequentialSampler(cast(Sized, loader.dataset)))
+        return loader
+
+    def _distributed(self, loader: DataLoader[Any], trainer: Trainer) -> DistributedSampler[Any]:
+        if not _is_plain(loader):
+            raise ConfigError(
+                f"{type(self.datamodule).__name__}.train_dataloader: has its own order, which "
+                f"can't be divided among {trainer.world_size} processes; "
+                "give it a torch.utils.data.DistributedSampler"
+            )
+        return DistributedSampler(
+            loader.dataset,
+            num_replicas=trainer.world_size,
+            rank=trainer.global_rank,
+            shuffle=isinstance(loader.sampler, RandomSampler) and not overfits(trainer),
+            seed=self.seed,
+            drop_last=True,
+        )
+
+
+def _length(loader: Iterable[Any]) -> int | None:
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError):  # as Lightning asks
+        return None
+
+
+def _is_plain(loader: DataLoader[Any]) -> bool:
+    """Tells whether torch's own classes alone decide the order, so that it can be rebuilt."""
+    return (
+        type(loader) is DataLoader
+        and type(loader.sampler) in (RandomSampler, SequentialSampler)
+        and type(loader.batch_sampler) in (BatchSampler, type(None))
+    )
+
+
+def _resampled(loader: DataLoader[Any], sampler: Sampler[Any]) -> DataLoader[Any]:
+    """Builds the same loader with another sampler."""
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=sampler,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        drop_last=loader.drop_last,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
+    )

@@ -1,0 +1,204 @@
+"""The base of the data sets that come with forger. Owns the path from pixels to training batches.
+
+A sub-class says how its images look and reads them; this class keeps them resident, hands out the
+batches of an iteration, and scales and flips them on the device. It knows no file format.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import torch
+from lightning import LightningDataModule, Trainer
+from torch import Tensor
+
+from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.data.parts import Grouped
+from forger.data.pixels import flip_some, resize, to_unit_range
+from forger.data.resident import Batch, ResidentLoader
+from forger.errors import ConfigError, DataError
+from forger.parts import Parts
+
+Split: TypeAlias = Literal["train", "test"]
+Pixels: TypeAlias = tuple[Tensor, "Tensor | None"]
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Images resident as one uint8 tensor, yielded as `Parts` of float batches in [-1, 1].
+
+    To add a data set, derive from this class, give `native_shape` and `classes` as class attributes
+    (or properties), and write `read`. Downloads and other preparation go to `prepare_data`, which
+    Lightning runs in one process per machine.
+
+    A training batch is `Parts` of `(images, labels)`, or of `(images,)` without labels: images
+    float32 `(B, C, H, W)` in [-1, 1], labels int64 `(B,)`. There are as many parts as the trained
+    module's `batches_per_iteration` says (1 where it doesn't). Only the official training split is
+    trained on; `test_images` are held out for scores.
+
+    Args:
+        image_size: side of the square images in pixels; None keeps their own size.
+        batch_size: images per batch of all processes together.
+        flip: mirror each training image with probability 1/2.
+        seed: of the order of the images and of the flips.
+
+    Raises:
+        ConfigError: a value is out of range, or an iteration needs more images than there are.
+        DataError: the data is missing, damaged or of the wrong shape.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: PositiveInt | None = None,
+        batch_size: PositiveInt = 64,
+        flip: bool = False,
+        seed: NonNegativeInt = 0,
+    ) -> None:
+        super().__init__()
+        if image_size is not None:
+            check_bounds(image_size, PositiveInt, "data.image_size")
+        check_bounds(batch_size, PositiveInt, "data.batch_size")
+        check_bounds(seed, NonNegativeInt, "seed")
+        check_flag(flip, "data.flip")
+        self.image_size, self.batch_size, self.flip, self.seed = image_size, batch_size, flip, seed
+        self._splits: dict[Split, Pixels] = {}
+
+    @property
+    @abstractmethod
+    def native_shape(self) -> tuple[int, int, int]:
+        """Shape `(C, H, W)` of the images that `read` returns."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes in the order of their labels, or None."""
+        return None
+
+    @abstractmethod
+    def read(self, split: Split) -> Pixels:
+        """Reads one split: uint8 images `(N, C, H, W)`, and int64 labels `(N,)` or None."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape `(C, H, W)` of the images that are trained on; known before any is read."""
+        channels, height, width = self.native_shape
+        size = self.image_size
+        return (channels, height, width) if size is None else (channels, size, size)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads the training split for "fit" (and None); the test split waits for its use."""
+        if stage in ("fit", None):
+            self._split("train")
+
+    @property
+    def train_images(self) -> Tensor:
+        """The training split, uint8 `(N, C, H, W)`; read on first use."""
+        return self._split("train")[0]
+
+    @property
+    def train_labels(self) -> Tensor | None:
+        """The labels of the training split, int64 `(N,)`, or None."""
+        return self._split("train")[1]
+
+    @property
+    def test_images(self) -> Tensor:
+        """The held-out split, uint8 `(M, C, H, W)`; read on first use."""
+        return self._split("test")[0]
+
+    @property
+    def test_labels(self) -> Tensor | None:
+        """The labels of the held-out split, int64 `(M,)`, or None."""
+        return self._split("test")[1]
+
+    @property
+    def num_train_images(self) -> int:
+        """Number of images in the training split."""
+        return len(self.train_images)
+
+    def train_dataloader(self) -> Grouped:
+        """Returns the loader of whole iterations; without a trainer it stays at epoch 0."""
+        trainer = self.trainer
+        size = getattr(getattr(trainer, "lightning_module", None), "batches_per_iteration", 1)
+        self.check_enough(size)
+        loader = ResidentLoader(
+            self.train_images,
+            self.train_labels,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=self._epoch_source(),
+            flip=self.flip,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else 1,
+        )
+        return Grouped(loader, size)
+
+    def check_enough(self, batches: int) -> None:
+        """Checks that there are images for one iteration of so many batches.
+
+        Raises:
+            ConfigError: there are not.
+        """
+        if self.num_train_images < batches * self.batch_size:
+            raise ConfigError(
+                f"data.batch_size={self.batch_size}: one iteration takes {batches} batches "
+                f"(n_critic x accumulation), {batches * self.batch_size} images, but there are "
+                f"{self.num_train_images} training images; "
+                f"write data.batch_size={max(1, self.num_train_images // batches)} or less"
+            )
+
+    def _epoch_source(self) -> Callable[[], int]:
+        trainer = self.trainer
+        # Overfitting means the same batches in every epoch.
+        if trainer is None or overfits(trainer):
+            return lambda: 0
+        return lambda: trainer.current_epoch
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Flips and scales on the device; a batch of a loader that isn't ours passes unchanged."""
+        if isinstance(batch, Parts):
+            return Parts(self.on_after_batch_transfer(part, dataloader_idx) for part in batch)
+        return _finish(batch) if isinstance(batch, Batch) else batch
+
+    def _split(self, split: Split) -> Pixels:
+        if split not in self._splits:
+            images, labels = self.read(split)
+            self._check_read(split, images, labels)
+            if self.image_size is not None:
+                images = resize(images, self.image_size)
+            self._splits[split] = images, labels
+        return self._splits[split]
+
+    def _check_read(self, split: Split, images: Tensor, labels: Tensor | None) -> None:
+        """Raises `DataError` where `read` returned something else than it promised."""
+        where = f"{type(self).__name__}.read({split!r})"
+        shape = tuple(self.native_shape)
+        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != shape:
+            raise DataError(
+                f"{where}: must return uint8 images of shape (N, {', '.join(map(str, shape))}), "
+                f"returned {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+            )
+        if len(images) == 0:
+            raise DataError(f"{where}: returned no images")
+        if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
+            raise DataError(
+                f"{where}: must return int64 labels of shape ({len(images)},), "
+                f"returned {str(labels.dtype).removeprefix('torch.')} {tuple(labels.shape)}"
+            )
+
+
+def check_flag(value: Any, name: str) -> None:
+    """Raises `ConfigError` unless `value` is a bool: the text "no" would count as true."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={value!r}: must be true or false")
+
+
+def overfits(trainer: Trainer) -> bool:
+    """Tells whether the trainer repeats a few batches (`overfit_batches`)."""
+    return bool(trainer.overfit_batches > 0)  # type: ignore[attr-defined]
+
+
+def _finish(batch: Batch) -> tuple[Tensor, ...]:
+    images = batch.images if batch.flip is None else flip_some(batch.images, batch.flip)
+    scaled = to_unit_range(images)
+    return (scaled,) if batch.labels is None else (scaled, batch.labels)

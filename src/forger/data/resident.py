@@ -1,0 +1,102 @@
+"""A loader of images in memory. Owns the order of an epoch and the slice of a process.
+
+The order is a pure function of (seed, epoch): no worker processes, no global random state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.errors import ConfigError
+from forger.seeds import mix
+
+_ORDER_STREAM = 0x0DA7A  # tells these draws from other uses of the same seed
+
+
+class Batch(NamedTuple):
+    """What the loader yields: one process's share of a global batch, as stored.
+
+    Attributes:
+        images: uint8 `(B, C, H, W)`.
+        labels: int64 `(B,)`, or None.
+        flip: bool `(B,)`, which images to mirror once on the device; None: no flipping at all.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    flip: Tensor | None
+
+
+class ResidentLoader:
+    """Batches gathered by index from resident tensors, in an order fixed by (seed, epoch).
+
+    Every epoch is one pass over a random permutation; its incomplete last batch is dropped. Process
+    r of R gets `batch[r::R]` of each global batch, so that the processes together compute what one
+    would.
+
+    Args:
+        images: uint8 `(N, C, H, W)`, possibly memory-mapped.
+        labels: int64 `(N,)`, or None.
+        batch_size: the global batch, divided among the processes.
+        seed: of the order and the flips.
+        epoch: returns the number of the epoch; asked when its first batch is taken.
+        flip: mirror each image with probability 1/2.
+        rank: this process's number.
+        world_size: number of processes.
+
+    Raises:
+        ConfigError: `batch_size` exceeds N or is not divisible by `world_size`.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        *,
+        batch_size: PositiveInt,
+        seed: NonNegativeInt,
+        epoch: Callable[[], int],
+        flip: bool = False,
+        rank: NonNegativeInt = 0,
+        world_size: PositiveInt = 1,
+    ) -> None:
+        check_bounds(batch_size, PositiveInt, "data.batch_size")
+        if batch_size > len(images):
+            raise ConfigError(
+                f"data.batch_size={batch_size}: must not exceed the {len(images)} training images"
+            )
+        if batch_size % world_size:
+            raise ConfigError(
+                f"data.batch_size={batch_size}: is the global batch and must be divisible by the "
+                f"number of processes, {world_size}"
+            )
+        self.images, self.labels = images, labels
+        self.batch_size, self.seed, self.epoch, self.flip = batch_size, seed, epoch, flip
+        self.rank, self.world_size = rank, world_size
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        order, flips = self._plan(self.epoch())
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            places = slice(start + self.rank, start + self.batch_size, self.world_size)
+            index = order[places]
+            yield Batch(
+                self.images.index_select(0, index),
+                None if self.labels is None else self.labels.index_select(0, index),
+                None if flips is None else flips[places],
+            )
+
+    def _plan(self, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """Returns the order `(N,)` of an epoch's images and, in that order, which to flip."""
+        generator = torch.Generator().manual_seed(mix(self.seed, epoch, _ORDER_STREAM))
+        order = torch.randperm(len(self.images), generator=generator)
+        # All at once, so that any batch of the epoch can be had without drawing those before it.
+        flips = torch.rand(len(order), generator=generator) < 0.5 if self.flip else None
+        return order, flips

@@ -1,0 +1,164 @@
+"""From a checked config to objects: data, networks, loss, GAN, loggers, callbacks, Trainer.
+
+Facts pass from object to object here (the image shape from the data, the penalty from the loss);
+nothing below this package sees a config.
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from lightning import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from forger.data import GroupedDataModule, ImageDataModule
+from forger.errors import ConfigError, UserError
+from forger.gan import GAN
+from forger.loggers import MetricsCSV
+from forger.losses import AdversarialLoss
+from forger.updates import Updates
+
+DEFAULT_EPOCHS = 20
+
+
+def make(node: Any, **runtime: Any) -> Any:
+    """Builds the object that a node describes, with plain containers inside.
+
+    Raises:
+        UserError: the object's own, without Hydra's wrapping.
+    """
+    try:
+        return instantiate(node, _convert_="all", **runtime)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, (UserError, ImportError)):
+            raise error.__cause__ from None
+        raise
+
+
+def build_data(cfg: DictConfig, seed: int) -> LightningDataModule:
+    """Builds the data module; ours also takes the run's seed."""
+    runtime = {"seed": seed} if issubclass(get_class(cfg.data._target_), ImageDataModule) else {}
+    datamodule: LightningDataModule = make(cfg.data, **runtime)
+    return datamodule
+
+
+def image_shape_of(datamodule: LightningDataModule) -> tuple[int, int, int]:
+    """Returns channels, height and width: told by the module, or read off its first batch.
+
+    Raises:
+        ConfigError: the batches hold no images `(B, C, H, W)`.
+    """
+    shape = getattr(datamodule, "image_shape", None)
+    if shape is not None:
+        return tuple(shape)
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    batch = next(iter(datamodule.train_dataloader()))
+    images = batch if hasattr(batch, "shape") else batch[0]
+    if images.ndim != 4:
+        raise ConfigError(
+            f"data={type(datamodule).__name__}: a batch must hold images (B, C, H, W) first, not"
+            f" {tuple(images.shape)}"
+        )
+    return tuple(images.shape[1:])
+
+
+def build_discriminator(
+    cfg: DictConfig, loss: AdversarialLoss, image_shape: tuple[int, int, int]
+) -> nn.Module:
+    """Builds the discriminator; one that asks is told whether the loss penalises gradients."""
+    node = cfg.model.discriminator
+    runtime: dict[str, Any] = {"image_shape": image_shape}
+    if "gradient_penalty" in inspect.signature(get_class(node._target_)).parameters:
+        runtime["gradient_penalty"] = bool(loss.penalties)
+    discriminator: nn.Module = make(node, **runtime)
+    return discriminator
+
+
+def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> GAN:
+    """Builds both networks, the loss and the module that trains them."""
+    loss: AdversarialLoss = make(cfg.loss)
+    updates = {
+        f"{network}_updates": Updates(
+            optimizer=make(cfg.optimizer[network]),
+            schedule=make(cfg.schedule[network]),
+            gradient_clip=cfg.model.gradient_clip[network],
+            accumulate=cfg.model.accumulate[network],
+        )
+        for network in ("generator", "discriminator")
+    }
+    return GAN(
+        generator=make(cfg.model.generator, image_shape=image_shape),
+        discriminator=build_discriminator(cfg, loss, image_shape),
+        loss=loss,
+        prior=cfg.model.prior,
+        ema_decay=cfg.model.ema_decay,
+        seed=seed,
+        **updates,
+    )
+
+
+def group_batches(datamodule: LightningDataModule, gan: GAN) -> LightningDataModule:
+    """Lets a data module of the user's own serve several batches per iteration; ours do."""
+    if isinstance(datamodule, ImageDataModule) or gan.batches_per_iteration == 1:
+        return datamodule
+    return GroupedDataModule(datamodule, gan.batches_per_iteration)
+
+
+def build_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
+    """Builds the CSV logger, always, and the trackers that were asked for."""
+    nodes = (cfg.get("logger") or {}).values()
+    trackers = [
+        make_tracker(node, folder)
+        for node in nodes
+        if isinstance(node, DictConfig) and "_target_" in node
+    ]
+    return [MetricsCSV(folder), *trackers]
+
+
+def make_tracker(node: DictConfig, folder: Path) -> Logger:
+    """Builds a tracker that writes into the run's folder.
+
+    Raises:
+        ConfigError: its package is not installed.
+    """
+    try:
+        tracker: Logger = make(node, save_dir=str(folder))
+    except ImportError as error:
+        name = str(node._get_full_key(None)).rpartition(".")[2]
+        raise ConfigError(
+            f"logger={name}: {error}; install it, for example: pip install 'forger[{name}]'"
+        ) from None
+    return tracker
+
+
+def build_trainer(
+    cfg: DictConfig, folder: Path, loggers: list[Logger], extra: list[Callback]
+) -> Trainer:
+    """Builds the Trainer with the run's folder, loggers and callbacks."""
+    settings: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
+    del settings["threads"]  # ours, see forger.runs.launch
+    if settings["max_epochs"] is settings["max_time"] is None and settings["max_steps"] == -1:
+        settings["max_epochs"] = DEFAULT_EPOCHS
+    callbacks: list[Callback] = [
+        make(node) for node in (cfg.get("callbacks") or {}).values() if node is not None
+    ]
+    trainer: Trainer = make(
+        settings,
+        default_root_dir=str(folder),
+        logger=loggers,
+        callbacks=[*extra, *callbacks],
+        enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
+        enable_model_summary=False,  # the plan says more
+        enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+    )
+    return trainer

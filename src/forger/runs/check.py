@@ -1,0 +1,187 @@
+"""The check of a composed config, before torch is imported.
+
+Every key is held against the signature that it will reach, wherever the key came from: a file, the
+command line, an experiment. Owns the walk through the config; `signatures` and `kinds` know what is
+allowed, `rules` what contradicts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from forger.errors import ConfigError
+from forger.runs import rules
+from forger.runs.kinds import UNKNOWN, correction, refusal
+from forger.runs.messages import choice, given, listed, nearest
+from forger.runs.places import Place, place_of
+from forger.runs.signatures import Parameter, read
+from forger.runs.targets import lacks, signature_of
+from forger.runs.values import Values, read_values
+
+_HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+_MISSING = "???"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with the setting at `key`, in one line; `about` is what it says of it."""
+
+    key: str
+    text: str
+
+
+def check(cfg: DictConfig) -> None:
+    """Checks a composed config.
+
+    Raises:
+        ConfigError: something is wrong; the message lists every problem, one a line.
+    """
+    problems = find_problems(cfg)
+    if problems:
+        raise ConfigError(listed([problem.text for problem in problems]))
+
+
+def find_problems(cfg: DictConfig) -> list[Problem]:
+    """Returns all that is wrong with a composed config."""
+    return _Check(read_values(cfg)).run()
+
+
+class _Check:
+    """One walk through one config."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+        self.problems: dict[str, str] = {}
+
+    def run(self) -> list[Problem]:
+        for key, reason in self.values.broken.items():
+            self.problems[key] = f"{key}={reason}"
+        self.section("", self.values.plain)
+        found = [
+            Problem(key, text)
+            for key, text in self.problems.items()
+            if (origin := self.values.origin(key)) == key or origin not in self.problems
+        ]
+        for key, reason in rules.contradictions(self.accepted):
+            value = self.values.select(key)
+            found.append(Problem(key, f"{key if value is None else given(key, value)}: {reason}"))
+        return found
+
+    def accepted(self, key: str) -> Any:
+        """Returns a value that has been found right; `None` for all others."""
+        value = self.values.select(key)
+        return None if key in self.problems or value is UNKNOWN else value
+
+    def refuse(self, key: str, value: Any, reason: str) -> None:
+        self.problems.setdefault(key, f"{given(key, value)}: {reason}")
+
+    def section(self, key: str, node: Any) -> None:
+        """Checks a part of the config that is in `PLACES` or was found in one."""
+        place = place_of(key)
+        if node is UNKNOWN:
+            return
+        if not isinstance(node, dict):
+            if node is not None or place.target or place.schema:
+                self.refuse(key, node, "must be a group of settings")
+        elif "_target_" in node:
+            self.target(key, node, place)
+        elif place.target:
+            group = key.partition(".")[0]
+            self.problems[key] = f"{key}: has no _target_; choose {group}=<word>"
+        else:
+            self.words(key, node, place)
+
+    def words(self, key: str, node: dict[str, Any], place: Place) -> None:
+        """Checks a part without a target: its schema's settings, its members, and free words."""
+        schema = read(place.schema).parameters if place.schema else {}
+        limits = read(place.limits).parameters if place.limits else {}
+        for name, value in node.items():
+            path = f"{key}.{name}" if key else str(name)
+            if name in schema and _is_section(schema[name]):
+                self.section(path, value)
+            elif name in schema:
+                self.value(path, value, schema[name])
+            elif place.holds and (value is None or value is UNKNOWN or _has_target(value)):
+                if _has_target(value):
+                    self.target(path, value, place_of(path))
+            elif place.holds and not place.words:
+                self.refuse(path, value, "must be null or name a _target_")
+            elif place.words and self.values.is_read(path):
+                self.value(path, value, limits.get(name))
+            else:
+                read_here = {name for name in node if self.values.is_read(f"{key}.{name}")}
+                self.refuse(
+                    path, value, "unknown setting" + choice(name, schema.keys() | read_here)
+                )
+        for name in schema.keys() - node.keys():
+            path = f"{key}.{name}" if key else name
+            self.problems[path] = f"{path}: is needed and missing"
+
+    def target(self, key: str, node: dict[str, Any], place: Place) -> None:
+        """Checks a part that is built by calling its target."""
+        target = node["_target_"]
+        if target is UNKNOWN:
+            return
+        signature = signature_of(target)
+        if isinstance(signature, str):
+            self.refuse(f"{key}._target_", target, signature)
+            return
+        limits = read(place.limits).parameters if place.limits else {}
+        own = {name: limits[name] for name in place.own}
+        known = signature.parameters | own
+        for name, value in node.items():
+            path = f"{key}.{name}"
+            if name in _HYDRA_KEYS:
+                continue
+            if name in place.passed:
+                self.refuse(path, value, place.passed[name])
+            elif name in known:
+                self.value(path, value, known[name], limits.get(name))
+            elif not signature.open:
+                allowed = known.keys() - place.passed.keys()
+                self.refuse(
+                    path, value, f"unknown setting of {target}" + choice(str(name), allowed)
+                )
+            self.nested(path, value)
+        for path, complaint in lacks(key, node, signature, place):
+            self.problems.setdefault(path, complaint)
+
+    def nested(self, key: str, value: Any) -> None:
+        """Checks targets inside an argument."""
+        items = enumerate(value) if isinstance(value, list) else ()
+        for name, item in value.items() if isinstance(value, dict) else items:
+            if isinstance(item, dict) and "_target_" not in item:
+                self.nested(f"{key}.{name}", item)
+            elif isinstance(item, dict):
+                self.target(f"{key}.{name}", item, Place())
+        if isinstance(value, dict) and "_target_" in value:
+            self.target(key, value, Place())
+
+    def value(
+        self, key: str, value: Any, parameter: Parameter | None, limit: Parameter | None = None
+    ) -> None:
+        """Checks one value against its annotation, or against the narrower one of our own."""
+        rule = limit or parameter
+        if rule is None:
+            return
+        if value == _MISSING:
+            self.problems[key] = f"{key}: is needed; write {key}=<value>"
+            return
+        words = refusal(value, rule.annotation, rule.module)
+        if words is not None:
+            meant = correction(value, rule.annotation, rule.module)
+            quoted = f"\"{key}='{meant}'\"" if isinstance(meant, str) else meant
+            options = words.partition("one of ")[2].split(", ")
+            hint = nearest(str(value), options) if meant is None else f"; write {quoted}"
+            self.refuse(key, value, f"must be {words}{hint}")
+
+
+def _has_target(node: Any) -> bool:
+    return isinstance(node, dict) and "_target_" in node
+
+
+def _is_section(parameter: Parameter) -> bool:
+    return getattr(parameter.annotation, "id", None) == "Section"

@@ -1,0 +1,182 @@
+"""Which values an annotation admits. Owns the reading of annotations from source, not signatures.
+
+Understood are `int`, `float`, `bool`, `str`, `None`, unions, `Literal`, lists, tuples, sequences
+and mappings of those, the ranges of `forger.bounds`, and aliases of all these. Anything else, a
+class say, is unknown and admits every value: the constructor itself has the last word.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from typing import Any
+
+from forger import bounds
+from forger.runs.modules import Module
+from forger.runs.sources import resolve
+
+UNKNOWN = object()
+"""A value that only a running job can tell; nothing refuses it."""
+
+_NOTHING = object()  # no value: every annotation that is understood refuses it
+
+_LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence"}
+_MAPPINGS = {"dict", "Dict", "Mapping", "MutableMapping"}
+_WRAPPERS = {"Annotated", "InitVar", "Final", "Required"}
+
+
+def refusal(value: Any, annotation: ast.expr | None, module: Module, depth: int = 20) -> str | None:
+    """Returns the words of what is allowed when the annotation refuses `value`, else `None`.
+
+    Args:
+        value: plain data as YAML has it; a mapping with a `_target_` is never refused.
+        annotation: the annotation as its source writes it.
+        module: the module that gives the annotation's names a meaning.
+        depth: how many aliases to follow.
+    """
+    if annotation is None or depth == 0 or value is UNKNOWN:
+        return None
+    if isinstance(value, dict) and "_target_" in value:
+        return None
+    if isinstance(annotation, ast.Constant):
+        return _constant(value, annotation.value, module, depth)
+    if isinstance(annotation, ast.BinOp):  # X | Y
+        return _union(value, [annotation.left, annotation.right], module, depth)
+    if isinstance(annotation, ast.Subscript):
+        return _subscript(value, annotation, module, depth)
+    name = _last(annotation)
+    if name in _SIMPLE:
+        return _SIMPLE[name](value)
+    if name in _LISTS or name in {"tuple", "Tuple"}:
+        return None if isinstance(value, list) else "a list"
+    if name in _MAPPINGS:
+        return None if isinstance(value, dict) else "a mapping"
+    return _alias(value, annotation, module, depth)
+
+
+def correction(value: Any, annotation: ast.expr | None, module: Module) -> Any:
+    """Returns what a refused value of the wrong kind was meant to be, or `None`: 1000 for 1e3."""
+    if isinstance(value, float) and value.is_integer():
+        meant: Any = int(value)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        meant = str(value)
+    else:
+        return None
+    return meant if refusal(meant, annotation, module) is None else None
+
+
+def _constant(value: Any, constant: Any, module: Module, depth: int) -> str | None:
+    if constant is None:
+        return None if value is None else "null"
+    if isinstance(constant, str):  # a quoted annotation
+        try:
+            return refusal(value, ast.parse(constant, mode="eval").body, module, depth - 1)
+        except SyntaxError:
+            return None
+    return None
+
+
+def _union(value: Any, members: list[ast.expr], module: Module, depth: int) -> str | None:
+    words: dict[str, None] = {}
+    for option in sorted(members, key=lambda option: not isinstance(option, ast.Constant)):
+        refused = refusal(value, option, module, depth)  # `None` is the quickest to tell
+        if refused is None:
+            return None
+        words[refused] = None
+    return ", or ".join(sorted(words, key=lambda word: word == "null"))
+
+
+def _subscript(value: Any, annotation: ast.Subscript, module: Module, depth: int) -> str | None:
+    name, inside = _last(annotation.value), annotation.slice
+    members = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+    if name == "Optional":
+        return _union(value, [inside, ast.Constant(None)], module, depth)
+    if name == "Union":
+        return _union(value, members, module, depth)
+    if name == "Literal":
+        return _literal(value, members)
+    if name in _WRAPPERS:
+        return refusal(value, members[0], module, depth)
+    if name in _MAPPINGS:
+        return None if isinstance(value, dict) else "a mapping"
+    if name in _LISTS:
+        return _each(
+            value, members * len(value) if isinstance(value, list) else members, module, depth
+        )
+    if name in {"tuple", "Tuple"}:
+        if isinstance(members[-1], ast.Constant) and members[-1].value is ...:
+            members = members[:1] * (len(value) if isinstance(value, list) else 1)
+        elif isinstance(value, list) and len(value) != len(members):
+            return f"a list of {len(members)}"
+        return _each(value, members, module, depth)
+    return None
+
+
+def _each(value: Any, members: list[ast.expr], module: Module, depth: int) -> str | None:
+    if not isinstance(value, list):
+        kinds = [refusal(_NOTHING, kind, module, depth) for kind in members[:1]]
+        return "a list" + "".join(f", each {words}" for words in kinds if words)
+    pairs = zip(value, members, strict=True)
+    refusals = (refusal(item, kind, module, depth) for item, kind in pairs)
+    return next((f"a list, each {words}" for words in refusals if words is not None), None)
+
+
+def _literal(value: Any, members: list[ast.expr]) -> str | None:
+    allowed: list[Any] = []
+    for option in members:
+        try:
+            allowed.append(ast.literal_eval(option))
+        except ValueError:
+            return None  # an enum's member
+    if any(type(value) is type(option) and value == option for option in allowed):
+        return None
+    words = list(dict.fromkeys("null" if option is None else str(option) for option in allowed))
+    return words[0] if len(words) == 1 else "one of " + ", ".join(words)
+
+
+def _alias(value: Any, annotation: ast.expr, module: Module, depth: int) -> str | None:
+    definition = resolve(annotation, module)
+    if definition is None or not isinstance(definition.node, ast.expr):
+        return None
+    name = _last(annotation)
+    if definition.module.name == bounds.__name__ and hasattr(bounds, name):
+        return bounds.out_of_bounds(value, getattr(bounds, name))
+    return refusal(value, definition.node, definition.module, depth - 1)
+
+
+def _whole(value: Any) -> str | None:
+    return None if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
+
+
+def _number(value: Any) -> str | None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return None if number and not math.isnan(value) else "a number"
+
+
+def _switch(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "true or false"
+
+
+def _text(value: Any) -> str | None:
+    return None if isinstance(value, str) else "text"
+
+
+def _null(value: Any) -> str | None:
+    return None if value is None else "null"
+
+
+_SIMPLE = {
+    "int": _whole,
+    "float": _number,
+    "bool": _switch,
+    "str": _text,
+    "Path": _text,
+    "PathLike": _text,
+    "None": _null,
+}
+
+
+def _last(expression: ast.expr) -> str:
+    if isinstance(expression, ast.Attribute):
+        return expression.attr
+    return expression.id if isinstance(expression, ast.Name) else ""

@@ -1,0 +1,95 @@
+"""Processes and threads of one job. Owns the command line that Lightning's launcher replays.
+
+Also what it leaves behind in the environment. Lightning starts the other ranks by running
+`sys.argv` again. In a multirun that would be the whole sweep: here it is the job's own overrides,
+in the job's own folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict, read_write
+
+RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "RANK")
+FLAGS_WITH_VALUE = ("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd")
+
+
+def config_flags(arguments: list[str]) -> list[str]:
+    """Returns the flags that say which config is meant, with their values."""
+    flags: list[str] = []
+    for here, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, given, _ = here.partition("=")
+        if name in FLAGS_WITH_VALUE:
+            flags += [here] if given else [here, following]
+    return flags
+
+
+def job_arguments() -> list[str]:
+    """Returns the arguments that run this very job again, alone."""
+    hydra = HydraConfig.get()
+    own = [word for word in hydra.overrides.hydra if not word.startswith("hydra.mode")]
+    swept = ("hydra.sweep.", "hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
+    kept = [word for word in own if not word.lstrip("+~").startswith((*swept, "hydra.run.dir"))]
+    return [*config_flags(sys.argv[1:]), *hydra.overrides.task, *kept, "hydra.mode=RUN"]
+
+
+@contextmanager
+def launched_alone(folder: Path) -> Iterator[None]:
+    """Makes other ranks run this job alone in `folder`, and leaves no rank variable behind.
+
+    Does nothing in a process that was itself launched as a rank, or outside the command line.
+    """
+    if not HydraConfig.initialized() or any(name in os.environ for name in RANK_VARIABLES):
+        yield
+        return
+    argv, before = sys.argv, dict(os.environ)
+    hydra: Any = HydraConfig.instance().cfg
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        sys.argv = [argv[0], *job_arguments()]
+    with read_write(hydra.hydra), open_dict(hydra.hydra):
+        hydra.hydra.run.dir = str(folder)
+    try:
+        yield
+    finally:
+        sys.argv = argv
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        for name in RANK_VARIABLES:
+            if name not in before:
+                os.environ.pop(name, None)
+
+
+def processes_on_cpu(cfg: DictConfig) -> int:
+    """Returns how many processes share this machine's cores."""
+    on_cpu = cfg.trainer.accelerator == "cpu" and isinstance(cfg.trainer.devices, int)
+    return max(1, cfg.trainer.devices) if on_cpu else 1
+
+
+@contextmanager
+def cpu_threads(cfg: DictConfig) -> Iterator[None]:
+    """Gives each process its threads for one job: `trainer.threads`, or its share of the cores."""
+    wanted, processes = cfg.trainer.threads, processes_on_cpu(cfg)
+    if wanted is None and processes == 1:
+        yield
+        return
+    threads = wanted or max(1, (os.cpu_count() or 1) // processes)
+    before, variable = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # for the processes that Lightning starts
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if variable is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
+        else:
+            os.environ["OMP_NUM_THREADS"] = variable

@@ -1,0 +1,101 @@
+"""What `check` knows about the parts of a config beyond the signatures of their targets.
+
+Owns which settings the builder fills in itself, and where sections without a target find theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_SCHEMA = "forger.runs.schema"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One part of the config.
+
+    Args:
+        schema: class of `forger.runs.schema` with the settings of a part that has no `_target_`.
+        limits: class of `forger.runs.schema` with narrower ranges of a target's settings.
+        own: settings of `limits` that the target does not know: the builder takes them out.
+        target: whether the part must name a `_target_`.
+        partial: whether the part must say `_partial_: true`.
+        passed: arguments that the builder fills in, with what a user should do instead.
+        demanded: those of `passed` that every target here must take.
+        holds: whether members with a `_target_`, of any name, are built.
+        words: whether free words may stand here that other settings refer to.
+    """
+
+    schema: str | None = None
+    limits: str | None = None
+    own: frozenset[str] = frozenset()
+    target: bool = False
+    partial: bool = False
+    passed: Mapping[str, str] = field(default_factory=dict)
+    demanded: frozenset[str] = frozenset()
+    holds: bool = False
+    words: bool = False
+
+
+_NETWORK = {
+    "image_shape": "comes from the data; set data.image_size",
+    "gradient_penalty": "comes from the loss; choose loss=wgan_gp, for example",
+}
+_OPTIMIZER = {"params": "comes from the networks"}
+_TRAINER = {
+    "logger": "choose loggers with logger=csv, logger=wandb or logger=tensorboard",
+    "callbacks": "add a callback with '+callbacks.<name>={_target_: ...}'",
+    "default_root_dir": "is the run folder; set paths.log_dir or name",
+    "enable_progress_bar": "write callbacks.progress=null for no bar",
+    "enable_checkpointing": "write callbacks.checkpoint=null for no checkpoints",
+    "enable_model_summary": "the plan in the log describes both networks",
+    "limit_val_batches": "training has no validation loop",
+    "num_sanity_val_steps": "training has no validation loop",
+}
+
+_network = Place(target=True, passed=_NETWORK, demanded=frozenset({"image_shape"}))
+_optimizer = Place(
+    target=True,
+    partial=True,
+    limits=f"{_SCHEMA}.Optimizer",
+    passed=_OPTIMIZER,
+    demanded=frozenset(_OPTIMIZER),
+)
+_schedule = Place(target=True)
+
+PLACES: dict[str, Place] = {
+    "": Place(schema=f"{_SCHEMA}.Run"),
+    "model": Place(schema=f"{_SCHEMA}.Model", words=True),
+    "model.generator": _network,
+    "model.discriminator": _network,
+    "model.accumulate": Place(schema=f"{_SCHEMA}.Accumulate"),
+    "model.gradient_clip": Place(schema=f"{_SCHEMA}.GradientClip"),
+    "loss": Place(target=True),
+    "data": Place(target=True, passed={"seed": "comes from the run's seed; write seed=<number>"}),
+    "optimizer": Place(schema=f"{_SCHEMA}.PerNetwork", limits=f"{_SCHEMA}.Optimizer", words=True),
+    "optimizer.generator": _optimizer,
+    "optimizer.discriminator": _optimizer,
+    "schedule": Place(schema=f"{_SCHEMA}.PerNetwork", words=True),
+    "schedule.generator": _schedule,
+    "schedule.discriminator": _schedule,
+    "trainer": Place(
+        target=True, limits=f"{_SCHEMA}.Trainer", own=frozenset({"threads"}), passed=_TRAINER
+    ),
+    "callbacks": Place(holds=True),
+    "logger": Place(holds=True, words=True),
+    "paths": Place(schema=f"{_SCHEMA}.Paths", words=True),
+}
+
+IN_LOGGER = Place(
+    passed={"save_dir": "is the run folder; set paths.log_dir or name"},
+    demanded=frozenset({"save_dir"}),
+)
+
+
+def place_of(key: str) -> Place:
+    """Returns what is known about the part of the config at `key`."""
+    known = PLACES.get(key)
+    if known is not None:
+        return known
+    return IN_LOGGER if key.rpartition(".")[0] == "logger" else Place()

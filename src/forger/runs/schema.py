@@ -1,0 +1,122 @@
+"""The settings that no signature carries: those of train.yaml's own sections, and narrower ranges.
+
+Nothing here is ever built: each class lists settings by annotation, and `check` reads them from the
+source, as it reads the signatures of targets. Adding a key to configs/train.yaml adds a line here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from forger.bounds import (
+    Fraction,
+    FractionBelowOne,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
+Section: TypeAlias = Any
+"""A node whose settings are checked on their own."""
+
+
+@dataclass
+class Run:
+    """The top level."""
+
+    name: str
+    seed: NonNegativeInt | None
+    objective: str | None
+    dry_run: bool
+    model: Section
+    loss: Section
+    data: Section
+    optimizer: Section
+    schedule: Section
+    trainer: Section
+    callbacks: Section
+    logger: Section
+    paths: Section
+
+
+@dataclass
+class Model:
+    """`model`: what both architectures share."""
+
+    generator: Section
+    discriminator: Section
+    prior: Literal["normal", "uniform"]
+    ema_decay: FractionBelowOne
+    accumulate: Section
+    gradient_clip: Section
+
+
+@dataclass
+class Accumulate:
+    """`model.accumulate`."""
+
+    generator: PositiveInt
+    discriminator: PositiveInt
+
+
+@dataclass
+class GradientClip:
+    """`model.gradient_clip`."""
+
+    generator: PositiveFloat | None
+    discriminator: PositiveFloat | None
+
+
+@dataclass
+class PerNetwork:
+    """`optimizer` and `schedule`, beside words that only interpolation reads."""
+
+    generator: Section
+    discriminator: Section
+
+
+@dataclass
+class Optimizer:
+    """Ranges of the settings of torch's optimizers, whose annotations tell types alone."""
+
+    lr: PositiveFloat
+    betas: tuple[FractionBelowOne, FractionBelowOne]
+    momentum: FractionBelowOne
+    alpha: Fraction
+    dampening: Fraction
+    eps: PositiveFloat
+    weight_decay: NonNegativeFloat
+
+
+@dataclass
+class Trainer:
+    """Ranges of Lightning's Trainer, and `threads`, which is ours."""
+
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+    strategy: str
+    devices: PositiveInt | Literal[-1, "auto"] | list[NonNegativeInt]
+    num_nodes: PositiveInt
+    precision: Literal["32-true", "32", 32, "bf16-mixed", "16-mixed", "bf16-true", "64-true", 64]
+    max_epochs: PositiveInt | Literal[-1] | None
+    min_epochs: PositiveInt | None
+    max_steps: PositiveInt | Literal[-1]
+    min_steps: PositiveInt | None
+    log_every_n_steps: PositiveInt
+    limit_train_batches: PositiveInt | Fraction | None
+    limit_val_batches: NonNegativeInt | Fraction | None
+    limit_test_batches: NonNegativeInt | Fraction | None
+    overfit_batches: NonNegativeInt | Fraction
+    fast_dev_run: NonNegativeInt | bool
+    profiler: Literal["simple", "advanced", "pytorch"] | None
+    threads: PositiveInt | None
+
+
+@dataclass
+class Paths:
+    """`paths`."""
+
+    data_dir: str
+    cache_dir: str
+    log_dir: str

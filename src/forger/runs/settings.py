@@ -1,0 +1,101 @@
+"""Settings from the command line, put into a composed config one by one.
+
+Owns the same steps as Hydra's own, except that a mistake is noted and the next setting is tried.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from forger.runs.messages import choice, nearest
+
+
+def apply(
+    cfg: DictConfig, overrides: list[Override], groups: list[str]
+) -> tuple[list[str], list[Override]]:
+    """Puts settings into `cfg`.
+
+    Args:
+        cfg: the composed config; it is changed.
+        overrides: settings, in the order typed.
+        groups: the words that choose files, for hints.
+
+    Returns:
+        What is wrong, one line each, and the settings that no file lists: they are put in too, for
+        the check to say whether they mean something.
+    """
+    problems: list[str] = []
+    unlisted: list[Override] = []
+    for override in overrides:
+        mistake, listed = _mistake(cfg, override, groups)
+        if mistake is None and not listed:
+            unlisted.append(override)
+        if mistake is None:
+            mistake = _put(cfg, override)
+        if mistake is not None:
+            problems.append(f"{override.input_line}: {mistake}")
+    return problems, unlisted
+
+
+def _mistake(cfg: DictConfig, override: Override, groups: list[str]) -> tuple[str | None, bool]:
+    """Says what is wrong with a key, and whether the config already has it or it is added."""
+    key = override.key_or_group
+    found, node, missing = _descend(cfg, key)
+    if missing is None:
+        if (
+            override.is_add()
+            and not isinstance(_value(override), (dict, list))
+            and node is not None
+        ):
+            return f"is already there; write {str(override.input_line).lstrip('+')}", True
+        return None, True
+    if not isinstance(node, (DictConfig, ListConfig)):
+        return f"{found} is a value and has no settings of its own", True
+    siblings = [str(name) for name in node] if isinstance(node, DictConfig) else []
+    if override.is_delete():
+        return "there is nothing to remove" + nearest(missing, siblings), True
+    if override.is_add() or override.is_force_add():
+        return None, True
+    if not found:
+        return "unknown setting" + choice(missing, [*siblings, *groups]), True
+    return None, False
+
+
+def _descend(cfg: DictConfig, key: str) -> tuple[str, Any, str | None]:
+    """Follows a key: as far as it leads, what is there, and the first part that is not."""
+    node: Any = cfg
+    found: list[str] = []
+    for part in key.replace("[", ".").replace("]", "").split("."):
+        if isinstance(node, DictConfig) and not node._is_none() and part in node._content:  # type: ignore[operator]
+            node = node._get_node(part)
+        elif isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
+            node = node._get_node(int(part))
+        else:
+            return ".".join(found), node, part
+        found.append(part)
+    return key, node._value() if not isinstance(node, (DictConfig, ListConfig)) else node, None
+
+
+def _put(cfg: DictConfig, override: Override) -> str | None:
+    key, value = override.key_or_group, _value(override)
+    try:
+        if override.is_delete():
+            owner, _, name = key.rpartition(".")
+            with open_dict(cfg):
+                del (OmegaConf.select(cfg, owner) if owner else cfg)[name]
+            return None
+        OmegaConf.update(cfg, key, value, merge=True, force_add=True)
+    except (OmegaConfBaseException, TypeError, ValueError, AttributeError) as error:
+        return str(error).strip().partition("\n")[0]
+    return None
+
+
+def _value(override: Override) -> Any:
+    """The value, or the first one of a sweep."""
+    if not override.is_sweep_override():
+        return override.value()
+    return next(iter(override.sweep_iterator()), None) if override.is_discrete_sweep() else None

@@ -1,0 +1,128 @@
+"""A config as plain data: every value that can be resolved, and what each setting refers to.
+
+Owns interpolation; what a value may be is for `check`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from forger.runs.kinds import UNKNOWN
+
+# `${a.b}`, `${..b}`, and the first argument of a resolver such as `${oc.select:a.b,1}`
+_REFERENCE = re.compile(r"\$\{\s*(?:[\w.]+\s*:\s*)?(?P<dots>\.*)(?P<key>[\w.\[\]-]*)")
+
+
+@dataclass
+class Values:
+    """A config's values.
+
+    Attributes:
+        plain: the values, resolved; `UNKNOWN` where only a running job can tell.
+        raw: the same, unresolved.
+        broken: keys whose value cannot be resolved, with the reason.
+        read: keys that some other setting refers to, with the keys of those that do.
+    """
+
+    plain: dict[str, Any]
+    raw: dict[str, Any]
+    broken: dict[str, str] = field(default_factory=dict)
+    read: dict[str, list[str]] = field(default_factory=dict)
+
+    def origin(self, key: str) -> str:
+        """Follows a setting that merely repeats another, `lr: ${..lr}`, to where it was given."""
+        for target, readers in self.read.items():
+            if key in readers and re.fullmatch(r"\$\{[\w.]+\}", str(_at(self.raw, key))):
+                return self.origin(target) if target != key else key
+        return key
+
+    def is_read(self, key: str) -> bool:
+        """Tells whether another setting refers to `key`, to what is in it or to all around it."""
+        return any(
+            target == key or target.startswith(f"{key}.") or key.startswith(f"{target}.")
+            for target in self.read
+        )
+
+    def select(self, key: str) -> Any:
+        """Returns the value at a dotted key, or `None`."""
+        return _at(self.plain, key)
+
+
+def read_values(cfg: DictConfig) -> Values:
+    """Resolves a config as far as it goes."""
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(raw, dict)
+    broken: dict[str, str] = {}
+    try:
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    except Exception:  # a resolver may raise anything: find out which settings it concerns
+        plain = _resolve(cfg, "", broken)
+    values = Values(plain, {str(key): value for key, value in raw.items()}, broken)
+    for key, text in _leaves(raw, ""):
+        for target in _references(key, text):
+            values.read.setdefault(target, []).append(key)
+    return values
+
+
+def _resolve(node: Any, key: str, broken: dict[str, str]) -> Any:
+    if not isinstance(node, (DictConfig, ListConfig)):
+        return node
+    if node._is_none() or node._is_missing():
+        return None if node._is_none() else "???"
+    names = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
+    found = {name: _resolve_one(node, name, _join(key, name), broken) for name in names}
+    return found if isinstance(node, DictConfig) else list(found.values())
+
+
+def _resolve_one(node: Any, name: Any, key: str, broken: dict[str, str]) -> Any:
+    if OmegaConf.is_missing(node, name):
+        return "???"
+    try:
+        return _resolve(node[name], key, broken)
+    except Exception as error:
+        raw = str(node._get_node(name)._value())
+        if "${hydra:" not in raw:  # known once a job runs
+            reason = str(error).strip().splitlines()[:1] if _tells(error) else []
+            broken[key] = f"{raw}: " + (reason[0] if reason else "cannot be resolved")
+        return UNKNOWN
+
+
+def _tells(error: Exception) -> bool:
+    return isinstance(error, (OmegaConfBaseException, ValueError))
+
+
+def _leaves(node: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _leaves(value, _join(key, name))
+    elif isinstance(node, list):
+        for place, value in enumerate(node):
+            yield from _leaves(value, _join(key, place))
+    elif isinstance(node, str) and "${" in node:
+        yield key, node
+
+
+def _references(key: str, text: str) -> Iterator[str]:
+    parts = key.split(".")
+    for match in _REFERENCE.finditer(text):
+        dots, name = len(match["dots"]), re.sub(r"\[(\w+)\]", r".\1", match["key"])
+        if dots:
+            yield ".".join([*parts[: max(0, len(parts) - dots)], *filter(None, name.split("."))])
+        elif name:
+            yield name
+
+
+def _at(node: Any, key: str) -> Any:
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def _join(key: str, name: Any) -> str:
+    return f"{key}.{name}" if key else str(name)

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from forger.data.decode import decode
+
+HALVES = np.repeat(np.array([[10, 200]], dtype=np.uint8), 4, axis=1).repeat(8, axis=0)  # 8x8
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def test_right_size_is_not_resampled(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(HALVES))
+    assert np.array_equal(decode(path, 1, 8)[0], HALVES)
+    assert np.array_equal(decode(path, 3, 8), np.stack([HALVES] * 3))
+
+
+@pytest.mark.parametrize(("size", "inner"), [((90, 30), (10, 0)), ((30, 90), (0, 10))])
+def test_equals_resizing_the_shorter_side_and_cutting_the_centre(
+    tmp_path: Path, size: tuple[int, int], inner: tuple[int, int]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (size[1], size[0])).astype(np.uint8)
+    image = Image.fromarray(noise)
+    whole = image.resize((size[0] // 3, size[1] // 3), Image.Resampling.BILINEAR)
+    expected = np.asarray(whole.crop((*inner, inner[0] + 10, inner[1] + 10)))
+    assert np.array_equal(decode(saved(tmp_path / "a.png", image), 1, 10)[0], expected)
+
+
+def test_smaller_is_antialiased(tmp_path: Path) -> None:
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)  # a pixel chessboard
+    path = saved(tmp_path / "a.png", Image.fromarray(board))
+    assert np.abs(decode(path, 1, 16).astype(int) - 128).max() <= 3
+
+
+def test_tiny_images_are_enlarged(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray(np.full((1, 1), 90, dtype=np.uint8)))
+    assert np.array_equal(decode(path, 3, 4), np.full((3, 4, 4), 90))
+
+
+def test_colour_to_grey_and_back(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.new("RGB", (8, 8), (255, 0, 0)))
+    assert decode(path, 3, 8)[:, 0, 0].tolist() == [255, 0, 0]
+    assert decode(path, 1, 8)[:, 0, 0].tolist() == [76]  # 0.299 R
+
+
+def test_photo_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn right by 90 degrees to see it upright
+    path = saved(tmp_path / "a.jpg", Image.fromarray(HALVES), exif=exif, quality=95)
+    pixels = decode(path, 1, 8)[0]
+    assert pixels[0].mean() < 20 < 180 < pixels[-1].mean()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_is_laid_on_white(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 8, 4))
+    path = saved(tmp_path / "a.png", image.convert(mode))
+    pixels = decode(path, 3, 8)
+    assert pixels[:, 0].max() == 0
+    assert pixels[:, -1].min() == 255
+
+
+def test_16_bit_grey_keeps_its_range(tmp_path: Path) -> None:
+    wide = np.repeat(np.array([[0, 0x7FFF, 0x80FF, 0xFFFF]], dtype=np.uint16), 4, axis=0)
+    path = saved(tmp_path / "a.png", Image.fromarray(wide))
+    assert decode(path, 1, 4)[0, 0].tolist() == [0, 0x7F, 0x80, 0xFF]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "CMYK", "YCbCr"])
+def test_other_modes(tmp_path: Path, mode: str) -> None:
+    image = Image.new("RGB", (8, 8), "white").convert(mode)
+    path = saved(tmp_path / ("a.jpg" if mode in ("CMYK", "YCbCr") else "a.png"), image)
+    assert decode(path, 3, 8).min() >= 253
+
+
+def test_large_jpeg_is_close_to_its_exact_resize(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[0:512, 0:512] / 40
+    pixels = (127 + 120 * np.sin(rows) * np.cos(columns)).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    path = saved(tmp_path / "a.jpg", image, quality=95)
+    exact = np.asarray(image.resize((64, 64), Image.Resampling.BILINEAR)).astype(int)
+    assert np.abs(decode(path, 1, 64)[0] - exact).mean() < 1
+
+
+def test_floating_point_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.tiff", Image.fromarray(np.zeros((4, 4), dtype=np.float32)))
+    with pytest.raises(ValueError, match="8 or 16 bits"):
+        decode(path, 1, 4)

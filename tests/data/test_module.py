@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from recorder import Recorder, fit
+from torch import Tensor
+
+from forger.data import ImageDataModule, Parts
+from forger.data.resident import Batch
+from forger.errors import ConfigError, DataError
+
+
+class Squares(ImageDataModule):
+    """What a user writes to add a data set: image i is filled with i."""
+
+    native_shape = (1, 8, 8)
+    classes = ("even", "odd")
+    reads: list[str]
+
+    def read(self, split: str) -> tuple[Tensor, Tensor | None]:
+        self.reads = [*getattr(self, "reads", []), split]
+        count = 40 if split == "train" else 6
+        values = torch.arange(count)
+        images = values.to(torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 8, 8)
+        return images, values % 2
+
+
+def values(images: Tensor) -> list[int]:
+    return ((images[:, 0, 0, 0] + 1) * 127.5).round().int().tolist()
+
+
+def test_trains_on_parts_of_scaled_batches() -> None:
+    seen = fit(Recorder(3), Squares(batch_size=4))
+    assert len(seen) == 40 // 4 // 3
+    for _, parts in seen:
+        assert type(parts) is Parts
+        assert len(parts) == 3
+        for images, labels in parts:
+            assert images.shape == (4, 1, 8, 8)
+            assert images.dtype == torch.float32
+            assert labels.tolist() == [value % 2 for value in values(images)]
+
+
+def test_a_module_that_says_nothing_gets_one_batch_a_step() -> None:
+    seen = fit(Recorder(), Squares(batch_size=4))
+    assert [len(parts) for _, parts in seen] == [1] * 10
+
+
+def test_each_epoch_has_its_own_order_that_depends_on_the_seed_alone() -> None:
+    def orders(seed: int) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for epoch, parts in fit(Recorder(), Squares(batch_size=4, seed=seed), max_epochs=3):
+            found.setdefault(epoch, []).extend(values(parts[0][0]))
+        return found
+
+    first = orders(0)
+    torch.manual_seed(7)
+    assert orders(0) == first != orders(1)
+    assert len({tuple(order) for order in first.values()}) == 3
+    assert all(sorted(order) == list(range(40)) for order in first.values())
+
+
+def test_overfitting_repeats_the_same_batches() -> None:
+    seen = fit(Recorder(), Squares(batch_size=4, flip=True), max_epochs=3, overfit_batches=1)
+    assert len(seen) == 3
+    assert len({tuple(values(parts[0][0])) for _, parts in seen}) == 1
+
+
+def test_without_a_trainer_it_works_as_plain_python() -> None:
+    data = Squares(batch_size=4)
+    data.setup()
+    (parts, *_) = data.train_dataloader()
+    ((images, _),) = data.on_after_batch_transfer(parts, 0)
+    assert images.min() >= -1
+
+
+def test_flips_on_the_device_as_the_batch_says() -> None:
+    data = Squares()
+    images = torch.arange(8, dtype=torch.uint8).repeat(2, 1, 8, 1)
+    part = Batch(images, None, torch.tensor([True, False]))
+    ((flipped,),) = data.on_after_batch_transfer(Parts([part]), 0)
+    assert torch.equal(flipped[0], flipped[1].flip(-1))
+
+
+def test_batches_of_other_loaders_pass_unchanged() -> None:
+    other = (torch.zeros(2, 3), torch.zeros(2))
+    assert Squares().on_after_batch_transfer(other, 0) is other
+
+
+def test_facts_are_known_before_anything_is_read() -> None:
+    data = Squares(image_size=16)
+    assert data.image_shape == (1, 16, 16)
+    assert data.classes == ("even", "odd")
+    assert not hasattr(data, "reads")
+
+
+def test_reads_each_split_once_and_the_test_split_on_first_use() -> None:
+    data = Squares(image_size=16)
+    data.setup("fit")
+    data.setup("fit")
+    assert data.reads == ["train"]
+    assert data.num_train_images == 40
+    assert data.train_images.shape == (40, 1, 16, 16)
+    assert data.test_images.shape == (6, 1, 16, 16)
+    assert data.test_labels is not None
+    assert data.test_labels.tolist() == [0, 1] * 3
+    assert data.reads == ["train", "test"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batch_size": 0}, "data.batch_size=0: must be a whole number of at least 1"),
+        ({"image_size": -2}, "data.image_size=-2"),
+        ({"flip": "no"}, "data.flip='no': must be true or false"),
+        ({"seed": -1}, "seed=-1"),
+    ],
+)
+def test_wrong_settings_are_named(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Squares(**settings)
+
+
+def test_an_iteration_larger_than_the_data_is_refused_with_what_fits() -> None:
+    with pytest.raises(ConfigError, match=r"data\.batch_size=16: .*5 batches .*80 .*40 .*=8 or"):
+        fit(Recorder(5), Squares(batch_size=16))
+    assert len(fit(Recorder(5), Squares(batch_size=8))) == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (torch.zeros(4, 1, 8, 8), None, r"uint8 images of shape \(N, 1, 8, 8\).*float32"),
+        (torch.zeros(4, 8, 8, dtype=torch.uint8), None, r"returned uint8 \(4, 8, 8\)"),
+        (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), None, "no images"),
+        (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(3).long(), r"shape \(4,\)"),
+    ],
+)
+def test_a_wrong_reader_is_told_what_to_return(images: Any, labels: Any, words: str) -> None:
+    class Wrong(Squares):
+        def read(self, split: str) -> Any:
+            return images, labels
+
+    with pytest.raises(DataError, match=words):
+        Wrong().setup("fit")

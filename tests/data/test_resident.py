@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from forger.data.resident import ResidentLoader
+from forger.errors import ConfigError
+
+N = 50
+
+
+def make(**changes: object) -> ResidentLoader:
+    images = torch.arange(N, dtype=torch.uint8).view(N, 1, 1, 1).expand(N, 3, 2, 2).contiguous()
+    settings: dict[str, object] = {"batch_size": 8, "seed": 0, "epoch": lambda: 0, **changes}
+    return ResidentLoader(images, torch.arange(N) * 10, **settings)  # type: ignore[arg-type]
+
+
+def seen(loader: ResidentLoader) -> Tensor:
+    return torch.cat([batch.images[:, 0, 0, 0] for batch in loader])
+
+
+def test_one_pass_without_repeats_and_without_the_incomplete_batch() -> None:
+    loader = make()
+    batches = list(loader)
+    assert len(loader) == len(batches) == N // 8
+    assert {tuple(batch.images.shape) for batch in batches} == {(8, 3, 2, 2)}
+    assert batches[0].images.dtype == torch.uint8
+    assert seen(loader).unique().numel() == (N // 8) * 8
+
+
+def test_labels_follow_their_images() -> None:
+    for batch in make():
+        assert batch.labels is not None
+        assert torch.equal(batch.labels, batch.images[:, 0, 0, 0].long() * 10)
+
+
+def test_labels_and_flips_are_none_where_there_are_none() -> None:
+    images = torch.zeros(8, 1, 2, 2, dtype=torch.uint8)
+    (batch,) = ResidentLoader(images, None, batch_size=8, seed=0, epoch=lambda: 0)
+    assert batch.labels is None
+    assert batch.flip is None
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    first = seen(make())
+    torch.manual_seed(123)
+    assert torch.equal(first, seen(make()))
+    assert not torch.equal(first, seen(make(seed=1)))
+    assert not torch.equal(first, seen(make(epoch=lambda: 1)))
+    # (seed, epoch) is no sum: neighbours don't share orders.
+    assert not torch.equal(seen(make(seed=1)), seen(make(epoch=lambda: 1)))
+
+
+def test_epoch_is_asked_when_its_first_batch_is_taken() -> None:
+    epoch = 0
+    loader = make(epoch=lambda: epoch)
+    iterator = iter(loader)
+    epoch = 5
+    assert torch.equal(next(iterator).images, next(iter(make(epoch=lambda: 5))).images)
+
+
+def test_flipping_leaves_the_order_as_it_is_and_flips_about_half() -> None:
+    assert torch.equal(seen(make()), seen(make(flip=True)))
+    flips = torch.cat([batch.flip for batch in make(flip=True) if batch.flip is not None])
+    assert flips.dtype == torch.bool
+    assert 0.2 < flips.float().mean() < 0.8
+    others = torch.cat([b.flip for b in make(flip=True, seed=1) if b.flip is not None])
+    assert not torch.equal(flips, others)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_slices_of_the_processes_interleave_to_the_global_batch(world: int) -> None:
+    whole = list(make(flip=True))
+    shares = [list(make(flip=True, rank=rank, world_size=world)) for rank in range(world)]
+    for step, batch in enumerate(whole):
+        for rank in range(world):
+            part = shares[rank][step]
+            for ours, theirs in zip(batch, part, strict=True):
+                assert ours is not None
+                assert theirs is not None
+                assert torch.equal(ours[rank::world], theirs)
+
+
+def test_global_random_state_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    list(make(flip=True))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_batch_larger_than_the_data_names_both() -> None:
+    with pytest.raises(ConfigError, match=r"data\.batch_size=51: .* 50 training images"):
+        make(batch_size=51)
+    assert len(make(batch_size=50)) == 1
+
+
+def test_batch_must_divide_among_the_processes() -> None:
+    with pytest.raises(ConfigError, match=r"data\.batch_size=8: .*number of processes, 3"):
+        make(world_size=3)

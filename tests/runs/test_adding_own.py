@@ -1,0 +1,135 @@
+"""A loss, a network and a data set of the user's own, from outside the package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from training import command, run_folder, short
+
+LOSS = """
+from dataclasses import dataclass
+
+from forger.losses import AdversarialLoss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quadratic(AdversarialLoss):
+    margin: float = 1.0
+
+    def discriminator(self, real_logits, fake_logits):
+        return (real_logits - self.margin).square().mean() + fake_logits.square().mean()
+
+    def generator(self, fake_logits, real_logits):
+        return (fake_logits - self.margin).square().mean()
+"""
+
+NETWORK = """
+import math
+
+from torch import nn
+
+
+class Generator(nn.Module):
+    def __init__(self, image_shape, latent_dim=16):
+        super().__init__()
+        self.image_shape, self.latent_dim = image_shape, latent_dim
+        self.layers = nn.Sequential(nn.Linear(latent_dim, math.prod(image_shape)), nn.Tanh())
+
+    def forward(self, noise):
+        return self.layers(noise).view(-1, *self.image_shape)
+
+
+class Discriminator(nn.Module):
+    def __init__(self, image_shape):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), 1))
+
+    def forward(self, images):
+        return self.layers(images)
+"""
+
+DATA = """
+import torch
+
+from forger.data import ImageDataModule
+
+
+class Stripes(ImageDataModule):
+    native_shape = (1, 16, 16)
+
+    def read(self, split):
+        images = torch.zeros(40, 1, 16, 16, dtype=torch.uint8)
+        images[::2, :, ::2] = 255
+        return images, None
+"""
+
+FOREIGN = """
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, TensorDataset
+
+
+class Plain(LightningDataModule):
+    def train_dataloader(self):
+        images = torch.rand(48, 3, 16, 16) * 2 - 1
+        return DataLoader(TensorDataset(images, torch.zeros(48)), batch_size=4, num_workers=0)
+"""
+
+
+def write_own(folder: Path) -> None:
+    files = {
+        "own_loss.py": LOSS,
+        "own_networks.py": NETWORK,
+        "own_data.py": DATA,
+        "foreign_data.py": FOREIGN,
+        "configs/loss/quadratic.yaml": "_target_: own_loss.Quadratic\nmargin: 2.0\n",
+        "configs/model/linear.yaml": (
+            "generator:\n  _target_: own_networks.Generator\n  latent_dim: 8\n"
+            "discriminator:\n  _target_: own_networks.Discriminator\n"
+        ),
+        "configs/data/stripes.yaml": (
+            "_target_: own_data.Stripes\nbatch_size: 8\nflip: false\nimage_size: null\n"
+        ),
+        "configs/data/plain.yaml": "_target_: foreign_data.Plain\n",
+    }
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+def own(folder: Path, *words: str) -> list[str]:
+    """A training from `folder`, which holds the user's classes and configs."""
+    kept = [w for w in short(folder) if not w.startswith("data")]
+    return ["--config-dir", str(folder / "configs"), *kept, *words]
+
+
+def test_own_loss_network_and_data(tmp_path: Path) -> None:
+    write_own(tmp_path)
+    words = ["loss=quadratic", "loss.margin=1.5", "model=linear", "data=stripes"]
+    done = command(*own(tmp_path, *words), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = run_folder(tmp_path)
+    config = OmegaConf.load(run / "config.yaml")
+    assert config.loss.margin == 1.5
+    assert json.loads((run / "status.json").read_text())["iteration"] == 2
+
+
+def test_own_names_are_checked_as_early_as_ours(tmp_path: Path) -> None:
+    write_own(tmp_path)
+    done = command(*own(tmp_path, "loss=quadratic", "loss.margni=1.5"), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "margin" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "logs").rglob("status.json"))
+
+
+def test_a_data_module_that_knows_nothing_of_forger(tmp_path: Path) -> None:
+    """Three batches per iteration are grouped for it."""
+    write_own(tmp_path)
+    words = ["data=plain", "model=dcgan", "loss.n_critic=3"]
+    done = command(*own(tmp_path, *words), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run_folder(tmp_path) / "status.json").read_text())["status"] == "finished"

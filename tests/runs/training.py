@@ -1,0 +1,72 @@
+"""Whole trainings, in this process and from the command line."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+MODELS = sorted(path.stem for path in (ROOT / "configs" / "model").glob("*.yaml"))
+LOSSES = sorted(path.stem for path in (ROOT / "configs" / "loss").glob("*.yaml"))
+
+Compose = Callable[..., DictConfig]
+
+
+def short(folder: Path, *overrides: str, steps: int = 2) -> list[str]:
+    """Overrides of a training of few iterations that writes below `folder` alone."""
+    return [
+        "data=mnist_sample",
+        "data.batch_size=8",
+        "trainer=cpu",
+        f"trainer.max_steps={steps}",
+        "trainer.log_every_n_steps=1",
+        "callbacks.samples.n=4",
+        f"paths.log_dir={folder / 'logs'}",
+        f"paths.cache_dir={folder / 'cache'}",
+        *overrides,
+    ]
+
+
+def run_folder(folder: Path) -> Path:
+    """The only run folder there is."""
+    (found,) = (path.parent for path in (folder / "logs").rglob("status.json"))
+    return found
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def command(
+    *arguments: str, cwd: Path = ROOT, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs train.py as a user would."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "LOCAL_RANK"))}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=cwd,
+        env=own | {"WANDB_MODE": "disabled"} | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def colour_folder(folder: Path, classes: Iterable[str] = ("cat", "dog"), side: int = 40) -> Path:
+    """Writes a folder of small colour images in two classes."""
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for index in range(24):
+            pixels = rng.integers(0, 256, (side, side + index % 3, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{index}.png")
+    return folder
