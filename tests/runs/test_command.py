@@ -84,6 +84,12 @@ class TestMistakesInWords:
         assert mistakes("~callbacks.samples", "callbacks.progress=null") == []
         assert mistakes("logger=[wandb,tensorboard]", "logger.offline=true") == []
 
+    def test_a_setting_of_another_choice_is_told_where_it_belongs(self) -> None:
+        (found,) = mistakes("logger.offline=true")
+        assert found == "logger.offline=true: unknown setting; it is a setting of logger=wandb"
+        (found,) = mistakes("loss.gamma=1")
+        assert found.endswith("it is a setting of loss=r3gan")
+
     def test_a_sweep_is_refused_for_any_of_its_words(self) -> None:
         assert mistakes("model=dcgan,vanilla", "seed=0,1", multirun=True) == []
         (found,) = mistakes("model=dcgan,vanila", "seed=0,1", multirun=True)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -248,3 +252,31 @@ def test_every_model_and_loss_trains_in_two_processes(
     done = command(*short(tmp_path, *words))
     assert done.returncode == 0, done.stderr
     assert [int(row["step"]) for row in rows(run_folder(tmp_path))] == [1, 2]
+
+
+def test_ctrl_c_is_recorded_and_told_by_the_exit_code(tmp_path: Path) -> None:
+    words = short(tmp_path, "trainer.threads=1", steps=100_000)
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *words], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "logs").rglob("metrics.csv")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    status = json.loads((run_folder(tmp_path) / "status.json").read_text())
+    assert (status["status"], status["reason"]) == ("interrupted", "Ctrl-C")
+    assert status["iteration"] > 0
+
+
+def test_environment_file_is_read(tmp_path: Path) -> None:
+    """`.env` beside train.py reaches the run; what the environment already holds wins."""
+    for name in ("train.py", "configs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / ".env").write_text("FORGER_TEST_NAME=from_file\n")
+    words = ["--cfg", "job", "--resolve", "name=${oc.env:FORGER_TEST_NAME}"]
+    for environment, expected in (({}, "from_file"), ({"FORGER_TEST_NAME": "outer"}, "outer")):
+        done = command(*words, environment=environment, script=tmp_path / "train.py")
+        assert f"name: {expected}\n" in done.stdout, done.stderr

@@ -47,12 +47,15 @@ def rows(run: Path) -> list[dict[str, str]]:
 
 
 def command(
-    *arguments: str, cwd: Path = ROOT, environment: dict[str, str] | None = None
+    *arguments: str,
+    cwd: Path = ROOT,
+    environment: dict[str, str] | None = None,
+    script: Path = ROOT / "train.py",
 ) -> subprocess.CompletedProcess[str]:
     """Runs train.py as a user would."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "LOCAL_RANK"))}
     return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
+        [sys.executable, str(script), *arguments],
         cwd=cwd,
         env=own | {"WANDB_MODE": "disabled"} | (environment or {}),
         capture_output=True,

@@ -105,11 +105,11 @@ def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> 
     )
 
 
-def group_batches(datamodule: LightningDataModule, gan: GAN) -> LightningDataModule:
+def group_batches(datamodule: LightningDataModule, gan: GAN, seed: int) -> LightningDataModule:
     """Lets a data module of the user's own serve several batches per iteration; ours do."""
     if isinstance(datamodule, ImageDataModule) or gan.batches_per_iteration == 1:
         return datamodule
-    return GroupedDataModule(datamodule, gan.batches_per_iteration)
+    return GroupedDataModule(datamodule, gan.batches_per_iteration, seed)
 
 
 def build_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:

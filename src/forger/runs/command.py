@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dotenv import load_dotenv
 from hydra._internal.utils import get_args_parser  # the very flags that Hydra will read
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -42,6 +43,7 @@ def run(main: Callable[[], Any], folder: Path, config: str) -> None:
         config: the name of the main config.
     """
     failures.clear()
+    load_dotenv(folder.parent / ".env")  # keys of trackers; what the environment holds wins
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # for classes of the user's own, wherever train.py lies
     arguments = get_args_parser().parse_args()

@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import MissingConfigException
 from hydra.types import RunMode
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
 from forger.runs.check import Problem, find_problems
 from forger.runs.messages import choice
@@ -87,7 +87,18 @@ def _try(command: Command, reading: Reading, groups: list[str]) -> tuple[list[st
         if not any(_concerns(problem, override) for problem in found):
             word = override.input_line
             problems.append(f"{word}: no file lists this setting; to add it, write +{word}")
-    return problems + [problem.text for problem in found], sweep
+    typed = {override.key_or_group for override in unlisted}
+    problems += [p.text + (_elsewhere(command, p.key) if p.key in typed else "") for p in found]
+    return problems, sweep
+
+
+def _elsewhere(command: Command, key: str) -> str:
+    """Names the choices of a setting's group whose file lists it, where the chosen one does not."""
+    group, _, setting = key.partition(".")
+    name = setting.partition(".")[0]
+    files = sorted((command.folder / group).glob("*.yaml")) if name else []
+    homes = [f"{group}={path.stem}" for path in files if name in OmegaConf.load(path)]
+    return f"; it is a setting of {' or '.join(homes)}" if homes else ""
 
 
 def _concerns(problem: Problem, override: Override) -> bool:

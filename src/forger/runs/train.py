@@ -98,7 +98,7 @@ def run(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     datamodule = build_data(cfg, cfg.seed)
     shape = image_shape_of(datamodule)
     gan = build_gan(cfg, shape, cfg.seed)
-    datamodule = group_batches(datamodule, gan)
+    datamodule = group_batches(datamodule, gan, cfg.seed)
     if is_main_process():
         datamodule.prepare_data()
         datamodule.setup("fit")
@@ -127,8 +127,12 @@ def recorded(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as error:
-        folder.mark("interrupted", type(error).__name__, trainer.global_step)
+        by_hand = isinstance(error.__context__ or error, KeyboardInterrupt)
+        reason = "Ctrl-C" if by_hand else f"{type(error).__name__}: {error}"
+        folder.mark("interrupted", reason, trainer.global_step)
         close_loggers(trainer.loggers, exit_code=1)
+        if by_hand:  # Lightning makes it a SystemExit
+            raise KeyboardInterrupt from None
         raise
     except BaseException as error:
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
