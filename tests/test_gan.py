@@ -306,7 +306,7 @@ def test_any_data_module_will_do(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
 def test_a_foreign_module_that_serves_too_few_batches_is_told_how(tmp_path: Path) -> None:
     gan = make_gan(loss=L.Hinge(n_critic=2))
-    with pytest.raises(ValueError, match=r"needs 2 batches .* the loader gave 1: wrap"):
+    with pytest.raises(ValueError, match=r"needs 2 batches .*the loader gave 1: wrap"):
         make_trainer(tmp_path).fit(gan, datamodule=Foreign())
 
 

@@ -20,7 +20,7 @@ from forger.errors import ConfigError
 from forger.gradients import clamp_weights, clip_gradient, frozen, full_precision
 from forger.losses import AdversarialLoss, NonSaturating
 from forger.noise import PRIORS, NoiseSource, Prior
-from forger.parts import Parts
+from forger.parts import real_images
 from forger.reports import Reporter
 from forger.scoreboard import scoreboard
 from forger.updates import Updates
@@ -139,7 +139,8 @@ class GAN(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Runs one iteration on `batches_per_iteration` batches of real images."""
-        reals = self._real_images(batch)
+        images = real_images(batch, self.batches_per_iteration)
+        reals = [real.to(self._float_type) for real in images]
         iteration = self.iteration + 1
         self._noise.start(iteration)
         report = self._reporter.due(iteration)
@@ -153,7 +154,8 @@ class GAN(LightningModule):
         self.images_seen += sum(len(real) for real in reals) * self.trainer.world_size
         if report:
             self._reporter.write(game, iteration)
-        self._step_schedules()
+        for schedule in self.trainer.lr_scheduler_configs:
+            schedule.scheduler.step()  # type: ignore[call-arg]  # it is a LambdaLR
 
     def _update_discriminator(
         self, reals: Sequence[Tensor], iteration: int, report: bool
@@ -224,29 +226,6 @@ class GAN(LightningModule):
         if scaler is not None:  # 16-mixed: the norm of scaled gradients would be meaningless
             scaler.unscale_(optimizer.optimizer)
         return clip_gradient(network, updates.gradient_clip)
-
-    def _step_schedules(self) -> None:
-        schedulers = self.lr_schedulers()
-        if schedulers is None:
-            return
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step()  # type: ignore[call-arg]
-
-    def _real_images(self, batch: Any) -> list[Tensor]:
-        """Takes the iteration's batches apart.
-
-        Raises:
-            ValueError: there are more or fewer than the iteration needs.
-        """
-        parts = batch if isinstance(batch, Parts) else (batch,)
-        if len(parts) != self.batches_per_iteration:
-            raise ValueError(
-                f"an iteration needs {self.batches_per_iteration} batches of real images, and the"
-                f" loader gave {len(parts)}: wrap your data module,"
-                " forger.data.GroupedDataModule(datamodule, gan.batches_per_iteration)"
-            )
-        images = [part if isinstance(part, Tensor) else part[0] for part in parts]
-        return [real.to(self._float_type) for real in images]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the weights do not tell."""

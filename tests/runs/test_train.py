@@ -42,6 +42,10 @@ def test_every_optimizer_and_schedule_trains(group: str, composed: Compose, tmp_
         assert math.isfinite(metrics["train/loss_g"]), path.stem
 
 
+def test_whole_numbers_do_for_betas(composed: Compose, tmp_path: Path) -> None:
+    train(composed(*short(tmp_path, "optimizer.betas=[0,0.9]", "optimizer.lr=1")))
+
+
 @pytest.mark.parametrize("debug", ["smoke", "overfit", "profiler"])
 @pytest.mark.filterwarnings("ignore:The number of training batches .* smaller than the logging")
 def test_debug_configs_train(debug: str, composed: Compose, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from forger.errors import ConfigError, UserError
 from forger.gan import GAN
 from forger.loggers import MetricsCSV
 from forger.losses import AdversarialLoss
-from forger.updates import Updates
+from forger.updates import OptimizerFactory, Updates
 
 DEFAULT_EPOCHS = 20
 
@@ -82,12 +82,19 @@ def build_discriminator(
     return discriminator
 
 
+def make_optimizer(node: DictConfig) -> OptimizerFactory:
+    """Builds what makes an optimizer; torch refuses whole numbers such as the 0 of `betas`."""
+    floats = {"betas": [float(beta) for beta in node.betas]} if "betas" in node else {}
+    factory: OptimizerFactory = make(node, **floats)
+    return factory
+
+
 def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> GAN:
     """Builds both networks, the loss and the module that trains them."""
     loss: AdversarialLoss = make(cfg.loss)
     updates = {
         f"{network}_updates": Updates(
-            optimizer=make(cfg.optimizer[network]),
+            optimizer=make_optimizer(cfg.optimizer[network]),
             schedule=make(cfg.schedule[network]),
             gradient_clip=cfg.model.gradient_clip[network],
             accumulate=cfg.model.accumulate[network],
