@@ -9,9 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_HOMES = {"GAN": "forger.gan", "EMA": "forger.ema"}
+_HOMES = {"GAN": "forger.gan", "EMA": "forger.ema", "Updates": "forger.updates"}
 
-__all__ = ["EMA", "GAN"]
+__all__ = ["EMA", "GAN", "Updates"]
 
 
 def __getattr__(name: str) -> Any:

@@ -55,6 +55,7 @@ def test_debug_configs_train(debug: str, composed: Compose, tmp_path: Path) -> N
     train(composed(*words))
     run = run_folder(tmp_path)
     assert run.parent.name == "debug"
+    assert (run / "fit-profile.txt").is_file() == (debug == "profiler")
     assert json.loads((run / "status.json").read_text())["iteration"] == 2
 
 

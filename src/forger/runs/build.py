@@ -15,6 +15,7 @@ from hydra.utils import get_class, instantiate
 from lightning import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -26,6 +27,7 @@ from forger.losses import AdversarialLoss
 from forger.updates import OptimizerFactory, Updates
 
 DEFAULT_EPOCHS = 20
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 
 
 def make(node: Any, **runtime: Any) -> Any:
@@ -154,6 +156,8 @@ def build_trainer(
     del settings["threads"]  # ours, see forger.runs.launch
     if settings["max_epochs"] is settings["max_time"] is None and settings["max_steps"] == -1:
         settings["max_epochs"] = DEFAULT_EPOCHS
+    if settings.get("profiler") in PROFILERS:
+        settings["profiler"] = PROFILERS[settings["profiler"]](filename="profile")  # in the folder
     callbacks: list[Callback] = [
         make(node) for node in (cfg.get("callbacks") or {}).values() if node is not None
     ]

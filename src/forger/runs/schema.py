@@ -109,7 +109,7 @@ class Trainer:
     limit_test_batches: NonNegativeInt | Fraction | None
     overfit_batches: NonNegativeInt | Fraction
     fast_dev_run: NonNegativeInt | bool
-    profiler: Literal["simple", "advanced", "pytorch"] | None
+    profiler: Literal["simple", "advanced"] | dict[str, Any] | None
     threads: PositiveInt | None
 
 
