@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import SHAPE, Squares, fit, make_dcgan, make_gan, make_trainer
 from lightning import LightningDataModule
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -265,6 +266,25 @@ def test_precisions(precision: str, name: str, tmp_path: Path) -> None:
     assert all(value.isfinite() for value in trainer.callback_metrics.values())
     expected = torch.float64 if precision == "64-true" else torch.float32
     assert all(p.dtype == expected for p in gan.parameters())
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.RMSprop])
+@pytest.mark.parametrize("limit", [None, 1e-3])
+def test_scaled_gradients_of_16_bits(optimizer: Any, limit: float | None, tmp_path: Path) -> None:
+    """The path of 16-mixed, which is meant for GPUs, with a scaler on the CPU."""
+    fused = {"fused": True} if optimizer is torch.optim.Adam else {}  # unscales in its own step
+    updates = Updates(optimizer=partial(optimizer, lr=1e-3, **fused), gradient_clip=limit)
+    norms = {}
+    for name in ("plain", "scaled"):
+        gan = make_gan(generator_updates=updates, discriminator_updates=updates)
+        settings: dict[str, Any] = {}
+        if name == "scaled":
+            scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+            settings["plugins"] = MixedPrecision("16-mixed", "cpu", scaler)
+        trainer = fit(gan, tmp_path, max_steps=4, **settings)
+        norms[name] = trainer.callback_metrics["train/grad_norm_d"].item()
+        assert trainer.global_step == 4
+    assert norms["scaled"] == pytest.approx(norms["plain"], rel=0.02)
 
 
 def test_trained_on_the_game_it_gets_better(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ class GAN(LightningModule):
     batches, so that BatchNorm sees each alone.
 
     Args:
-        generator: noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1]; has `latent_dim` and
-            `image_shape`.
+        generator: noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1]; has the attribute
+            `latent_dim`.
         discriminator: images to logits `(B,)`, never probabilities.
         loss: what both minimise, with the penalties, `n_critic` and weight clip that it needs.
         generator_updates: optimizer, schedule, clipping and accumulation of the generator.
@@ -171,7 +171,7 @@ class GAN(LightningModule):
             loss = self.loss.discriminator(real_logits, fake_logits)
             penalties = self._penalties(real, fake, iteration)
             self.manual_backward((loss + sum(penalties.values())) / len(reals))
-        norm = self._clip(self.discriminator, optimizer, self.discriminator_updates, report)
+        norm = self._clip(self.discriminator, self.discriminator_updates, report)
         # Stepped below the wrapper that ticks Lightning's step counter: that one counts iterations.
         self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
         if self.loss.weight_clip is not None:
@@ -194,7 +194,7 @@ class GAN(LightningModule):
                 real_logits = self._logits(real) if fresh else None
                 loss = self.loss.generator(fake_logits, real_logits)
                 self.manual_backward(loss / accumulate)
-        norm = self._clip(self.generator, optimizer, self.generator_updates, report)
+        norm = self._clip(self.generator, self.generator_updates, report)
         optimizer.step()
         return {"loss_g": loss, "grad_norm_g": norm} if norm is not None and report else {}
 
@@ -216,16 +216,13 @@ class GAN(LightningModule):
                 for name, penalty in due.items()
             }
 
-    def _clip(
-        self, network: nn.Module, optimizer: LightningOptimizer, updates: Updates, report: bool
-    ) -> Tensor | None:
+    def _clip(self, network: nn.Module, updates: Updates, report: bool) -> Tensor | None:
         """Clips the network's gradient and returns its norm before that, where asked for."""
         if updates.gradient_clip is None and not report:
             return None
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None:  # 16-mixed: the norm of scaled gradients would be meaningless
-            scaler.unscale_(optimizer.optimizer)
-        return clip_gradient(network, updates.gradient_clip)
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # of 16-mixed
+        scale = 1.0 if scaler is None else scaler.get_scale()
+        return clip_gradient(network, updates.gradient_clip, scale)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the weights do not tell."""

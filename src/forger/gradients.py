@@ -28,15 +28,22 @@ def full_precision(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
-def clip_gradient(network: nn.Module, limit: float | None) -> Tensor:
+def clip_gradient(network: nn.Module, limit: float | None, scale: float = 1.0) -> Tensor:
     """Scales the network's gradient to a norm of at most `limit`; `None` leaves it.
 
+    Args:
+        network: with gradients.
+        limit: largest 2-norm over all weights.
+        scale: what the gradients are multiplied by for 16 bits; they stay so, since the precision
+            plugin unscales those of some optimizers itself.
+
     Returns:
-        The 2-norm over all weights before that, a scalar.
+        The norm before that, without the scale: a scalar.
     """
     if limit is not None:
-        return clip_grad_norm_(network.parameters(), limit)
-    return get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+        return clip_grad_norm_(network.parameters(), limit * scale) / scale
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    return get_total_norm(gradients) / scale
 
 
 def clamp_weights(network: nn.Module, limit: float) -> None:

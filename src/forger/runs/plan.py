@@ -50,7 +50,11 @@ def describe_length(gan: GAN, datamodule: LightningDataModule, trainer: Trainer)
 
 
 def describe_plan(
-    gan: GAN, datamodule: LightningDataModule, trainer: Trainer, folder: Path
+    gan: GAN,
+    datamodule: LightningDataModule,
+    trainer: Trainer,
+    folder: Path,
+    image_shape: tuple[int, int, int],
 ) -> list[str]:
     """Returns the plan, a line each.
 
@@ -59,11 +63,12 @@ def describe_plan(
         datamodule: set up, or not yet: then its counts are left out.
         trainer: with its limits and hardware.
         folder: where the run writes.
+        image_shape: channels, height, width.
     """
     generator, discriminator, loss = gan.generator, gan.discriminator, gan.loss
     norm = getattr(discriminator, "norm", None)
     terms = [f"{n} x {p.weight:g}" for n, p in gan.penalties.items()]
-    shape = "x".join(map(str, generator.image_shape))  # type: ignore[arg-type]
+    shape = "x".join(map(str, image_shape))
     lines = [
         f"data            {type(datamodule).__name__}, images {shape}",
         *(f"                {line}" for line in describe_length(gan, datamodule, trainer)),

@@ -28,6 +28,7 @@ from forger.runs.build import (
 from forger.runs.folder import RunFolder, is_main_process
 from forger.runs.launch import cpu_threads, launched_alone
 from forger.runs.plan import describe_plan
+from forger.runs.shapes import check_shapes
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ def run(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     datamodule = build_data(cfg, cfg.seed)
     shape = image_shape_of(datamodule)
     gan = build_gan(cfg, shape, cfg.seed)
+    check_shapes(gan, shape)
     datamodule = group_batches(datamodule, gan, cfg.seed)
     if is_main_process():
         datamodule.prepare_data()
@@ -108,7 +110,7 @@ def run(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     loggers: list[Logger] = [] if cfg.dry_run else build_loggers(cfg, folder.path)
     trainer = build_trainer(cfg, folder.path, loggers, [RecordInCheckpoint(folder.config, shape)])
     if is_main_process():
-        for line in describe_plan(gan, datamodule, trainer, folder.path):
+        for line in describe_plan(gan, datamodule, trainer, folder.path, shape):
             log.info(line)
     if cfg.dry_run:
         return {}
