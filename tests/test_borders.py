@@ -47,7 +47,7 @@ def test_the_gan_knows_no_architecture_and_no_data_set() -> None:
     assert not any(m.startswith(("forger.networks", "forger.data", "forger.runs")) for m in used)
 
 
-@pytest.mark.parametrize("module", ["forger", "forger.runs.command", "forger.runs.check"])
+@pytest.mark.parametrize("module", ["forger", "forger.runs.command", "forger.runs.checking.check"])
 def test_the_front_door_does_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -135,7 +135,7 @@ class GAN(LightningModule):
             self.device,
             self._float_type,
         )
-        self._reporter = Reporter(self)
+        self._reporter = Reporter(self, self.images_seen)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Runs one iteration on `batches_per_iteration` batches of real images."""
@@ -153,7 +153,7 @@ class GAN(LightningModule):
         self.ema_generator.update(self.generator, iteration)
         self.images_seen += sum(len(real) for real in reals) * self.trainer.world_size
         if report:
-            self._reporter.write(game, iteration)
+            self._reporter.write(game, iteration, self.images_seen)
         for schedule in self.trainer.lr_scheduler_configs:
             schedule.scheduler.step()  # type: ignore[call-arg]  # it is a LambdaLR
 

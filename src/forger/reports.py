@@ -6,13 +6,10 @@ This is the only place where training waits for numbers from the device.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import torch
+from lightning import LightningModule
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from forger.gan import GAN
 
 
 class Reporter:
@@ -23,36 +20,37 @@ class Reporter:
     that no checkpoint is ever ahead of its metrics.
 
     Args:
-        gan: being trained.
+        module: being trained, with optimizers of G and D in this order.
+        images_seen: where it begins.
     """
 
-    def __init__(self, gan: GAN) -> None:
-        self.gan = gan
-        self.every = gan.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        self.total = gan.trainer.estimated_stepping_batches
-        self._last = (time.perf_counter(), gan.images_seen)
+    def __init__(self, module: LightningModule, images_seen: int) -> None:
+        self.module = module
+        self.every = module.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        self.total = module.trainer.estimated_stepping_batches
+        self._last = (time.perf_counter(), images_seen)
 
     def due(self, iteration: int) -> bool:
         """Tells whether this iteration writes a row."""
         return iteration == self.total or (self.every > 0 and iteration % self.every == 0)
 
-    def write(self, game: dict[str, Tensor], iteration: int) -> None:
+    def write(self, game: dict[str, Tensor], iteration: int, images_seen: int) -> None:
         """Writes the row of an iteration: `game` averaged over processes, rates, speed, images."""
-        gan = self.gan
+        module = self.module
         values = torch.stack([value.detach().float() for value in game.values()])
-        values = gan.trainer.strategy.reduce(values, reduce_op="mean")
+        values = module.trainer.strategy.reduce(values, reduce_op="mean")
         row = {f"train/{k}": v for k, v in zip(game, values.tolist(), strict=True)}
-        for name, optimizer in zip(("lr_g", "lr_d"), gan.trainer.optimizers, strict=True):
+        for name, optimizer in zip(("lr_g", "lr_d"), module.trainer.optimizers, strict=True):
             row[f"train/{name}"] = optimizer.param_groups[0]["lr"]
-        row["train/images_per_second"] = self._speed()
-        row["train/images_seen"] = gan.images_seen
-        row["epoch"] = gan.current_epoch
-        gan.log_dict({k: float(v) for k, v in row.items()}, logger=False)
-        for logger in gan.loggers:
+        row["train/images_per_second"] = self._speed(images_seen)
+        row["train/images_seen"] = images_seen
+        row["epoch"] = module.current_epoch
+        module.log_dict({k: float(v) for k, v in row.items()}, logger=False)
+        for logger in module.loggers:
             logger.log_metrics(row, step=iteration)
 
-    def _speed(self) -> float:
+    def _speed(self, images_seen: int) -> float:
         """Returns real images per second since the last row."""
         now, (then, seen) = time.perf_counter(), self._last
-        self._last = (now, self.gan.images_seen)
-        return (self.gan.images_seen - seen) / (now - then)
+        self._last = (now, images_seen)
+        return (images_seen - seen) / (now - then)

@@ -7,7 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from forger.runs import command, hardware  # noqa: F401  (registers the short_id resolver)
+from forger.runs import command  # noqa: F401  (registers the short_id resolver)
+from forger.runs.checking import hardware
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

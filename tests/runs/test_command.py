@@ -13,8 +13,8 @@ from textwrap import dedent
 
 import pytest
 
-from forger.runs.overrides import find_mistakes
-from forger.runs.words import Command
+from forger.runs.checking.overrides import find_mistakes
+from forger.runs.checking.words import Command
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,10 +21,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from forger.errors import ConfigError, UserError
+from forger.runs.checking.messages import listed
+from forger.runs.checking.overrides import find_mistakes
+from forger.runs.checking.words import Command
 from forger.runs.jobs import StopRun, failures, hydra_errors, message_of
-from forger.runs.messages import listed
-from forger.runs.overrides import find_mistakes
-from forger.runs.words import Command
 
 _INTERRUPTED = 130
 

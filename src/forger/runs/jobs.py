@@ -21,9 +21,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from forger.errors import ConfigError, UserError
-from forger.runs.check import check
-from forger.runs.messages import choice, given
-from forger.runs.overrides import worded
+from forger.runs.checking.check import check
+from forger.runs.checking.messages import choice, given
+from forger.runs.checking.overrides import worded
 
 log = logging.getLogger(__name__)
 

@@ -77,7 +77,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
 
     Args:
         cfg: composed from `configs/train.yaml`. The command line has checked it; a notebook calls
-            `forger.runs.check.check(cfg)` first.
+            `forger.runs.checking.check.check(cfg)` first.
 
     Returns:
         Metrics such as `train/loss_g`; empty where `dry_run` is set.

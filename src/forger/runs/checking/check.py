@@ -13,13 +13,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from forger.errors import ConfigError
-from forger.runs import rules
-from forger.runs.kinds import UNKNOWN, correction, refusal
-from forger.runs.messages import choice, given, listed, nearest
-from forger.runs.places import Place, place_of
-from forger.runs.signatures import Parameter, read
-from forger.runs.targets import lacks, signature_of
-from forger.runs.values import Values, read_values
+from forger.runs.checking import rules
+from forger.runs.checking.kinds import UNKNOWN, correction, refusal
+from forger.runs.checking.messages import choice, given, listed, nearest
+from forger.runs.checking.places import Place, place_of
+from forger.runs.checking.signatures import Parameter, read
+from forger.runs.checking.targets import lacks, signature_of
+from forger.runs.checking.values import Values, read_values
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 _MISSING = "???"

@@ -12,8 +12,8 @@ import math
 from typing import Any
 
 from forger import bounds
-from forger.runs.modules import Module
-from forger.runs.sources import resolve
+from forger.runs.checking.modules import Module
+from forger.runs.checking.sources import resolve
 
 UNKNOWN = object()
 """A value that only a running job can tell; nothing refuses it."""

@@ -14,10 +14,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from forger.errors import ConfigError
-from forger.runs import hardware
-from forger.runs.check import check
+from forger.runs.checking import hardware
+from forger.runs.checking.check import check
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 GROUPS = ("model", "loss", "data", "optimizer", "schedule", "trainer", "callbacks", "logger")
 RECIPES = ("experiment", "debug")
 CHOICES = [

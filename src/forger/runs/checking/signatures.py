@@ -12,8 +12,8 @@ import ast
 from dataclasses import dataclass, field
 from functools import cache
 
-from forger.runs.modules import Function, Module
-from forger.runs.sources import Definition, NotFoundError, locate, resolve
+from forger.runs.checking.modules import Function, Module
+from forger.runs.checking.sources import Definition, NotFoundError, locate, resolve
 
 # Decorators that leave a function's parameters as they are written.
 _TRANSPARENT = {

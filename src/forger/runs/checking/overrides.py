@@ -18,10 +18,10 @@ from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
-from forger.runs.check import Problem, find_problems
-from forger.runs.messages import choice
-from forger.runs.settings import apply
-from forger.runs.words import Command, Reading, read_words
+from forger.runs.checking.check import Problem, find_problems
+from forger.runs.checking.messages import choice
+from forger.runs.checking.settings import apply
+from forger.runs.checking.words import Command, Reading, read_words
 
 # Lines of OmegaConf's messages that are about its own types
 _INTERNAL = ("full_key:", "reference_type=", "object_type=")

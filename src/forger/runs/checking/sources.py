@@ -9,7 +9,7 @@ import ast
 import sys
 from dataclasses import dataclass
 
-from forger.runs.modules import STAR, Module, Node, find_module
+from forger.runs.checking.modules import STAR, Module, Node, find_module
 
 
 class NotFoundError(LookupError):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from forger.runs import hardware
+from forger.runs.checking import hardware
 
 Select: TypeAlias = Callable[[str], Any]
 """Returns the value of a dotted key; `None` where there is none or it has been refused."""

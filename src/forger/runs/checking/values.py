@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from forger.runs.kinds import UNKNOWN
+from forger.runs.checking.kinds import UNKNOWN
 
 # `${a.b}`, `${..b}`, and the first argument of a resolver such as `${oc.select:a.b,1}`
 _REFERENCE = re.compile(r"\$\{\s*(?:[\w.]+\s*:\s*)?(?P<dots>\.*)(?P<key>[\w.\[\]-]*)")

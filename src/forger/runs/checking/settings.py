@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from forger.runs.messages import choice, nearest
+from forger.runs.checking.messages import choice, nearest
 
 
 def apply(

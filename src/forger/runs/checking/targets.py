@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from forger.runs.messages import nearest
-from forger.runs.modules import find_module
-from forger.runs.places import Place
-from forger.runs.signatures import Signature, read
-from forger.runs.sources import NotFoundError
+from forger.runs.checking.messages import nearest
+from forger.runs.checking.modules import find_module
+from forger.runs.checking.places import Place
+from forger.runs.checking.signatures import Signature, read
+from forger.runs.checking.sources import NotFoundError
 
 
 def signature_of(target: Any) -> Signature | str:

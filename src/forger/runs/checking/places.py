@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_SCHEMA = "forger.runs.schema"
+_SCHEMA = "forger.runs.checking.schema"
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,8 @@ class Place:
     """One part of the config.
 
     Args:
-        schema: class of `forger.runs.schema` with the settings of a part that has no `_target_`.
-        limits: class of `forger.runs.schema` with narrower ranges of a target's settings.
+        schema: class of `checking.schema` with the settings of a part that has no `_target_`.
+        limits: class of `checking.schema` with narrower ranges of a target's settings.
         own: settings of `limits` that the target does not know: the builder takes them out.
         target: whether the part must name a `_target_`.
         partial: whether the part must say `_partial_: true`.

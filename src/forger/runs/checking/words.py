@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from forger.runs.messages import choice, given
+from forger.runs.checking.messages import choice, given
 
 # Groups of which several files can be chosen at once; for the others the last would win in silence.
 _SEVERAL = {"logger", "callbacks", "experiment", "debug"}

@@ -14,7 +14,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from forger.runs.modules import find_module
+from forger.runs.checking.modules import find_module
 
 
 def gpu_count() -> int:

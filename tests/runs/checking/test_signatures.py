@@ -11,10 +11,10 @@ from textwrap import dedent
 import pytest
 from hydra.utils import get_object
 
-from forger.runs.signatures import Signature, read
-from forger.runs.sources import NotFoundError
+from forger.runs.checking.signatures import Signature, read
+from forger.runs.checking.sources import NotFoundError
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 TARGETS = sorted(
     {
         target

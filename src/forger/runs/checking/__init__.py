@@ -1,0 +1,1 @@
+"""The check of a command and its config before torch is imported. Builds and trains nothing."""
