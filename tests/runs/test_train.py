@@ -47,7 +47,6 @@ def test_whole_numbers_do_for_betas(composed: Compose, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("debug", ["smoke", "overfit", "profiler"])
-@pytest.mark.filterwarnings("ignore:The number of training batches .* smaller than the logging")
 def test_debug_configs_train(debug: str, composed: Compose, tmp_path: Path) -> None:
     words = short(tmp_path, f"debug={debug}", "data.batch_size=64")
     if debug == "smoke":

@@ -59,6 +59,8 @@ def quieten_lightning() -> None:
         logger.setLevel(logging.WARNING)
     # The averaged generator is in eval mode on purpose.
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
+    # Rows of metrics are due by iteration, across epochs, however short these are.
+    warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
     # Lightning 2.6 against torch 2.14, until Lightning follows.
     warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")
 
