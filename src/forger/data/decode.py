@@ -39,7 +39,8 @@ def decode(path: Path, channels: int, size: int) -> NDArray[np.uint8]:
     if (width, height) != (size, size):
         flat = flat.resize((size, size), Image.Resampling.BILINEAR, box=square)
     pixels = np.asarray(flat, dtype=np.uint8).reshape(size, size, channels)
-    return pixels.transpose(2, 0, 1)
+    chw: NDArray[np.uint8] = pixels.transpose(2, 0, 1)
+    return chw
 
 
 def _flat(image: Image.Image) -> Image.Image:
