@@ -18,7 +18,7 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("loss", ["wgan_gp"])
 def test_two_processes_compute_what_one_does(loss: str, tmp_path: Path) -> None:
-    """Order, flips, noise and the penalty's interpolation depend on the place in the global batch."""
+    """Order, flips, noise and interpolation depend on the place in the global batch."""
     runs = []
     for trainer in ("cpu", "ddp_cpu"):
         folder = tmp_path / trainer

@@ -187,7 +187,7 @@ def test_dry_run_prints_the_plan_and_writes_no_run(
     caplog.set_level("INFO")
     words = short(tmp_path, "model=dcgan", "loss=wgan_gp", "dry_run=true")
     assert train(composed(*words)) == {}
-    assert not list((tmp_path / "logs").rglob("*.json"))
+    assert not (tmp_path / "logs").exists()
     plan = caplog.text
     for part in ("759,680 parameters", "norm layer", "5 D updates per G update", "4,500 training"):
         assert part in plan
@@ -256,6 +256,14 @@ def test_every_model_and_loss_trains_in_two_processes(
     done = command(*short(tmp_path, *words))
     assert done.returncode == 0, done.stderr
     assert [int(row["step"]) for row in rows(run_folder(tmp_path))] == [1, 2]
+
+
+def test_dry_run_leaves_no_folder(tmp_path: Path) -> None:
+    done = command(*short(tmp_path, "dry_run=true", "trainer=ddp_cpu", "model=dcgan"))
+    assert done.returncode == 0, done.stderr
+    assert "cpu x 2" in done.stdout
+    assert "BatchNorm's statistics stay per process" in done.stdout
+    assert not [path for path in (tmp_path / "logs").rglob("*") if path.is_file()]
 
 
 def test_ctrl_c_is_recorded_and_told_by_the_exit_code(tmp_path: Path) -> None:

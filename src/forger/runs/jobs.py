@@ -99,6 +99,8 @@ def job(cfg: DictConfig) -> Iterator[None]:
         try:
             check(cfg)
             yield
+            if cfg.dry_run and HydraConfig.get().mode == RunMode.RUN:
+                _remove_unused(Path(HydraConfig.get().runtime.output_dir))
         except Exception as error:
             _record(error)
             raise

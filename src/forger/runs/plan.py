@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lightning import LightningDataModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from forger.gan import GAN
 from forger.updates import Updates
@@ -85,9 +87,17 @@ def describe_plan(
         f" precision {trainer.precision}",
         f"run folder      {folder}",
     ]
-    if norm == "layer" and gan.penalties:
-        lines.append(
-            "note            LayerNorm in D: the loss penalises gradients per sample, and BatchNorm"
-            " mixes samples"
+    return lines + [f"note            {note}" for note in notes(gan, trainer)]
+
+
+def notes(gan: GAN, trainer: Trainer) -> list[str]:
+    """Returns what was decided for the user, and what differs here from elsewhere."""
+    found = []
+    if getattr(gan.discriminator, "norm", None) == "layer" and gan.penalties:
+        found.append(
+            "LayerNorm in D: the loss penalises gradients per sample, and BatchNorm mixes samples"
         )
-    return lines
+    shared_cores = trainer.world_size > 1 and isinstance(trainer.accelerator, CPUAccelerator)
+    if shared_cores and any(isinstance(m, _BatchNorm) for m in gan.modules()):
+        found.append("BatchNorm's statistics stay per process: torch has no SyncBatchNorm on CPUs")
+    return found

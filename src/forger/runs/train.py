@@ -108,8 +108,10 @@ def run(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
         datamodule.setup("fit")
         if isinstance(datamodule, ImageDataModule):
             datamodule.check_enough(gan.batches_per_iteration)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    loggers: list[Logger] = [] if cfg.dry_run else build_loggers(cfg, folder.path)
+    loggers: list[Logger] = []
+    if not cfg.dry_run:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        loggers = build_loggers(cfg, folder.path)
     trainer = build_trainer(cfg, folder.path, loggers, [RecordInCheckpoint(folder.config, shape)])
     if is_main_process():
         for line in describe_plan(gan, datamodule, trainer, folder.path, shape):
