@@ -119,11 +119,13 @@ def run(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     if cfg.dry_run:
         return {}
     folder.record()
-    for logger in loggers:
-        logger.log_hyperparams(folder.config | {"environment": folder.environment})
     with launched_alone(folder.path), recorded(folder, trainer):
+        for logger in loggers:
+            logger.log_hyperparams(folder.config | {"environment": folder.environment})
         trainer.fit(gan, datamodule=datamodule)
-    log.info("samples         %s", folder.path / "samples" / "last.png")
+    last_grid = folder.path / "samples" / "last.png"
+    if last_grid.is_file() and is_main_process():
+        log.info("samples         %s", last_grid)
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
@@ -133,7 +135,7 @@ def recorded(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as error:
-        by_hand = isinstance(error.__context__ or error, KeyboardInterrupt)
+        by_hand = any(isinstance(e, KeyboardInterrupt) for e in (error, error.__context__))
         reason = "Ctrl-C" if by_hand else f"{type(error).__name__}: {error}"
         folder.mark("interrupted", reason, trainer.global_step)
         close_loggers(trainer.loggers, exit_code=1)
