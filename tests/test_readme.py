@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from forger.runs import command  # noqa: F401  (registers the short_id resolver)
+from forger.runs.checking.overrides import find_mistakes
+from forger.runs.checking.words import Command
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -38,3 +42,24 @@ def test_notebook_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     scope: dict[str, object] = {}
     exec(code.replace("max_steps=100", "max_steps=2"), scope)
     assert scope["gan"].iteration == 2  # type: ignore[attr-defined]
+
+
+def commands() -> list[str]:
+    """What the README tells to type after `python train.py`, and the settings of its table."""
+    lines = re.findall(r"python train\.py ([^`\n#]+)", README)
+    rows = re.findall(r"^\| (?!`|to )[^|]+ \| (`[^|]+) \|$", README, re.MULTILINE)
+    typed = [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
+    own = ("quadratic", "mine", "dcgna", "--help")  # the user's files, a mistake shown, a flag
+    return [line.strip() for line in [*lines, *typed] if not any(word in line for word in own)]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_is_accepted(line: str, tmp_path: Path) -> None:
+    line = re.sub(r"<[^>]+>", str(tmp_path), line)
+    words = [word for word in line.split() if word != "-m"]
+    typed = Command(ROOT / "configs", "train", words, multirun="-m" in line.split())
+    assert find_mistakes(typed) == []
+
+
+def test_the_table_of_settings_is_read() -> None:
+    assert len(commands()) > 20
