@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from test_readme import commands as readme_commands
 from training import LOSSES, MODELS, ROOT, Compose, colour_folder, command, rows, run_folder, short
 
 from forger.errors import ConfigError, DataError
@@ -40,6 +42,14 @@ def test_every_optimizer_and_schedule_trains(group: str, composed: Compose, tmp_
     for path in sorted((ROOT / "configs" / group).glob("*.yaml")):
         metrics = train(composed(*short(tmp_path, f"{group}={path.stem}")))
         assert math.isfinite(metrics["train/loss_g"]), path.stem
+
+
+SETTINGS = [line for line in readme_commands() if not re.search(r"(data|experiment|logger)=|^-m", line)]
+
+
+@pytest.mark.parametrize("line", SETTINGS)
+def test_every_setting_of_the_readme_trains(line: str, composed: Compose, tmp_path: Path) -> None:
+    train(composed(*short(tmp_path, *line.split(), "trainer.max_steps=2")))
 
 
 def test_whole_numbers_do_for_betas(composed: Compose, tmp_path: Path) -> None:
