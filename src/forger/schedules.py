@@ -7,8 +7,11 @@ the first iteration to 1 at the end of the run.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
+
+from typing_extensions import override
 
 from forger.bounds import Fraction, FractionBelowOne, check_bounds
 
@@ -26,12 +29,15 @@ class Constant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
-    """The base rate, then a straight line down to `final` at the end.
+class Decay(ABC):
+    """The base rate, then a curve down to `final` at the end.
 
     Args:
         start: the progress at which the decay begins, in [0, 1).
         final: the factor at the end of the run, in [0, 1].
+
+    Raises:
+        ConfigError: an argument is out of range.
     """
 
     start: FractionBelowOne = 0.0
@@ -42,33 +48,32 @@ class Linear:
         check_bounds(self.start, FractionBelowOne, "schedule.start")
         check_bounds(self.final, Fraction, "schedule.final")
 
-    def __call__(self, progress: float) -> float:
-        """Returns the factor at `progress` in [0, 1]."""
-        done = max(0.0, progress - self.start) / (1 - self.start)
-        return 1 + min(done, 1.0) * (self.final - 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cosine:
-    """The base rate, then half a cosine down to `final` at the end (arXiv:1608.03983, eq. 5).
-
-    Args:
-        start: the progress at which the decay begins, in [0, 1).
-        final: the factor at the end of the run, in [0, 1].
-    """
-
-    start: FractionBelowOne = 0.0
-    final: Fraction = 0.0
-    needs_total: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        check_bounds(self.start, FractionBelowOne, "schedule.start")
-        check_bounds(self.final, Fraction, "schedule.final")
+    @abstractmethod
+    def curve(self, done: float) -> float:
+        """Returns what is left between 1 and `final`, from 1 at `done` 0 to 0 at `done` 1."""
 
     def __call__(self, progress: float) -> float:
         """Returns the factor at `progress` in [0, 1]."""
         done = min(max(0.0, progress - self.start) / (1 - self.start), 1.0)
-        return self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2
+        return self.final + (1 - self.final) * self.curve(done)
 
 
-Schedule = Constant | Linear | Cosine
+@dataclass(frozen=True, kw_only=True)
+class Linear(Decay):
+    """A straight line down; arguments as in `Decay`."""
+
+    @override
+    def curve(self, done: float) -> float:
+        return 1 - done
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Decay):
+    """Half a cosine down (arXiv:1608.03983, eq. 5); arguments as in `Decay`."""
+
+    @override
+    def curve(self, done: float) -> float:
+        return (1 + math.cos(math.pi * done)) / 2
+
+
+Schedule = Constant | Decay

@@ -44,16 +44,19 @@ def test_every_optimizer_and_schedule_trains(group: str, composed: Compose, tmp_
         assert math.isfinite(metrics["train/loss_g"]), path.stem
 
 
-SETTINGS = [line for line in readme_commands() if not re.search(r"(data|experiment|logger)=|^-m", line)]
+LONG = re.compile("(data|experiment|logger)=|^-m")
+SETTINGS = [line for line in readme_commands() if not LONG.search(line)]
 
 
 @pytest.mark.parametrize("line", SETTINGS)
 def test_every_setting_of_the_readme_trains(line: str, composed: Compose, tmp_path: Path) -> None:
-    train(composed(*short(tmp_path, *line.split(), "trainer.max_steps=2")))
+    metrics = train(composed(*short(tmp_path, *line.split(), "trainer.max_steps=2")))
+    assert metrics == {} if "dry_run" in line else math.isfinite(metrics["train/loss_g"])
 
 
 def test_whole_numbers_do_for_betas(composed: Compose, tmp_path: Path) -> None:
-    train(composed(*short(tmp_path, "optimizer.betas=[0,0.9]", "optimizer.lr=1")))
+    metrics = train(composed(*short(tmp_path, "optimizer.betas=[0,0.9]", "optimizer.lr=1")))
+    assert metrics["train/lr_d"] == 1.0
 
 
 @pytest.mark.parametrize("debug", ["smoke", "overfit", "profiler"])
