@@ -87,13 +87,11 @@ class AdversarialLoss(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NonSaturating(AdversarialLoss):
-    """The original GAN with the generator loss that trains (arXiv:1406.2661, section 3).
-
-    D minimises `E sp(-r) + E sp(f)`, which is binary cross-entropy on logits, and G `E sp(-f)`.
+class Smoothable(AdversarialLoss):
+    """Base of losses with a target for each logit, which can be smoothed for real images.
 
     Args:
-        label_smoothing: one-sided (arXiv:1606.03498, section 3.4): the target of real images is
+        label_smoothing: one-sided (arXiv:1606.03498, section 3.4): D's target of real images is
             `1 - label_smoothing`; the targets of fake images stay 0 for D and 1 for G.
     """
 
@@ -102,6 +100,14 @@ class NonSaturating(AdversarialLoss):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_bounds(self.label_smoothing, FractionBelowOne, "loss.label_smoothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonSaturating(Smoothable):
+    """The original GAN with the generator loss that trains (arXiv:1406.2661, section 3).
+
+    D minimises `E sp(-r) + E sp(f)`, which is binary cross-entropy on logits, and G `E sp(-f)`.
+    """
 
     @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -128,20 +134,11 @@ class Minimax(NonSaturating):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeastSquares(AdversarialLoss):
+class LeastSquares(Smoothable):
     """LSGAN (arXiv:1611.04076, eq. 9).
 
     D minimises `E (r - 1)^2 / 2 + E f^2 / 2`, and G `E (f - 1)^2 / 2`.
-
-    Args:
-        label_smoothing: the target of real images for D is `1 - label_smoothing`.
     """
-
-    label_smoothing: FractionBelowOne = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_bounds(self.label_smoothing, FractionBelowOne, "loss.label_smoothing")
 
     @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
