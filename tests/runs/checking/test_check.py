@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from forger.errors import ConfigError
 from forger.runs.checking import hardware
-from forger.runs.checking.check import check
+from forger.runs.checking.check import check, find_problems
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 GROUPS = ("model", "loss", "data", "optimizer", "schedule", "trainer", "callbacks", "logger")
@@ -43,7 +43,8 @@ def test_every_choice_passes(
     gpus(2)
     if word == "trainer=mps":
         monkeypatch.setattr(hardware, "has_mps", lambda: True)
-    check(composed(word, *([f"data.root={tmp_path}"] if word == "data=image_folder" else [])))
+    root = [f"data.root={tmp_path}"] if word == "data=image_folder" else []
+    assert find_problems(composed(word, *root)) == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,8 @@ def test_keys_from_an_experiment_file_are_checked(tmp_path: Path) -> None:
 
 
 def test_a_word_of_ones_own_may_be_referred_to(composed: Compose) -> None:
-    check(composed("+optimizer.fast=1e-3", "optimizer.generator.lr=${..fast}"))
+    words = ["+optimizer.fast=1e-3", "optimizer.generator.lr=${..fast}"]
+    assert find_problems(composed(*words)) == []
 
 
 def test_a_repeated_value_is_reported_where_it_was_given(composed: Compose) -> None:
