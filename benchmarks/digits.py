@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from forger.data import MNIST, ImageDataModule, MNISTSample
-from forger.runs.load import load_gan
+from forger.runs.load import load_run
 
 
 def prepared(images: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ def train_classifier(data: ImageDataModule, iterations: int = 1500) -> tuple[nn.
 
 def census(run: str, classifier: nn.Module, n: int = 1000) -> tuple[list[float], float]:
     """Returns the share of each digit among `n` samples and the mean confidence."""
-    gan = load_gan(run)
+    gan = load_run(run).gan
     noise = gan.sample_noise(n, torch.Generator().manual_seed(0))
     with torch.no_grad():
         images = nn.functional.interpolate(gan(noise), size=28, mode="bilinear", antialias=True)

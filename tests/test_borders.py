@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "forger"
-APART = ("networks", "data", "losses")
+APART = ("networks", "data", "losses", "metrics")
 
 
 def imports(path: Path) -> set[str]:
@@ -33,7 +33,7 @@ def test_hydra_stops_at_the_door() -> None:
 
 
 @pytest.mark.parametrize("name", APART)
-def test_networks_data_and_losses_know_nothing_of_each_other(name: str) -> None:
+def test_networks_data_losses_and_metrics_know_nothing_of_each_other(name: str) -> None:
     home = SOURCE / name
     files = home.rglob("*.py") if home.is_dir() else [home.with_suffix(".py")]
     forbidden = {*APART, "gan", "runs", "callbacks", "loggers"} - {name}

@@ -23,15 +23,17 @@ def test_short_and_starting_with_our_own_digits() -> None:
 
 
 def test_table_lists_every_word_of_every_group() -> None:
-    for group, words in re.findall(r"^\| `(\w+)=` \| (.*) \|$", README, re.MULTILINE):
-        files = {path.stem for path in (ROOT / "configs" / group).glob("*.yaml")}
+    for group, words in re.findall(r"^\| `([\w.]+)=` \| (.*) \|$", README, re.MULTILINE):
+        folder = ROOT / "configs" / group.replace(".", "/")
+        files = {path.stem for path in folder.glob("*.yaml")}
         told = set(re.findall(r"`(\w+)`", words))
         assert told == files, group
 
 
 def test_table_lists_every_group() -> None:
-    told = set(re.findall(r"^\| `(\w+)=` \|", README, re.MULTILINE))
-    groups = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
+    told = set(re.findall(r"^\| `([\w.]+)=` \|", README, re.MULTILINE))
+    folders = (path.parent for path in (ROOT / "configs").glob("*/**/*.*"))
+    groups = {str(folder.relative_to(ROOT / "configs")).replace("/", ".") for folder in folders}
     assert told == groups - {"callbacks", "hydra", "local", "paths"}
 
 
@@ -44,20 +46,47 @@ def test_notebook_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert scope["gan"].iteration == 2  # type: ignore[attr-defined]
 
 
-def commands() -> list[str]:
-    """What the README tells to type after `python train.py`, and the settings of its table."""
-    lines = re.findall(r"python train\.py ([^`\n#]+)", README)
+def commands() -> list[tuple[str, str]]:
+    """What the README tells to type after `python train.py` and its siblings, with the script.
+
+    The settings in the rows of its tables are train.py's.
+    """
+    lines = re.findall(r"python (train|evaluate|generate)\.py ([^`\n#]+)", README)
     rows = re.findall(r"^\| (?!`|to )[^|]+ \| (`[^|]+) \|$", README, re.MULTILINE)
     typed = [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
+    settings = [("train", word) for word in typed if not word.startswith("python ")]
     own = ("quadratic", "mine", "dcgna", "--help")  # the user's files, a mistake shown, a flag
-    return [line.strip() for line in [*lines, *typed] if not any(word in line for word in own)]
+    return [
+        (script, line.strip())
+        for script, line in [*lines, *settings]
+        if not any(word in line for word in own)
+    ]
 
 
-@pytest.mark.parametrize("line", commands())
-def test_every_command_is_accepted(line: str, tmp_path: Path) -> None:
-    line = re.sub(r"<[^>]+>", str(tmp_path), line)
-    words = [word for word in line.split() if word != "-m"]
-    typed = Command(ROOT / "configs", "train", words, multirun="-m" in line.split())
+def filled_in(line: str, folder: Path) -> str:
+    """Puts folders that serve as runs and as data in place of `<run>`, `<folder>` and the like."""
+
+    def fill(name: re.Match[str]) -> str:
+        path = folder / str(len(list(folder.iterdir())))
+        (path / "checkpoints").mkdir(parents=True)
+        for file in ("last.ckpt", "best.ckpt"):
+            (path / "checkpoints" / file).write_bytes(b"PK\x03\x04")
+        (path / "scores.json").write_text("{}")
+        return str(path / "checkpoints" / "last.ckpt" if "file" in name[0] else path)
+
+    return re.sub(r"<[^>]+>", fill, line)
+
+
+@pytest.mark.parametrize(("script", "line"), commands())
+def test_every_command_is_accepted(script: str, line: str, tmp_path: Path) -> None:
+    words = filled_in(line, tmp_path).split()
+    typed = Command(
+        ROOT / "configs",
+        script,
+        [word for word in words if word != "-m"],
+        multirun="-m" in words,
+        script=script,
+    )
     assert find_mistakes(typed) == []
 
 

@@ -9,9 +9,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_HOMES = {"GAN": "forger.gan", "EMA": "forger.ema", "Updates": "forger.updates"}
+_HOMES = {
+    "GAN": "forger.gan",
+    "EMA": "forger.ema",
+    "Updates": "forger.updates",
+    "Sampler": "forger.sampler",
+    "load": "forger.runs.load",
+}
 
-__all__ = ["EMA", "GAN", "Updates"]
+__all__ = ["EMA", "GAN", "Sampler", "Updates", "load"]
 
 
 def __getattr__(name: str) -> Any:

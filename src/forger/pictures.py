@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Iterable
 
 import torch
 from PIL import Image
@@ -13,6 +14,11 @@ from torchvision.utils import make_grid
 _WIDTH = 640  # pixels, about: a grid of small images is enlarged to be comfortable to look at
 _BORDER = 2  # pixels between images
 _BORDER_GREY = 64  # tells the border from black images and from white ones
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Rounds images in [-1, 1] to uint8, `round(127.5 (x + 1))`; values outside are clipped."""
+    return images.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def image_grid(images: Tensor) -> Tensor:
@@ -27,12 +33,20 @@ def image_grid(images: Tensor) -> Tensor:
     Returns:
         `(C, height, width)`, uint8, on the CPU.
     """
-    columns = math.ceil(math.sqrt(len(images)))
-    factor = max(1, round(_WIDTH / (columns * images.shape[-1])))
-    pixels = images.detach().float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+    return pixel_grid(to_pixels(images))
+
+
+def pixel_grid(pixels: Tensor, columns: int | None = None, width: int = _WIDTH) -> Tensor:
+    """Lays uint8 images `(N, C, H, W)` out as one picture, near-square unless `columns` says so.
+
+    Small images are enlarged by the whole factor that brings the picture closest to `width`.
+    """
+    columns = columns or math.ceil(math.sqrt(len(pixels)))
+    factor = max(1, round(width / (columns * pixels.shape[-1])))
+    pixels = pixels.cpu()
     pixels = pixels.repeat_interleave(factor, dim=-2).repeat_interleave(factor, dim=-1)
     grid: Tensor = make_grid(pixels, nrow=columns, padding=_BORDER, pad_value=_BORDER_GREY)
-    return grid[: images.shape[1]]  # make_grid repeats a single channel three times
+    return grid[: pixels.shape[1]]  # make_grid repeats a single channel three times
 
 
 def to_pil(image: Tensor) -> Image.Image:
@@ -44,4 +58,17 @@ def png_bytes(image: Tensor) -> bytes:
     """Encodes a `(C, H, W)` uint8 image with 1 or 3 channels as PNG."""
     buffer = io.BytesIO()
     to_pil(image).save(buffer, format="png")
+    return buffer.getvalue()
+
+
+def gif_bytes(frames: Iterable[Tensor], rate: int) -> bytes:
+    """Encodes `(C, H, W)` uint8 images as a GIF that repeats for ever, at `rate` frames a second.
+
+    GIF has 256 colours a frame, and counts time in hundredths of a second.
+    """
+    pictures = (to_pil(frame) for frame in frames)
+    buffer = io.BytesIO()
+    next(pictures).save(
+        buffer, "gif", save_all=True, append_images=pictures, duration=1000 // rate, loop=0
+    )
     return buffer.getvalue()

@@ -145,3 +145,8 @@ def test_a_wrong_reader_is_told_what_to_return(images: Any, labels: Any, words: 
 
     with pytest.raises(DataError, match=words):
         Wrong().setup("fit")
+
+
+def test_a_new_data_set_says_nothing_of_scores() -> None:
+    assert Squares().min_accuracy is None
+    assert not Squares().scores_by_default

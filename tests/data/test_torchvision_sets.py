@@ -312,3 +312,9 @@ def test_real_mnist(real_data: Path) -> None:
     assert data.test_images.shape == (10_000, 1, 28, 28)
     assert data.train_labels is not None
     assert np.bincount(data.train_labels.numpy())[:2].tolist() == [5923, 6742]
+
+
+def test_how_good_a_classifier_scores_need_and_whether_they_are_computed_unasked() -> None:
+    facts = {kind: (kind.min_accuracy, kind.scores_by_default) for kind in (MNIST, FashionMNIST)}
+    assert facts == {MNIST: (0.99, True), FashionMNIST: (0.9, True)}
+    assert (CIFAR10.min_accuracy, CIFAR10.scores_by_default) == (0.7, False)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from omegaconf import OmegaConf
-from training import command, run_folder, short
+from training import ROOT, command, rows, run_folder, short
 
 LOSS = """
 from dataclasses import dataclass
@@ -65,6 +65,32 @@ class Stripes(ImageDataModule):
         return images, None
 """
 
+FEATURES = """
+import torch
+
+from forger.metrics.extractor import FeatureExtractor, Features
+
+
+class Corners(FeatureExtractor):
+    name, score_name = "corners", "corner_score"
+
+    def __init__(self, size=2):
+        super().__init__()
+        self.size, self.num_features = size, size * size
+
+    def prepare(self, data, cache_dir):
+        self.classes = ("dark", "bright")
+
+    @property
+    def fingerprint(self):
+        return f"corner{self.size}"
+
+    @torch.no_grad()
+    def forward(self, images):
+        features = images[:, 0, : self.size, : self.size].flatten(1).float() / 255
+        return Features(features, features[:, :2])
+"""
+
 FOREIGN = """
 import torch
 from lightning import LightningDataModule
@@ -83,6 +109,8 @@ def write_own(folder: Path) -> None:
         "own_loss.py": LOSS,
         "own_networks.py": NETWORK,
         "own_data.py": DATA,
+        "own_features.py": FEATURES,
+        "configs/metrics/features/corners.yaml": "_target_: own_features.Corners\nsize: 2\n",
         "foreign_data.py": FOREIGN,
         "configs/loss/quadratic.yaml": "_target_: own_loss.Quadratic\nmargin: 2.0\n",
         "configs/model/linear.yaml": (
@@ -104,6 +132,31 @@ def own(folder: Path, *words: str) -> list[str]:
     """A training from `folder`, which holds the user's classes and configs."""
     kept = [w for w in short(folder) if not w.startswith("data")]
     return ["--config-dir", str(folder / "configs"), *kept, *words]
+
+
+# Scores of few images by the user's own features.
+SCORES = [
+    *("metrics=quick", "metrics.features=corners", "metrics.num_fake=40", "metrics.k=2"),
+    *("metrics.every_n_steps=1", "metrics.kid_subset_size=20", "metrics.kid_subsets=3"),
+]
+
+
+def test_own_features(tmp_path: Path) -> None:
+    """One class and one YAML, in training and afterwards."""
+    write_own(tmp_path)
+    words = ["model=linear", "data=stripes", *SCORES, "metrics.features.size=3"]
+    done = command(*own(tmp_path, *words), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = run_folder(tmp_path)
+    assert [row["step"] for row in rows(run) if row["val/fid"]] == ["1", "2"]
+    assert float(rows(run)[-1]["val/corner_score"]) >= 1
+    words = [f"run={run}", "metrics.features=corners", "metrics.k=2"]
+    words = ["--config-dir", str(tmp_path / "configs"), *words]
+    done = command(*words, cwd=tmp_path, script=ROOT / "evaluate.py")
+    assert done.returncode == 0, done.stderr
+    content = json.loads((run / "scores.json").read_text())
+    assert content["protocol"]["extractor"] == {"name": "corners", "fingerprint": "corner2"}
+    assert content["class_shares"]["classes"] == ["dark", "bright"]
 
 
 def test_own_loss_network_and_data(tmp_path: Path) -> None:

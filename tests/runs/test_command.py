@@ -276,3 +276,82 @@ class TestJobs:
         done = python(script, "-m", "model=dcgan,vanila", cwd=tmp_path)
         assert done.returncode == 2
         assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("name", ["evaluate", "generate"])
+class TestEvaluateAndGeneratePy:
+    """What reads a run: no folder and no file of its own, whatever happens."""
+
+    def test_one_message_and_no_folder(self, name: str, tmp_path: Path) -> None:
+        done = python(ROOT / f"{name}.py", "run=logs/x", "device=gpu", cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.splitlines() == [
+            "error: 2 problems:",
+            "  run=logs/x: there is no such folder or file",
+            "  device=gpu: must be one of auto, cpu, cuda, cuda:<number>, mps; write device=cuda",
+        ]
+        assert list(tmp_path.iterdir()) == []
+
+    def test_nothing_heavy_is_imported(self, name: str, tmp_path: Path) -> None:
+        script = tmp_path / "look.py"
+        script.write_text(
+            dedent(
+                f"""
+                import runpy, sys
+                sys.argv = ["{name}.py", "run=logs/x", "device=cuda"]
+                try:
+                    runpy.run_path({str(ROOT / f"{name}.py")!r}, run_name="__main__")
+                finally:
+                    print(sorted({{"torch", "lightning", "numpy", "wandb"}} & set(sys.modules)))
+                """
+            )
+        )
+        assert python(script, cwd=tmp_path).stdout == "[]\n"
+
+    def test_a_sweep_is_refused(self, name: str, tmp_path: Path) -> None:
+        done = python(ROOT / f"{name}.py", "-m", "run=a,b", cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: -m: {name}.py runs once; ")
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("flags", "expected"), [(["--help"], "run=<run folder>"), (["--cfg", "job"], "run: ???")]
+    )
+    def test_hydras_own_flags(
+        self, name: str, flags: list[str], expected: str, tmp_path: Path
+    ) -> None:
+        done = python(ROOT / f"{name}.py", *flags, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        ("error", "code"), [('DataError("data.root=x: no")', 2), ('RuntimeError("a bug")', 1)]
+    )
+    def test_a_failure_leaves_the_folder_alone(
+        self, name: str, error: str, code: int, tmp_path: Path
+    ) -> None:
+        """It is where the command was typed: a log there, alone, is the user's."""
+        home, run = tmp_path / "home", tmp_path / "run"
+        home.mkdir()
+        (home / "mine.log").write_text("kept")
+        (run / "checkpoints").mkdir(parents=True)
+        (run / "checkpoints" / "last.ckpt").write_bytes(b"PK\x03\x04")
+        script = tmp_path / "work.py"
+        text = SCRIPT.replace('"train"', f'"{name}"').replace("job(cfg)", f'job(cfg, "{name}")')
+        work = dedent(text.format(configs=str(ROOT / "configs")))
+        head, _, _ = work.partition("        print(")
+        tail = work[work.index('if __name__ == "__main__"') :]
+        script.write_text(f"{head}        raise {error}\n\n{tail}")
+        done = python(script, f"run={run}", cwd=home)
+        assert done.returncode == code, done.stderr
+        assert ("Traceback" in done.stderr) == (code == 1)
+        assert [path.name for path in home.iterdir()] == ["mine.log"]
+
+
+def test_a_dotted_choice_reaches_hydra_as_one(tmp_path: Path) -> None:
+    words = ["metrics.features=inception", "--cfg", "job", "-p", "metrics.features"]
+    done = python(ROOT / "train.py", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "_target_: forger.metrics.inception.Inception" in done.stdout

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.loggers import log_image
 from forger.pictures import image_grid, png_bytes
+from forger.random_state import random_state_kept
 
 _BATCH = 64  # images generated at a time
 
@@ -85,7 +86,7 @@ class SampleGrid(Callback):
 def _generate(network: nn.Module, noise: Tensor, device: torch.device) -> Tensor:
     """Runs `network` on `noise`, `(N, latent_dim)`, in its own precision; `(N, C, H, W)`."""
     dtype = next((p.dtype for p in network.parameters()), noise.dtype)
-    with _eval_mode(network), _random_state_kept(device):
+    with _eval_mode(network), random_state_kept(device):
         batches = torch.split(noise.to(device, dtype), _BATCH)
         return torch.cat([network(batch) for batch in batches])
 
@@ -100,13 +101,6 @@ def _eval_mode(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-@contextmanager
-def _random_state_kept(device: torch.device) -> Iterator[None]:
-    """Undoes the draws of a generator that has randomness of its own."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from lightning import LightningDataModule, Trainer
@@ -43,10 +43,19 @@ class ImageDataModule(LightningDataModule, ABC):
         flip: mirror each training image with probability 1/2.
         seed: of the order of the images and of the flips.
 
+    Attributes:
+        min_accuracy: share of test images that a classifier trained on the training split must name
+            rightly before scores are built on it; None: metrics.min_accuracy or a default decide.
+        scores_by_default: whether a run scores itself without being asked, training the classifier
+            first.
+
     Raises:
         ConfigError: a value is out of range, or an iteration needs more images than there are.
         DataError: the data is missing, damaged or of the wrong shape.
     """
+
+    min_accuracy: float | None = None
+    scores_by_default: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from forger.errors import ConfigError, UserError
 from forger.runs.checking.messages import listed
 from forger.runs.checking.overrides import find_mistakes
-from forger.runs.checking.words import Command
+from forger.runs.checking.words import Command, words_for_hydra
 from forger.runs.jobs import StopRun, failures, hydra_errors, message_of
 
 _INTERRUPTED = 130
@@ -51,6 +51,7 @@ def run(main: Callable[[], Any], folder: Path, config: str) -> None:
     code = 0
     try:
         with hydra_errors.raised():
+            _respell(command)
             if not _only_shows(arguments):
                 refuse_mistakes(command)
             main()
@@ -86,7 +87,17 @@ def _command(arguments: Namespace, folder: Path, config: str) -> Command:
         words=words,
         multirun=arguments.multirun or "hydra.mode=MULTIRUN" in words,
         extra_folder=arguments.config_dir,
+        script=config,
     )
+
+
+def _respell(command: Command) -> None:
+    """Has Hydra, and processes started with these arguments, read `metrics.features=x` as a choice.
+
+    For Hydra it would set `metrics.features` to text; a file is chosen by `metrics/features=x`.
+    """
+    respelt = dict(zip(command.words, words_for_hydra(command), strict=True))
+    sys.argv[1:] = [respelt.get(argument, argument) for argument in sys.argv[1:]]
 
 
 def _only_shows(arguments: Namespace) -> bool:

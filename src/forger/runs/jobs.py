@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from forger.errors import ConfigError, UserError
 from forger.runs.checking.check import check
+from forger.runs.checking.mains import MAINS
 from forger.runs.checking.messages import choice, given
 from forger.runs.checking.overrides import worded
 
@@ -89,20 +90,24 @@ failures: list[Failure] = []
 
 
 @contextmanager
-def job(cfg: DictConfig) -> Iterator[None]:
+def job(cfg: DictConfig, main: str = "train") -> Iterator[None]:
     """Surrounds the work of one job: checks its config, and logs its failure in its own folder.
+
+    Args:
+        cfg: the job's config.
+        main: name of the main config that the script reads.
 
     Raises:
         ConfigError: the config is wrong.
     """
     with hydra_errors.as_the_user_set():
         try:
-            check(cfg)
+            check(cfg, main)
             yield
-            if cfg.dry_run and HydraConfig.get().mode == RunMode.RUN:
+            if cfg.get("dry_run") and HydraConfig.get().mode == RunMode.RUN:
                 _remove_unused(Path(HydraConfig.get().runtime.output_dir))
         except Exception as error:
-            _record(error)
+            _record(error, has_folder=MAINS[main].once is None)
             raise
 
 
@@ -131,7 +136,7 @@ def message_of(error: BaseException) -> str | None:
     return None
 
 
-def _record(error: Exception) -> None:
+def _record(error: Exception, has_folder: bool) -> None:
     """Writes an error to the job's log; in a sweep remembers it, else ends the run."""
     hydra = HydraConfig.get()
     message = message_of(error)
@@ -144,7 +149,7 @@ def _record(error: Exception) -> None:
     elif message is None:
         _log_to_file("".join(traceback.format_exception(error)))
     else:
-        if not _remove_unused(folder):
+        if has_folder and not _remove_unused(folder):
             _log_to_file(message)
         raise StopRun(error) from error
 

@@ -25,9 +25,12 @@ from forger.runs.build import (
     group_batches,
     image_shape_of,
 )
+from forger.runs.environment import git
 from forger.runs.folder import RunFolder, is_main_process
 from forger.runs.launch import cpu_threads, launched_alone
+from forger.runs.load import forger_version
 from forger.runs.plan import describe_plan
+from forger.runs.scoring import build_scores, describe_scores
 from forger.runs.shapes import check_shapes
 
 log = logging.getLogger(__name__)
@@ -42,7 +45,12 @@ class RecordInCheckpoint(Callback):
     """
 
     def __init__(self, config: dict[str, Any], image_shape: tuple[int, int, int]) -> None:
-        self.record = {"config": config, "image_shape": list(image_shape)}
+        self.record = {
+            "config": config,
+            "image_shape": list(image_shape),
+            "forger_version": forger_version(),
+            "commit": git("rev-parse", "HEAD"),
+        }
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -112,12 +120,19 @@ def run(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     if not cfg.dry_run:
         folder.path.mkdir(parents=True, exist_ok=True)
         loggers = build_loggers(cfg, folder.path)
-    trainer = build_trainer(cfg, folder.path, loggers, [RecordInCheckpoint(folder.config, shape)])
+    scores = build_scores(cfg, datamodule)
+    callbacks: list[Callback] = [RecordInCheckpoint(folder.config, shape)]
+    trainer = build_trainer(
+        cfg, folder.path, loggers, callbacks if scores is None else [*callbacks, scores]
+    )
     if is_main_process():
         for line in describe_plan(gan, datamodule, trainer, folder.path, shape):
             log.info(line)
+        log.info("scores          %s", describe_scores(cfg))
     if cfg.dry_run:
         return {}
+    if scores is not None and is_main_process():  # before training: a classifier may be refused
+        scores.prepare(trainer.strategy.root_device)
     folder.record()
     with launched_alone(folder.path), recorded(folder, trainer):
         for logger in loggers:
@@ -126,7 +141,9 @@ def run(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     last_grid = folder.path / "samples" / "last.png"
     if last_grid.is_file() and is_main_process():
         log.info("samples         %s", last_grid)
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    last = {} if scores is None else {f"val/{key}": value for key, value in scores.last.items()}
+    return metrics | last
 
 
 @contextmanager

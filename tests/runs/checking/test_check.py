@@ -18,7 +18,18 @@ from forger.runs.checking import hardware
 from forger.runs.checking.check import check, find_problems
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-GROUPS = ("model", "loss", "data", "optimizer", "schedule", "trainer", "callbacks", "logger")
+GROUPS = (
+    "model",
+    "loss",
+    "data",
+    "optimizer",
+    "schedule",
+    "trainer",
+    "metrics",
+    "metrics/features",
+    "callbacks",
+    "logger",
+)
 RECIPES = ("experiment", "debug")
 CHOICES = [
     f"{group}={path.stem}"

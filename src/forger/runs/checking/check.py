@@ -2,7 +2,7 @@
 
 Every key is held against the signature that it will reach, wherever the key came from: a file, the
 command line, an experiment. Owns the walk through the config; `signatures` and `kinds` know what is
-allowed, `rules` what contradicts.
+allowed, `mains` which parts there are, `rules` and `scoring_rules` what contradicts.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from forger.errors import ConfigError
-from forger.runs.checking import rules
 from forger.runs.checking.kinds import UNKNOWN, correction, refusal
+from forger.runs.checking.mains import MAINS, Main
 from forger.runs.checking.messages import choice, given, listed, nearest
-from forger.runs.checking.places import Place, place_of
+from forger.runs.checking.places import GROUPS, Place
 from forger.runs.checking.signatures import Parameter, read
 from forger.runs.checking.targets import lacks, signature_of
 from forger.runs.checking.values import Values, read_values
@@ -33,27 +33,31 @@ class Problem:
     text: str
 
 
-def check(cfg: DictConfig) -> None:
+def check(cfg: DictConfig, main: str = "train") -> None:
     """Checks a composed config.
+
+    Args:
+        cfg: the config.
+        main: name of the main config that it was composed from.
 
     Raises:
         ConfigError: something is wrong; the message lists every problem, one a line.
     """
-    problems = find_problems(cfg)
+    problems = find_problems(cfg, main)
     if problems:
         raise ConfigError(listed([problem.text for problem in problems]))
 
 
-def find_problems(cfg: DictConfig) -> list[Problem]:
-    """Returns all that is wrong with a composed config."""
-    return _Check(read_values(cfg)).run()
+def find_problems(cfg: DictConfig, main: str = "train") -> list[Problem]:
+    """Returns all that is wrong with a config composed from the main config of that name."""
+    return _Check(read_values(cfg), MAINS[main]).run()
 
 
 class _Check:
     """One walk through one config."""
 
-    def __init__(self, values: Values) -> None:
-        self.values = values
+    def __init__(self, values: Values, main: Main) -> None:
+        self.values, self.main = values, main
         self.problems: dict[str, str] = {}
 
     def run(self) -> list[Problem]:
@@ -65,7 +69,7 @@ class _Check:
             for key, text in self.problems.items()
             if (origin := self.values.origin(key)) == key or origin not in self.problems
         ]
-        for key, reason in rules.contradictions(self.accepted):
+        for key, reason in self.main.contradictions(self.accepted):
             value = self.values.select(key)
             found.append(Problem(key, f"{key if value is None else given(key, value)}: {reason}"))
         return found
@@ -79,17 +83,17 @@ class _Check:
         self.problems.setdefault(key, f"{given(key, value)}: {reason}")
 
     def section(self, key: str, node: Any) -> None:
-        """Checks a part of the config that is in `PLACES` or was found in one."""
-        place = place_of(key)
-        if node is UNKNOWN:
+        """Checks a part of the config that is in `Main.places` or was found in one."""
+        place = self.main.place_of(key)
+        if node is UNKNOWN or (place.optional and not node and not isinstance(node, str)):
             return
         if not isinstance(node, dict):
             if node is not None or place.target or place.schema:
-                self.refuse(key, node, "must be a group of settings")
+                self.refuse(key, node, _not_settings(key, node))
         elif "_target_" in node:
             self.target(key, node, place)
         elif place.target:
-            group = key.partition(".")[0]
+            group = key if key in GROUPS else key.partition(".")[0]
             self.problems[key] = f"{key}: has no _target_; choose {group}=<word>"
         else:
             self.words(key, node, place)
@@ -102,11 +106,17 @@ class _Check:
             path = f"{key}.{name}" if key else str(name)
             if name in schema and _is_section(schema[name]):
                 self.section(path, value)
+            elif value == _MISSING and name in place.needed:
+                self.problems[path] = f"{path}: is needed; write {path}={place.needed[name]}"
             elif name in schema:
                 self.value(path, value, schema[name])
+                if name in place.shared and value is not None and not self.values.is_read(path):
+                    self.refuse(
+                        path, value, f"is used with {place.shared[name]} only; leave it out"
+                    )
             elif place.holds and (value is None or value is UNKNOWN or _has_target(value)):
                 if _has_target(value):
-                    self.target(path, value, place_of(path))
+                    self.target(path, value, self.main.place_of(path))
             elif place.holds and not place.words:
                 self.refuse(path, value, "must be null or name a _target_")
             elif place.words and self.values.is_read(path):
@@ -185,3 +195,13 @@ def _has_target(node: Any) -> bool:
 
 def _is_section(parameter: Parameter) -> bool:
     return getattr(parameter.annotation, "id", None) == "Section"
+
+
+def _not_settings(key: str, node: Any) -> str:
+    """Words the refusal of a value where settings should be, the name of a file above all."""
+    if key not in GROUPS or not isinstance(node, str):
+        return "must be a group of settings"
+    return (
+        f"names a file, and only a choice may; write {key}={node} on the command line, or "
+        f"'override /{key.replace('.', '/')}: {node}' in the defaults of the file that says this"
+    )

@@ -32,6 +32,8 @@ def find_mistakes(command: Command) -> list[str]:
 
     In a sweep each alternative of a group is tried once; the values are left to each job's check.
     """
+    if command.multirun and command.main.once is not None:
+        return [f"-m: {command.script}.py {command.main.once}"]
     with (
         _collector_off(),
         initialize_config_dir(str(command.folder), job_name="forger", version_base="1.3"),
@@ -75,12 +77,15 @@ def _try(command: Command, reading: Reading, groups: list[str]) -> tuple[list[st
     try:
         cfg = compose(command.config, overrides=words, return_hydra_config=True)
     except Exception as error:  # YAML that cannot be parsed, too
-        return [worded(error)], command.multirun
+        return [_without_place(error, groups) or worded(error)], command.multirun
     sweep = command.multirun or cfg.hydra.mode == RunMode.MULTIRUN
+    if sweep and command.main.once is not None:
+        return [f"hydra.mode=MULTIRUN: {command.script}.py {command.main.once}"], False
     with open_dict(cfg):
         del cfg["hydra"]
     problems, unlisted = apply(cfg, reading.settings, reading.groups)
-    found = find_problems(cfg)
+    told = tuple(text.partition("=")[0] for text in reading.problems + reading.several)
+    found = [p for p in find_problems(cfg, command.script) if p.key not in told]
     if sweep:
         found = [problem for problem in found if any(_concerns(problem, o) for o in unlisted)]
     for override in unlisted:
@@ -94,11 +99,24 @@ def _try(command: Command, reading: Reading, groups: list[str]) -> tuple[list[st
 
 def _elsewhere(command: Command, key: str) -> str:
     """Names the choices of a setting's group whose file lists it, where the chosen one does not."""
-    group, _, setting = key.partition(".")
-    name = setting.partition(".")[0]
-    files = sorted((command.folder / group).glob("*.yaml")) if name else []
-    homes = [f"{group}={path.stem}" for path in files if name in OmegaConf.load(path)]
-    return f"; it is a setting of {' or '.join(homes)}" if homes else ""
+    parts = key.split(".")
+    for depth in range(len(parts) - 1, 0, -1):
+        files = sorted(command.folder.joinpath(*parts[:depth]).glob("*.yaml"))
+        group, name = ".".join(parts[:depth]), parts[depth]
+        homes = [f"{group}={path.stem}" for path in files if name in OmegaConf.load(path)]
+        if homes and command.main.has_group(group.replace(".", "/")):
+            return f"; it is a setting of {' or '.join(homes)}"
+    return ""
+
+
+def _without_place(error: Exception, groups: list[str]) -> str | None:
+    """Words a choice of a group such as `metrics/features` that the config does not have."""
+    missing = re.match(r"Could not override '(\w+)/[\w/]+'", str(error))
+    if missing is None:
+        return None
+    typed = next((word for word in groups if word.startswith(f"{missing[1]}/")), missing[0])
+    whole = next((word for word in groups if word.startswith(f"{missing[1]}=")), missing[1])
+    return f"{typed.replace('/', '.', 1)}: {whole} has no such choice; leave one of them out"
 
 
 def _concerns(problem: Problem, override: Override) -> bool:

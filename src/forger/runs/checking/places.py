@@ -1,6 +1,7 @@
 """What `check` knows about the parts of a config beyond the signatures of their targets.
 
-Owns which settings the builder fills in itself, and where sections without a target find theirs.
+Owns which settings the builder fills in itself, and where sections without a target find theirs;
+`mains` adds what evaluate.py and generate.py read.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_SCHEMA = "forger.runs.checking.schema"
+SCHEMA = "forger.runs.checking.schema"
+SCORING_SCHEMA = "forger.runs.checking.scoring_schema"
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,10 @@ class Place:
         limits: class of `checking.schema` with narrower ranges of a target's settings.
         own: settings of `limits` that the target does not know: the builder takes them out.
         target: whether the part must name a `_target_`.
+        base: class that the target must derive from.
+        optional: whether the part may be empty.
+        shared: settings that only another one uses, with a choice that does.
+        needed: what to write for a setting that has no default.
         partial: whether the part must say `_partial_: true`.
         passed: arguments that the builder fills in, with what a user should do instead.
         demanded: those of `passed` that every target here must take.
@@ -31,6 +37,10 @@ class Place:
     limits: str | None = None
     own: frozenset[str] = frozenset()
     target: bool = False
+    base: str | None = None
+    optional: bool = False
+    shared: Mapping[str, str] = field(default_factory=dict)
+    needed: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False
     passed: Mapping[str, str] = field(default_factory=dict)
     demanded: frozenset[str] = frozenset()
@@ -58,44 +68,70 @@ _network = Place(target=True, passed=_NETWORK, demanded=frozenset({"image_shape"
 _optimizer = Place(
     target=True,
     partial=True,
-    limits=f"{_SCHEMA}.Optimizer",
+    limits=f"{SCHEMA}.Optimizer",
     passed=_OPTIMIZER,
     demanded=frozenset(_OPTIMIZER),
 )
 _schedule = Place(target=True)
 
+
+def scores(schema: str, optional: bool) -> dict[str, Place]:
+    """Returns what is known about `metrics`, whose settings a class of `scoring_schema` lists."""
+    return {
+        "metrics": Place(
+            schema=f"{SCORING_SCHEMA}.{schema}",
+            optional=optional,
+            words=True,
+            shared={
+                "min_accuracy": "metrics.features=classifier",
+                "inception_weights": "metrics.features=inception",
+            },
+        ),
+        "metrics.features": Place(target=True, base="forger.metrics.extractor.FeatureExtractor"),
+    }
+
+
+# Parts that a word chooses a file for.
+GROUPS = frozenset(
+    {
+        "model",
+        "loss",
+        "data",
+        "optimizer",
+        "schedule",
+        "trainer",
+        "metrics",
+        "metrics.features",
+        "callbacks",
+        "logger",
+    }
+)
+
 PLACES: dict[str, Place] = {
-    "": Place(schema=f"{_SCHEMA}.Run"),
-    "model": Place(schema=f"{_SCHEMA}.Model", words=True),
+    "": Place(schema=f"{SCHEMA}.Run"),
+    "model": Place(schema=f"{SCHEMA}.Model", words=True),
     "model.generator": _network,
     "model.discriminator": _network,
-    "model.accumulate": Place(schema=f"{_SCHEMA}.Accumulate"),
-    "model.gradient_clip": Place(schema=f"{_SCHEMA}.GradientClip"),
+    "model.accumulate": Place(schema=f"{SCHEMA}.Accumulate"),
+    "model.gradient_clip": Place(schema=f"{SCHEMA}.GradientClip"),
     "loss": Place(target=True),
     "data": Place(target=True, passed={"seed": "comes from the run's seed; write seed=<number>"}),
-    "optimizer": Place(schema=f"{_SCHEMA}.PerNetwork", limits=f"{_SCHEMA}.Optimizer", words=True),
+    "optimizer": Place(schema=f"{SCHEMA}.PerNetwork", limits=f"{SCHEMA}.Optimizer", words=True),
     "optimizer.generator": _optimizer,
     "optimizer.discriminator": _optimizer,
-    "schedule": Place(schema=f"{_SCHEMA}.PerNetwork", words=True),
+    "schedule": Place(schema=f"{SCHEMA}.PerNetwork", words=True),
     "schedule.generator": _schedule,
     "schedule.discriminator": _schedule,
     "trainer": Place(
-        target=True, limits=f"{_SCHEMA}.Trainer", own=frozenset({"threads"}), passed=_TRAINER
+        target=True, limits=f"{SCHEMA}.Trainer", own=frozenset({"threads"}), passed=_TRAINER
     ),
+    **scores("TrainingScores", optional=True),
     "callbacks": Place(holds=True),
     "logger": Place(holds=True, words=True),
-    "paths": Place(schema=f"{_SCHEMA}.Paths", words=True),
+    "paths": Place(schema=f"{SCHEMA}.Paths", words=True),
 }
 
 IN_LOGGER = Place(
     passed={"save_dir": "is the run folder; set paths.log_dir or name"},
     demanded=frozenset({"save_dir"}),
 )
-
-
-def place_of(key: str) -> Place:
-    """Returns what is known about the part of the config at `key`."""
-    known = PLACES.get(key)
-    if known is not None:
-        return known
-    return IN_LOGGER if key.rpartition(".")[0] == "logger" else Place()

@@ -1,7 +1,8 @@
 """The settings that no signature carries: those of train.yaml's own sections, and narrower ranges.
 
 Nothing here is ever built: each class lists settings by annotation, and `check` reads them from the
-source, as it reads the signatures of targets. Adding a key to configs/train.yaml adds a line here.
+source, as it reads the signatures of targets. Adding a key to configs/train.yaml adds a line here;
+`scoring_schema` has those of evaluate.yaml, generate.yaml and `metrics`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Section: TypeAlias = Any
 
 @dataclass
 class Run:
-    """The top level."""
+    """The top level of train.yaml."""
 
     name: str
     seed: NonNegativeInt | None
@@ -36,6 +37,7 @@ class Run:
     optimizer: Section
     schedule: Section
     trainer: Section
+    metrics: Section
     callbacks: Section
     logger: Section
     paths: Section

@@ -24,7 +24,7 @@ _TRANSPARENT = {
     "no_grad",
     "inference_mode",
 }
-_INIT_FREE = {"object", "ABC", "Generic", "Protocol"}
+INIT_FREE = {"object", "ABC", "Generic", "Protocol"}
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _of_function(node: Function, module: Module, bound: bool = False) -> Signatu
         parameters[arg.arg] = Parameter(arg.arg, default is None, arg.annotation, module)
     for arg in arguments.posonlyargs:  # cannot be given by keyword
         parameters.pop(arg.arg, None)
-    opaque = {_last(decorator) for decorator in node.decorator_list} - _TRANSPARENT
+    opaque = {last_name(decorator) for decorator in node.decorator_list} - _TRANSPARENT
     if opaque:
         return UNKNOWN
     return Signature(parameters, open=arguments.kwarg is not None)
@@ -91,10 +91,10 @@ def _of_function(node: Function, module: Module, bound: bool = False) -> Signatu
 
 def _of_class(node: ast.ClassDef, module: Module) -> Signature | None:
     """Reads a class's constructor; `None` where neither it nor a base defines one."""
-    decorators = {_last(decorator): decorator for decorator in node.decorator_list}
+    decorators = {last_name(decorator): decorator for decorator in node.decorator_list}
     if node.keywords and any(keyword.arg == "metaclass" for keyword in node.keywords):
         metaclass = next(k.value for k in node.keywords if k.arg == "metaclass")
-        if _last(metaclass) != "ABCMeta":
+        if last_name(metaclass) != "ABCMeta":
             return UNKNOWN
     if set(decorators) - {"dataclass", "final", "runtime_checkable", "total_ordering"}:
         return UNKNOWN
@@ -118,7 +118,7 @@ def _of_class(node: ast.ClassDef, module: Module) -> Signature | None:
 def _of_base(base: ast.expr, module: Module) -> Signature | None:
     if isinstance(base, ast.Subscript):
         base = base.value
-    if _last(base) in _INIT_FREE:
+    if last_name(base) in INIT_FREE:
         return None
     definition = resolve(base, module)
     if definition is None or not isinstance(definition.node, ast.ClassDef):
@@ -132,12 +132,12 @@ def _of_dataclass(node: ast.ClassDef, module: Module) -> Signature:
     known = True
     for base in reversed(node.bases):
         base = base.value if isinstance(base, ast.Subscript) else base
-        if _last(base) in _INIT_FREE:
+        if last_name(base) in INIT_FREE:
             continue
         definition = resolve(base, module)
         if definition is None or not isinstance(definition.node, ast.ClassDef):
             known = False
-        elif "dataclass" in {_last(decorator) for decorator in definition.node.decorator_list}:
+        elif "dataclass" in {last_name(decorator) for decorator in definition.node.decorator_list}:
             inherited = _of_dataclass(definition.node, definition.module)
             parameters.update(inherited.parameters)
             known = known and not inherited.open
@@ -146,21 +146,21 @@ def _of_dataclass(node: ast.ClassDef, module: Module) -> Signature:
             name, value = statement.target.id, statement.value
             if _is_field(statement):
                 parameters[name] = Parameter(name, _required(value), statement.annotation, module)
-            elif _last(statement.annotation) != "ClassVar":
+            elif last_name(statement.annotation) != "ClassVar":
                 parameters.pop(name, None)  # field(init=False)
     return Signature(parameters, open=not known)
 
 
 def _is_field(statement: ast.AnnAssign) -> bool:
     value = statement.value
-    if _last(statement.annotation) in {"ClassVar", "KW_ONLY"}:
+    if last_name(statement.annotation) in {"ClassVar", "KW_ONLY"}:
         return False
-    made = isinstance(value, ast.Call) and _last(value.func) == "field"
+    made = isinstance(value, ast.Call) and last_name(value.func) == "field"
     return not made or _flag(value, "init", True)
 
 
 def _required(value: ast.expr | None) -> bool:
-    if isinstance(value, ast.Call) and _last(value.func) == "field":
+    if isinstance(value, ast.Call) and last_name(value.func) == "field":
         return not any(keyword.arg in {"default", "default_factory"} for keyword in value.keywords)
     return value is None
 
@@ -182,17 +182,17 @@ def _of_method(owner: str, name: str) -> Signature:
     if definition is not None and isinstance(definition.node, ast.ClassDef):
         for method in definition.node.body:
             if isinstance(method, ast.FunctionDef) and method.name == name:
-                decorators = {_last(decorator) for decorator in method.decorator_list}
+                decorators = {last_name(decorator) for decorator in method.decorator_list}
                 return _of_function(method, definition.module, bound="classmethod" in decorators)
     return UNKNOWN
 
 
-def _last(expression: ast.expr) -> str:
+def last_name(expression: ast.expr) -> str:
     """The last part of a dotted expression, its call or subscript left off."""
     if isinstance(expression, ast.Call):
-        return _last(expression.func)
+        return last_name(expression.func)
     if isinstance(expression, ast.Subscript):
-        return _last(expression.value)
+        return last_name(expression.value)
     if isinstance(expression, ast.Attribute):
         return expression.attr
     return expression.id if isinstance(expression, ast.Name) else ""

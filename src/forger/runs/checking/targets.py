@@ -1,18 +1,19 @@
-"""What is wrong with a `_target_` as a whole: it does not exist, or an argument is missing.
+"""What is wrong with a `_target_` as a whole: its name, its kind, or an argument that is missing.
 
-Owns these two questions; `check` asks about each setting.
+Owns these questions; `check` asks about each setting.
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from typing import Any
 
 from forger.runs.checking.messages import nearest
 from forger.runs.checking.modules import find_module
 from forger.runs.checking.places import Place
-from forger.runs.checking.signatures import Signature, read
-from forger.runs.checking.sources import NotFoundError
+from forger.runs.checking.signatures import INIT_FREE, Signature, last_name, read
+from forger.runs.checking.sources import Definition, NotFoundError, locate, resolve
 
 
 def signature_of(target: Any) -> Signature | str:
@@ -35,6 +36,8 @@ def lacks(
 ) -> Iterator[tuple[str, str]]:
     """Yields keys and complaints about a target that cannot be called with what it will get."""
     target = node["_target_"]
+    if place.base is not None and not _derives(locate(target), place.base):
+        yield f"{key}._target_", f"{key}._target_={target}: must derive from {place.base}"
     if place.partial and node.get("_partial_") is not True:
         yield f"{key}._partial_", f"{key}: needs '_partial_: true'"
     if not signature.open:
@@ -46,3 +49,15 @@ def lacks(
         if parameter.required and name not in node and name not in place.passed:
             path = f"{key}.{name}"
             yield path, f"{path}: {target} needs it; write +{path}=<value>"
+
+
+def _derives(definition: Definition | None, base: str, depth: int = 20) -> bool:
+    """Tells whether a class derives from `base`; what the source does not tell may well do."""
+    node = definition.node if definition is not None else None
+    if definition is None or depth == 0 or not isinstance(node, ast.ClassDef):
+        return True
+    if f"{definition.module.name}.{node.name}" == base:
+        return True
+    parents = [b.value if isinstance(b, ast.Subscript) else b for b in node.bases]
+    named = [parent for parent in parents if last_name(parent) not in INIT_FREE]
+    return any(_derives(resolve(parent, definition.module), base, depth - 1) for parent in named)

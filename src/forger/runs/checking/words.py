@@ -5,31 +5,49 @@ Owns mistakes that need no config to be seen: a word that cannot be read, a choi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from forger.runs.checking.messages import choice, given
-
-# Groups of which several files can be chosen at once; for the others the last would win in silence.
-_SEVERAL = {"logger", "callbacks", "experiment", "debug"}
+from forger.runs.checking.choices import (
+    SEVERAL,
+    as_hydra_reads,
+    dotted_group,
+    homes_of,
+    may_be_dotted_group,
+    wrong_choices,
+)
+from forger.runs.checking.mains import MAINS, Main
+from forger.runs.checking.places import GROUPS
 
 
 @dataclass(frozen=True)
 class Command:
-    """What was typed: folder and name of the main config, the words, and whether with -m."""
+    """What was typed: folder and name of the main config, the words, and whether with -m.
+
+    `script` names the main config that the script itself reads, whatever --config-name says.
+    """
 
     folder: Path
     config: str
     words: list[str]
     multirun: bool = False
     extra_folder: str | None = None
+    script: str = "train"
+
+    @property
+    def main(self) -> Main:
+        """What is known about the main config."""
+        return MAINS[self.script]
 
 
 @dataclass
@@ -38,7 +56,7 @@ class Reading:
 
     Attributes:
         loader: finds config files.
-        config: the name of the main config.
+        command: what was typed.
         groups: the words that choose files.
         search_path: words that add folders of config files.
         several: complaints about several values, right in a sweep alone.
@@ -49,37 +67,55 @@ class Reading:
     """
 
     loader: ConfigLoader
-    config: str
-    groups: list[str]
+    command: Command
+    groups: list[str] = field(default_factory=list)
     search_path: list[str] = field(default_factory=list)
     several: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     chosen: list[list[str]] = field(default_factory=list)
     plain: list[str] = field(default_factory=list)
     settings: list[Override] = field(default_factory=list)
+    _files: Any = None
     _options: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        words = self.command.words
+        self.search_path += [word for word in words if word.startswith("hydra.searchpath=")]
+        if self.command.extra_folder is not None:
+            word = f"hydra.searchpath=['{Path(self.command.extra_folder).absolute()}']"
+            self.search_path.append(word)
+            self.plain.append(word)
+        # The public `get_group_options` would read the main config anew for each group.
+        loader: Any = self.loader
+        _, self._files = loader._parse_overrides_and_create_caching_repo(
+            self.command.config, self.search_path
+        )
+        groups = self._files.get_group_options("", ObjectType.GROUP)
+        has_group = self.command.main.has_group
+        self.groups += [name for name in groups if name != "hydra" and has_group(name)]
 
     def options(self, group: str) -> list[str]:
         """Returns the names of a group's files; none where there is no such group."""
-        if "." in group:
+        if "." in group or not self.command.main.has_group(group):
             return []
         if group not in self._options:
-            self._options[group] = self.loader.get_group_options(
-                group, config_name=self.config, overrides=self.search_path
-            )
+            self._options[group] = self._files.get_group_options(group, ObjectType.CONFIG)
         return self._options[group]
+
+
+def words_for_hydra(command: Command) -> list[str]:
+    """Returns the words as Hydra reads them: `metrics.features=x` is `metrics/features=x`."""
+    if not any(may_be_dotted_group(word) for word in command.words):
+        return command.words
+    with initialize_config_dir(str(command.folder), job_name="forger", version_base="1.3"):
+        reading = Reading(GlobalHydra.instance().config_loader(), command)
+        return [as_hydra_reads(word, reading.options) for word in command.words]
 
 
 def read_words(command: Command, loader: ConfigLoader) -> Reading:
     """Parses each word alone, so that one mistake hides no other."""
-    groups = [name for name in loader.list_groups("") if name != "hydra"]
-    reading = Reading(loader, command.config, groups)
-    reading.search_path += [word for word in command.words if word.startswith("hydra.searchpath=")]
+    reading = Reading(loader, command)
     parser = OverridesParser.create(config_loader=loader)
-    if command.extra_folder is not None:
-        word = f"hydra.searchpath=['{Path(command.extra_folder).absolute()}']"
-        reading.search_path.append(word)
-        reading.plain.append(word)
     for word in command.words:
         try:
             override = parser.parse_override(word)
@@ -90,74 +126,83 @@ def read_words(command: Command, loader: ConfigLoader) -> Reading:
         if key.startswith(("hydra.", "hydra/")) or key == "hydra":
             reading.plain.append(word)
             continue
-        if override.is_sweep_override():
-            one = key in reading.groups and key not in _SEVERAL
-            how = "add -m for a run of each" + ("" if one else f", or write {key}=[...] for a list")
-            reading.several.append(f"{word}: several values; {how}")
+        refused = command.main.refusal_of(word, key, _typed(command.words))
+        if refused is not None:
+            reading.problems.append(f"{word}: {refused}")
+            continue
+        group = dotted_group(word, reading.options)
         if key in reading.groups or reading.options(key) or override.package is not None:
-            _read_group(reading, override)
+            group = key
+        if override.is_sweep_override():
+            reading.several.append(f"{word}: several values; {_instead(command, override, group)}")
+        if group is not None:
+            _read_group(reading, override, group)
         else:
             reading.settings.append(override)
     return reading
 
 
+def _typed(words: list[str]) -> set[str]:
+    """Returns the top-level names of the settings that are given a value."""
+    pairs = (word.partition("=") for word in words)
+    return {re.split(r"[./@]", key.lstrip("+~"))[0] for key, _, value in pairs if value != "null"}
+
+
+def _instead(command: Command, override: Override, group: str | None) -> str:
+    """Says what to write instead of several values."""
+    key, _, values = str(override.input_line).partition("=")
+    if command.main.once is not None:
+        if group is not None:
+            return "write one of them"
+        return (
+            f"{command.script}.py {command.main.once}, "
+            f"or quote a value that holds a comma: \"{key}='{values}'\""
+        )
+    one = group is not None and group not in SEVERAL
+    return "add -m for a run of each" + ("" if one else f", or write {key}=[...] for a list")
+
+
 def _ungrammatical(reading: Reading, word: str, error: Exception) -> str:
-    homes = _groups_with(reading, word)
+    homes = homes_of(word, reading.groups, reading.options)
     if homes:
         return f"{word}: is not a setting; write {homes[0]}={word}"
-    if "=" not in word and not word.startswith("~"):
+    key, given, value = word.partition("=")
+    if not given and "run" in reading.command.main.settings and Path(word).exists():
+        return f"{word}: is not a setting; write run={word}"
+    if not given and not word.startswith("~"):
         return f"{word}: is not a setting; write <setting>=<value>"
-    reason = str(error).strip().splitlines()[0]
-    return f"{word}: cannot be read ({reason}); quote a value with any of ,:[]{{}}()=$ or spaces"
+    reason = str(error).strip().splitlines()[0].replace(word, "").strip(" :")
+    quoted = f", \"{key}='{value}'\"" if not re.search(r"['\[\]{}]", value) else ""
+    return (
+        f"{word}: cannot be read ({reason}); "
+        f"quote a value with any of ,:[]{{}}()=$~# or spaces{quoted}"
+    )
 
 
-def _groups_with(reading: Reading, word: Any) -> list[str]:
-    if not isinstance(word, str):
-        return []
-    return [group for group in reading.groups if word in reading.options(group)]
-
-
-def _read_group(reading: Reading, override: Override) -> None:
+def _read_group(reading: Reading, override: Override, group: str) -> None:
     """Refuses words that name no file of their group; keeps the others."""
-    group, word = override.key_or_group, str(override.input_line)
-    options = reading.options(group)
+    key, word = override.key_or_group, str(override.input_line)
     if override.is_delete() or override.package is not None:
         reading.chosen.append([word])
         return
-    if override.is_add() and group in reading.groups:
+    if override.is_add() and (group in reading.groups or group.replace("/", ".") in GROUPS):
         reading.problems.append(f"{word}: write {word.lstrip('+')}")
         return
     if override.is_sweep_override():
         if not override.is_discrete_sweep():
-            reading.problems.append(f"{word}: {group} takes words, {', '.join(sorted(options))}")
+            allowed = ", ".join(sorted(reading.options(group)))
+            reading.problems.append(f"{word}: {key} takes words, {allowed}")
             return
         values = list(override.sweep_iterator())
         lines = [f"{group}={value}" for value in override.sweep_string_iterator()]
     else:
-        values, lines = [cast(Any, override.value())], [word]
-    wrong = [text for value in values for text in _wrong_choices(reading, group, value, options)]
+        values = [cast(Any, override.value())]
+        lines = [as_hydra_reads(word, reading.options)]
+    wrong = [
+        text
+        for value in values
+        for text in wrong_choices(key, group, value, reading.groups, reading.options)
+    ]
     reading.problems += wrong
     if not wrong:
         reading.chosen.append(lines)
-
-
-def _wrong_choices(
-    reading: Reading, group: str, value: Any, options: Iterable[str]
-) -> Iterable[str]:
-    names = value if isinstance(value, list) else [value]
-    if len(names) > 1 and group not in _SEVERAL:
-        yield f"{given(group, value)}: takes one word. Allowed: {', '.join(sorted(options))}"
-        return
-    for name in names:
-        if isinstance(name, str) and name in options:
-            continue
-        homes = _groups_with(reading, name)
-        if isinstance(name, dict):
-            yield f"{given(group, name)}: must name a file; write {group}.<setting>=<value>"
-        elif homes:
-            yield (
-                f"{given(group, name)}: no such choice, but {homes[0]}={name} is one. "
-                f"Allowed: {', '.join(sorted(options))}"
-            )
-        else:
-            yield f"{given(group, name)}: no such choice" + choice(str(name), options)

@@ -1,0 +1,149 @@
+"""Scores while a run trains. Owns when they are due, where they go, and the best checkpoint.
+
+How images are scored is in `forger.metrics`; this module changes no bit of the training.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.metrics.ordered import Processes
+from forger.metrics.scorer import Scored, Scorer
+from forger.random_state import random_state_kept
+from forger.sampler import Sampler
+
+log = logging.getLogger(__name__)
+
+
+class Scores(Callback):
+    """Scores the generator every so many iterations, and keeps the best checkpoint.
+
+    The scores are written to every logger as `val/<score>` with the iteration as their step. The
+    generator is copied to float32 and run in eval mode on noise of its own, and the random state
+    is left alone: a run with this callback equals one without it in bits. All processes take part.
+
+    The checkpoint with the lowest FID so far is `checkpoints/best.ckpt` in the run folder.
+
+    Args:
+        make_scorer: called once by every process, rank 0 of its machine first, with the device.
+        wanted: whether to score at all; rank 0 asks, before training. None: yes.
+        every_n_steps: iterations between scores; the last iteration is always scored.
+        num_fake: images to generate.
+        weights: `ema`, the moving average, or `raw`.
+        seed: of the noise, the same at every scoring.
+        keep_best: whether to write checkpoints.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    def __init__(
+        self,
+        make_scorer: Callable[[torch.device], Scorer],
+        *,
+        wanted: Callable[[], bool] | None = None,
+        every_n_steps: PositiveInt,
+        num_fake: PositiveInt,
+        weights: Literal["ema", "raw"] = "ema",
+        seed: NonNegativeInt = 0,
+        keep_best: bool = True,
+    ) -> None:
+        check_bounds(every_n_steps, PositiveInt, "metrics.every_n_steps")
+        check_bounds(num_fake, PositiveInt, "metrics.num_fake")
+        check_bounds(seed, NonNegativeInt, "metrics.seed")
+        self.make_scorer, self.wanted = make_scorer, wanted
+        self.every_n_steps, self.num_fake = every_n_steps, num_fake
+        self.weights, self.seed, self.keep_best = weights, seed, keep_best
+        self.best_fid = math.inf
+        self.last: dict[str, float] = {}
+        self._scored_at: int | None = None
+        self._scorer: Scorer | None = None
+        self._on: bool | None = None  # None: not asked yet
+
+    def prepare(self, device: torch.device) -> bool:
+        """Prepares the extractor, which may train it, if scores are wanted; returns whether."""
+        if self._on is None:
+            self._on = self.wanted is None or self.wanted()
+        if self._on and self._scorer is None:
+            with random_state_kept(device):
+                self._scorer = self.make_scorer(device)
+        return self._on
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Prepares what rank 0 wants on every rank; one process of each machine goes first."""
+        if trainer.is_global_zero:
+            self.prepare(pl_module.device)
+        self._on = trainer.strategy.broadcast(self._on)  # asked once: the answer may change
+        if trainer.local_rank == 0:
+            self.prepare(pl_module.device)
+        trainer.strategy.barrier()
+        self.prepare(pl_module.device)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        """Scores when the iteration has come."""
+        if self._on and pl_module.iteration % self.every_n_steps == 0:
+            self._score(trainer, pl_module)
+            pl_module.log_dict({f"val/{k}": v for k, v in self.last.items()}, logger=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Scores the last iteration, unless that has just been done."""
+        if self._on and pl_module.iteration not in (0, self._scored_at):
+            self._score(trainer, pl_module)
+
+    def _score(self, trainer: Trainer, gan: Any) -> None:
+        assert self._scorer is not None
+        self._scored_at = gan.iteration
+        start = time.perf_counter()
+        network = gan.generator if self.weights == "raw" else gan.ema_generator.module
+        sampler = Sampler(network, gan.prior)
+        with random_state_kept(gan.device):
+            scored = self._scorer.score(
+                sampler,
+                gan.discriminator,
+                num_fake=self.num_fake,
+                seed=self.seed,
+                processes=Processes(trainer.global_rank, trainer.world_size, gan.all_gather),
+            )
+        self.last = scored.scores
+        for logger in trainer.loggers:
+            row = {f"val/{key}": value for key, value in self.last.items()}
+            logger.log_metrics(row, step=gan.iteration)
+        best = self.last["fid"] < self.best_fid
+        seconds = time.perf_counter() - start
+        if trainer.is_global_zero:
+            log.info("%s", _line(gan.iteration, scored, seconds, best))
+        if best:
+            self.best_fid = self.last["fid"]
+            self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if self.keep_best and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            # every process calls this: a sharded state is gathered from all of them
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "best.ckpt")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run needs to know: the best so far."""
+        return {"best_fid": self.best_fid}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores it."""
+        self.best_fid = state_dict["best_fid"]
+
+
+def _line(iteration: int, scored: Scored, seconds: float, best: bool) -> str:
+    """Words one scoring for the log."""
+    scores = scored.scores
+    words = [f"FID {scores['fid']:.4g}", f"coverage {scores['coverage']:.3f}"]
+    if "classes_reached" in scores and scored.class_shares is not None:
+        words.append(f"{scores['classes_reached']:.0f} of {len(scored.class_shares)} classes")
+    mark = ", best so far" if best else ""
+    return f"scores of iteration {iteration}: {', '.join(words)} ({seconds:.1f} s){mark}"

@@ -1,0 +1,219 @@
+"""Figures that show what scores mean, as PNG. Owns how they look, and computes no score.
+
+Nothing here touches pyplot, so that no display and no state of a notebook's own plots is involved.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from torch import Tensor
+
+_DPI = 100
+_GENERATED, _REFERENCE, _WARNING, _FAINT = "#d95f02", "#9aa5b1", "#c1121f", "#6b7280"
+_CELL = 64  # pixels, about: the width that a small image is enlarged to by a whole factor
+
+
+def class_histogram(
+    shares: Sequence[float], reference_shares: Sequence[float], classes: Sequence[str]
+) -> bytes:
+    """Draws each class's share of the generated images beside its share of the reference.
+
+    Args:
+        shares: of the generated images, as the classifier sees them, in [0, 1], one per class.
+        reference_shares: the same of the reference images.
+        classes: names.
+
+    Returns:
+        A PNG; a class that was never generated is marked in red.
+    """
+    line, size = (0.34, 8) if len(classes) <= 30 else (0.22, 7)  # inches, points
+    figure = Figure(figsize=(7.5, 1.5 + line * len(classes)), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    places = range(len(classes))
+    axes.barh([y - 0.2 for y in places], shares, 0.4, color=_GENERATED, label="generated")
+    axes.barh([y + 0.2 for y in places], reference_shares, 0.4, color=_REFERENCE, label="reference")
+    for y, share in zip(places, shares, strict=True):
+        words = f" {100 * share:.1f} %" if share else " none"
+        colour = "black" if share else _WARNING
+        axes.text(share, y - 0.22, words, va="center", fontsize=size, color=colour)
+    axes.set_yticks(places, [_short(name) for name in classes], fontsize=size + 2)
+    axes.set_ylim(len(classes) - 0.4, -0.6)  # the first class on top
+    axes.set_xlim(0, 1.15 * max(*shares, *reference_shares, 1e-9))
+    axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title("Share of each class, as the classifier sees it", pad=26)
+    axes.legend(ncols=2, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return _png(figure)
+
+
+def confusion_matrix(tpr: float, fnr: float, fpr: float, tnr: float) -> bytes:
+    """Draws how D judges held-out real images and generated ones, real being the positive class.
+
+    Args:
+        tpr: share of real images called real, in [0, 1].
+        fnr: share of real images called fake.
+        fpr: share of generated images called real.
+        tnr: share of generated images called fake.
+
+    Returns:
+        A PNG.
+    """
+    figure = Figure(figsize=(5.2, 4.6), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    rows = [[tpr, fnr], [fpr, tnr]]
+    axes.imshow(rows, cmap="Blues", vmin=0, vmax=1)
+    for y, row in enumerate(rows):
+        for x, share in enumerate(row):
+            colour = "white" if share > 0.6 else "black"
+            words = f"{100 * share:.1f} %"
+            axes.text(x, y, words, ha="center", va="center", fontsize=20, color=colour)
+    axes.set_xticks([0, 1], ["called real\n(logit > 0)", "called fake\n(logit ≤ 0)"], fontsize=11)
+    axes.set_yticks([0, 1], ["real,\nheld out", "generated"], fontsize=11)
+    axes.tick_params(length=0)
+    axes.set_title("The discriminator, threshold at logit 0", fontsize=13, pad=12)
+    return _png(figure)
+
+
+def nearest_neighbours(samples: Tensor, neighbours: Tensor, distances: Tensor) -> bytes:
+    """Draws generated images, each followed by the training images that come closest to it.
+
+    Args:
+        samples: uint8 `(S, C, H, W)`.
+        neighbours: uint8 `(S, k, C, H, W)`, the closest first.
+        distances: `(S, k)`, written under the neighbours.
+
+    Returns:
+        A PNG; a memorised image looks like its neighbour and is near it.
+    """
+    (count, k), size = distances.shape, samples.shape[-2:]
+    factor = _factor(size[1])
+    height, width = size[0] * factor, size[1] * factor
+    column, line, top, gap = max(width, 48) + 8, height + 22, 66, 28
+    left, heading = 12 + column + gap, "nearest training images, with distance of features"
+    sheet = _Sheet(left + 8 + max(column * k, _text_width(heading, 10)), top + line * count + 4)
+    sheet.text(12, 20, "Is the generator memorising?", 13)
+    sheet.text(12, 50, "generated", 10, color=_GENERATED)
+    sheet.text(left, 50, heading, 10)
+    for row in range(count):
+        y = top + line * row
+        sheet.image(12, y, samples[row], factor)
+        for index in range(k):
+            x = left + column * index
+            sheet.image(x, y, neighbours[row, index], factor)
+            words = f"{float(distances[row, index]):.3g}"
+            sheet.text(x + width / 2, y + height + 9, words, 8, ha="center", color=_FAINT)
+    sheet.line(8 + column + gap / 2, top, sheet.height - 26)
+    return sheet.png()
+
+
+def class_grid(
+    images: Tensor,
+    predicted: Tensor,
+    confidence: Tensor,
+    classes: Sequence[str],
+    per_class: int = 10,
+) -> bytes:
+    """Draws a row of generated images for each class: the first ones, not the best ones.
+
+    Args:
+        images: uint8 `(N, C, H, W)`.
+        predicted: `(N,)`, the number of the class that the classifier sees in each.
+        confidence: `(N,)`, the probability that it gives to that class.
+        classes: names.
+        per_class: images in a row.
+
+    Returns:
+        A PNG; cells of a class that was seldom or never reached stay empty.
+    """
+    predicted, confidence = predicted.cpu(), confidence.cpu()
+    size, factor = images.shape[-2:], _factor(images.shape[-1])
+    height, width = size[0] * factor + 4, size[1] * factor + 4
+    names = [_short(name) for name in classes]
+    left = math.ceil(24 + max(150, *(_text_width(name, 11) for name in names)))
+    line, top = max(height, 40), 46
+    sheet = _Sheet(max(left + width * per_class + 8, 460), top + line * len(classes) + 8)
+    sheet.text(12, 22, f"The first {per_class} of each class, as the classifier sees it", 13)
+    for label, name in enumerate(names):
+        members = (predicted == label).nonzero().flatten()
+        y = top + line * label
+        sheet.text(12, y + height / 2 - 9, name, 11)
+        sure = f", {100 * float(confidence[members].mean()):.0f} % sure" if len(members) else ""
+        colour = _FAINT if len(members) else _WARNING
+        sheet.text(12, y + height / 2 + 9, f"{len(members):,} images{sure}", 8, color=colour)
+        for place in range(per_class):
+            x = left + width * place
+            if place < len(members):
+                sheet.image(x, y, images[members[place]], factor)
+            else:
+                sheet.image(x, y, torch.full((3, *size), 236, dtype=torch.uint8), factor)
+    return sheet.png()
+
+
+class _Sheet:
+    """White paper measured in pixels from its upper left corner; no image on it is resampled."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = math.ceil(width), math.ceil(height)
+        self.figure = Figure(figsize=(self.width / _DPI, self.height / _DPI), dpi=_DPI)
+        FigureCanvasAgg(self.figure)
+
+    def text(self, x: float, y: float, words: str, size: float, **style: str) -> None:
+        place = x / self.width, 1 - y / self.height
+        self.figure.text(*place, words, fontsize=size, va="center", **style)  # type: ignore[arg-type]
+
+    def line(self, x: float, y: float, end: float) -> None:
+        heights = [1 - y / self.height, 1 - end / self.height]
+        self.figure.add_artist(Line2D([x / self.width] * 2, heights, color=_REFERENCE, lw=1))
+
+    def image(self, x: float, y: float, pixels: Tensor, factor: int) -> None:
+        large = pixels.cpu().repeat_interleave(factor, -2).repeat_interleave(factor, -1)
+        rows = large.expand(3, -1, -1).permute(1, 2, 0).numpy()
+        self.figure.figimage(rows, round(x), self.height - round(y) - len(rows))
+
+    def png(self) -> bytes:
+        return _png(self.figure)
+
+
+def _factor(width: int) -> int:
+    return max(1, round(_CELL / width))
+
+
+def _text_width(words: str, size: float) -> float:
+    """Returns pixels."""
+    figure = Figure(dpi=_DPI)
+    text = figure.text(0, 0, words, fontsize=size, parse_math=False)
+    FigureCanvasAgg(figure)
+    with _any_letters():
+        return text.get_window_extent().width
+
+
+@contextmanager
+def _any_letters() -> Iterator[None]:
+    """Shows letters that the font lacks as boxes, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        yield
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else name[:23] + "…"
+
+
+def _png(figure: Figure) -> bytes:
+    FigureCanvasAgg(figure)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a class may be called $5
+    buffer = io.BytesIO()
+    with _any_letters():
+        figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,187 @@
+"""The Inception network of published scores. Owns its weights and one pass through it.
+
+The network is torch-fidelity's port of TensorFlow's, with TensorFlow 1's bilinear resize. Not
+torchmetrics' wrapper of it, whose resize is antialiased by default and departs from that protocol.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from forger.errors import ConfigError, DataError
+from forger.metrics.extractor import FeatureExtractor, Features, ImageData
+from forger.metrics.fingerprint import weights_hash
+from forger.metrics.float32 import float32_only
+
+if TYPE_CHECKING:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+log = logging.getLogger(__name__)
+
+Layer = Literal["64", "192", "768", "2048"]
+URL = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth"
+)
+RESIZE = "299x299, bilinear as TensorFlow 1"
+_SHA256 = "6726825d"  # the first digits
+_AT_ONCE = 50  # images in one pass, about 600 MB of activations
+_TIMEOUT = 15.0  # seconds without an answer from the server
+
+
+class Inception(FeatureExtractor):
+    """InceptionV3 with the weights of 2015-12-05, as in FID's paper (arXiv 1706.08500).
+
+    Its logits are those without bias, of 1,008 classes, as in the Inception Score's code
+    (arXiv 1606.03498). Grey images are seen as colour images with three equal channels.
+
+    Args:
+        weights: file in torch-fidelity's format; None: its download, kept in torch.hub's cache.
+        layer: whose features are compared, by their number: "2048" in published scores.
+
+    Raises:
+        ConfigError: there is no such layer.
+    """
+
+    name = "inception"
+    score_name = "inception_score"
+
+    def __init__(self, *, weights: str | Path | None = None, layer: Layer = "2048") -> None:
+        super().__init__()
+        if str(layer) not in get_args(Layer):
+            allowed = ", ".join(get_args(Layer))
+            raise ConfigError(f"metrics.features.layer={layer!r}: must be one of {allowed}")
+        self.layer, self.num_features = str(layer), int(layer)
+        self.weights = None if weights is None else Path(weights).expanduser()
+        self.network: FeatureExtractorInceptionV3 | None = None
+        self._fingerprint = ""
+
+    def ready(self, data: ImageData, cache_dir: Path) -> bool:
+        """Tells whether the weights are on this machine."""
+        return self._path.is_file()
+
+    def prepare(self, data: ImageData, cache_dir: Path) -> None:
+        """Loads the weights, after downloading them where they are missing.
+
+        Raises:
+            ConfigError: the given file is missing or not of the right format.
+            DataError: the download failed or is damaged.
+        """
+        path = self._path
+        if self.weights is None and not path.is_file():
+            _download(path)
+        state = self._read(path)
+        # Takes seconds, and most runs do without it.
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            try:
+                network = FeatureExtractorInceptionV3(  # type: ignore[no-untyped-call]
+                    self.name, [self.layer, "logits_unbiased"], str(path)
+                )
+            except RuntimeError as error:
+                raise self._unusable(path, error) from None
+        self.network = network
+        self._fingerprint = weights_hash(state, "inception", self.layer, RESIZE)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the weights, the layer and the resize."""
+        assert self._fingerprint, "prepare comes first"
+        return self._fingerprint
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Name, hash, layer, resize and the name of the file with the weights."""
+        facts = {"layer": self.layer, "resize": RESIZE, "weights": self._path.name}
+        return {**super().description, **facts}
+
+    def train(self, mode: bool = True) -> Inception:
+        """Stays in eval mode: scores of a network in train mode mean nothing."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Features:
+        """Extracts: uint8 `(B, C, H, W)`, C 1 or 3, to `(B, layer)` and logits `(B, 1008)`.
+
+        Raises:
+            ValueError: the images are not uint8, or have another number of channels.
+        """
+        assert self.network is not None, "prepare comes first"
+        if images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
+            raise ValueError(
+                "images: must be uint8 of 1 or 3 channels, are "
+                f"{images.dtype} {tuple(images.shape)}"
+            )
+        with torch.no_grad(), float32_only(images.device):
+            parts = [self.network(part) for part in torch.split(_colour(images), _AT_ONCE)]
+            features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
+            return Features(features, logits)
+
+    @property
+    def _path(self) -> Path:
+        if self.weights is not None:
+            return self.weights
+        return Path(torch.hub.get_dir(), "checkpoints", URL.rpartition("/")[2])
+
+    def _read(self, path: Path) -> dict[str, Tensor]:
+        """Reads tensors and nothing else: torch-fidelity's own loading would run what is inside."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise ConfigError(
+                f"metrics.inception_weights={path}: there is no such file; it is fetched from {URL}"
+            ) from None
+        except Exception as error:  # what is no file of torch raises many kinds
+            raise self._unusable(path, error) from None
+        if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
+            raise self._unusable(path, TypeError("it does not hold tensors by name"))
+        return state
+
+    def _unusable(self, path: Path, error: Exception) -> ConfigError | DataError:
+        reason = str(error).strip().partition("\n")[0].rstrip(".:")
+        if self.weights is None:
+            return DataError(f"{path}: is damaged ({reason}); delete it to download it again")
+        return ConfigError(
+            f"metrics.inception_weights={path}: is not torch-fidelity's InceptionV3 ({reason}); "
+            f"fetch it from {URL}"
+        )
+
+
+def _colour(images: Tensor) -> Tensor:
+    return images if images.shape[1] == 3 else images.expand(-1, 3, -1, -1)
+
+
+def _download(path: Path) -> None:
+    """Fetches the weights under a temporary name first, and checks their sum."""
+    log.info("downloading the Inception weights, 96 MB, once, to %s", path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _impatient():
+            torch.hub.download_url_to_file(URL, str(path), hash_prefix=_SHA256, progress=False)
+    except (OSError, HTTPException, RuntimeError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise DataError(
+            f"metrics.features=inception: its weights cannot be downloaded to {path}: {reason}; "
+            f"fetch {URL} on a machine with network and write metrics.inception_weights=<file>, "
+            "or write metrics.features=classifier"
+        ) from None
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Gives up on a silent network: torch.hub itself would wait for minutes."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

@@ -1,0 +1,141 @@
+"""Nearest neighbours in feature space: precision, recall, density, coverage and look-ups.
+
+Owns distances and what is counted by them, not the features. Distances are computed in blocks, and
+no matrix of all pairs is ever held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from forger.errors import ConfigError
+
+_BLOCK = 1 << 22  # distances held at a time: 32 MiB
+# What rounding may add to a distance near 0, in units of the largest norm. A distance d near it
+# comes from d^2 = |a|^2 - 2ab + |b|^2 and errs by about sqrt(1e-16) of the norm.
+_ROUNDING = 1e-6
+
+
+class Balls:
+    """The balls around images that reach to their k-th nearest neighbour: where a set of them lies.
+
+    The radius of image i is the distance to its k-th nearest other image. A ball holds its border,
+    and images equal to its centre, so that ties come out the same whatever the rounding.
+
+    Args:
+        features: `(N, D)`.
+        k: neighbours, below N.
+        centre: `(D,)`, subtracted before distances are taken, since these cancel badly far from 0;
+            None: the mean.
+
+    Raises:
+        ConfigError: there are no k neighbours.
+    """
+
+    def __init__(self, features: Tensor, k: int, centre: Tensor | None = None) -> None:
+        if k >= len(features):
+            raise ConfigError(f"metrics.k={k}: must be below the number of images, {len(features)}")
+        self.features, self.k = features, k
+        self.centre = features.double().mean(dim=0) if centre is None else centre
+        points = self.points()
+        nearest = [
+            block.topk(k + 1, largest=False).values[:, -1]  # k + 1: an image is its own nearest
+            for _, block in _distances(points, points)
+        ]
+        margin = _ROUNDING * points.square().sum(dim=1).max().sqrt()
+        self.radii = torch.hypot(torch.cat(nearest), margin)
+
+    def points(self) -> Tensor:
+        """Returns the centred features, float64 `(N, D)`."""
+        return self.features.double() - self.centre
+
+
+def neighbour_scores(real: Balls, fake_features: Tensor) -> dict[str, float]:
+    r"""Compares N real images with M fake ones by the balls around both.
+
+    - precision: share of fakes in any real ball (arXiv:1904.06991, eq. 1 and 2);
+    - recall: share of real images in any fake ball (the same);
+    - density: real balls that hold a fake, mean over fakes, divided by k (arXiv:2002.09797, eq. 3);
+    - coverage: share of real balls that hold any fake (arXiv:2002.09797, eq. 4).
+
+    All lie in [0, 1] but density, whose mean is 1 for two sets of one distribution. A set against
+    itself has precision, recall and coverage 1, and density (k + 1) / k, for an image lies in its
+    own ball.
+
+    Args:
+        real: of N images.
+        fake_features: `(M, D)`.
+
+    Raises:
+        ConfigError: M is not above k.
+    """
+    fake = Balls(fake_features, real.k, real.centre)
+    fake_points, real_points = fake.points(), real.points()
+    recalled = torch.zeros(len(real_points), dtype=torch.bool, device=real_points.device)
+    covered = torch.zeros_like(recalled)
+    precise = pairs = 0
+    for rows, block in _distances(fake_points, real_points):
+        in_real = block <= real.radii  # (rows, N)
+        in_fake = block <= fake.radii[rows, None]
+        recalled |= in_fake.any(dim=0)
+        covered |= in_real.any(dim=0)
+        precise += int(in_real.any(dim=1).sum())
+        pairs += int(in_real.count_nonzero())
+    return {
+        "precision": precise / len(fake_points),
+        "recall": recalled.double().mean().item(),
+        "density": pairs / (real.k * len(fake_points)),
+        "coverage": covered.double().mean().item(),
+    }
+
+
+class Nearest(NamedTuple):
+    """The k nearest of a database to each query, nearest first.
+
+    Attributes:
+        indices: int64 `(Q, k)`; of equally near ones, the first comes first.
+        distances: Euclidean, float64 `(Q, k)`; 0 for a copy.
+    """
+
+    indices: Tensor
+    distances: Tensor
+
+
+def nearest(queries: Tensor, database: Iterable[Tensor], k: int) -> Nearest:
+    """Finds the nearest neighbours of a few queries in a database that is read once, by batches.
+
+    Args:
+        queries: `(Q, D)`.
+        database: batches `(B, D)`; each is read when its turn comes and then let go.
+        k: how many.
+
+    Raises:
+        ConfigError: the database has fewer than k entries.
+    """
+    queries = queries.double()
+    distances = queries.new_empty(len(queries), 0)
+    indices = torch.empty_like(distances, dtype=torch.int64)
+    seen = 0
+    for batch in database:
+        # Differences, not products: exact for copies, and fast enough for a few queries.
+        block = torch.cdist(queries, batch.to(queries), compute_mode="donot_use_mm_for_euclid_dist")
+        places = torch.arange(seen, seen + len(batch), device=queries.device)
+        candidates = torch.cat([indices, places.expand(len(queries), -1)], dim=1)
+        distances, order = torch.cat([distances, block], dim=1).sort(dim=1, stable=True)
+        distances, indices = distances[:, :k].clone(), candidates.gather(1, order[:, :k])
+        seen += len(batch)
+    if k > seen:
+        raise ConfigError(f"k={k}: must be at most the number of images searched, {seen}")
+    return Nearest(indices, distances)
+
+
+def _distances(rows: Tensor, columns: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yields blocks of rows of the matrix of Euclidean distances."""
+    height = max(1, _BLOCK // len(columns))
+    for begin in range(0, len(rows), height):
+        block = slice(begin, min(begin + height, len(rows)))
+        yield block, torch.cdist(rows[block], columns, compute_mode="use_mm_for_euclid_dist")

@@ -1,0 +1,42 @@
+"""Where scoring and generating compute. Owns the choice of one device and of its CPU threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from forger.errors import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """Returns the device that `name` means; `auto` is CUDA, else an Apple GPU, else the CPU.
+
+    Args:
+        name: `auto`, `cpu`, `cuda`, `cuda:<index>` or `mps`.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    here = ["cpu"]
+    if torch.backends.mps.is_available():
+        here.insert(0, "mps")
+    if count := torch.cuda.device_count():
+        here = ["cuda", *(f"cuda:{index}" for index in range(count)), *here]
+    if name == "auto":
+        return torch.device(here[0])
+    if name not in here:
+        raise ConfigError(f"device={name}: must be one of those here: auto, {', '.join(here)}")
+    return torch.device(name)
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Computes with `count` CPU threads for a while; `None` leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,179 @@
+"""Scores of finished runs. Owns the order of things: rebuild, score, write, compare."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from forger.data import ImageDataModule
+from forger.errors import ConfigError, UserError
+from forger.metrics.scorer import Scorer
+from forger.runs.build import build_data
+from forger.runs.devices import pick_device, threads
+from forger.runs.folder import write_json
+from forger.runs.load import Run, forger_version, load_run
+from forger.runs.score_figures import draw_figures
+from forger.runs.scoring import build_scorer
+from forger.runs.tables import comparison_table, score_table, show
+
+log = logging.getLogger(__name__)
+FORMAT = 1  # of scores.json
+
+
+def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
+    """Scores one run or several, and writes `scores.json` and figures into each run's folder.
+
+    Args:
+        cfg: composed from `configs/evaluate.yaml`.
+
+    Returns:
+        The content of each `scores.json`.
+
+    Raises:
+        UserError: a run cannot be rebuilt, its data cannot be had or scored, or a setting does not
+            fit it; nothing is written then.
+    """
+    if cfg.protocol is not None:
+        cfg = as_before(cfg)
+    seed_everything(0, workers=True, verbose=False)
+    names = [cfg.run] if isinstance(cfg.run, str) else list(cfg.run)
+    runs = [load_run(name, cfg.checkpoint) for name in names]
+    with threads(cfg.threads):
+        found = [evaluate_run(cfg, run) for run in runs]
+    if len(runs) > 1:
+        show(comparison_table(runs, found))
+    return found
+
+
+def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
+    """Scores one run, writes and shows what came out."""
+    device = pick_device(cfg.device)
+    data = rebuild_data(cfg, run)
+    cache_dir = Path(cfg.paths.cache_dir or run.cfg.paths.cache_dir)
+    log.info("run             %s, iteration %s", run.checkpoint, f"{run.iteration:,}")
+    scorer = build_scorer(cfg.metrics, data, cache_dir, device)
+    num_fake = scorer.check_count(cfg.metrics.num_fake)
+    refuse_another(cfg, scorer.protocol)
+    sampler = run.sampler(cfg.metrics.weights)
+    scored = scorer.score(sampler, run.gan.discriminator, num_fake=num_fake, seed=cfg.metrics.seed)
+    floor = scorer.floor(num_fake)
+    classes = scorer.extractor.classes
+    record: dict[str, Any] = {
+        "format": FORMAT,
+        "scores": scored.scores,
+        "floor": floor.scores,
+        "protocol": protocol(cfg, run, scorer, num_fake),
+    }
+    if classes is not None:
+        shares = {"generated": scored.class_shares, "reference": scorer.reference_shares}
+        record["class_shares"] = {"classes": classes, **shares}
+    write_json(run.folder / "scores.json", record)
+    show(score_table(record, run))
+    log.info("scores          %s", run.folder / "scores.json")
+    figures = draw_figures(run.folder / "scores", scorer, sampler, scored, cfg.metrics.seed)
+    log.info("figures         %s", figures)
+    return record
+
+
+def rebuild_data(cfg: DictConfig, run: Run) -> ImageDataModule:
+    """Builds the data of a run as it recorded it, apart from where it lies.
+
+    Raises:
+        UserError: it is not there, is not the data of the run, or cannot be scored.
+    """
+    recorded = OmegaConf.create({"data": run.cfg.data})
+    changes = {key: value for key, value in cfg.data.items() if value is not None}
+    if "cache_dir" in recorded.data and cfg.paths.cache_dir is not None:
+        changes["cache_dir"] = cfg.paths.cache_dir
+    for key, value in changes.items():
+        if key not in recorded.data:
+            raise ConfigError(
+                f"data.{key}={value}: the run's data, {recorded.data._target_}, has no such"
+                f" setting; leave it out"
+            )
+        recorded.data[key] = value
+    data = build_data(recorded, run.cfg.seed)
+    if not isinstance(data, ImageDataModule):
+        raise UserError(
+            f"{run.checkpoint}: was trained on {recorded.data._target_}; scores need a data set"
+            " derived from forger.data.ImageDataModule"
+        )
+    if data.image_shape != run.image_shape:
+        raise UserError(
+            f"{run.checkpoint}: generates images {run.image_shape}, but the data has"
+            f" {data.image_shape}; give the data that it was trained on with data.root=<folder>"
+        )
+    data.prepare_data()
+    return data
+
+
+def protocol(cfg: DictConfig, run: Run, scorer: Scorer, num_fake: int) -> dict[str, Any]:
+    """Returns all that a score depends on; `settings` alone repeats it."""
+    return {
+        **scorer.protocol,
+        "resize": resize_of(run),
+        "generated": {
+            "count": num_fake,
+            "weights": cfg.metrics.weights,
+            "seed": cfg.metrics.seed,
+            "checkpoint": run.checkpoint.name,
+            "iteration": run.iteration,
+        },
+        "floor": {"split": scorer.floor_split, "count": scorer.floor_count(num_fake)},
+        "device": str(scorer.device),
+        "threads": torch.get_num_threads(),
+        "versions": {"forger": forger_version(), "torch": torch.__version__},
+        "settings": {
+            "checkpoint": cfg.checkpoint,
+            "device": str(scorer.device),
+            "threads": torch.get_num_threads(),
+            "metrics": OmegaConf.to_container(cfg.metrics, resolve=True),
+        },
+    }
+
+
+def resize_of(run: Run) -> str:
+    """Says how the data's images came to the size of the network."""
+    size = run.cfg.data.get("image_size")
+    return f"to {size}x{size}, bilinear, antialiased" if size else "none"
+
+
+def as_before(cfg: DictConfig) -> DictConfig:
+    """Returns the settings of an earlier evaluation, for this one's run and paths.
+
+    Raises:
+        UserError: the file cannot be read, or does not hold a protocol.
+    """
+    path = Path(cfg.protocol).expanduser()
+    try:
+        settings = json.loads(path.read_text())["protocol"]["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"protocol={path}: is not a scores.json of evaluate.py"
+            f" ({type(error).__name__}: {error})"
+        ) from error
+    return OmegaConf.merge(cfg, settings)  # type: ignore[return-value]
+
+
+def refuse_another(cfg: DictConfig, now: dict[str, Any]) -> None:
+    """Refuses scores that were to repeat a protocol and could not.
+
+    Raises:
+        UserError: the extractor or the data are not the ones of the protocol.
+    """
+    if cfg.protocol is None:
+        return
+    before = json.loads(Path(cfg.protocol).expanduser().read_text())["protocol"]
+    for part, key in (("extractor", "fingerprint"), ("data", "hash")):
+        if before[part][key] != now[part][key]:
+            raise UserError(
+                f"protocol={cfg.protocol}: its {part} has the {key} {before[part][key]}, here it is"
+                f" {now[part][key]}; scores of both cannot be compared. Use the paths.cache_dir or"
+                " data.root of that evaluation"
+            )

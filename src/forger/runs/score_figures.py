@@ -1,0 +1,66 @@
+"""The figures of an evaluation. Owns which images are looked at and where the files go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from forger.metrics import figures
+from forger.metrics.neighbours import nearest
+from forger.metrics.scorer import Scored, Scorer
+from forger.sampler import Sampler, chunk_sizes
+
+SAMPLES = 12  # whose nearest training images are shown
+NEIGHBOURS = 6
+LOOKED_AT = 1_000  # for the grid per class
+
+
+def draw_figures(folder: Path, scorer: Scorer, sampler: Sampler, scored: Scored, seed: int) -> Path:
+    """Writes the figures of one evaluation as PNG, and returns their folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images, features, logits = _look(scorer, sampler, seed)
+    pictures = {
+        "confusion_matrix": _confusion(scored),
+        "nearest_neighbours": _neighbours(scorer, images, features),
+    }
+    classes = scorer.extractor.classes
+    if classes is not None:
+        confidence, predicted = logits.softmax(1).max(1)
+        pictures["classes"] = figures.class_grid(images, predicted, confidence, classes)
+        shares, reference = scored.class_shares, scorer.reference_shares
+        assert shares is not None
+        assert reference is not None
+        pictures["class_histogram"] = figures.class_histogram(shares, reference, classes)
+    for name, png in pictures.items():
+        partial = folder / f".{name}.png.tmp"
+        partial.write_bytes(png)
+        partial.replace(folder / f"{name}.png")
+    return folder
+
+
+def _look(scorer: Scorer, sampler: Sampler, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Generates the first images again, with their features and logits."""
+    images, features, logits = [], [], []
+    for number, size in enumerate(chunk_sizes(LOOKED_AT)):
+        chunk = sampler.chunk(number, size, seed)
+        seen = scorer.extractor(chunk)
+        images.append(chunk.cpu())
+        features.append(seen.features.cpu())
+        logits.append(seen.logits.cpu())
+    return torch.cat(images), torch.cat(features), torch.cat(logits)
+
+
+def _confusion(scored: Scored) -> bytes:
+    rates = [scored.scores[name] for name in ("d_tpr", "d_fnr", "d_fpr", "d_tnr")]
+    return figures.confusion_matrix(*rates)
+
+
+def _neighbours(scorer: Scorer, images: Tensor, features: Tensor) -> bytes:
+    """Draws the nearest training images of some samples: is the generator memorising?"""
+    training = scorer.data.train_images
+    count = min(NEIGHBOURS, len(training))
+    database = (batch.features for batch in scorer.real("train").batches())
+    indices, distances = nearest(features[:SAMPLES], database, count)
+    return figures.nearest_neighbours(images[:SAMPLES], training[indices], distances)

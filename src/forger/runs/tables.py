@@ -1,0 +1,132 @@
+"""Scores as tables to read. Owns the words and the rounding, not the numbers."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from forger.runs.load import Run
+
+# What each score says, in the order of the table.
+MEANINGS = {
+    "fid": "Fréchet distance of the features; lower is better",
+    "kid": "kernel distance of the features, unbiased; lower is better",
+    "classifier_score": "Inception Score by the data's own classifier; higher is better",
+    "inception_score": "higher is better",
+    "precision": "share of the generated among the real; higher is better",
+    "recall": "share of the real among the generated; higher is better",
+    "density": "how densely the generated lie among the real; real ones: about 1",
+    "coverage": "share of the real with a generated neighbour; higher is better",
+    "class_entropy": "nats, of the classes as the classifier sees them; even: ln(classes)",
+    "classes_reached": "classes with a tenth of their real share or more",
+    "d_tpr": "held-out real images that D calls real",
+    "d_tnr": "generated images that D calls fake",
+    "d_accuracy": "mean of both",
+    "d_auroc": "D telling held-out real from generated; 0.5: it cannot",
+    "d_gap": "D's mean logit on training images minus held-out ones",
+    "d_gap_auroc": "D telling training images from held-out ones; 0.5: no overfitting",
+}
+IGNORED = ("seed", "paths", "logger", "callbacks", "metrics", "name", "dry_run", "objective")
+
+
+def score_table(record: Mapping[str, Any], run: Run) -> Table:
+    """Returns the scores of one run beside their floor, with the protocol as a caption."""
+    protocol = record["protocol"]
+    table = Table(title=str(run.folder), caption=protocol_line(protocol), title_justify="left")
+    table.caption_justify = "left"
+    table.add_column("score", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("floor", justify="right", no_wrap=True)
+    table.add_column("")
+    for name, meaning in MEANINGS.items():
+        if name not in record["scores"]:
+            continue
+        floor = number(record["floor"], name) if name in record["floor"] else ""
+        table.add_row(name, number(record["scores"], name), floor, meaning)
+    return table
+
+
+def number(scores: Mapping[str, float], name: str) -> str:
+    """Returns a score, with its standard deviation over subsets or splits where it has one."""
+    spread = scores.get(f"{name}_std")
+    return f"{scores[name]:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
+
+
+def protocol_line(protocol: Mapping[str, Any]) -> str:
+    """Returns a protocol in a few lines."""
+    extractor, generated = protocol["extractor"], protocol["generated"]
+    accuracy = extractor.get("accuracy")
+    right = "" if accuracy is None else f", {accuracy:.2%} right on test images"
+    return (
+        f"{generated['count']:,} images of {generated['checkpoint']}, {generated['weights']},"
+        f" seed {generated['seed']}, against {protocol['reference']['count']:,} real"
+        f" {protocol['reference']['split']} images of {protocol['data']['name']}\n"
+        f"floor: {protocol['floor']['count']:,} real {protocol['floor']['split']} images\n"
+        f"features: {extractor['name']} {extractor['fingerprint'][:12]}{right}; resize"
+        f" {extractor.get('resize', 'none')}; {protocol['precision']}"
+    )
+
+
+def alike(runs: Sequence[Run]) -> list[list[int]]:
+    """Groups runs, by index, that differ in their seed at most."""
+    groups: dict[str, list[int]] = {}
+    for index, run in enumerate(runs):
+        plain = OmegaConf.to_container(run.cfg, resolve=True)
+        assert isinstance(plain, dict)
+        kept = {str(key): value for key, value in plain.items() if key not in IGNORED}
+        groups.setdefault(repr(sorted(kept.items())), []).append(index)
+    return list(groups.values())
+
+
+def comparison_table(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns the scores of several runs, and mean ± standard deviation where only seeds differ."""
+    table = Table(title="comparison", caption=comparison_line(records), title_justify="left")
+    table.caption_justify = "left"
+    table.add_column("score", no_wrap=True)
+    groups = alike(runs)
+    for group in groups:
+        for index in group:
+            run = runs[index]
+            table.add_column(f"{run.folder.name}\nseed {run.cfg.seed}", justify="right")
+        if len(group) > 1:
+            table.add_column(f"mean ± std\n{len(group)} seeds", justify="right", style="bold")
+    for name in MEANINGS:
+        if not any(name in record["scores"] for record in records):
+            continue
+        cells = []
+        for group in groups:
+            values = [records[i]["scores"].get(name, float("nan")) for i in group]
+            cells += [f"{value:.4g}" for value in values]
+            if len(group) > 1:
+                cells.append(f"{statistics.mean(values):.4g} ± {statistics.stdev(values):.2g}")
+        table.add_row(name, *cells)
+    return table
+
+
+def comparison_line(records: Sequence[Mapping[str, Any]]) -> str:
+    """Says whether the scores may be compared: only under one protocol."""
+    lines = {
+        part: {record["protocol"][part][key] for record in records}
+        for part, key in (("extractor", "fingerprint"), ("data", "hash"))
+    }
+    lines["counts"] = {
+        f"{r['protocol']['generated']['count']}/{r['protocol']['reference']['count']}"
+        for r in records
+    }
+    differing = [part for part, values in lines.items() if len(values) > 1]
+    if differing:
+        return f"NOT COMPARABLE: these runs were scored with different {', '.join(differing)}"
+    return "the same extractor, data and counts throughout; std over runs (n - 1)"
+
+
+def show(table: Table) -> None:
+    """Prints a table as wide as its text, also where the output is no terminal."""
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(width=max(console.width, 140))
+    console.print(table)

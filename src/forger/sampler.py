@@ -1,0 +1,76 @@
+"""A trained generator to sample from. Owns which noise a seed means, not how a run is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from forger.noise import PRIORS, Prior
+from forger.pictures import to_pixels
+from forger.seeds import mix
+
+CHUNK = 250  # images of one seeded draw, and of one pass through a network
+
+
+class Sampler(nn.Module):
+    """A copy of a generator in float32 and eval mode, with the noise that it was trained on.
+
+    Row i of a seed's noise is the same whatever the number of rows: it is drawn in chunks of 250,
+    each a function of (seed, number of the chunk), on the CPU.
+
+    Args:
+        generator: noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1]; it is copied.
+        prior: distribution of the noise, `normal` N(0, 1) or `uniform` U(-1, 1).
+    """
+
+    def __init__(self, generator: nn.Module, prior: Prior) -> None:
+        super().__init__()
+        self.generator = deepcopy(generator).float().eval().requires_grad_(False)
+        self.prior: Prior = prior
+        self.latent_dim = int(generator.latent_dim)  # type: ignore[arg-type]
+
+    def train(self, mode: bool = True) -> Sampler:
+        """Stays in eval mode."""
+        return super().train(False)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Generates `(B, C, H, W)` in [-1, 1]; gradients reach `noise`, and no weight."""
+        with torch.autocast(noise.device.type, enabled=False):
+            images: Tensor = self.generator(noise)
+        return images
+
+    def noise(self, n: int, seed: int = 0) -> Tensor:
+        """Draws the noise of the seed's first n images, `(n, latent_dim)`, on the CPU."""
+        return torch.cat(list(self._noise(n, seed)))
+
+    @torch.no_grad()
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """Generates the seed's first n images, `(n, C, H, W)` in [-1, 1], where the weights are."""
+        return torch.cat([self(z.to(self.device)) for z in self._noise(n, seed)])
+
+    @torch.no_grad()
+    def chunk(self, number: int, size: int = CHUNK, seed: int = 0) -> Tensor:
+        """Generates the first images of one chunk as pixels, uint8 `(size, C, H, W)`."""
+        return to_pixels(self(self._draw(number, size, seed).to(self.device)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.generator.parameters()).device
+
+    def _noise(self, n: int, seed: int) -> Iterator[Tensor]:
+        for number, size in enumerate(chunk_sizes(n)):
+            yield self._draw(number, size, seed)
+
+    def _draw(self, number: int, size: int, seed: int) -> Tensor:
+        generator = torch.Generator().manual_seed(mix(seed, number))
+        whole = PRIORS[self.prior]((CHUNK, self.latent_dim), generator, torch.float32)
+        return whole[:size]
+
+
+def chunk_sizes(n: int) -> list[int]:
+    """Returns the sizes of the chunks that make n images: full ones, then the rest."""
+    return [min(CHUNK, n - begin) for begin in range(0, n, CHUNK)]

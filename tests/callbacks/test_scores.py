@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import Squares, fit, make_dcgan, make_gan
+from projection import Projection
+from torch import Tensor
+
+from forger.callbacks.scores import Scores
+from forger.errors import ConfigError
+from forger.gan import GAN
+from forger.loggers import MetricsCSV
+from forger.losses import Hinge
+from forger.metrics.scorer import Scored, Scorer
+from forger.metrics.settings import ScoreSettings
+from forger.networks import dcgan
+from forger.sampler import Sampler
+
+SETTINGS = ScoreSettings(k=2, kid_subsets=3, kid_subset_size=20, splits=2)
+
+
+def make_scorer(folder: Path, device: torch.device) -> Scorer:
+    data = Squares(batch_size=8)
+    extractor = Projection()
+    extractor.prepare(data, folder)
+    return Scorer(extractor, data, SETTINGS, cache_dir=folder / "cache", device=device)
+
+
+def scores(folder: Path, **arguments: Any) -> Scores:
+    settings: dict[str, Any] = {"every_n_steps": 2, "num_fake": 40}
+    return Scores(partial(make_scorer, folder), **(settings | arguments))
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open() as file:
+        return [row for row in csv.DictReader(file) if row.get("val/fid")]
+
+
+def spectral() -> GAN:
+    gan = make_dcgan(loss=Hinge())
+    gan.discriminator = dcgan.Discriminator((1, 16, 16), width=4, norm="spectral")
+    return gan
+
+
+@pytest.mark.parametrize("make", [make_gan, make_dcgan, spectral])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_training_is_the_same_in_bits_with_scores_and_without(
+    make: Callable[[], GAN], precision: Any, tmp_path: Path
+) -> None:
+    states = []
+    for callbacks in ([], [scores(tmp_path, every_n_steps=1)]):
+        torch.manual_seed(3)
+        gan = make()
+        trainer = fit(gan, tmp_path, callbacks=callbacks, precision=precision, max_steps=4)
+        optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
+        states.append((gan.state_dict(), optimizers, torch.get_rng_state()))
+    (weights, optimizers, random), (others, other_optimizers, other_random) = states
+    assert all(torch.equal(value, others[name]) for name, value in weights.items())
+    for one, other in zip(optimizers, other_optimizers, strict=True):
+        for index, moments in one["state"].items():
+            assert all(torch.equal(m, other["state"][index][k]) for k, m in moments.items())
+    assert torch.equal(random, other_random)
+
+
+def test_scores_are_logged_at_the_interval_and_at_the_last_iteration(tmp_path: Path) -> None:
+    callback = scores(tmp_path)
+    trainer = fit(
+        make_gan(), tmp_path, callbacks=[callback], logger=MetricsCSV(tmp_path), max_steps=5
+    )
+    assert [row["step"] for row in rows(tmp_path)] == ["2", "4", "5"]
+    assert float(rows(tmp_path)[-1]["val/fid"]) == callback.last["fid"]
+    assert float(rows(tmp_path)[1]["val/fid"]) == pytest.approx(
+        trainer.callback_metrics["val/fid"].item(), rel=1e-6
+    )
+
+
+def test_the_last_iteration_is_scored_once(tmp_path: Path) -> None:
+    fit(
+        make_gan(), tmp_path, callbacks=[scores(tmp_path)], logger=MetricsCSV(tmp_path), max_steps=4
+    )
+    assert [row["step"] for row in rows(tmp_path)] == ["2", "4"]
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true", "bf16-true"])
+def test_precision_does_not_change_what_is_scored(precision: Any, tmp_path: Path) -> None:
+    """The same weights score the same bits, whatever they were trained in."""
+    callback = scores(tmp_path, every_n_steps=3)
+    gan = make_gan()
+    fit(gan, tmp_path, callbacks=[callback], precision=precision, max_steps=3)
+    again = make_gan()
+    again.load_state_dict(gan.float().state_dict())
+    scored = make_scorer(tmp_path, torch.device("cpu")).score(
+        Sampler(again.ema_generator.module, "normal"), again.discriminator, num_fake=40
+    )
+    assert scored.scores == callback.last
+
+
+class Told(Scorer):
+    """Says what it is told to."""
+
+    def __init__(self, fids: list[float]) -> None:
+        self.fids = iter(fids)
+
+    def score(self, *arguments: Any, **settings: Any) -> Scored:
+        return Scored({"fid": next(self.fids), "coverage": 0.5}, None)
+
+
+def best(folder: Path) -> dict[str, Tensor]:
+    path = folder / "checkpoints" / "best.ckpt"
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("fids", "iteration"),
+    [([3.0, 1.0, 2.0], 2), ([1.0, 1.0, 1.0], 1), ([float("nan"), 5.0, float("inf")], 2)],
+)
+def test_the_best_checkpoint_has_the_lowest_fid(
+    fids: list[float], iteration: int, tmp_path: Path
+) -> None:
+    callback = Scores(lambda _: Told(fids), every_n_steps=1, num_fake=40)
+    fit(make_gan(), tmp_path, callbacks=[callback], max_steps=3)
+    assert best(tmp_path)["global_step"] == iteration
+    known = [fid for fid in fids if fid == fid]
+    assert callback.best_fid == min(known)
+
+
+def test_the_best_so_far_is_part_of_the_state(tmp_path: Path) -> None:
+    first = Scores(lambda _: Told([2.0]), every_n_steps=1, num_fake=40)
+    trainer = fit(make_gan(), tmp_path, callbacks=[first], max_steps=1)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    second = Scores(lambda _: Told([3.0]), every_n_steps=1, num_fake=40)
+    second.load_state_dict(content["callbacks"]["Scores"])
+    fit(make_gan(), tmp_path / "b", callbacks=[second], max_steps=1)
+    assert second.best_fid == 2.0
+    assert not (tmp_path / "b" / "checkpoints").exists()
+
+
+def test_without_checkpoints_there_is_no_best_one(tmp_path: Path) -> None:
+    fit(make_gan(), tmp_path, callbacks=[scores(tmp_path, keep_best=False)])
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_raw_weights_are_scored_where_asked(tmp_path: Path) -> None:
+    found = []
+    for weights in ("ema", "raw"):
+        callback = scores(tmp_path, weights=weights)
+        fit(make_gan(ema_decay=0.99), tmp_path, callbacks=[callback], max_steps=6)
+        found.append(callback.last["fid"])
+    assert found[0] != found[1]
+
+
+def test_unwanted_scores_prepare_and_write_nothing(tmp_path: Path) -> None:
+    def never(device: torch.device) -> Scorer:
+        raise AssertionError("not wanted")
+
+    callback = Scores(never, wanted=lambda: False, every_n_steps=1, num_fake=40)
+    fit(make_gan(), tmp_path, callbacks=[callback], logger=MetricsCSV(tmp_path))
+    assert callback.last == {}
+    assert rows(tmp_path) == []
+
+
+def test_the_extractor_is_prepared_once(tmp_path: Path) -> None:
+    made = []
+
+    def counted(device: torch.device) -> Scorer:
+        made.append(device)
+        return make_scorer(tmp_path, device)
+
+    callback = Scores(counted, every_n_steps=1, num_fake=40)
+    callback.prepare(torch.device("cpu"))
+    fit(make_gan(), tmp_path, callbacks=[callback])
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("name", ["every_n_steps", "num_fake"])
+def test_numbers_out_of_range_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"metrics.{name}=0"):
+        scores(tmp_path, **{name: 0})

@@ -1,0 +1,126 @@
+"""Our scores and torch-fidelity's, of the same images through the same Inception network."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from forger.metrics.extractor import Features
+from forger.metrics.fidelity import FakeScores
+from forger.metrics.reference import Reference
+from forger.metrics.settings import ScoreSettings
+
+COUNT = 500
+SUBSETS, SPLITS = 100, 10
+
+
+class Images(Dataset):
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+def structured(seed: int, contrast: float) -> Tensor:
+    """Random images with detail at several scales, each in its own strength, uint8."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.zeros(COUNT, 3, 32, 32)
+    for size in (1, 2, 4, 8, 16, 32):
+        strength = 2 * torch.rand(COUNT, 1, 1, 1, generator=generator) ** 2
+        detail = strength * torch.randn(COUNT, 3, size, size, generator=generator)
+        images += torch.nn.functional.interpolate(detail, size=32, mode="bilinear")
+    return images.mul(contrast * 50).add(128).clamp(0, 255).to(torch.uint8)
+
+
+def random_weights(monkeypatch: pytest.MonkeyPatch, path: Path) -> Path:
+    """Saves seeded weights that keep the scale of activations, in torch-fidelity's format."""
+    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+
+    network = theirs.FeatureExtractorInceptionV3
+    with monkeypatch.context() as patch:
+        patch.setattr(theirs, "load_state_dict_from_url", lambda *args, **kwargs: {})
+        patch.setattr(network, "load_state_dict", lambda self, state: None)
+        weights = network("random", ["2048"]).state_dict()
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in weights.items():
+        if name.endswith(("conv.weight", "fc.weight")):
+            gain = math.sqrt(2 / tensor[0].numel())
+            tensor.copy_(gain * torch.randn(tensor.shape, generator=generator))
+    weights["fc.weight"] *= 20  # random deep networks see little difference between images
+    torch.save(weights, path)
+    return path
+
+
+@pytest.mark.slow
+def test_same_scores_as_torch_fidelity(tmp_path, monkeypatch) -> None:
+    torch_fidelity = pytest.importorskip("torch_fidelity")
+    weights = random_weights(monkeypatch, tmp_path / "weights.pth")
+    fakes, reals = structured(0, contrast=0.8), structured(1, contrast=1.0)
+    seen = recorded(monkeypatch)
+    layers = {f"feature_layer_{score}": "192" for score in ("fid", "kid", "prc")}
+    theirs = torch_fidelity.calculate_metrics(
+        input1=Images(fakes),
+        input2=Images(reals),
+        feature_extractor="inception-v3-compat",
+        feature_extractor_weights_path=str(weights),
+        **layers,
+        **dict.fromkeys(("fid", "kid", "isc", "prc"), True),
+        **dict.fromkeys(("cuda", "cache", "verbose"), False),
+        save_cpu_ram=True,
+        kid_subsets=SUBSETS,
+        kid_subset_size=COUNT // 2,
+        isc_splits=SPLITS,
+        prc_neighborhood=3,
+    )
+    features = Features(*(torch.cat(part) for part in zip(*seen, strict=True)))
+    of_fakes = Features(*(part[:COUNT] for part in features))
+    of_reals = Features(*(part[COUNT:] for part in features))
+
+    ours = scores(of_fakes, of_reals)
+    assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
+    kid, kid_std = (theirs[f"kernel_inception_distance_{key}"] for key in ("mean", "std"))
+    assert ours["kid"] == pytest.approx(kid, abs=3 * kid_std / math.sqrt(SUBSETS))
+    assert ours["kid_std"] == pytest.approx(kid_std, rel=0.3)
+    score, score_std = (theirs[f"inception_score_{key}"] for key in ("mean", "std"))
+    assert score > 1.05  # the comparison means something
+    assert ours["inception_score"] == pytest.approx(score, abs=score_std / math.sqrt(SPLITS))
+    for key in ("precision", "recall"):
+        assert 0 < ours[key] < 1
+        assert ours[key] == pytest.approx(theirs[key], abs=1e-6), key
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
+    """Returns a list that fills with the features and logits that torch-fidelity computes."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3 as Network
+
+    seen: list[tuple[Tensor, Tensor]] = []
+    forward = Network.forward
+
+    def watched(self, images: Tensor) -> tuple[Tensor, ...]:
+        outputs = forward(self, images)
+        by_name = dict(zip(self.features_list, outputs, strict=True))
+        seen.append((by_name["192"], by_name["logits_unbiased"]))
+        return outputs
+
+    monkeypatch.setattr(Network, "forward", watched)
+    return seen
+
+
+def scores(fakes: Features, reals: Features) -> dict[str, float]:
+    settings = ScoreSettings(
+        kid_subsets=SUBSETS, kid_subset_size=COUNT // 2, splits=SPLITS, k=3, neighbour_images=COUNT
+    )
+    reference = Reference(settings)
+    reference.update(reals)
+    ours = FakeScores(reference, COUNT, score_name="inception_score", has_classes=False)
+    ours.update(fakes)
+    return ours.compute()

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from labelled_bars import Bars
+from torch import Tensor
+
+from forger.errors import DataError
+from forger.metrics import cache
+from forger.metrics.cache import CHUNK, cached_features, data_hash
+from forger.metrics.extractor import FeatureExtractor, Features
+from forger.metrics.fingerprint import weights_hash
+
+
+class Corner(FeatureExtractor):
+    """The first six pixels and their two means; it counts the images that it sees."""
+
+    name, score_name, num_features = "corner", "corner_score", 6
+    fingerprint = "first"  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def prepare(self, data: Any, cache_dir: Path) -> None:
+        """Has nothing to load."""
+
+    def forward(self, images: Tensor) -> Features:
+        self.seen.append(len(images))
+        pixels = images.flatten(1)[:, :6].float()
+        return Features(pixels, pixels.view(-1, 2, 3).mean(2))
+
+
+def many(count: int = 2 * CHUNK + 7) -> Bars:
+    return Bars(counts={"train": count, "test": 30})
+
+
+def test_features_are_those_of_the_extractor_in_order(tmp_path: Path) -> None:
+    extractor, data = Corner(), many()
+    found = cached_features(extractor, data, "train", tmp_path)
+    assert len(found) == 2 * CHUNK + 7
+    assert extractor.seen == [CHUNK, CHUNK, 7]
+    expected = Corner()(data.train_images)
+    batches = list(found.batches())
+    assert [len(batch.features) for batch in batches] == [CHUNK, CHUNK, 7]
+    assert torch.equal(torch.cat([batch.features for batch in batches]), expected.features)
+    assert torch.equal(torch.cat([batch.logits for batch in batches]), expected.logits)
+    chosen = torch.tensor([500, 3, 3, 10])
+    (batch,) = found.batches(chosen)
+    assert torch.equal(batch.features, expected.features[chosen])
+    batch.features.zero_()  # a copy
+    assert torch.equal(found.features, expected.features)
+
+
+def test_is_extracted_once(tmp_path: Path) -> None:
+    cached_features(Corner(), many(), "train", tmp_path)
+    extractor = Corner()
+    cached_features(extractor, many(), "train", tmp_path)
+    assert extractor.seen == []
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_other_images_splits_or_extractors_get_other_features(tmp_path: Path) -> None:
+    cached_features(Corner(), Bars(), "train", tmp_path)
+    changed = Bars()
+    changed.train_images[0, 0, 0, 0] += 1
+    other = Corner()
+    other.fingerprint = "second"  # type: ignore[method-assign, assignment]
+    for extractor, data, split in (
+        (Corner(), changed, "train"),
+        (Corner(), Bars(), "test"),
+        (other, Bars(), "train"),
+    ):
+        cached_features(extractor, data, split, tmp_path)  # type: ignore[arg-type]
+        assert extractor.seen
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", None])
+def test_damaged_features_are_extracted_again(
+    tmp_path: Path, damage: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    cached_features(Corner(), Bars(), "train", tmp_path)
+    (path,) = tmp_path.glob("features-*.npy")
+    path.write_bytes(path.read_bytes()[:-8] if damage is None else damage)
+    extractor, data = Corner(), Bars()
+    found = cached_features(extractor, data, "train", tmp_path)
+    assert extractor.seen == [90]
+    assert torch.equal(found.features, Corner()(data.train_images).features)
+    assert f"{path} is damaged" in caplog.text
+
+
+def test_an_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:
+    class Interrupted(Corner):
+        def forward(self, images: Tensor) -> Features:
+            if self.seen:
+                raise KeyboardInterrupt
+            return super().forward(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        cached_features(Interrupted(), many(), "train", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"paths\.cache_dir: .*cannot take features"):
+        cached_features(Corner(), Bars(), "train", tmp_path / "file" / "cache")
+
+
+def test_long_work_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="forger")
+    cached_features(Corner(), Bars(), "test", tmp_path)
+    assert caplog.messages == []
+    monkeypatch.setattr(cache, "_PATIENCE", 0.0)
+    cached_features(Corner(), many(1250), "train", tmp_path)
+    assert caplog.messages == ["extracting features of 1,250 train images; once, then cached"]
+
+
+def test_the_hash_is_of_contents() -> None:
+    assert data_hash(Bars()) == data_hash(Bars())
+    pixel, label = Bars(), Bars()
+    pixel.test_images[29, 0, 11, 11] += 1
+    assert label.train_labels is not None
+    label.train_labels[0] = 1
+    others = (pixel, label, Bars(classes=("a", "b", "c")), Bars(labels_of=("train",)))
+    assert len({data_hash(data) for data in (Bars(), *others)}) == 5
+
+
+def test_data_is_read_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Bars()
+    first = data_hash(data)
+    monkeypatch.setattr(cache, "_bytes", None)
+    assert data_hash(data) == first
+
+
+def test_the_hash_of_weights_is_of_values() -> None:
+    weights = {"b": torch.randn(2, 3, 4, 4), "a": torch.tensor(3)}
+    first = weights_hash(weights, "net", 1)
+    strided = {name: tensor.clone() for name, tensor in reversed(weights.items())}
+    strided["b"] = strided["b"].to(memory_format=torch.channels_last)
+    assert weights_hash(strided, "net", 1) == first
+    assert weights_hash(weights, "net", 2) != first
+    strided["b"][0, 0, 0, 0] *= 1 + 1e-6
+    assert weights_hash(strided, "net", 1) != first

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from labelled_bars import Bars
+
+from forger.data import MNISTSample
+from forger.errors import ConfigError, DataError
+from forger.metrics import classifier
+from forger.metrics.classifier import Classifier
+from forger.metrics.classifier_network import ClassifierNetwork
+from forger.metrics.classifier_training import Recipe, shifted
+
+CLASSIFIER = "forger.metrics.classifier"
+
+
+@pytest.fixture(autouse=True)
+def short_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "RECIPE", Recipe(batch_size=30, least_updates=60))
+
+
+def prepared(cache_dir: Path, data: Any = None, **arguments: Any) -> Classifier:
+    extractor = Classifier(**arguments)
+    extractor.prepare(data or Bars(), cache_dir)
+    return extractor
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds the classifier of the bars."""
+    cache_dir = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "RECIPE", Recipe(batch_size=30, least_updates=60))
+        prepared(cache_dir)
+    return cache_dir
+
+
+def test_learns_classes_and_sees_them_in_images(trained: Path) -> None:
+    data = Bars()
+    extractor = prepared(trained, data)
+    seen = extractor(data.test_images)
+    assert seen.features.shape == (30, extractor.num_features)
+    assert seen.logits.shape == (30, 3)
+    assert seen.features.dtype == seen.logits.dtype == torch.float32
+    assert extractor.classes == data.classes
+    assert data.test_labels is not None
+    share = (seen.logits.argmax(1) == data.test_labels).float().mean().item()
+    assert share > 0.9
+    description = extractor.description
+    assert description["accuracy"] == pytest.approx(share)
+    assert description["name"] == "classifier"
+    assert description["fingerprint"] == extractor.fingerprint
+    assert (description["num_train"], description["num_test"]) == (90, 30)
+    assert description["resize"] == "none"
+
+
+def test_the_same_data_gives_the_same_bits(trained: Path, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    first, again = prepared(trained), prepared(tmp_path)
+    assert again.fingerprint == first.fingerprint
+    images = Bars().test_images
+    for a, b in zip(first(images), again(images), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_is_trained_once(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="forger")
+    assert Classifier().ready(Bars(), trained)
+    prepared(trained)
+    assert caplog.messages == []
+
+
+def test_announces_the_training_and_its_outcome(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=CLASSIFIER)
+    assert not Classifier().ready(Bars(), tmp_path)
+    prepared(tmp_path)
+    before, after = caplog.messages
+    (file,) = tmp_path.glob("classifier-*.pt")
+    assert before == (f"training a classifier on 90 images for scores; once, then cached at {file}")
+    assert "% of 30 test images rightly (scores need 66.67 %)" in after
+
+
+def test_other_data_or_recipes_get_another_classifier(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixel, label = Bars(), Bars()
+    pixel.train_images[5, 0, 3, 3] += 1
+    assert label.test_labels is not None
+    label.test_labels[4] = 0
+    named = Bars(classes=("a", "b", "c"))
+    for other in (pixel, label, named):
+        assert not Classifier().ready(other, trained)
+    monkeypatch.setattr(classifier, "RECIPE", Recipe(seed=1))
+    assert not Classifier().ready(Bars(), trained)
+
+
+def test_a_bound_refuses_without_training_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hard = Bars(counts={"train": 90, "test": 30}, min_accuracy=0.999)
+    assert hard.test_labels is not None
+    hard.test_labels[:10] = (hard.test_labels[:10] + 1) % 3  # cannot be named rightly
+    with pytest.raises(DataError, match=r"need 99\.90 %; accept it with") as refused:
+        prepared(tmp_path, hard)
+    message = str(refused.value)
+    assert message.startswith("metrics.min_accuracy: a classifier trained on 90 images names ")
+    for way_out in ("metrics.features=inception", "metrics=none"):
+        assert way_out in message
+    caplog.set_level(logging.INFO, logger="forger")
+    with pytest.raises(DataError, match=r"metrics\.min_accuracy"):
+        Classifier().ready(hard, tmp_path)
+    advised = float(message.partition("metrics.min_accuracy=")[2].partition(",")[0])
+    assert prepared(tmp_path, hard, min_accuracy=advised).description["accuracy"] >= advised
+    assert caplog.messages == []
+
+
+def test_bounds_must_be_shares() -> None:
+    with pytest.raises(ConfigError, match=r"metrics\.min_accuracy=99: must be a number from 0"):
+        Classifier(min_accuracy=99)
+
+
+def test_leaves_the_random_streams_alone(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    prepared(tmp_path)
+    prepared(tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("context", ["no_grad", "inference", "autocast", "default dtype"])
+def test_trains_the_same_inside_another_training(
+    trained: Path, tmp_path: Path, context: str
+) -> None:
+    expected = prepared(trained)
+    before = torch.get_default_dtype()
+    contexts: dict[str, Any] = {
+        "no_grad": torch.no_grad(),
+        "inference": torch.inference_mode(),
+        "autocast": torch.autocast("cpu", torch.bfloat16),
+        "default dtype": torch.no_grad(),
+    }
+    try:
+        if context == "default dtype":
+            torch.set_default_dtype(torch.bfloat16)
+        with contexts[context]:
+            found = prepared(tmp_path)
+        assert torch.get_default_dtype() == (
+            torch.bfloat16 if context == "default dtype" else before
+        )
+    finally:
+        torch.set_default_dtype(before)
+    assert found.fingerprint == expected.fingerprint
+
+
+def test_always_sees_in_float32_and_eval_mode(trained: Path) -> None:
+    extractor, images = prepared(trained), Bars().test_images
+    expected = extractor(images)
+    extractor.train()
+    with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = extractor(images)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+        assert not a.requires_grad
+    with pytest.raises(ValueError, match="must be uint8"):
+        extractor(images.float())
+
+
+def test_tf32_is_switched_off_and_restored(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extractor = prepared(trained)
+    inside: list[tuple[str, bool]] = []
+
+    def watch(*_: Any) -> None:
+        inside.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+
+    assert extractor.network is not None
+    extractor.network.register_forward_hook(watch)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        extractor(Bars().test_images)
+        assert torch.get_float32_matmul_precision() == "medium"
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert inside == [("highest", False)]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "not a file of torch", "other weights"])
+def test_a_damaged_file_is_noticed_and_replaced(
+    trained: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (source,) = trained.glob("classifier-*.pt")
+    path, content = tmp_path / source.name, source.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "other weights":
+        stored = torch.load(source, weights_only=True)
+        stored["weights"]["output.bias"] += 1
+        torch.save(stored, path)
+    else:
+        path.write_text("hello")
+    extractor = prepared(tmp_path)
+    (warning,) = (x.getMessage() for x in caplog.records if x.levelno == logging.WARNING)
+    assert warning.startswith(f"{path} is damaged")
+    assert extractor.fingerprint == prepared(trained).fingerprint
+    assert prepared(tmp_path).fingerprint == extractor.fingerprint
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unexpected(*_: Any) -> None:
+        raise AssertionError("trained for nothing")
+
+    monkeypatch.setattr(classifier, "train_network", unexpected)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"paths\.cache_dir: .*file/cache cannot take the classif"):
+        prepared(tmp_path / "file" / "cache")
+
+
+def test_data_that_no_classifier_can_be_trained_on(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Bars has no labels .*one sub-folder per class, metrics"):
+        prepared(tmp_path, Bars(labels_of=()))
+    with pytest.raises(DataError, match="test images of Bars have no labels"):
+        prepared(tmp_path, Bars(labels_of=("train",)))
+    with pytest.raises(DataError, match="names 2 classes"):
+        prepared(tmp_path, Bars(classes=("lying", "standing")))
+    single = Bars(classes=("bar",))
+    for labels in (single.train_labels, single.test_labels):
+        assert labels is not None
+        labels.zero_()
+    with pytest.raises(DataError, match="a single class, 'bar'"):
+        prepared(tmp_path, single)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28), (1, 5, 40), (3, 65, 65), (3, 256, 256)])
+def test_the_network_fits_images_of_any_size(shape: tuple[int, int, int]) -> None:
+    network = ClassifierNetwork(shape, num_classes=5, width=16).eval()
+    seen = network(torch.zeros(2, *shape, dtype=torch.uint8))
+    assert seen.features.shape == (2, 128)
+    assert seen.logits.shape == (2, 5)
+
+
+def test_shifted_images_repeat_their_border() -> None:
+    images = torch.arange(18, dtype=torch.uint8).view(2, 1, 3, 3)
+    moved = shifted(images, torch.tensor([[1, 0], [0, -2]]))
+    assert moved[0, 0].tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5]]
+    assert moved[1, 0].tolist() == [[11, 11, 11], [14, 14, 14], [17, 17, 17]]
+
+
+def test_the_recipe_fits_its_length_to_the_data() -> None:
+    recipe = Recipe(batch_size=10, images=6000, most_epochs=12, least_updates=50)
+    assert recipe.updates(30) == 50
+    assert recipe.updates(100) == 120
+    assert recipe.updates(2000) == 600
+    assert recipe.updates(50_000) == 5000
+
+
+@pytest.mark.slow
+def test_learns_real_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "RECIPE", Recipe())
+    started = time.process_time()
+    assert prepared(tmp_path, MNISTSample()).description["accuracy"] >= 0.97
+    assert time.process_time() - started < 60

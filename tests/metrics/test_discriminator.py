@@ -1,0 +1,144 @@
+"""Scores of the discriminator against counts done by hand, and that it stays as it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from forger.metrics.discriminator import discriminator_scores, logits_of
+
+
+def logits(*values: float) -> Tensor:
+    return torch.tensor(values)
+
+
+def test_by_hand() -> None:
+    scores = discriminator_scores(
+        real_train_logits=logits(3.0, 5.0),
+        real_test_logits=logits(2.0, 1.0, -1.0, 4.0),
+        fake_logits=logits(-2.0, 3.0),
+    )
+    assert scores == pytest.approx(
+        {
+            "d_tpr": 3 / 4,
+            "d_fnr": 1 / 4,
+            "d_tnr": 1 / 2,
+            "d_fpr": 1 / 2,
+            "d_accuracy": 5 / 8,
+            "d_auroc": 5 / 8,  # pairs: all four above -2, one above 3
+            "d_train_logit": 4.0,
+            "d_test_logit": 1.5,
+            "d_gap": 2.5,
+            "d_gap_auroc": 7 / 8,  # 3 is below 4
+        }
+    )
+    assert all(type(value) is float for value in scores.values())
+
+
+def test_accuracy_of_a_coin_is_a_half_whatever_the_counts() -> None:
+    scores = discriminator_scores(torch.ones(5), torch.ones(90), torch.ones(10))
+    assert (scores["d_accuracy"], scores["d_auroc"], scores["d_gap_auroc"]) == (0.5, 0.5, 0.5)
+
+
+def test_small_logits_are_not_taken_for_probabilities() -> None:
+    """torchmetrics would decide at 0.5 if all logits lie in [0, 1]."""
+    scores = discriminator_scores(logits(0.1), logits(0.2, 0.3), logits(0.1, 0.4))
+    assert (scores["d_tpr"], scores["d_fpr"]) == (1, 1)
+
+
+def test_ranks_of_a_critic_with_large_values() -> None:
+    """A sigmoid would make all of them equal."""
+    torch.manual_seed(0)
+    real, fake = 1e4 + 50 * torch.randn(300), 1e4 - 20 + 50 * torch.randn(200)
+    scores = discriminator_scores(real + 10, real, fake)
+    target = [1] * 300 + [0] * 200
+    expected = roc_auc_score(target, torch.cat([real, fake]).double().numpy())
+    assert scores["d_auroc"] == pytest.approx(expected, abs=1e-6)
+    scaled = discriminator_scores(1e-3 * (real + 10), 1e-3 * real, 1e-3 * fake)
+    assert scaled["d_gap_auroc"] == pytest.approx(scores["d_gap_auroc"], abs=1e-4)
+
+
+class Restless(nn.Module):
+    """Draws, counts its calls and keeps a running mean, even in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.mean.lerp_(x.detach().mean().to(self.mean), 0.1)
+        return x + 0 * torch.randn_like(x)
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        spectral_norm(nn.Conv2d(1, 4, 3)),
+        nn.BatchNorm2d(4),
+        nn.Dropout(0.5),
+        Restless(),
+        nn.Flatten(),
+        nn.Linear(16, 1),
+    )
+
+
+def images(count: int = 6) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, 1, 4, 4), dtype=torch.uint8, generator=generator)
+
+
+def test_leaves_no_trace_in_the_discriminator() -> None:
+    discriminator = network()
+    discriminator[1].eval()  # modes may differ
+    discriminator(torch.rand(8, 1, 4, 4) * 2 - 1).sum().backward()
+    state = {name: value.clone() for name, value in discriminator.state_dict().items()}
+    gradients = [parameter.grad.clone() for parameter in discriminator.parameters()]
+    modes = [module.training for module in discriminator.modules()]
+    stream = torch.get_rng_state()
+
+    logits_of(discriminator, images().split(4))
+
+    for name, value in discriminator.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    for parameter, gradient in zip(discriminator.parameters(), gradients, strict=True):
+        assert torch.equal(parameter.grad, gradient)
+        assert parameter.requires_grad
+    assert [module.training for module in discriminator.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), stream)
+
+
+def test_modes_return_when_the_discriminator_fails() -> None:
+    discriminator = network()
+    with pytest.raises(RuntimeError):
+        logits_of(discriminator, [images().repeat(1, 3, 1, 1)])
+    assert all(module.training for module in discriminator.modules())
+
+
+def test_scales_images_and_flattens_logits_in_eval_mode() -> None:
+    discriminator = network()
+    found = logits_of(discriminator, images(7).split(3))
+    discriminator.eval()
+    expected = discriminator(images(7).float() / 127.5 - 1).flatten()
+    torch.testing.assert_close(found, expected.detach())
+    assert found.shape == (7,)
+    assert not found.requires_grad
+
+
+def test_always_in_float32() -> None:
+    discriminator = network()
+    expected = logits_of(discriminator, [images()])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(logits_of(discriminator, [images()]), expected)
+    halved = logits_of(discriminator.bfloat16(), [images()])
+    assert halved.dtype == torch.float32
+    assert discriminator[-1].weight.dtype == torch.bfloat16
+
+
+def test_a_discriminator_without_one_logit_per_image_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="shape"):
+        logits_of(nn.Conv2d(1, 1, 1), [images()])

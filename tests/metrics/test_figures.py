@@ -1,0 +1,170 @@
+"""The figures of an evaluation: what they show, read back from their pixels."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from forger.metrics import figures
+
+WARNING = (193, 18, 31)  # red
+EMPTY = (236, 236, 236)
+
+
+def read(png: bytes) -> np.ndarray:
+    """Decodes to `(height, width, 3)`."""
+    image = Image.open(io.BytesIO(png))
+    assert image.format == "PNG"
+    assert not image.text  # no date, no program: the same bytes tomorrow
+    return np.asarray(image.convert("RGB"))
+
+
+def count(png: bytes, colour: tuple[int, int, int]) -> int:
+    return int((read(png) == colour).all(-1).sum())
+
+
+def plain(shade: int, channels: int = 3, side: int = 32) -> Tensor:
+    """An image of one shade that nothing else in a figure has."""
+    return torch.full((channels, side, side), shade, dtype=torch.uint8)
+
+
+def where(png: bytes, shade: int) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of the square of a shade of grey; edges of letters are thin."""
+    mask = (read(png) == shade).all(-1)
+    rows = np.nonzero(mask.sum(1) >= 48)[0]
+    columns = np.nonzero(mask[rows].sum(0) >= 48)[0]
+    return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+
+
+def class_grid(predicted: list[int], classes: list[str], **settings: int) -> bytes:
+    images = torch.stack([plain(20 + index, side=28) for index in range(len(predicted))])
+    confidence = torch.full((len(predicted),), 0.75)
+    return figures.class_grid(images, torch.tensor(predicted), confidence, classes, **settings)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_class_histogram_of_any_number_of_classes(classes: int) -> None:
+    shares = [1 / classes] * classes
+    names = [f"a class with a long name {index}" for index in range(classes)]
+    height, width, _ = read(figures.class_histogram(shares, shares, names)).shape
+    assert width == 750
+    assert height / classes >= 20  # pixels for each name
+
+
+def test_a_class_that_was_never_generated_is_marked() -> None:
+    names = ["cat", "dog", "owl"]
+    whole = figures.class_histogram([0.2, 0.3, 0.5], [1 / 3] * 3, names)
+    collapsed = figures.class_histogram([1.0, 0.0, 0.0], [1 / 3] * 3, names)
+    assert count(whole, WARNING) == 0
+    assert count(collapsed, WARNING) > 0
+
+
+def test_bars_are_as_long_as_shares() -> None:
+    orange, grey = (217, 95, 2), (154, 165, 177)
+    pixels = read(figures.class_histogram([0.25, 0.75], [0.5, 0.5], ["a", "b"]))
+    pixels = pixels[60:]  # below the legend
+    lengths = [int((row == orange).all(-1).sum()) for row in pixels]
+    middle = next(y for y, length in enumerate(lengths) if length == max(lengths))
+    first, second = max(lengths[: middle - 1]), max(lengths)
+    assert second / first == pytest.approx(3, abs=0.05)
+    reference = max(int((row == grey).all(-1).sum()) for row in pixels)
+    assert reference / first == pytest.approx(2, abs=0.05)
+
+
+def test_confusion_matrix_shades_each_cell_by_its_share() -> None:
+    pixels = read(figures.confusion_matrix(0.9, 0.1, 0.3, 0.7)).astype(int)
+    shade = pixels.sum(-1)
+    height, width = shade.shape
+    cells = {}
+    for row, y in (("real", 0.12), ("fake", 0.55)):
+        for column, x in (("called real", 0.25), ("called fake", 0.85)):
+            cells[row, column] = shade[int(y * height), int(x * width)]
+    order = sorted(cells, key=lambda cell: cells[cell])
+    assert order == [
+        ("real", "called real"),
+        ("fake", "called fake"),
+        ("fake", "called real"),
+        ("real", "called fake"),
+    ]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_neighbours_stand_in_the_row_of_their_sample(channels: int) -> None:
+    samples = torch.stack([plain(30, channels), plain(40, channels)])
+    shades = [[31, 32, 33], [41, 42, 43]]
+    neighbours = torch.stack([torch.stack([plain(s, channels) for s in row]) for row in shades])
+    png = figures.nearest_neighbours(samples, neighbours, torch.rand(2, 3) * 100)
+    for sample, row in ((30, shades[0]), (40, shades[1])):
+        top, bottom, left, right = where(png, sample)
+        assert (bottom - top, right - left) == (64, 64)  # enlarged by a whole factor, not blurred
+        ends = [right]
+        for shade in row:
+            place = where(png, shade)
+            assert place[:2] == (top, bottom)
+            ends.append(place[2])
+        gap, *between = np.diff(ends)
+        assert gap > 24
+        assert set(between) == {72}
+    assert where(png, 40)[0] > where(png, 30)[1] + 12  # room for the distance
+
+
+def test_class_grid_takes_the_first_of_each_class_in_order() -> None:
+    png = class_grid([1, 0, 1, 1, 0, 1], ["cat", "dog", "owl"], per_class=3)
+    cats, dogs = (
+        [where(png, 20 + index) for index in (1, 4)],
+        [where(png, 20 + index) for index in (0, 2, 3)],
+    )
+    for row in (cats, dogs):
+        assert len({place[:2] for place in row}) == 1
+        assert [place[2] for place in row] == sorted(place[2] for place in row)
+    assert [place[2] for place in cats] == [place[2] for place in dogs[:2]]
+    assert dogs[0][0] > cats[0][0]
+    assert count(png, (25, 25, 25)) < 28 * 28  # the fourth dog, but for edges of letters
+    side = 56  # 28 pixels twice as large
+    assert count(png, EMPTY) >= 4 * side * side  # one cat and three owls are missing
+    assert count(png, EMPTY) < 5 * side * side
+    assert count(png, WARNING) > 0  # no owl
+
+
+def test_names_do_not_run_into_the_images() -> None:
+    long = "W" * 60
+    png = class_grid([0, 0, 0], [long], per_class=3)
+    left = where(png, 20)[2]
+    label = read(png)[46:100, left - 6 : left]
+    assert (label == 255).all()
+
+
+@pytest.mark.parametrize("name", ["$5", "a_$b$_{", "犬", "<i>"])
+def test_names_of_any_kind_are_drawn(name: str) -> None:
+    read(class_grid([0, 0], [name]))
+    read(figures.class_histogram([0.5, 0.5], [0.5, 0.5], [name, "b"]))
+
+
+def test_small_and_large_images() -> None:
+    for side in (8, 64, 200):
+        samples = plain(30, side=side)[None]
+        png = figures.nearest_neighbours(samples, samples[None], torch.zeros(1, 1))
+        top, bottom, _, _ = where(png, 30)
+        assert (bottom - top) % side == 0
+
+
+def test_the_same_bytes_again() -> None:
+    assert class_grid([0, 1], ["a", "b"]) == class_grid([0, 1], ["a", "b"])
+    assert figures.confusion_matrix(1, 0, 0, 1) == figures.confusion_matrix(1, 0, 0, 1)
+    shares = [0.5, 0.5]
+    first = figures.class_histogram(shares, shares, ["a", "b"])
+    assert first == figures.class_histogram(shares, shares, ["a", "b"])
+
+
+def test_a_notebooks_own_plots_are_left_alone() -> None:
+    from matplotlib import pyplot as plt
+
+    backend = plt.get_backend()
+    figures.confusion_matrix(0.5, 0.5, 0.5, 0.5)
+    assert plt.get_fignums() == []
+    assert plt.get_backend() == backend

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torch
+from inception_weights import random_inception_weights
+from labelled_bars import Bars
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+from forger.errors import ConfigError, DataError
+from forger.metrics.inception import URL, Inception
+
+DATA = Bars()
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_inception_weights(tmp_path_factory.mktemp("weights") / "random.pth")
+
+
+@pytest.fixture(scope="module")
+def extractor(weights: Path) -> Inception:
+    extractor = Inception(weights=weights, layer="192")
+    extractor.prepare(DATA, weights.parent)
+    return extractor
+
+
+@pytest.fixture
+def empty_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    return tmp_path / "hub" / "checkpoints" / URL.rpartition("/")[2]
+
+
+def images(channels: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (1, channels, 20, 20), generator=generator)
+    return pixels.to(torch.uint8)
+
+
+def test_sees_what_torch_fidelity_sees(extractor: Inception, weights: Path) -> None:
+    theirs = FeatureExtractorInceptionV3("x", ["192", "logits_unbiased"], str(weights))
+    features, logits = theirs(images(3))
+    seen = extractor(images(3))
+    assert seen.features.shape == (1, extractor.num_features)
+    assert seen.logits.shape == (1, 1008)
+    assert torch.equal(seen.features, features)
+    assert torch.equal(seen.logits, logits)
+    assert extractor.classes is None
+
+
+def test_grey_is_colour_with_equal_channels(extractor: Inception) -> None:
+    grey = images(1)
+    assert torch.equal(extractor(grey).features, extractor(grey.repeat(1, 3, 1, 1)).features)
+    with pytest.raises(ValueError, match="must be uint8 of 1 or 3 channels"):
+        extractor(images(2))
+    with pytest.raises(ValueError, match="must be uint8"):
+        extractor(images(3).float())
+
+
+def test_always_sees_in_float32_and_eval_mode(extractor: Inception) -> None:
+    expected = extractor(images(3))
+    extractor.train()
+    with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = extractor(images(3))
+    assert torch.equal(found.logits, expected.logits)
+    assert not found.features.requires_grad
+
+
+def test_describes_itself(extractor: Inception, weights: Path) -> None:
+    assert extractor.description == {
+        "name": "inception",
+        "fingerprint": extractor.fingerprint,
+        "layer": "192",
+        "resize": "299x299, bilinear as TensorFlow 1",
+        "weights": "random.pth",
+    }
+    assert extractor.ready(DATA, weights.parent)
+    before = torch.get_rng_state()
+    other = Inception(weights=weights, layer="64")
+    other.prepare(DATA, weights.parent)
+    assert other.fingerprint != extractor.fingerprint
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_files_that_are_no_weights(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    assert not Inception(weights=path).ready(DATA, tmp_path)
+    with pytest.raises(ConfigError, match=r"metrics\.inception_weights=.*no such file.*https"):
+        Inception(weights=path).prepare(DATA, tmp_path)
+    path.write_text("hello")
+    contents: list[Any] = [
+        None,
+        {"a": 1},
+        {"a": torch.zeros(1)},
+        [Path("a")],
+        torch.nn.Linear(1, 1),
+    ]
+    for content in contents:
+        if content is not None:
+            torch.save(content, path)
+        with pytest.raises(ConfigError, match=r"inception_weights=.*is not torch-fidelity's Inc"):
+            Inception(weights=path).prepare(DATA, tmp_path)
+
+
+def test_layers_are_those_of_the_network() -> None:
+    with pytest.raises(ConfigError, match="'512': must be one of 64, 192, 768, 2048"):
+        Inception(layer="512")  # type: ignore[arg-type]
+
+
+def test_without_network_and_file_both_ways_out_are_named(
+    empty_hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "urlopen", offline)
+    assert not Inception().ready(DATA, empty_hub)
+    with pytest.raises(DataError, match="Name or service not known") as refused:
+        Inception().prepare(DATA, empty_hub)
+    message = str(refused.value)
+    assert message.startswith("metrics.features=inception: its weights cannot be downloaded")
+    for way_out in (URL, "metrics.inception_weights=<file>", "metrics.features=classifier"):
+        assert way_out in message
+    assert list(empty_hub.parent.iterdir()) == []
+
+
+def test_the_download_is_used_again(
+    empty_hub: Path, weights: Path, extractor: Inception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(url: str, path: str, hash_prefix: str, progress: bool) -> None:
+        assert url == URL
+        assert hash_prefix == "6726825d"
+        assert not progress
+        Path(path).symlink_to(weights)
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    for _ in range(2):
+        found = Inception(layer="192")
+        found.prepare(DATA, empty_hub)
+        assert found.fingerprint == extractor.fingerprint
+        assert Inception().ready(DATA, empty_hub)
+        monkeypatch.setattr(torch.hub, "download_url_to_file", None)
+
+
+def test_a_damaged_download_is_named(empty_hub: Path) -> None:
+    empty_hub.parent.mkdir(parents=True)
+    empty_hub.write_bytes(b"half")
+    with pytest.raises(DataError, match=r"6726825d\.pth: is damaged .*delete it to download"):
+        Inception().prepare(DATA, empty_hub)

@@ -1,0 +1,156 @@
+"""Scores by nearest neighbours against the papers' formulas, written naively."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from forger.errors import ConfigError
+from forger.metrics import neighbours
+from forger.metrics.neighbours import Balls, nearest, neighbour_scores
+
+
+def normal(count: int, dim: int = 6, seed: int = 0) -> Tensor:
+    return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def naive(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
+    def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
+
+    def radii(points: np.ndarray) -> list[float]:
+        return [np.sort(np.delete(row, i))[k - 1] for i, row in enumerate(distance(points, points))]
+
+    between = distance(fake, real)
+    in_real = between <= np.array(radii(real))[None, :]
+    in_fake = between <= np.array(radii(fake))[:, None]
+    return {
+        "precision": in_real.any(1).mean(),
+        "recall": in_fake.any(0).mean(),
+        "density": in_real.sum() / (k * len(fake)),
+        "coverage": in_real.any(0).mean(),
+    }
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 20])
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_against_the_formulas(k, offset) -> None:
+    """Far from the origin too, where distances from products of float32 features are noise."""
+    real = normal(150) + offset
+    fake = (0.6 * normal(130, seed=1) + 0.5) + offset
+    expected = naive(real.double().numpy(), fake.double().numpy(), k)
+    assert 0 < expected["recall"] < 1
+    assert neighbour_scores(Balls(real, k), fake) == pytest.approx(expected, abs=1e-12)
+
+
+def test_by_hand_on_a_line() -> None:
+    """Real 0, 1, 3 have radii 1, 1, 2; fake 0.5, 1.5, 9 have radii 1, 1, 7.5."""
+    real = torch.tensor([[0.0], [1.0], [3.0]])
+    fake = torch.tensor([[0.5], [1.5], [9.0]])
+    assert neighbour_scores(Balls(real, 1), fake) == pytest.approx(
+        {"precision": 2 / 3, "recall": 1.0, "density": 4 / 3, "coverage": 1.0}
+    )
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_a_set_against_itself(k) -> None:
+    features = normal(300, 64) * 100 + 1000
+    scores = neighbour_scores(Balls(features, k), features[torch.randperm(300)])
+    assert scores == {"precision": 1, "recall": 1, "density": (k + 1) / k, "coverage": 1}
+
+
+def test_copies_within_a_set_lie_in_balls_without_extent() -> None:
+    features = normal(20, 64).repeat(4, 1) * 1e3
+    scores = neighbour_scores(Balls(features, 3), features)
+    assert (scores["precision"], scores["recall"], scores["coverage"]) == (1, 1, 1)
+
+
+def test_mode_collapse_and_noise_show() -> None:
+    real = normal(400)
+    one_mode = neighbour_scores(Balls(real, 5), 0.01 * normal(400, seed=1))
+    assert one_mode["precision"] == 1
+    assert one_mode["recall"] == pytest.approx(0, abs=0.01)
+    assert one_mode["coverage"] < 0.5
+    far_off = neighbour_scores(Balls(real, 5), normal(400, seed=1) + 50)
+    assert far_off == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
+
+
+def test_density_is_one_for_two_sets_of_one_distribution() -> None:
+    scores = neighbour_scores(Balls(normal(2000), 5), normal(2000, seed=1))
+    assert scores["density"] == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("block", [1, 700, 10**9])
+def test_the_size_of_blocks_changes_nothing(block, monkeypatch) -> None:
+    real, fake = normal(100), normal(90, seed=1)
+    expected = neighbour_scores(Balls(real, 5), fake)
+    monkeypatch.setattr(neighbours, "_BLOCK", block)
+    assert neighbour_scores(Balls(real, 5), fake) == expected
+
+
+def test_no_more_than_a_block_of_distances_is_held(monkeypatch) -> None:
+    computed = []
+    cdist = torch.cdist
+
+    def watched(*args, **kwargs) -> Tensor:
+        computed.append(cdist(*args, **kwargs).numel())
+        return cdist(*args, **kwargs)
+
+    monkeypatch.setattr(neighbours, "_BLOCK", 5000)
+    monkeypatch.setattr(torch, "cdist", watched)
+    neighbour_scores(Balls(normal(300), 5), normal(200))
+    assert max(computed) <= 5000
+
+
+@pytest.mark.parametrize(("real", "fake", "count"), [(5, 100, 5), (100, 4, 4)])
+def test_too_few_images_for_k(real, fake, count) -> None:
+    with pytest.raises(ConfigError, match=rf"^metrics\.k=5: must be below .* images, {count}$"):
+        neighbour_scores(Balls(normal(real), 5), normal(fake))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 50, 1000])
+def test_nearest_in_a_database_read_once_by_batches(batch) -> None:
+    database, queries = normal(50), normal(4, seed=1)
+    found = nearest(queries, database.split(batch), k=3)
+    distances = (queries[:, None] - database[None]).double().norm(dim=-1).sort(dim=1)
+    assert found.indices.tolist() == distances.indices[:, :3].tolist()
+    torch.testing.assert_close(found.distances, distances.values[:, :3], rtol=1e-6, atol=0)
+
+
+def test_copies_are_found_at_no_distance_and_the_first_comes_first() -> None:
+    database = normal(10, seed=2).repeat(3, 1) + 1e4
+    found = nearest(database[[4, 7]], database.split(4), k=3)
+    assert found.indices.tolist() == [[4, 14, 24], [7, 17, 27]]
+    assert found.distances.eq(0).all()
+
+
+def test_the_database_is_not_held() -> None:
+    alive: list[int] = []
+
+    def batches() -> Iterator[Tensor]:
+        references: list[weakref.ref[Tensor]] = []
+        for seed in range(6):
+            batch = normal(10, seed=seed)
+            references.append(weakref.ref(batch))
+            yield batch
+            del batch
+            alive.append(sum(reference() is not None for reference in references))
+
+    nearest(normal(2), batches(), k=3)
+    assert max(alive) <= 1  # the one at hand
+
+
+def test_a_memory_mapped_database(tmp_path) -> None:
+    np.save(tmp_path / "features.npy", normal(30).numpy())
+    mapped = torch.from_numpy(np.load(tmp_path / "features.npy", mmap_mode="r+"))
+    assert nearest(normal(30)[[3, 8]], mapped.split(8), k=1).indices.tolist() == [[3], [8]]
+
+
+def test_a_database_smaller_than_k() -> None:
+    with pytest.raises(ConfigError, match=r"^k=4: must be at most .* searched, 3$"):
+        nearest(normal(2), [normal(3)], k=4)

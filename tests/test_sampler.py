@@ -1,0 +1,82 @@
+"""Sampling from a trained generator."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import make_dcgan, make_gan
+
+from forger.sampler import CHUNK, Sampler, chunk_sizes
+
+
+@pytest.fixture
+def sampler() -> Sampler:
+    return Sampler(make_gan().generator, "normal")
+
+
+def test_the_seed_decides_and_the_number_does_not(sampler: Sampler) -> None:
+    many = sampler.noise(2 * CHUNK + 7, seed=3)
+    assert many.shape == (2 * CHUNK + 7, 6)
+    for n in (1, CHUNK, CHUNK + 1):
+        assert torch.equal(sampler.noise(n, seed=3), many[:n])
+    assert not torch.equal(sampler.noise(4, seed=4), many[:4])
+    assert not torch.equal(many[CHUNK : CHUNK + 4], many[:4])  # chunks differ
+    assert torch.equal(sampler.sample(5, seed=3), sampler.sample(5, seed=3))
+
+
+@pytest.mark.parametrize(("prior", "largest"), [("normal", 6.0), ("uniform", 1.0)])
+def test_noise_is_of_the_prior_it_was_trained_on(prior, largest: float) -> None:
+    noise = Sampler(make_gan().generator, prior).noise(1000)
+    assert noise.std().item() == pytest.approx({"normal": 1, "uniform": 3**-0.5}[prior], abs=0.03)
+    assert 0.99 < noise.abs().max() <= largest
+
+
+def test_chunks_make_up_the_sample(sampler: Sampler) -> None:
+    n = CHUNK + 10
+    assert chunk_sizes(n) == [CHUNK, 10]
+    assert chunk_sizes(CHUNK) == [CHUNK]
+    chunks = [sampler.chunk(i, size, seed=1) for i, size in enumerate(chunk_sizes(n))]
+    pixels = torch.cat(chunks)
+    assert pixels.dtype == torch.uint8
+    expected = ((sampler.sample(n, seed=1) + 1) * 127.5).round().to(torch.uint8)
+    assert torch.equal(pixels, expected)
+
+
+def test_the_global_random_state_is_left_alone(sampler: Sampler) -> None:
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    sampler.sample(3)
+    sampler.noise(3)
+    sampler.chunk(0, 3)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_it_is_a_copy_in_float32_and_eval_mode() -> None:
+    generator = make_dcgan().generator.double().train()
+    before = {name: value.clone() for name, value in generator.state_dict().items()}
+    sampler = Sampler(generator, "normal").train()
+    images = sampler.sample(3)
+    assert images.dtype == torch.float32
+    assert not any(module.training for module in sampler.modules())
+    assert not any(p.requires_grad for p in sampler.parameters())
+    assert generator.training
+    assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+
+
+def test_an_image_does_not_depend_on_its_neighbours() -> None:
+    """It would in train mode, where BatchNorm sees the batch."""
+    sampler = Sampler(make_dcgan().generator, "normal")
+    torch.testing.assert_close(sampler.sample(1), sampler.sample(20)[:1], atol=1e-6, rtol=0)
+
+
+def test_autocast_does_not_reach_it(sampler: Sampler) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = sampler.sample(3)
+    assert torch.equal(inside, sampler.sample(3))
+
+
+def test_gradients_reach_the_noise(sampler: Sampler) -> None:
+    noise = sampler.noise(2).requires_grad_()
+    sampler(noise).sum().backward()
+    assert noise.grad is not None
+    assert noise.grad.abs().sum() > 0

@@ -1,0 +1,98 @@
+"""Walks through latent space."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from forger.noise import PRIORS
+from forger.walk import loop, slerp
+
+
+def drawn(prior: str, *shape: int) -> torch.Tensor:
+    return PRIORS[prior](shape, torch.Generator().manual_seed(0), torch.float32)
+
+
+def test_a_quarter_circle() -> None:
+    start, end = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 3.0])
+    third = slerp(start, end, torch.tensor([1 / 3]))
+    length = 1 + 2 / 3
+    expected = [[length * math.cos(math.pi / 6), length * math.sin(math.pi / 6)]]
+    torch.testing.assert_close(third, torch.tensor(expected))
+
+
+def test_ends_are_exact() -> None:
+    start, end = drawn("normal", 2, 16, 100)
+    path = slerp(start, end, torch.tensor([0.0, 0.5, 1.0]))
+    assert path.shape == (3, 16, 100)
+    assert path.dtype == torch.float32
+    assert torch.equal(path[0], start)
+    assert torch.equal(path[2], end)
+
+
+def test_lengths_and_angles_go_evenly() -> None:
+    start, end = drawn("normal", 2, 100)
+    path = slerp(start, end, torch.linspace(0, 1, 11))
+    lengths = path.norm(dim=-1)
+    torch.testing.assert_close(lengths.diff(), lengths.diff().mean().expand(10), atol=1e-4, rtol=0)
+    cosines = torch.cosine_similarity(path[1:], path[:-1], dim=-1)
+    torch.testing.assert_close(cosines, cosines.mean().expand(10), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "middle"),
+    [
+        ([1.0, 2.0], [2.0, 4.0], [1.5, 3.0]),  # parallel
+        ([1.0, 2.0], [-3.0, -6.0], [-1.0, -2.0]),  # opposite
+        ([0.0, 0.0], [2.0, 4.0], [1.0, 2.0]),
+        ([0.0, 0.0], [0.0, 0.0], [0.0, 0.0]),
+        ([1.0, 2.0], [1.0, 2.0], [1.0, 2.0]),
+    ],
+)
+def test_vectors_without_one_circle_go_straight(
+    start: list[float], end: list[float], middle: list[float]
+) -> None:
+    found = slerp(torch.tensor(start), torch.tensor(end), torch.tensor([0.5]))
+    torch.testing.assert_close(found, torch.tensor([middle]))
+
+
+@pytest.mark.parametrize("prior", ["normal", "uniform"])
+def test_a_loop_visits_every_stop_and_closes(prior: str) -> None:
+    stops = drawn(prior, 5, 3, 100)
+    path = loop(stops, 8, prior)
+    assert path.shape == (40, 3, 100)
+    assert torch.equal(path[::8], stops)
+    steps = (path.roll(-1, 0) - path).norm(dim=-1)  # the last one leads back to the first frame
+    assert steps.max() < 2 * steps.min()
+
+
+def test_walkers_do_not_depend_on_each_other() -> None:
+    stops = drawn("normal", 4, 3, 100)
+    assert torch.equal(loop(stops, 5)[:, 1], loop(stops[:, 1], 5))
+
+
+def test_normal_walks_keep_the_length_that_a_straight_line_loses() -> None:
+    stops = drawn("normal", 6, 200, 100)
+    halfway = loop(stops, 2)[1::2]
+    straight = (stops + stops.roll(-1, 0)) / 2
+    assert halfway.std().item() == pytest.approx(1, abs=0.03)
+    assert straight.std().item() == pytest.approx(0.5**0.5, abs=0.03)
+
+
+def test_uniform_walks_stay_in_the_cube_and_uniform() -> None:
+    stops = drawn("uniform", 6, 200, 100)
+    circle = loop(stops, 2, "normal")[1::2]
+    assert circle.abs().max() > 1  # why the prior matters
+    halfway = loop(stops, 2, "uniform")[1::2]
+    assert halfway.abs().max() <= 1
+    counts = torch.histc(halfway, 10, -1, 1) / halfway.numel()
+    torch.testing.assert_close(counts, torch.full((10,), 0.1), atol=0.01, rtol=0)
+
+
+def test_the_edge_of_the_cube_can_be_walked() -> None:
+    stops = torch.tensor([[-1.0, 0.5], [1.0, -0.2], [0.0, 0.0]])
+    path = loop(stops, 4, "uniform")
+    assert path.isfinite().all()
+    assert torch.equal(path[::4], stops)
