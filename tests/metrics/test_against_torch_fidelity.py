@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from inception_weights import random_inception_weights
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from forger.metrics.extractor import Features
 from forger.metrics.fidelity import FakeScores
+from forger.metrics.inception import Inception
 from forger.metrics.reference import Reference
 from forger.metrics.settings import ScoreSettings
 
@@ -41,21 +43,10 @@ def structured(seed: int, contrast: float) -> Tensor:
     return images.mul(contrast * 50).add(128).clamp(0, 255).to(torch.uint8)
 
 
-def random_weights(monkeypatch: pytest.MonkeyPatch, path: Path) -> Path:
-    """Saves seeded weights that keep the scale of activations, in torch-fidelity's format."""
-    from torch_fidelity import feature_extractor_inceptionv3 as theirs
-
-    network = theirs.FeatureExtractorInceptionV3
-    with monkeypatch.context() as patch:
-        patch.setattr(theirs, "load_state_dict_from_url", lambda *args, **kwargs: {})
-        patch.setattr(network, "load_state_dict", lambda self, state: None)
-        weights = network("random", ["2048"]).state_dict()
-    generator = torch.Generator().manual_seed(0)
-    for name, tensor in weights.items():
-        if name.endswith(("conv.weight", "fc.weight")):
-            gain = math.sqrt(2 / tensor[0].numel())
-            tensor.copy_(gain * torch.randn(tensor.shape, generator=generator))
-    weights["fc.weight"] *= 20  # random deep networks see little difference between images
+def random_weights(path: Path) -> Path:
+    """Saves seeded weights; random deep networks see little difference between images."""
+    weights = torch.load(random_inception_weights(path), weights_only=True)
+    weights["fc.weight"] *= 20
     torch.save(weights, path)
     return path
 
@@ -63,7 +54,7 @@ def random_weights(monkeypatch: pytest.MonkeyPatch, path: Path) -> Path:
 @pytest.mark.slow
 def test_same_scores_as_torch_fidelity(tmp_path, monkeypatch) -> None:
     torch_fidelity = pytest.importorskip("torch_fidelity")
-    weights = random_weights(monkeypatch, tmp_path / "weights.pth")
+    weights = random_weights(tmp_path / "weights.pth")
     fakes, reals = structured(0, contrast=0.8), structured(1, contrast=1.0)
     seen = recorded(monkeypatch)
     layers = {f"feature_layer_{score}": "192" for score in ("fid", "kid", "prc")}
@@ -84,6 +75,11 @@ def test_same_scores_as_torch_fidelity(tmp_path, monkeypatch) -> None:
     features = Features(*(torch.cat(part) for part in zip(*seen, strict=True)))
     of_fakes = Features(*(part[:COUNT] for part in features))
     of_reals = Features(*(part[COUNT:] for part in features))
+
+    extractor = Inception(weights=weights, layer="192")
+    extractor.prepare(None, tmp_path)  # type: ignore[arg-type]  # it reads no data
+    for found, expected in zip(extractor(reals[-8:]), of_reals, strict=True):
+        torch.testing.assert_close(found, expected[-8:], rtol=1e-4, atol=1e-5)
 
     ours = scores(of_fakes, of_reals)
     assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)

@@ -110,7 +110,7 @@ class FakeScores:
         """What is kept in memory of the images so far, beyond sums."""
         kept = [self.reference.kept, self.kept]
         return (
-            f"features of {len(kept[0])} real and {len(kept[1])} generated images,"
+            f"features of {len(kept[0]):,} real and {len(kept[1]):,} generated images,"
             f" {sum(side.mebibytes for side in kept):.1f} MiB, for KID, precision, recall, density"
             " and coverage"
         )

@@ -36,10 +36,12 @@ class Scored:
     Attributes:
         scores: by name, for example `fid`.
         class_shares: share of each class, as the extractor sees it; None where it knows none.
+        memory: what was kept in memory of the images.
     """
 
     scores: dict[str, float]
     class_shares: list[float] | None
+    memory: str = ""
 
 
 class Scorer:
@@ -142,7 +144,7 @@ class Scorer:
                 verdicts.append(result[:, -1].cpu())
             train, test = (self._verdicts(judge, split, num_fake, processes) for split in _SPLITS)
             judged = discriminator_scores(train, test, torch.cat(verdicts))
-            return Scored(scores.compute() | judged, scores.class_shares)
+            return Scored(scores.compute() | judged, scores.class_shares, scores.memory_note)
 
     def floor(self, num_fake: int) -> Scored:
         """Scores `num_fake` real images of the other split, or all if it has fewer."""
@@ -150,7 +152,7 @@ class Scorer:
         scores = self._fake_scores(count)
         for batch in self.real(self.floor_split).batches(self._chosen(self.floor_split, count)):
             scores.update(batch)
-        return Scored(scores.compute(), scores.class_shares)
+        return Scored(scores.compute(), scores.class_shares, scores.memory_note)
 
     def floor_count(self, num_fake: int) -> int:
         """Returns how many real images the floor takes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
 
 def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     """Scores one run, writes and shows what came out."""
+    figures = make_folder(run)
     device = pick_device(cfg.device)
     data = rebuild_data(cfg, run)
     cache_dir = Path(cfg.paths.cache_dir or run.cfg.paths.cache_dir)
@@ -62,6 +64,7 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     refuse_another(cfg, scorer.protocol)
     sampler = run.sampler(cfg.metrics.weights)
     scored = scorer.score(sampler, run.gan.discriminator, num_fake=num_fake, seed=cfg.metrics.seed)
+    log.info("memory          %s", scored.memory)
     floor = scorer.floor(num_fake)
     classes = scorer.extractor.classes
     record: dict[str, Any] = {
@@ -76,9 +79,27 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     write_json(run.folder / "scores.json", record)
     show(score_table(record, run))
     log.info("scores          %s", run.folder / "scores.json")
-    figures = draw_figures(run.folder / "scores", scorer, sampler, scored, cfg.metrics.seed)
+    draw_figures(figures, scorer, sampler, scored, cfg.metrics.seed)
     log.info("figures         %s", figures)
     return record
+
+
+def make_folder(run: Run) -> Path:
+    """Makes the folder of the figures, so that it is known before the work that it can be written.
+
+    Raises:
+        UserError: it cannot.
+    """
+    folder = run.folder / "scores"
+    try:
+        folder.mkdir(exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"run={run.folder}: scores cannot be written there: {error.strerror or error}"
+        ) from error
+    return folder
 
 
 def rebuild_data(cfg: DictConfig, run: Run) -> ImageDataModule:

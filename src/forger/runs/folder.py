@@ -49,11 +49,19 @@ def without_secrets(node: Any) -> Any:
     return [without_secrets(value) for value in node] if isinstance(node, list) else node
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes the file whole or not at all, also where two processes write it at once."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes the file whole or not at all."""
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 class RunFolder:

@@ -10,6 +10,7 @@ from torch import Tensor
 from forger.metrics import figures
 from forger.metrics.neighbours import nearest
 from forger.metrics.scorer import Scored, Scorer
+from forger.runs.folder import write_whole
 from forger.sampler import Sampler, chunk_sizes
 
 SAMPLES = 12  # whose nearest training images are shown
@@ -17,9 +18,8 @@ NEIGHBOURS = 6
 LOOKED_AT = 1_000  # for the grid per class
 
 
-def draw_figures(folder: Path, scorer: Scorer, sampler: Sampler, scored: Scored, seed: int) -> Path:
-    """Writes the figures of one evaluation as PNG, and returns their folder."""
-    folder.mkdir(parents=True, exist_ok=True)
+def draw_figures(folder: Path, scorer: Scorer, sampler: Sampler, scored: Scored, seed: int) -> None:
+    """Writes the figures of one evaluation as PNG."""
     images, features, logits = _look(scorer, sampler, seed)
     pictures = {
         "confusion_matrix": _confusion(scored),
@@ -34,10 +34,7 @@ def draw_figures(folder: Path, scorer: Scorer, sampler: Sampler, scored: Scored,
         assert reference is not None
         pictures["class_histogram"] = figures.class_histogram(shares, reference, classes)
     for name, png in pictures.items():
-        partial = folder / f".{name}.png.tmp"
-        partial.write_bytes(png)
-        partial.replace(folder / f"{name}.png")
-    return folder
+        write_whole(folder / f"{name}.png", png)
 
 
 def _look(scorer: Scorer, sampler: Sampler, seed: int) -> tuple[Tensor, Tensor, Tensor]:
