@@ -157,6 +157,10 @@ class GAN(LightningModule):
         for schedule in self.trainer.lr_scheduler_configs:
             schedule.scheduler.step()  # type: ignore[call-arg]  # it is a LambdaLR
 
+    def leave_out(self, seconds: float) -> None:
+        """Leaves time that a callback took out of the images per second."""
+        self._reporter.leave_out(seconds)
+
     def _update_discriminator(
         self, reals: Sequence[Tensor], iteration: int, report: bool
     ) -> dict[str, Tensor]:

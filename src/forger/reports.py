@@ -49,6 +49,11 @@ class Reporter:
         for logger in module.loggers:
             logger.log_metrics(row, step=iteration)
 
+    def leave_out(self, seconds: float) -> None:
+        """Leaves time that was spent on something else than training out of the speed."""
+        then, seen = self._last
+        self._last = (then + seconds, seen)
+
     def _speed(self, images_seen: int) -> float:
         """Returns real images per second since the last row."""
         now, (then, seen) = time.perf_counter(), self._last

@@ -80,6 +80,26 @@ def test_scores_are_logged_at_the_interval_and_at_the_last_iteration(tmp_path: P
     )
 
 
+def test_scoring_is_left_out_of_the_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Iterations take a second each, and a scoring ten, by this clock."""
+    now = [0.0]
+
+    class Timed(Scores):
+        def on_train_batch_start(self, *arguments: Any) -> None:
+            now[0] += 1
+
+        def _score(self, trainer: Any, gan: Any) -> None:
+            now[0] += 10
+            self.last = {"fid": 1.0}
+
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    callback = Timed(lambda _: Told([]), every_n_steps=1, num_fake=40)
+    fit(make_gan(), tmp_path, callbacks=[callback], logger=MetricsCSV(tmp_path), max_steps=3)
+    with (tmp_path / "metrics.csv").open() as file:
+        speeds = [float(row["train/images_per_second"]) for row in csv.DictReader(file)]
+    assert speeds == [8.0, 8.0, 8.0]
+
+
 def test_the_last_iteration_is_scored_once(tmp_path: Path) -> None:
     fit(
         make_gan(), tmp_path, callbacks=[scores(tmp_path)], logger=MetricsCSV(tmp_path), max_steps=4

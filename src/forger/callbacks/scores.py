@@ -91,7 +91,9 @@ class Scores(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Scores when the iteration has come."""
         if self._on and pl_module.iteration % self.every_n_steps == 0:
+            start = time.perf_counter()
             self._score(trainer, pl_module)
+            pl_module.leave_out(time.perf_counter() - start)
             pl_module.log_dict({f"val/{k}": v for k, v in self.last.items()}, logger=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

@@ -81,6 +81,7 @@ class RunFolder:
         """Writes what the run is made from; only the main process writes."""
         if not is_main_process():
             return
+        self._started = datetime.now().astimezone()  # what was prepared first is no training
         overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
         self.environment = describe_environment(self.config["seed"])
         OmegaConf.save(self.config, self.path / "config.yaml")
