@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch import Tensor, distributed
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.metrics.ordered import Processes
@@ -113,7 +114,7 @@ class Scores(Callback):
                 gan.discriminator,
                 num_fake=self.num_fake,
                 seed=self.seed,
-                processes=Processes(trainer.global_rank, trainer.world_size, gan.all_gather),
+                processes=Processes(trainer.global_rank, trainer.world_size, _gather),
             )
         self.last = scored.scores
         for logger in trainer.loggers:
@@ -139,6 +140,13 @@ class Scores(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores it."""
         self.best_fid = state_dict["best_fid"]
+
+
+def _gather(tensor: Tensor) -> Tensor:
+    """Stacks the tensors of all processes; Lightning's way to do so is deprecated in torch."""
+    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, tensor.contiguous())
+    return torch.stack(parts)
 
 
 def _line(iteration: int, scored: Scored, seconds: float, best: bool) -> str:
