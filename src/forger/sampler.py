@@ -12,7 +12,7 @@ from forger.noise import PRIORS, Prior
 from forger.pictures import to_pixels
 from forger.seeds import mix
 
-CHUNK = 250  # images of one seeded draw, and of one pass through a network
+CHUNK = 250  # images of one seeded draw, and of one pass through a network or an extractor
 
 
 class Sampler(nn.Module):

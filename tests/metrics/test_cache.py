@@ -11,9 +11,10 @@ from torch import Tensor
 
 from forger.errors import DataError
 from forger.metrics import cache
-from forger.metrics.cache import CHUNK, cached_features, data_hash
+from forger.metrics.cache import cached_features, data_hash
 from forger.metrics.extractor import FeatureExtractor, Features
 from forger.metrics.fingerprint import weights_hash
+from forger.sampler import CHUNK
 
 
 class Corner(FeatureExtractor):

@@ -24,10 +24,10 @@ from forger.errors import DataError
 from forger.metrics.extractor import FeatureExtractor, Features, ImageData
 from forger.metrics.files import whole_file
 from forger.metrics.fingerprint import DIGITS
+from forger.sampler import CHUNK  # the last bits of features depend on it
 
 log = logging.getLogger(__name__)
 
-CHUNK = 250  # images per call of an extractor: the last bits of features depend on it
 _FORMAT = 1  # raise when the same extractor and images would be stored otherwise
 _ROWS = 1000  # images hashed at a time, so that a memory-mapped folder is never loaded as a whole
 _PATIENCE = 3.0  # seconds of work that are announced

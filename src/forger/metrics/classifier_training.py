@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from forger.metrics.cache import CHUNK
 from forger.metrics.classifier_network import ClassifierNetwork
+from forger.sampler import CHUNK
 
 
 @dataclass(frozen=True)
