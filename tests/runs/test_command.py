@@ -12,6 +12,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from training import interruptible
 
 from forger.runs.checking.overrides import find_mistakes
 from forger.runs.checking.words import Command
@@ -226,18 +227,12 @@ class TestJobs:
         assert "RuntimeError: a bug" in log.read_text()
 
     def test_ctrl_c(self, script: Path, tmp_path: Path) -> None:
-        process = subprocess.Popen(
-            [sys.executable, str(script), "seed=3"],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
-        while "ready" not in process.stdout.readline():
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        with interruptible(str(script), "seed=3", cwd=tmp_path) as process:
+            assert process.stdout is not None
+            while "ready" not in process.stdout.readline():
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
         assert (process.returncode, errors) == (130, "interrupted\n")
 
     def test_the_rank_is_told(self, script: Path, tmp_path: Path) -> None:

@@ -6,8 +6,6 @@ import json
 import math
 import re
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +13,18 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from test_readme import commands as readme_commands
-from training import LOSSES, MODELS, ROOT, Compose, colour_folder, command, rows, run_folder, short
+from training import (
+    LOSSES,
+    MODELS,
+    ROOT,
+    Compose,
+    colour_folder,
+    command,
+    interruptible,
+    rows,
+    run_folder,
+    short,
+)
 
 from forger.errors import ConfigError, DataError
 from forger.runs.load import load_run
@@ -283,14 +292,12 @@ def test_dry_run_leaves_no_folder(tmp_path: Path) -> None:
 
 def test_ctrl_c_is_recorded_and_told_by_the_exit_code(tmp_path: Path) -> None:
     words = short(tmp_path, "trainer.threads=1", steps=100_000)
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *words], stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "logs").rglob("metrics.csv")) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with interruptible(str(ROOT / "train.py"), *words) as process:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "logs").rglob("metrics.csv")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors
     status = json.loads((run_folder(tmp_path) / "status.json").read_text())

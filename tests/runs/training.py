@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,27 @@ def command(
         text=True,
         timeout=300,
     )
+
+
+@contextmanager
+def interruptible(*words: str, cwd: Path = ROOT) -> Iterator[subprocess.Popen[str]]:
+    """Starts a script that heeds Ctrl-C, and ends it at the latest with the test.
+
+    A shell that runs the tests in the background has them, and all they start, ignore Ctrl-C.
+    """
+    process = subprocess.Popen(
+        [sys.executable, *words],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def colour_folder(folder: Path, classes: Iterable[str] = ("cat", "dog"), side: int = 40) -> Path:
