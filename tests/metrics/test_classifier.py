@@ -68,6 +68,17 @@ def test_the_same_data_gives_the_same_bits(trained: Path, tmp_path: Path) -> Non
         assert torch.equal(a, b)
 
 
+def test_the_number_of_threads_gives_no_other_classifier(trained: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)
+        again = prepared(tmp_path)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+    assert again.fingerprint == prepared(trained).fingerprint
+
+
 def test_is_trained_once(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="forger")
     assert Classifier().ready(Bars(), trained)

@@ -7,6 +7,7 @@ callbacks and loggers it must not touch.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,7 @@ class Recipe:
         least_updates: for a tiny one.
         learning_rate: the highest.
         weight_decay: of AdamW.
+        threads: of the CPU; another number would give other last bits, and another classifier.
         shift: by which part of its side each image is moved at most, either way.
     """
 
@@ -45,6 +47,7 @@ class Recipe:
     least_updates: int = 200
     learning_rate: float = 0.01
     weight_decay: float = 0.01
+    threads: int = 1
     shift: float = 1 / 14
 
     def updates(self, count: int) -> int:
@@ -83,7 +86,7 @@ def train_network(
         optimizer, rate, total_steps=total, pct_start=0.2
     )
     network.train()
-    with torch.enable_grad():
+    with torch.enable_grad(), _threads(recipe.threads):
         for chosen, moves in _batches(images, recipe, total):
             batch = shifted(images.index_select(0, chosen).to(device), moves.to(device))
             targets = labels.index_select(0, chosen).to(device)
@@ -93,6 +96,16 @@ def train_network(
             schedule.step()
     network.requires_grad_(False).eval()
     network.zero_grad()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _batches(images: Tensor, recipe: Recipe, total: int) -> Iterator[tuple[Tensor, Tensor]]:
