@@ -116,7 +116,8 @@ class Scores(Callback):
                 seed=self.seed,
                 processes=Processes(trainer.global_rank, trainer.world_size, _gather),
             )
-        self.last = scored.scores
+        # Last bits may differ between machines, but all must agree on whether to save.
+        self.last = trainer.strategy.broadcast(scored.scores)
         for logger in trainer.loggers:
             row = {f"val/{key}": value for key, value in self.last.items()}
             logger.log_metrics(row, step=gan.iteration)

@@ -38,7 +38,7 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
 
     Raises:
         UserError: a run cannot be rebuilt, its data cannot be had or scored, or a setting does not
-            fit it; nothing is written then.
+            fit it; no score of that run is written then.
     """
     if cfg.protocol is not None:
         cfg = as_before(cfg)
