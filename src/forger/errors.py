@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class UserError(ValueError):
     """A mistake of the user's; the message says which setting, its value and what is allowed.
@@ -19,3 +21,36 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """Data that is missing, damaged, or not what the settings say."""
+
+
+class RunError(UserError):
+    """A run that could not go on, though its settings were right: a full disk, vanished data."""
+
+    exit_code = 1
+
+
+class DivergedError(RunError):
+    """Training whose loss or weights are no longer finite."""
+
+
+class Interrupted(BaseException):
+    """A signal ended the run: no failure, and nothing that code in between should catch.
+
+    Args:
+        number: of the signal.
+        iteration: after which training stopped, saved; `None`: not training.
+    """
+
+    def __init__(self, number: int, iteration: int | None = None) -> None:
+        super().__init__(number, iteration)
+        self.number, self.iteration = number, iteration
+
+    @property
+    def cause(self) -> str:
+        """The signal's name as a user knows it."""
+        return "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
+
+    @property
+    def exit_code(self) -> int:
+        """What shells report of a process that the signal ended."""
+        return 128 + int(self.number)

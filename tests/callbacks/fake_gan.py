@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 
 
@@ -77,7 +78,7 @@ def fit(
     defaults = {"logger": False, "log_every_n_steps": 1, "max_epochs": 1}
     extra: dict[str, Any] = {
         "enable_progress_bar": any(hasattr(callback, "enable") for callback in callbacks),
-        "enable_checkpointing": any(hasattr(callback, "_save") for callback in callbacks),
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
     }
     trainer = Trainer(
         accelerator="cpu",

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from disks import fill, small_disk
 from fake_gan import FakeGAN, fit
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.loggers import Logger
@@ -131,6 +134,29 @@ def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(SingleDeviceStrategy, "is_global_zero", property(lambda _: False))
     fit(tmp_path, SampleGrid(every_n_steps=1))
     assert not (tmp_path / "samples").exists()
+
+
+def test_a_full_disk_leaves_no_half_picture(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", kilobytes=64) as disk:
+        fit(disk, SampleGrid(n=4, raw=False), batches=1)
+        before = {path.name: path.read_bytes() for path in (disk / "samples").iterdir()}
+        fill(disk)
+        with pytest.raises(OSError, match="No space left"):
+            fit(disk, SampleGrid(n=4, raw=False), batches=2)
+        assert {path.name: path.read_bytes() for path in (disk / "samples").iterdir()} == before
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from forger.whole_files import whole_file\n"
+        "with whole_file(Path(sys.argv[1], 'samples', '000004_ema.png')) as file:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)])
+    assert len(names(tmp_path)) == 1
+    fit(tmp_path, SampleGrid(raw=False))
+    assert names(tmp_path) == ["000010_ema.png", "last.png"]
 
 
 def test_loggers_that_take_images_get_the_grids(

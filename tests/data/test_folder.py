@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from disks import read_only, small_disk, without_rights
 from PIL import Image
 
-from forger.data import ImageFolder, folder_cache, folder_listing
+from forger.data import ImageFolder, decoding, folder_cache
+from forger.data.decode import decode
 from forger.errors import ConfigError, DataError
 
 
@@ -122,7 +124,7 @@ def test_later_runs_use_the_cache(
     for value in range(3):
         put(root / f"{value}.png", value)
     first = make(test_fraction=0.0)
-    monkeypatch.setattr(folder_cache, "decode", None)
+    monkeypatch.setattr(decoding, "decode", None)
     again = make(test_fraction=0.0)
     assert torch.equal(first.train_images, again.train_images)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npy"]
@@ -169,7 +171,7 @@ def test_a_build_cut_off_leaves_no_cache(
     def cut(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(folder_cache, "_decode_all", cut)
+    monkeypatch.setattr(decoding, "_decode_all", cut)
     with pytest.raises(KeyboardInterrupt):
         make(test_fraction=0.0)
     assert list((tmp_path / "cache").iterdir()) == []
@@ -182,7 +184,7 @@ def test_half_a_file_of_a_killed_build_is_not_taken_for_the_cache(
     put(root / "a.png", 3)
     monkeypatch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
     with monkeypatch.context() as patch:
-        patch.setattr(folder_cache, "_decode_all", lambda *args: 1 / 0)
+        patch.setattr(decoding, "_decode_all", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             make(test_fraction=0.0)
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".tmp"]
@@ -211,10 +213,10 @@ def test_two_builds_at_once_both_finish(make: Make, root: Path, tmp_path: Path) 
 def test_order_holds_over_many_tasks_and_threads(
     make: Make, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder_cache, "_TASK", 3)
-    monkeypatch.setattr(folder_cache, "_AHEAD", 2)
-    monkeypatch.setattr(folder_cache, "_TINY", 0)
-    monkeypatch.setattr(folder_cache, "_PATIENCE", 0)  # with the progress bar
+    monkeypatch.setattr(decoding, "_TASK", 3)
+    monkeypatch.setattr(decoding, "_AHEAD", 2)
+    monkeypatch.setattr(decoding, "_TINY", 0)
+    monkeypatch.setattr(decoding, "_PATIENCE", 0)  # with the progress bar
     for value in range(20):
         put(root / f"{value:02}.png", value)
     assert firsts(make(test_fraction=0.0).train_images) == list(range(20))
@@ -266,26 +268,231 @@ def test_missing_empty_and_wrong_folders(make: Make, root: Path, tmp_path: Path)
         make(root=put(tmp_path / "one.png"))
 
 
-def test_no_permission(make: Make, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patched, because the administrator, who runs tests in containers, may read everything."""
+@pytest.mark.parametrize("closed", ["images", "images/cats", "images/cats/a.png"])
+def test_no_permission(make: Make, root: Path, tmp_path: Path, closed: str) -> None:
     put(root / "cats" / "a.png")
-    scandir = os.scandir
+    put(root / "dogs" / "a.png")
+    (tmp_path / "cache").mkdir(mode=0o777)
+    (tmp_path / "cache").chmod(0o777)
+    (tmp_path / closed).chmod(0)
+    with (
+        without_rights(tmp_path),
+        pytest.raises(DataError, match=rf"data\.root: (.|\n)*{closed}.*: Permission denied"),
+    ):
+        make(test_fraction=0.0)
 
-    def refuse(path: str) -> Any:
-        if str(path).endswith("cats"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
 
-    monkeypatch.setattr(folder_listing.os, "scandir", refuse)
-    with pytest.raises(DataError, match="cats cannot be read: Permission denied"):
+def test_a_file_vanishes_after_it_was_listed(
+    make: Make, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(root / "a.png")
+    put(root / "b.png")
+    found = folder_cache._key
+
+    def key(*arguments: Any) -> str:
+        try:
+            return found(*arguments)
+        finally:
+            path.unlink(missing_ok=True)
+
+    monkeypatch.setattr(folder_cache, "_key", key)
+    with pytest.raises(DataError, match=r"1 of 2 images.*\n.*a\.png: No such file"):
+        make(test_fraction=0.0)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_file_changes_while_it_is_decoded(
+    make: Make, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(root / "a.png", 1)
+
+    def decode_then_change(*arguments: Any, **more: Any) -> Any:
+        image = decode(*arguments, **more)
+        put(path, 2)
+        return image
+
+    monkeypatch.setattr(decoding, "decode", decode_then_change)
+    with pytest.raises(
+        DataError, match=r"data\.root: images in .* changed while they were decoded"
+    ):
+        make(test_fraction=0.0)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [("cats/again", "cats"), ("again", "."), ("cats/again", "dogs/other"), ("up", "..")],
+)
+def test_a_link_in_a_circle_is_named(make: Make, root: Path, link: str, target: str) -> None:
+    """Its images would be listed some forty times."""
+    put(root / "cats" / "a.png")
+    put(root / "dogs" / "a.png")
+    (root / "dogs" / "other").symlink_to(root / "cats")
+    (root / link).symlink_to(root / target)
+    with pytest.raises(DataError, match=r"data\.root: .* is a link to a folder around it"):
         make()
 
 
-def test_cache_that_cannot_be_written(make: Make, root: Path, tmp_path: Path) -> None:
+def test_links_to_folders_elsewhere_are_followed(make: Make, root: Path, tmp_path: Path) -> None:
+    put(tmp_path / "elsewhere" / "a.png", 3)
+    root.mkdir()
+    (root / "cats").symlink_to(tmp_path / "elsewhere")
+    (root / "dogs").symlink_to(tmp_path / "elsewhere")
+    assert firsts(make(test_fraction=0.0).train_images) == [3, 3]
+
+
+def test_a_pipe_is_not_waited_for(make: Make, root: Path) -> None:
+    root.mkdir()
+    os.mkfifo(root / "a.png")
+    with pytest.raises(DataError, match=r"a\.png is not a file"):
+        make(test_fraction=0.0)
+
+
+def test_an_empty_file_and_a_folder_named_as_an_image(make: Make, root: Path) -> None:
+    put(root / "a.png", 7)
+    (root / "folder.png").mkdir()
+    assert firsts(make(test_fraction=0.0).train_images) == [7]
+    (root / "empty.png").touch()
+    with pytest.raises(DataError, match=r"1 of 2 .*\n.*empty\.png: not an image"):
+        make(test_fraction=0.0)
+
+
+def test_only_hidden_files_are_no_images(make: Make, root: Path) -> None:
+    put(root / ".a.png")
+    put(root / ".git" / "a.png")
+    with pytest.raises(DataError, match="no images in"):
+        make()
+
+
+def test_large_images_are_read_and_too_large_ones_named(
+    make: Make, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow warns above a number of pixels, without the file's name, and refuses twice of it."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    put(root / "a.png", 3, size=(40, 40))
+    assert firsts(make(test_fraction=0.0).train_images) == [3]
+    put(root / "b.png", 3, size=(50, 50))
+    with pytest.raises(DataError, match=r"1 of 2 .*\n.*b\.png: Image size \(2500 pixels\)"):
+        make(test_fraction=0.0)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "ppm", "bmp", "webp", "tiff"])
+def test_half_an_image_of_any_format_is_named(make: Make, root: Path, kind: str) -> None:
+    root.mkdir()
+    path = root / f"half.{kind}"
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=rf"1 of 1 images cannot be read.*\n.*half\.{kind}: "):
+        make(test_fraction=0.0)
+
+
+# The cache
+
+
+def cached(tmp_path: Path) -> Path:
+    (path,) = (tmp_path / "cache").iterdir()
+    return path
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1  # a pixel
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(path.read_bytes() + b"0"),
+        lambda path: path.write_bytes(b"x" + path.read_bytes()[1:]),
+        lambda path: np.save(path, np.zeros((3, 1, 8, 8), dtype=np.uint8)),
+        flip,
+    ],
+)
+def test_a_damaged_cache_is_told_and_made_again(
+    make: Make,
+    root: Path,
+    tmp_path: Path,
+    damage: Callable[[Path], object],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for value in range(3):
+        put(root / f"{value}.png", value)
+    make(test_fraction=0.0)
+    path = cached(tmp_path)
+    before = path.read_bytes()
+    damage(path)
+    assert path.read_bytes() != before
+    assert firsts(make(test_fraction=0.0).train_images) == [0, 1, 2]
+    assert f"{path} is damaged (" in caplog.text
+    assert cached(tmp_path).read_bytes() == before
+
+
+def test_a_cache_of_another_version_is_not_used(
+    make: Make, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(root / "a.png")
+    make(test_fraction=0.0)
+    monkeypatch.setattr(folder_cache, "_VERSION", folder_cache._VERSION + 1)
+    make(test_fraction=0.0)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_the_images_outlive_their_cache(make: Make, root: Path, tmp_path: Path) -> None:
+    """Deleting it in mid-run ends no run: the mapping keeps the file's contents."""
+    for value in range(4):
+        put(root / f"{value}.png", value)
+    data = make(test_fraction=0.0, batch_size=2)
+    loader = iter(data.train_dataloader())
+    seen = [next(loader)]
+    cached(tmp_path).unlink()
+    seen += list(loader)
+    assert sorted(int(image[0, 0, 0]) for (part,) in seen for image in part.images) == [0, 1, 2, 3]
+
+
+def test_a_cache_that_is_a_file(make: Make, root: Path, tmp_path: Path) -> None:
     put(root / "a.png")
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(DataError, match=r"paths\.cache_dir: .*cannot take the decoded images"):
         make(test_fraction=0.0)
+
+
+def test_a_read_only_cache_is_used_and_not_built(make: Make, root: Path, tmp_path: Path) -> None:
+    put(root / "a.png", 5)
+    with read_only(tmp_path / "cache"), pytest.raises(DataError, match="Read-only file system"):
+        make(test_fraction=0.0)
+    make(test_fraction=0.0)
+    with read_only(tmp_path / "cache"):
+        assert firsts(make(test_fraction=0.0).train_images) == [5]
+
+
+def test_a_cache_without_permission(make: Make, root: Path, tmp_path: Path) -> None:
+    put(root / "a.png")
+    make(test_fraction=0.0)
+    cached(tmp_path).chmod(0)
+    with (
+        without_rights(root),
+        pytest.raises(DataError, match=r"paths\.cache_dir: .*\.npy cannot be read: Permission"),
+    ):
+        make(test_fraction=0.0)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_full_disk_is_told_and_left_as_it_was(
+    make: Make, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """A quota is a limit that is not known before."""
+    put(root / "a.png")
+    if not known:
+        monkeypatch.setattr(folder_cache, "_check_room", lambda *_: None)
+    with small_disk(tmp_path / "cache", kilobytes=64) as disk:
+        words = r"they need 90,000 bytes, and 65,536 are free" if known else "No space left"
+        with pytest.raises(DataError, match=rf"paths\.cache_dir: .*decoded images: {words}"):
+            make(test_fraction=0.0, image_size=300)
+        assert list(disk.iterdir()) == []
 
 
 def test_images_beside_class_folders_are_ambiguous(make: Make, root: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +8,13 @@ import lightning
 import pytest
 import torch
 from recorder import Recorder, fit
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset, WeightedRandomSampler
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
 
 from forger.data import GroupedDataModule, Parts
 from forger.errors import ConfigError
@@ -133,3 +140,34 @@ def test_several_loaders_are_refused() -> None:
 
     with pytest.raises(ConfigError, match="must return one loader"):
         train_loader(Two())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_file_that_vanishes_in_mid_run_is_an_error_that_names_it(
+    tmp_path: Path, workers: int
+) -> None:
+    """torch wraps what a worker process raises, and keeps its type and its words."""
+    for index in range(20):
+        torch.save(torch.full((1, 1, 1), float(index)), tmp_path / f"{index}.pt")
+
+    class Files(Dataset[Any]):
+        def __len__(self) -> int:
+            return 20
+
+        def __getitem__(self, index: int) -> Any:
+            return torch.load(tmp_path / f"{index}.pt"), index
+
+    class OnDisk(Foreign):
+        def setup(self, stage: str) -> None:
+            self.data = Files()  # type: ignore[assignment]
+
+    class Vanishing(Recorder):
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            super().training_step(batch, batch_idx)
+            (tmp_path / "17.pt").unlink(missing_ok=True)
+
+    recorder = Vanishing()
+    data = GroupedDataModule(OnDisk(num_workers=workers), 1)
+    with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*/17\.pt'"):
+        fit(recorder, data)
+    assert 1 <= len(recorder.seen) < 5

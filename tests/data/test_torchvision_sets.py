@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import originals
 import pytest
 import torch
+from disks import read_only, small_disk, without_rights
 from torchvision import datasets
 
 from forger.data import CIFAR10, MNIST, FashionMNIST
@@ -171,26 +173,129 @@ def test_a_download_of_something_else_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_root_without_permission(mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patched, because the administrator, who runs tests in containers, may read everything."""
-
-    def refuse(self: Path) -> bool:
-        raise PermissionError(13, "Permission denied", str(self))
-
-    monkeypatch.setattr(Path, "is_file", refuse)
-    with pytest.raises(DataError, match="train-images-idx3-ubyte: cannot be read: Permission"):
+def test_a_root_without_permission(mnist: Path) -> None:
+    (mnist / "MNIST").chmod(0)
+    with (
+        without_rights(mnist),
+        pytest.raises(DataError, match="train-images-idx3-ubyte: cannot be read: Permission"),
+    ):
         MNIST(root=mnist).prepare_data()
 
 
-def test_a_root_that_cannot_be_written_to_is_the_reason_given(
+def test_a_file_without_permission(mnist: Path) -> None:
+    (mnist / "MNIST" / "raw" / "t10k-images-idx3-ubyte").chmod(0)
+    with (
+        without_rights(mnist),
+        pytest.raises(DataError, match="t10k-images-idx3-ubyte: cannot be read: Permission"),
+    ):
+        MNIST(root=mnist).prepare_data()
+
+
+def test_a_root_that_cannot_be_written_to_is_the_reason_given(tmp_path: Path) -> None:
+    with (
+        read_only(tmp_path / "disk") as disk,
+        pytest.raises(DataError, match="Read-only file system"),
+    ):
+        MNIST(root=disk).prepare_data()
+
+
+def test_whole_files_in_a_root_that_cannot_be_written_to(mnist: Path) -> None:
+    with read_only(mnist):
+        assert ready(MNIST(root=mnist)).num_train_images == 12
+
+
+def test_a_full_disk_is_the_reason_given_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise OSError(30, "Read-only file system")
+    fake_download(monkeypatch, {"train-images-idx3-ubyte": bytes(200_000)})
+    with small_disk(tmp_path / "disk", kilobytes=64) as disk:
+        with pytest.raises(DataError, match=r"download failed \(.*No space left on device"):
+            MNIST(root=disk).prepare_data()
+        assert list(disk.iterdir()) == []
 
-    monkeypatch.setattr("forger.data.download.tempfile.TemporaryDirectory", refuse)
-    with pytest.raises(DataError, match="Read-only file system"):
-        MNIST(root=tmp_path).prepare_data()
+
+def test_what_a_killed_download_leaves_is_no_data_and_goes_at_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from torchvision import datasets\n"
+        "def download(self):\n"
+        "    Path(self.raw_folder).mkdir(parents=True)\n"
+        "    Path(self.raw_folder, 'train-images-idx3-ubyte').write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "datasets.MNIST.download = download\n"
+        "from forger.data import MNIST\n"
+        "MNIST(root=sys.argv[1]).prepare_data()"
+    )
+    (tmp_path / ".download-of-another-program").mkdir()
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(DataError, match=r"data\.download=false"):
+        MNIST(root=tmp_path, download=False).prepare_data()
+    files = originals.idx_files()
+    originals.expect_mnist(monkeypatch, files)
+    fake_download(monkeypatch, files)
+    assert ready(MNIST(root=tmp_path)).num_train_images == 12
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".download-of-another-program",
+        "MNIST",
+    ]
+
+
+SETS: list[type[MNIST] | type[CIFAR10]] = [MNIST, FashionMNIST, CIFAR10]
+
+
+@pytest.fixture
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A root with small versions of all three sets."""
+    files = originals.idx_files()
+    originals.expect_mnist(monkeypatch, files)
+    originals.write(tmp_path / "MNIST" / "raw", files)
+    packed = originals.expect_fashion(monkeypatch, files)
+    originals.write(tmp_path / "FashionMNIST" / "raw", files | packed)
+    originals.write(tmp_path / "cifar-10-batches-py", originals.cifar_files(monkeypatch))
+    return tmp_path
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def put_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def put_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.with_name("gone"))
+
+
+FAULTS = "damaged|is not a file of|bytes, not|differs from"
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty": (lambda path: path.write_bytes(b""), FAULTS),
+    "half": (lambda path: path.write_bytes(path.read_bytes()[:-9]), FAULTS),
+    "flipped": (flip, FAULTS),
+    "folder": (put_folder, "is not a file"),
+    "link": (put_link, "is a link to .*gone, which is not there"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in SETS for name in kind.files], ids=str
+)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_any_damage_to_any_file_is_named_and_nothing_is_damaged_further(
+    roots: Path, kind: type[MNIST], name: str, damage: str, fingerprint: Fingerprint
+) -> None:
+    do, words = DAMAGE[damage]
+    do(roots / kind.folder / name)
+    before = fingerprint(roots)
+    with pytest.raises(DataError, match=rf"/{name}: .*({words})"):
+        ready(kind(root=roots))
+    assert fingerprint(roots) == before
 
 
 @pytest.fixture

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from disks import small_disk, without_rights
 from labelled_bars import Bars
 from torch import Tensor
 
@@ -80,18 +84,63 @@ def test_other_images_splits_or_extractors_get_other_features(tmp_path: Path) ->
         assert extractor.seen
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", None])
+def flipped(content: bytes) -> bytes:
+    damaged = bytearray(content)
+    damaged[-20] ^= 1  # a feature
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("kind", ["features", "logits"])
+@pytest.mark.parametrize(
+    "damage", [lambda c: b"", lambda c: b"\x93NUMPY", lambda c: c[:-8], lambda c: c + b"0", flipped]
+)
 def test_damaged_features_are_extracted_again(
-    tmp_path: Path, damage: bytes | None, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    kind: str,
+    damage: Callable[[bytes], bytes],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     cached_features(Corner(), Bars(), "train", tmp_path)
-    (path,) = tmp_path.glob("features-*.npy")
-    path.write_bytes(path.read_bytes()[:-8] if damage is None else damage)
+    (path,) = tmp_path.glob(f"{kind}-*.npy")
+    before = path.read_bytes()
+    path.write_bytes(damage(before))
     extractor, data = Corner(), Bars()
     found = cached_features(extractor, data, "train", tmp_path)
     assert extractor.seen == [90]
     assert torch.equal(found.features, Corner()(data.train_images).features)
     assert f"{path} is damaged" in caplog.text
+    assert path.read_bytes() == before
+
+
+def test_features_that_may_not_be_read_are_named(tmp_path: Path) -> None:
+    cached_features(Corner(), Bars(), "train", tmp_path)
+    (path,) = tmp_path.glob("features-*.npy")
+    path.chmod(0)
+    with (
+        without_rights(tmp_path),
+        pytest.raises(DataError, match=r"paths\.cache_dir: .*/features-.*: Permission denied"),
+    ):
+        cached_features(Corner(), Bars(), "train", tmp_path)
+
+
+def test_a_full_disk_is_told_and_left_as_it_was(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", kilobytes=8) as disk:
+        with pytest.raises(DataError, match=r"cannot take features: No space left on device"):
+            cached_features(Corner(), many(), "train", disk)
+        assert list(disk.iterdir()) == []
+
+
+def test_what_a_killed_extraction_left_is_removed_at_the_next(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from forger.metrics.files import whole_file\n"
+        "with whole_file(Path(sys.argv[1], 'features-1.npy'), 'features') as file:\n"
+        "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
+    assert len(list(tmp_path.iterdir())) == 1
+    cached_features(Corner(), Bars(), "train", tmp_path)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".npy", ".npy"]
 
 
 def test_an_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from disks import small_disk, without_rights
 from labelled_bars import Bars
 
 from forger.data import MNISTSample
@@ -202,7 +203,9 @@ def test_tf32_is_switched_off_and_restored(trained: Path, monkeypatch: pytest.Mo
     assert inside == [("highest", False)]
 
 
-@pytest.mark.parametrize("damage", ["truncated", "not a file of torch", "other weights"])
+@pytest.mark.parametrize(
+    "damage", ["truncated", "not a file of torch", "other weights", "other accuracy"]
+)
 def test_a_damaged_file_is_noticed_and_replaced(
     trained: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -214,6 +217,9 @@ def test_a_damaged_file_is_noticed_and_replaced(
         stored = torch.load(source, weights_only=True)
         stored["weights"]["output.bias"] += 1
         torch.save(stored, path)
+    elif damage == "other accuracy":
+        stored = torch.load(source, weights_only=True)
+        torch.save(stored | {"accuracy": 0.99}, path)
     else:
         path.write_text("hello")
     extractor = prepared(tmp_path)
@@ -234,6 +240,50 @@ def test_a_cache_that_cannot_be_written_is_refused_before_the_training(
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"paths\.cache_dir: .*file/cache cannot take the classif"):
         prepared(tmp_path / "file" / "cache")
+
+
+def test_a_full_disk_is_told_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "train_network", None)
+    with small_disk(tmp_path / "disk", kilobytes=64) as disk:
+        with pytest.raises(DataError, match=r"cannot take the classifier of .*: No space left on"):
+            prepared(disk)
+        assert list(disk.iterdir()) == []
+
+
+def test_a_disk_that_fills_during_the_training_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "check_writable", lambda *_: None)
+    with small_disk(tmp_path / "disk", kilobytes=64) as disk:
+        with pytest.raises(DataError, match=r"cannot take the classifier of .*: No space left on"):
+            prepared(disk)
+        assert list(disk.iterdir()) == []
+
+
+def test_a_classifier_that_may_not_be_read_is_named(trained: Path, tmp_path: Path) -> None:
+    (source,) = trained.glob("classifier-*.pt")
+    (tmp_path / source.name).write_bytes(source.read_bytes())
+    (tmp_path / source.name).chmod(0)
+    with (
+        without_rights(tmp_path),
+        pytest.raises(DataError, match=r"paths\.cache_dir: .*/classifier-.*: Permission denied"),
+    ):
+        prepared(tmp_path)
+
+
+def test_a_file_of_code_runs_nothing(trained: Path, tmp_path: Path) -> None:
+    (source,) = trained.glob("classifier-*.pt")
+    ran = tmp_path / "ran"
+
+    class Code:
+        def __reduce__(self) -> Any:
+            return Path.touch, (ran,)
+
+    torch.save({"weights": Code()}, tmp_path / source.name)
+    prepared(tmp_path)
+    assert not ran.exists()
 
 
 def test_data_that_no_classifier_can_be_trained_on(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.loggers import log_image
 from forger.pictures import image_grid, png_bytes
 from forger.random_state import random_state_kept
+from forger.whole_files import remove_leftovers, write_whole
 
 _BATCH = 64  # images generated at a time
 
@@ -56,6 +57,11 @@ class SampleGrid(Callback):
         self.raw = raw
         self._drawn_at: int | None = None
 
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Removes what a killed run left half written."""
+        if trainer.is_global_zero:
+            remove_leftovers(Path(trainer.default_root_dir) / "samples", "*.png")
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Draws the grids when their iteration has come."""
         if trainer.is_global_zero and pl_module.iteration % self.every_n_steps == 0:
@@ -69,15 +75,14 @@ class SampleGrid(Callback):
     def _draw(self, trainer: Trainer, gan: Any) -> None:
         self._drawn_at = gan.iteration
         folder = Path(trainer.default_root_dir) / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
         noise = gan.sample_noise(self.n, torch.Generator().manual_seed(self.seed))
         networks = {"ema": gan.ema_generator} | ({"raw": gan.generator} if self.raw else {})
         for kind, network in networks.items():
             grid = image_grid(_generate(network, noise, gan.device))
             png = png_bytes(grid)
-            (folder / f"{gan.iteration:06d}_{kind}.png").write_bytes(png)
+            write_whole(folder / f"{gan.iteration:06d}_{kind}.png", png)
             if kind == "ema":
-                _replace(folder / "last.png", png)
+                write_whole(folder / "last.png", png)
             for logger in trainer.loggers:
                 log_image(logger, f"samples/{kind}", grid, gan.iteration)
 
@@ -101,10 +106,3 @@ def _eval_mode(network: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file in one move, so that a viewer never reads half of it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

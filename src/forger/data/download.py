@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from http.client import HTTPException
@@ -14,6 +13,7 @@ from typing import Any
 from torchvision import datasets
 
 from forger.errors import DataError
+from forger.whole_files import remove_leftovers, temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,8 @@ def download(
     """Downloads a data set into `root/folder`; files that are already there stay as they are.
 
     torchvision works in a temporary folder inside `root`. Each whole file is moved in one step, so
-    that a download cut off at any moment leaves nothing that looks like data.
+    that a download cut off at any moment leaves nothing that looks like data; the folder that a
+    killed one leaves is removed by the next.
 
     Args:
         dataset: torchvision's class.
@@ -44,14 +45,15 @@ def download(
     log.info("downloading %s to %s", name, home)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as scratch:
+        remove_leftovers(root, f"{name}-download")
+        with temporary_folder(root, f"{name}-download") as scratch:
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-                dataset(scratch, download=True)  # type: ignore[call-arg]
+                dataset(str(scratch), download=True)  # type: ignore[call-arg]
             for file in files:
-                if words := fault(Path(scratch, folder, file)):
+                if words := fault(scratch / folder / file):
                     raise RuntimeError(f"{file}: {words}")
             home.mkdir(parents=True, exist_ok=True)
-            for source in Path(scratch, folder).iterdir():
+            for source in (scratch / folder).iterdir():
                 if not (home / source.name).exists():
                     source.replace(home / source.name)
     except (OSError, RuntimeError, HTTPException) as error:  # URLError is an OSError

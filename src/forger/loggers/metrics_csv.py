@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +11,13 @@ from typing import Any
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from forger.errors import RunError
+from forger.loggers import csv_file
+from forger.loggers.csv_file import Table
+from forger.whole_files import remove_leftovers
+
+log = logging.getLogger(__name__)
 
 
 class MetricsCSV(Logger):
@@ -59,30 +66,64 @@ class MetricsCSV(Logger):
         scalars = {name: _scalar(value) for name, value in metrics.items()}
         row = {"step": step} | {k: v for k, v in scalars.items() if v is not None}
         if not self._columns:
-            self._columns = self._header()
+            self._continue()
         if new := [name for name in row if name not in self._columns]:
             self._add_columns(new)
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+        if not self.path.exists():  # someone moved it away: rows need a header
+            csv_file.replace(self.path, [csv_file.line(self._columns)])
+        csv_file.append(self.path, csv_file.line(row.get(name) for name in self._columns))
 
-    def _header(self) -> list[str]:
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="") as file:
-            return next(csv.reader(file), [])
+    @rank_zero_only
+    def rewind(self, step: int) -> int | None:
+        """Drops the rows after an iteration, in one move; every other row stays as it is in bytes.
+
+        A last row that a kill cut off is dropped too.
+
+        Args:
+            step: the last iteration whose rows stay.
+
+        Returns:
+            The largest iteration that was there before; None where there were no rows.
+
+        Raises:
+            RunError: the file is not one of this logger's, or damaged before its last row.
+            OSError: it cannot be read or written; all its whole rows are still there.
+        """
+        table = self._continue()
+        steps = [self._step(row, number) for number, row in enumerate(table.rows, start=2)]
+        kept = [row for row, at in zip(table.rows, steps, strict=True) if at is None or at <= step]
+        if len(kept) < len(table.rows):
+            csv_file.replace(self.path, [table.header, *kept])
+        return max((at for at in steps if at is not None), default=None)
+
+    def _continue(self) -> Table:
+        """Reads what an earlier process wrote, and drops the row in which it was killed."""
+        remove_leftovers(self.path.parent, self.path.name)
+        table = csv_file.read(self.path, first="step")
+        if self.path.exists() and self.path.stat().st_size > table.size:
+            log.warning("%s: dropped its last row, which was cut off", self.path)
+            os.truncate(self.path, table.size)
+        self._columns = table.columns
+        return table
+
+    def _step(self, row: bytes, number: int) -> int | None:
+        text = row.partition(b",")[0].strip().decode(errors="replace")
+        try:
+            return int(text) if text else None
+        except ValueError:
+            raise RunError(
+                f"{self.path}: line {number} begins with {text!r}, which is no iteration; "
+                "delete the line, or move the file away"
+            ) from None
 
     def _add_columns(self, names: list[str]) -> None:
         """Writes the file anew with more columns, and puts it in place in one move."""
-        self._columns = [*self._columns, *names]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
-            if self.path.exists():
-                with self.path.open(newline="") as old:
-                    writer.writerows(csv.DictReader(old))
-        temporary.replace(self.path)
+        columns = [*self._columns, *names]
+        rows = csv_file.read(self.path, first="step").rows
+        empty = b"," * len(names)
+        wider = [row.rstrip(b"\r\n") + empty + b"\r\n" for row in rows]
+        csv_file.replace(self.path, [csv_file.line(columns), *wider])
+        self._columns = columns
 
 
 def _scalar(value: Any) -> int | float | None:

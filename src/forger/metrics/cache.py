@@ -1,25 +1,24 @@
 """What is computed once from a data set. Owns its hash, and the cached features of its splits.
 
 A file's name holds a hash of everything that its contents depend on, and a file gets its name only
-when it is whole: what has the right name can be used, whichever process made it.
+when it is whole; its checksum tells later damage, after which it is made again.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Literal
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from forger.array_files import DamagedError, array_writer, map_array
 from forger.errors import DataError
 from forger.metrics.extractor import FeatureExtractor, Features, ImageData
 from forger.metrics.files import whole_file
@@ -28,7 +27,8 @@ from forger.sampler import CHUNK  # the last bits of features depend on it
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1  # raise when the same extractor and images would be stored otherwise
+_FORMAT = 1  # raise when the same data would be hashed otherwise
+_LAYOUT = 2  # raise when the same extractor and images would be stored otherwise
 _ROWS = 1000  # images hashed at a time, so that a memory-mapped folder is never loaded as a whole
 _PATIENCE = 3.0  # seconds of work that are announced
 
@@ -113,7 +113,7 @@ def cached_features(
     """
     images = data.train_images if split == "train" else data.test_images
     device = torch.device(device)
-    facts = (_FORMAT, CHUNK, data_hash(data), split, extractor.fingerprint, device.type)
+    facts = (_LAYOUT, CHUNK, data_hash(data), split, extractor.fingerprint, device.type)
     name = sha256(repr(facts).encode()).hexdigest()[:DIGITS]
     targets = cache_dir / f"features-{name}.npy", cache_dir / f"logits-{name}.npy"
     found = _load(targets, len(images))
@@ -126,24 +126,21 @@ def cached_features(
 
 
 def _load(targets: tuple[Path, Path], count: int) -> RealFeatures | None:
-    if not all(target.is_file() for target in targets):
-        return None
-    try:
-        features, logits = (_map(target, count) for target in targets)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
-        log.warning("%s is damaged (%s); extracting the features again", targets[0], error)
-        return None
-    return RealFeatures(features, logits)
-
-
-def _map(path: Path, count: int) -> Tensor:
-    array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    if array.dtype != np.float32 or array.ndim != 2 or len(array) != count:
-        raise ValueError(f"holds {array.dtype} {array.shape} instead of {count} rows of float32")
-    with warnings.catch_warnings():
-        # Nothing here writes to the features, which is what torch warns of.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
+    """Maps both files; None where one is missing, and with a warning where one is damaged."""
+    tensors = []
+    for target in targets:
+        try:
+            tensors.append(map_array(target, torch.float32, (count, None)))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except DamagedError as error:
+            log.warning("%s is damaged (%s); extracting the features again", target, error)
+            return None
+        except OSError as error:
+            raise DataError(
+                f"paths.cache_dir: {target} cannot be read: {error.strerror or error}"
+            ) from None
+    return RealFeatures(*tensors)
 
 
 def _extract(
@@ -157,18 +154,12 @@ def _extract(
     started = time.monotonic()
     with ExitStack() as stack:
         files = [stack.enter_context(whole_file(target, "features")) for target in targets]
+        writers = [stack.enter_context(array_writer(file, len(images))) for file in files]
         for number, chunk in enumerate(torch.split(images, CHUNK)):
-            for file, values in zip(files, extractor(chunk.to(device)), strict=True):
-                if number == 0:
-                    _write_header(file, (len(images), values.shape[1]))
-                file.write(values.cpu().contiguous().numpy().tobytes())
+            for write, values in zip(writers, extractor(chunk.to(device)), strict=True):
+                write(values.cpu().numpy())
             expected = (time.monotonic() - started) * len(images) / CHUNK
             if number == 0 and expected > _PATIENCE:
                 log.info(
                     "extracting features of %s %s; once, then cached", f"{len(images):,}", what
                 )
-
-
-def _write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)

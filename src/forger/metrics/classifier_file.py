@@ -46,6 +46,12 @@ class Trained:
         """Hash of the weights and of the network they belong to."""
         return weights_hash(self.weights, "classifier", VERSION)
 
+    @property
+    def seal(self) -> str:
+        """Hash of everything, which tells a damaged file."""
+        facts = (self.fingerprint, self.accuracy, self.num_train, self.num_test, self.recipe)
+        return sha256(repr(facts).encode()).hexdigest()
+
     def check(self, bound: float) -> None:
         """Raises `DataError` where the accuracy lies below `bound`."""
         if self.accuracy < bound:
@@ -81,19 +87,25 @@ def save(trained: Trained, path: Path) -> None:
         DataError: the folder cannot be written to.
     """
     with whole_file(path, "the classifier of the scores") as file:
-        torch.save(asdict(trained) | {"fingerprint": trained.fingerprint}, file)
+        torch.save(asdict(trained) | {"seal": trained.seal}, file)
 
 
 def load(path: Path) -> Trained | None:
-    """Reads the file; None, with a warning, where it is damaged, and None where there is none."""
-    if not path.is_file():
-        return None
+    """Reads the file; None where there is none, and with a warning where it is damaged.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        fingerprint = stored.pop("fingerprint")
+        seal = stored.pop("seal")
         trained = Trained(**stored)
-        if trained.fingerprint != fingerprint:
-            raise ValueError("its weights are not those that were saved")
+        if trained.seal != seal:
+            raise ValueError("it is not what was saved")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DataError(f"paths.cache_dir: {path} cannot be read: {error.strerror}") from None
     except Exception as error:  # damaged pickles and archives raise many kinds
         reason = str(error).partition("\n")[0]
         log.warning("%s is damaged and will be replaced (%s)", path, reason)

@@ -1,4 +1,4 @@
-"""Files that are whole or not there. Owns their writing, not their names or contents."""
+"""Files of the scores' cache. Owns the words when one cannot be written, not names or contents."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO
-from uuid import uuid4
 
+from forger import whole_files
 from forger.errors import DataError
+from forger.whole_files import remove_leftovers
+
+_ROOM = 1 << 22  # bytes, more than the weights of a classifier take
 
 
 @contextmanager
 def whole_file(target: Path, contents: str) -> Iterator[BinaryIO]:
-    """Writes a file that appears under its name only when whole, replacing what was there.
+    """Writes a file of the cache as `forger.whole_files` does.
+
+    What writers of such files left behind when they were killed is removed.
 
     Args:
-        target: its folder is made where it is missing.
+        target: named `<kind>-<hash>.<extension>`; its folder is made where it is missing.
         contents: what is written, for the message.
 
     Raises:
         DataError: the folder cannot be written to.
     """
-    scratch = target.with_name(f"{target.stem}-{uuid4().hex}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with scratch.open("xb") as file:
-                yield file
-            scratch.replace(target)
-        finally:
-            scratch.unlink(missing_ok=True)
+        remove_leftovers(target.parent, f"{target.name.partition('-')[0]}-*")
+        with whole_files.whole_file(target) as file:
+            yield file
     except OSError as error:
         raise _refused(target.parent, contents, error) from None
 
@@ -44,8 +44,8 @@ def check_writable(folder: Path, contents: str) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
+        with TemporaryFile(dir=folder) as file:
+            file.write(bytes(_ROOM))
     except OSError as error:
         raise _refused(folder, contents, error) from None
 
