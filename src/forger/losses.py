@@ -54,6 +54,9 @@ class AdversarialLoss(ABC):
     generator_sees_real: ClassVar[bool] = False
     """Whether the generator's loss compares with logits of (fresh) real images."""
 
+    batch_statistics: ClassVar[bool] = False
+    """Whether a sample's term depends on the other samples of its process, as on a batch's mean."""
+
     def __post_init__(self) -> None:
         check_bounds(self.n_critic, PositiveInt, "loss.n_critic")
         check_bounds(self.r1_gamma, NonNegativeFloat, "loss.r1_gamma")
@@ -217,6 +220,8 @@ class Dragan(NonSaturating):
         gradient_penalty: lambda, the penalty's weight.
     """
 
+    batch_statistics: ClassVar[bool] = True  # the standard deviation of the real images
+
     gradient_penalty: PositiveFloat = 10.0
 
     def __post_init__(self) -> None:
@@ -237,6 +242,7 @@ class RelativisticAverage(AdversarialLoss):
     """
 
     generator_sees_real: ClassVar[bool] = True
+    batch_statistics: ClassVar[bool] = True  # the mean logits
 
     @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:

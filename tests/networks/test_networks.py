@@ -134,7 +134,31 @@ def test_auto_is_batchnorm_and_layernorm_under_a_penalty() -> None:
     assert mlp.Discriminator((1, 28, 28), gradient_penalty=True).norm == "none"
 
 
+@pytest.mark.parametrize("module", [mlp, dcgan])
+def test_a_generator_without_norm_makes_each_image_from_its_own_noise(module) -> None:
+    torch.manual_seed(0)
+    generator = module.Generator((1, 28, 28), norm="none")
+    noise = torch.randn(4, 100)
+    alone = torch.cat([generator(one[None]) for one in noise])
+    torch.testing.assert_close(generator(noise), alone, rtol=1e-4, atol=1e-5)
+    assert not any("running" in name for name in generator.state_dict())
+    generator(noise).square().sum().backward()
+    assert all(p.grad is not None for p in generator.parameters())
+    mixed = module.Generator((1, 28, 28))
+    assert not torch.allclose(mixed(noise[:2]), mixed(noise)[:2], atol=1e-4)
+
+
+def test_a_bias_stands_in_for_the_norm_of_dcgans_generator() -> None:
+    layers = dcgan.Generator((3, 32, 32), norm="none").layers
+    convolutions = [layer for layer in layers if isinstance(layer, nn.ConvTranspose2d)]
+    assert len(convolutions) == 4
+    assert all(layer.bias is not None and not layer.bias.any() for layer in convolutions)
+
+
 def test_refused_norms_say_what_is_allowed() -> None:
+    for module in (mlp, dcgan):
+        with pytest.raises(ConfigError, match=r"generator.norm=layer: must be one of batch, none"):
+            module.Generator((1, 28, 28), norm="layer")
     with pytest.raises(ConfigError, match=r"norm=batch: .* allowed: auto \(LayerNorm here\)"):
         dcgan.Discriminator((1, 28, 28), norm="batch", gradient_penalty=True)
     with pytest.raises(ConfigError, match="norm=group: must be one of auto, batch"):

@@ -3,11 +3,79 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import combinations
 import pytest
 import torch
+from combinations import PROCESSES, Combination
+from helpers import make_trainer
 from test_adding_own import SCORES, own, write_own
+from torch import Tensor
 from training import command, rows, run_folder
+
+from forger.runs.devices import threads
+from forger.runs.plan import notes
+
+WITHOUT = {str(one): one for one in combinations.combinations()}
+WITH = {str(one): one for one in combinations.with_batch_statistics()}
+
+States = dict[str, dict[str, Tensor]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[States, list[States]]:
+    """The states after each training: of one process, and of each of two."""
+    folder = tmp_path_factory.mktemp("pair")
+    pair = combinations.start_pair(folder)
+    try:
+        with threads(1):
+            alone = {name: one.train(folder) for name, one in WITHOUT.items()}
+        for process in pair:
+            output, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, output
+    finally:
+        for process in pair:
+            process.kill()
+            process.communicate()
+    return alone, [torch.load(folder / f"rank_{rank}.pt") for rank in range(PROCESSES)]
+
+
+def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_two_processes_compute_what_one_does(name: str, trained: Any) -> None:
+    """Weights, averages and optimizer states, in float64; both processes hold the same bits."""
+    alone, (first, second) = trained
+    begun = WITHOUT[name].make_gan().double().state_dict()
+    assert all(value.dtype == torch.float64 for value in begun.values())
+    for network in ("generator", "discriminator", "ema_generator"):
+        moved = [
+            (alone[name][k] - v).abs().max() for k, v in begun.items() if k.startswith(network)
+        ]
+        assert max(moved) > 1e-4
+    assert largest_difference(alone[name], first[name]) <= 1e-6
+    assert largest_difference(first[name], second[name]) == 0
+
+
+def notes_of(one: Combination, folder: Path, **settings: Any) -> str:
+    return "; ".join(notes(one.make_gan(), make_trainer(folder, **settings)))
+
+
+@pytest.mark.parametrize("name", WITH)
+def test_batch_statistics_of_a_process_train_and_the_plan_tells(
+    name: str, trained: Any, tmp_path: Path
+) -> None:
+    _, (first, _) = trained
+    begun = WITH[name].make_gan().state_dict()
+    assert all(value.isfinite().all() for value in first[name].values())
+    assert any((first[name][key] - value).abs().max() > 1e-4 for key, value in begun.items())
+    assert "stay per process" not in notes_of(WITH[name], tmp_path)
+    processes = {"strategy": "ddp_find_unused_parameters_true", "devices": PROCESSES}
+    assert "stay per process" in notes_of(WITH[name], tmp_path, **processes)
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -16,8 +84,7 @@ def final_weights(folder: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-@pytest.mark.parametrize("loss", ["wgan_gp"])
-def test_two_processes_compute_what_one_does(loss: str, tmp_path: Path) -> None:
+def test_two_processes_of_the_command_line_compute_what_one_does(tmp_path: Path) -> None:
     """Order, flips, noise and interpolation depend on the place in the global batch.
 
     So do the scores' samples, which all processes share out.
@@ -26,10 +93,11 @@ def test_two_processes_compute_what_one_does(loss: str, tmp_path: Path) -> None:
     for trainer in ("cpu", "ddp_cpu"):
         folder = tmp_path / trainer
         write_own(folder)
-        words = [f"loss={loss}", "model=linear", "data=stripes", "data.flip=true"]
+        words = ["loss=wgan_gp", "model=linear", "data=stripes", "data.flip=true"]
         words += [f"trainer={trainer}", "trainer.precision=64-true", "trainer.max_steps=20"]
         words += ["trainer.threads=1", *SCORES, "metrics.num_fake=600", "metrics.every_n_steps=8"]
-        done = command(*own(folder, *words), cwd=folder)
+        last = {word.partition("=")[0]: word for word in own(folder, *words)}  # each key once
+        done = command(*last.values(), cwd=folder)
         assert done.returncode == 0, done.stderr
         runs.append(final_weights(folder))
         scores.append([row for row in rows(run_folder(folder)) if row["val/fid"]])

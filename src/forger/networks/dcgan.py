@@ -12,29 +12,16 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from forger.bounds import PositiveInt, check_bounds
-from forger.errors import ConfigError
-from forger.networks.normalization import Norm, conv_norm, resolve_norm, with_spectral_norm
+from forger.networks.normalization import (
+    GeneratorNorm,
+    Norm,
+    check_generator_norm,
+    conv_norm,
+    resolve_norm,
+    with_spectral_norm,
+)
 from forger.networks.shapes import ImageShape
-
-
-def plan_sizes(image_shape: ImageShape) -> tuple[int, int]:
-    """Returns the side of the smallest feature map and how often it doubles.
-
-    Raises:
-        ConfigError: no side of 4 to 7 pixels doubles up to the image's.
-    """
-    _, height, width = image_shape
-    side, doublings = height, 0
-    while side > 7 and side % 2 == 0:
-        side, doublings = side // 2, doublings + 1
-    if height != width or not 4 <= side <= 7 or doublings == 0:
-        sizes = sorted(base * 2**k for base in (4, 5, 6, 7) for k in range(1, 9))
-        nearest = sorted(sorted(sizes, key=lambda size: abs(size - height))[:3])
-        raise ConfigError(
-            f"model=dcgan makes square images with a side of 4, 5, 6 or 7 times a power of two, not"
-            f" {height}x{width}; nearest: data.image_size={'|'.join(map(str, nearest))}"
-        )
-    return side, doublings
+from forger.networks.sizes import plan_sizes
 
 
 def init_weights(network: nn.Module) -> None:
@@ -60,33 +47,41 @@ class Generator(nn.Module):
         image_shape: channels, height, width.
         latent_dim: size of the noise.
         width: channels of the last hidden map; the paper's generator has 128.
+        norm: `none` puts a bias in BatchNorm's place: each image depends on its own noise alone.
 
     Raises:
-        ConfigError: the image's side cannot be made, or a size is not positive.
+        ConfigError: the image's side cannot be made, a size is not positive, or `norm` is unknown.
     """
 
     def __init__(
-        self, image_shape: ImageShape, latent_dim: PositiveInt = 100, width: PositiveInt = 64
+        self,
+        image_shape: ImageShape,
+        latent_dim: PositiveInt = 100,
+        width: PositiveInt = 64,
+        norm: GeneratorNorm = "batch",
     ) -> None:
         super().__init__()
         check_bounds(latent_dim, PositiveInt, "model.generator.latent_dim")
         check_bounds(width, PositiveInt, "model.generator.width")
+        check_generator_norm(norm)
         self.image_shape = image_shape
         self.latent_dim = latent_dim
+        self.norm = norm
         side, doublings = plan_sizes(image_shape)
+        normalise, bias = conv_norm(norm), norm == "none"
         channels = [width * 2**k for k in reversed(range(doublings))]
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(latent_dim, channels[0], side, bias=False),
-            nn.BatchNorm2d(channels[0]),
+            nn.ConvTranspose2d(latent_dim, channels[0], side, bias=bias),
+            normalise(channels[0]),
             nn.ReLU(inplace=True),
         ]
         for inputs, outputs in pairwise(channels):
             layers += [
-                nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(outputs),
+                nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=bias),
+                normalise(outputs),
                 nn.ReLU(inplace=True),
             ]
-        last = nn.ConvTranspose2d(width, image_shape[0], 4, stride=2, padding=1, bias=False)
+        last = nn.ConvTranspose2d(width, image_shape[0], 4, stride=2, padding=1, bias=bias)
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
         init_weights(self)
 

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from forger.bounds import PositiveInt, check_bounds
-from forger.networks.normalization import Norm, linear_norm, resolve_norm, with_spectral_norm
+from forger.networks.normalization import (
+    GeneratorNorm,
+    Norm,
+    check_generator_norm,
+    linear_norm,
+    resolve_norm,
+    with_spectral_norm,
+)
 from forger.networks.shapes import ImageShape
 
 
@@ -24,9 +31,10 @@ class Generator(nn.Module):
         image_shape: channels, height, width.
         latent_dim: size of the noise.
         hidden: widths of the hidden layers.
+        norm: of the hidden layers; with `none` each image depends on its own noise alone.
 
     Raises:
-        ConfigError: a size is not positive.
+        ConfigError: a size is not positive, or `norm` is unknown.
     """
 
     def __init__(
@@ -34,18 +42,22 @@ class Generator(nn.Module):
         image_shape: ImageShape,
         latent_dim: PositiveInt = 100,
         hidden: Sequence[PositiveInt] = (128, 256, 512, 1024),
+        norm: GeneratorNorm = "batch",
     ) -> None:
         super().__init__()
         check_bounds(latent_dim, PositiveInt, "model.generator.latent_dim")
         for width in hidden:
             check_bounds(width, PositiveInt, "model.generator.hidden")
+        check_generator_norm(norm)
         self.image_shape = image_shape
         self.latent_dim = latent_dim
+        self.norm = norm
+        normalise = linear_norm(norm)
         layers: list[nn.Module] = []
         for depth, (inputs, outputs) in enumerate(pairwise((latent_dim, *hidden))):
             layers.append(nn.Linear(inputs, outputs))
             if depth > 0:
-                layers.append(nn.BatchNorm1d(outputs))
+                layers.append(normalise(outputs))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         last = hidden[-1] if hidden else latent_dim
         self.layers = nn.Sequential(*layers, nn.Linear(last, math.prod(image_shape)), nn.Tanh())

@@ -1,4 +1,4 @@
-"""Normalisation of discriminators. Owns the choices and what `auto` means, not where they stand."""
+"""Normalisation of both networks. Owns the choices and what `auto` means, not where they stand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,19 @@ from torch.nn.utils.parametrizations import spectral_norm
 from forger.errors import ConfigError
 
 Norm = Literal["auto", "batch", "layer", "instance", "spectral", "none"]
+GeneratorNorm = Literal["batch", "none"]
+
+
+def check_generator_norm(norm: GeneratorNorm) -> None:
+    """Refuses what is no normalisation of a generator.
+
+    Raises:
+        ConfigError: `norm` is unknown.
+    """
+    if norm not in get_args(GeneratorNorm):
+        raise ConfigError(
+            f"model.generator.norm={norm}: must be one of {', '.join(get_args(GeneratorNorm))}"
+        )
 
 
 def resolve_norm(norm: Norm, default: Norm, gradient_penalty: bool) -> Norm:

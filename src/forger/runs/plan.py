@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from forger.gan import GAN
+from forger.runs.length import describe_length
+from forger.runs.memory import batch_per_process, estimate_memory, megabytes
 from forger.updates import Updates
 
 
@@ -31,24 +33,29 @@ def describe_updates(updates: Updates) -> str:
     return ", ".join(words)
 
 
-def describe_length(gan: GAN, datamodule: LightningDataModule, trainer: Trainer) -> list[str]:
-    """Returns images and iterations per epoch, and where the run ends."""
-    images = getattr(datamodule, "num_train_images", None)
-    batch = getattr(datamodule, "batch_size", None)
-    lines = []
-    if images is not None and batch is not None:
-        per_epoch = images // batch // gan.batches_per_iteration
-        lines.append(
-            f"{images:,} training images, global batch {batch} x {gan.batches_per_iteration} per"
-            f" iteration: {per_epoch:,} iterations per epoch"
+def describe_memory(
+    gan: GAN, datamodule: LightningDataModule, trainer: Trainer, image_shape: tuple[int, int, int]
+) -> str:
+    """Returns about how much memory the run needs, in one line."""
+    try:
+        memory = estimate_memory(gan, datamodule, trainer, image_shape)
+    except Exception as error:  # a network of the user's own: training will tell what fails
+        return f"no estimate: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    if isinstance(trainer.accelerator, CPUAccelerator):
+        where = f"about {megabytes(memory.host)} in each process, beside Python and its packages"
+    else:
+        where = (
+            f"about {megabytes(memory.device)} on each device, beside its context, and"
+            f" {megabytes(memory.images)} of images in the machine's memory"
         )
-        if trainer.max_epochs not in (None, -1):
-            lines.append(
-                f"{trainer.max_epochs} epochs = {trainer.max_epochs * per_epoch:,} iterations"
-            )
-    if trainer.max_steps != -1:
-        lines.append(f"at most {trainer.max_steps:,} iterations")
-    return lines
+    batch = batch_per_process(datamodule, trainer)
+    return f"{where}{', for a batch of one image' if batch is None else ''} (an estimate)"
+
+
+def norm_of(network: nn.Module) -> str:
+    """Returns the network's normalisation, where it tells."""
+    norm = getattr(network, "norm", None)
+    return f", norm {norm}" if isinstance(norm, str) else ""
 
 
 def describe_plan(
@@ -68,23 +75,23 @@ def describe_plan(
         image_shape: channels, height, width.
     """
     generator, discriminator, loss = gan.generator, gan.discriminator, gan.loss
-    norm = getattr(discriminator, "norm", None)
     terms = [f"{n} x {p.weight:g}" for n, p in gan.penalties.items()]
     shape = "x".join(map(str, image_shape))
     lines = [
         f"data            {type(datamodule).__name__}, images {shape}",
         *(f"                {line}" for line in describe_length(gan, datamodule, trainer)),
-        f"generator       {type(generator).__module__}: {count(generator)},"
+        f"generator       {type(generator).__module__}: {count(generator)}{norm_of(generator)},"
         f" z {generator.latent_dim} {gan.prior}, EMA {gan.ema_generator.decay}",
         f"                {describe_updates(gan.generator_updates)}",
         f"discriminator   {type(discriminator).__module__}: {count(discriminator)}"
-        + (f", norm {norm}" if norm else ""),
+        + norm_of(discriminator),
         f"                {describe_updates(gan.discriminator_updates)}",
         f"loss            {type(loss).__name__}, {loss.n_critic} D updates per G update"
         + (f", penalties {', '.join(terms)}" if terms else "")
         + (f", weights clipped to {loss.weight_clip}" if loss.weight_clip else ""),
         f"hardware        {trainer.accelerator.name()} x {trainer.world_size},"
         f" precision {trainer.precision}",
+        f"memory          {describe_memory(gan, datamodule, trainer, image_shape)}",
         f"run folder      {folder}",
     ]
     return lines + [f"note            {note}" for note in notes(gan, trainer)]
@@ -97,7 +104,23 @@ def notes(gan: GAN, trainer: Trainer) -> list[str]:
         found.append(
             "LayerNorm in D: the loss penalises gradients per sample, and BatchNorm mixes samples"
         )
-    shared_cores = trainer.world_size > 1 and isinstance(trainer.accelerator, CPUAccelerator)
-    if shared_cores and any(isinstance(m, _BatchNorm) for m in gan.modules()):
-        found.append("BatchNorm's statistics stay per process: torch has no SyncBatchNorm on CPUs")
+    if trainer.world_size > 1:
+        found += notes_on_processes(gan, trainer)
+    return found
+
+
+def notes_on_processes(gan: GAN, trainer: Trainer) -> list[str]:
+    """Returns what several processes compute in another way than one does."""
+    found = []
+    if any(isinstance(module, _BatchNorm) for module in gan.modules()):
+        if isinstance(trainer.accelerator, CPUAccelerator):
+            reason = "torch has no SyncBatchNorm on CPUs"
+            found.append(f"BatchNorm's statistics stay per process: {reason}")
+        elif getattr(trainer.strategy, "_layer_sync", None) is None:
+            found.append("BatchNorm's statistics stay per process: trainer.sync_batchnorm is off")
+        else:
+            found.append("BatchNorm's statistics are those of all processes: SyncBatchNorm is on")
+    if gan.loss.batch_statistics:
+        name = type(gan.loss).__name__
+        found.append(f"the batch statistics of {name} stay per process, over its share of a batch")
     return found

@@ -1,0 +1,29 @@
+"""Which image sides DCGAN's doublings reach: arithmetic alone, without torch.
+
+The check of a config reads the same rule as the networks. Builds no layer.
+"""
+
+from __future__ import annotations
+
+from forger.errors import ConfigError
+from forger.networks.shapes import ImageShape
+
+
+def plan_sizes(image_shape: ImageShape) -> tuple[int, int]:
+    """Returns the side of the smallest feature map and how often it doubles.
+
+    Raises:
+        ConfigError: no side of 4 to 7 pixels doubles up to the image's.
+    """
+    _, height, width = image_shape
+    side, doublings = height, 0
+    while side > 7 and side % 2 == 0:
+        side, doublings = side // 2, doublings + 1
+    if height != width or not 4 <= side <= 7 or doublings == 0:
+        sizes = sorted(base * 2**k for base in (4, 5, 6, 7) for k in range(1, 9))
+        nearest = sorted(sorted(sizes, key=lambda size: abs(size - height))[:3])
+        raise ConfigError(
+            f"model=dcgan makes square images with a side of 4, 5, 6 or 7 times a power of two, not"
+            f" {height}x{width}; nearest: data.image_size={'|'.join(map(str, nearest))}"
+        )
+    return side, doublings

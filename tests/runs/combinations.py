@@ -1,0 +1,136 @@
+"""Every loss with every network, small: trained here by one process, and by two as a program."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for `helpers`, as a program
+
+import torch
+from helpers import SHAPE, Squares, make_trainer
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from forger.gan import GAN
+from forger.losses import AdversarialLoss
+from forger.networks import dcgan, mlp
+from forger.schedules import Linear
+from forger.updates import Updates
+
+LOSSES = sorted((Path(__file__).parents[2] / "configs" / "loss").glob("*.yaml"))
+NETWORKS: dict[ModuleType, tuple[str, ...]] = {  # and the normalisations that mix no samples
+    mlp: ("none", "layer", "spectral"),
+    dcgan: ("none", "layer", "spectral", "instance"),
+}
+SIZES: dict[ModuleType, dict[str, Any]] = {mlp: {"hidden": (16, 16)}, dcgan: {"width": 4}}
+STEPS = 20
+PROCESSES = 2
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One training."""
+
+    loss: str
+    network: ModuleType
+    norm: str = "none"
+    loss_settings: dict[str, Any] = field(default_factory=dict)
+    updates: dict[str, Any] = field(default_factory=dict)
+    generator_norm: str = "none"
+
+    def __str__(self) -> str:
+        network = self.network.__name__.rpartition(".")[2]
+        norms = [self.norm] if self.generator_norm == "none" else [self.norm, self.generator_norm]
+        return "-".join([self.loss, network, *norms, *self.loss_settings, *self.updates])
+
+    def make_loss(self) -> AdversarialLoss:
+        (path,) = (path for path in LOSSES if path.stem == self.loss)
+        loss: AdversarialLoss = instantiate(OmegaConf.load(path), **self.loss_settings)
+        return loss
+
+    def make_gan(self) -> GAN:
+        torch.manual_seed(0)
+        sizes = SIZES[self.network]
+        updates = Updates(**self.updates)
+        return GAN(
+            generator=self.network.Generator(SHAPE, 6, norm=self.generator_norm, **sizes),
+            discriminator=self.network.Discriminator(SHAPE, norm=self.norm, **sizes),
+            loss=self.make_loss(),
+            generator_updates=updates,
+            discriminator_updates=updates,
+            ema_decay=0.9,
+        )
+
+    def train(self, folder: Path, **settings: Any) -> dict[str, Tensor]:
+        """Returns all weights, averages and optimizer states after training, by name."""
+        gan = self.make_gan()
+        defaults = {"max_steps": STEPS, "log_every_n_steps": STEPS, "precision": "64-true"}
+        trainer = make_trainer(folder, **(defaults | settings))
+        trainer.fit(gan, datamodule=Squares(batch_size=8, seed=0, flip=True))
+        state = dict(gan.state_dict())
+        for number, optimizer in enumerate(trainer.optimizers):
+            for place, values in optimizer.state_dict()["state"].items():
+                state |= {f"optimizer {number} {place} {k}": v for k, v in values.items()}
+        return state
+
+
+def combinations() -> Iterator[Combination]:
+    """All without batch statistics, and settings of the updates with some of them."""
+    for path in LOSSES:
+        for network, norms in NETWORKS.items():
+            loss = Combination(path.stem, network).make_loss()
+            if not loss.batch_statistics:
+                short = {"n_critic": 2} if loss.n_critic > 2 else {}  # the same, sooner
+                yield from (Combination(path.stem, network, norm, short) for norm in norms)
+    for network in NETWORKS:
+        yield Combination("r3gan", network, "layer", updates={"accumulate": 2})
+        yield Combination("hinge", network, "spectral", {"n_critic": 2}, {"gradient_clip": 0.01})
+        yield Combination("minimax", network, updates={"schedule": Linear()})
+
+
+def with_batch_statistics() -> list[Combination]:
+    """What two processes compute in another way than one does."""
+    kept = [Combination(path.stem, network) for path in LOSSES for network in NETWORKS]
+    found = [one for one in kept if one.make_loss().batch_statistics]
+    return [*found, Combination("hinge", dcgan, generator_norm="batch")]
+
+
+def start_pair(folder: Path) -> list[subprocess.Popen[str]]:
+    """Starts two processes that train everything together and save it as rank_<rank>.pt."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PL_")}
+    own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(PROCESSES)}
+    return [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder)],
+            env=own | {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(PROCESSES)
+    ]
+
+
+def main(folder: Path) -> None:
+    """Trains everything as one of two processes."""
+    settings = {"strategy": "ddp_find_unused_parameters_true", "devices": PROCESSES}
+    states = {str(one): one.train(folder, **settings) for one in combinations()}
+    for one in with_batch_statistics():
+        states[str(one)] = one.train(folder, **settings, max_steps=3)
+    torch.save(states, folder / f"rank_{os.environ['LOCAL_RANK']}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
