@@ -54,6 +54,8 @@ def test_every_choice_passes(
     gpus(2)
     if word == "trainer=mps":
         monkeypatch.setattr(hardware, "has_mps", lambda: True)
+    for index in range(100):
+        (tmp_path / f"{index}.png").touch()
     root = [f"data.root={tmp_path}"] if word == "data=image_folder" else []
     assert find_problems(composed(word, *root)) == []
 
@@ -107,6 +109,38 @@ def test_every_choice_passes(
         ("loss._target_=forger.losses", "is a module; name a class in it"),
         ("~loss._target_", "loss: has no _target_; choose loss=<word>"),
         ("~model.generator", "model.generator: is needed and missing"),
+        ("~trainer.max_steps", "trainer.max_steps: is needed and missing"),
+        ("seed=100000000000000000000", "must be below 2**63"),
+        ("+_target_=x", "_target_=x: unknown setting"),
+        ("+paths._target_=x", "paths._target_=x: unknown setting"),
+        ("name='a\nb'", "must name a folder below paths.log_dir"),
+        ("paths.log_dir=''", "paths.log_dir='': must name a folder"),
+        ("paths.log_dir=/dev/null/x", "/dev/null is"),
+        ("trainer.devices=[0,0]", "on the CPU it is the number of processes"),
+        ("trainer.threads=100000", "cores here; write trainer.threads="),
+        ("trainer.max_time=0:0:0:1", "must be days:hours:minutes:seconds"),
+        ("trainer.max_time=00:00:00:00", "must be above zero"),
+        ("trainer.strategy=fsdp", "must be one of auto, single_device, ddp_find_unused"),
+        ("trainer.strategy={_target_:forger.losses.Hnige}", "did you mean 'Hinge'?"),
+        ("+trainer.plugins=[slurm]", "each a mapping with a _target_"),
+        ("+trainer.profiler={}", "must be one of simple, advanced, or a mapping with a _target_"),
+        ("+trainer.limit_train_batches=0", "would train nothing"),
+        ("+trainer.limit_train_batches=1e-4", "an epoch has 937 iterations; write 1"),
+        ("+trainer.limit_test_batches=3", "which train.py never runs; leave it out"),
+        ("+trainer.use_distributed_sampler=false", "changes nothing: this data set"),
+        ("+trainer.barebones=true", "would take metrics and checkpoints away"),
+        ("+optimizer.generator.foreach=true", "write optimizer.generator.fused=false too"),
+        ("data.batch_size=1", "BatchNorm in model.generator needs at least 2 images a process"),
+        ("trainer._target_=lightning.Fabric", "must derive from lightning.pytorch.Trainer"),
+        ("+callbacks.mine={_target_:torch.nn.Linear}", "must derive from lightning.Callback"),
+        (
+            "+callbacks.mine={_target_:lightning.pytorch.callbacks.BatchSizeFinder}",
+            "cannot serve two networks; write data.batch_size=<images>",
+        ),
+        (
+            "+callbacks.mine={_target_:lightning.pytorch.callbacks.RichProgressBar}",
+            "would be a second bar; write callbacks.progress=null too",
+        ),
         ("data.root=null", "data.root=null: must be text"),
         ("data.root=${nothing}", "data.root=${nothing}: Interpolation key 'nothing' not found"),
         ("seed=${seed}", "seed=${seed}: Recursive interpolation detected"),
@@ -164,13 +198,14 @@ def test_keys_of_secrets_hide_their_values(composed: Compose) -> None:
 
 USERS_MODULE = """
     from dataclasses import dataclass
+    from lightning import LightningDataModule
     from torch import nn  # never run by the check
 
     class Net(nn.Module):
         def __init__(self, image_shape, depth: int, width: int = 8): ...
     class Blind(nn.Module):
         def __init__(self, depth: int = 1): ...
-    class Data:
+    class Data(LightningDataModule):
         def __init__(self, folder: str, seed: int): ...
 """
 
@@ -213,10 +248,19 @@ class TestHardware:
 
     def test_more_devices_than_there_are(self, composed: Compose, gpus: Gpus) -> None:
         gpus(2)
-        check(composed("trainer=gpu", "trainer.devices=2"))
-        found = refused(composed("trainer=gpu", "trainer.devices=4"))
+        check(composed("trainer=ddp", "trainer.devices=2"))
+        found = refused(composed("trainer=ddp", "trainer.devices=4"))
         assert found == "trainer.devices=4: 2 GPUs are visible here"
         assert "trainer.devices=[2]" in refused(composed("trainer=gpu", "trainer.devices=[2]"))
+        assert "must be different GPUs" in refused(composed("trainer=ddp", "trainer.devices=[0,0]"))
+        assert "cores here can serve" in refused(composed("trainer=ddp_cpu", "trainer.devices=64"))
+
+    def test_several_processes_need_a_strategy(self, composed: Compose, gpus: Gpus) -> None:
+        gpus(2)
+        for word in ("trainer.devices=2", "trainer.devices=-1", "+trainer.num_nodes=2"):
+            assert "is plain ddp for 2 processes" in refused(composed("trainer=gpu", word))
+        words = ["trainer.strategy=single_device", "trainer.devices=2"]
+        assert "trains in one process, and 2 are asked for" in refused(composed(*words))
 
     def test_mps_needs_a_mac(self, composed: Compose, gpus: Gpus) -> None:
         gpus(1)

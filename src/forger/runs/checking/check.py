@@ -13,12 +13,13 @@ from typing import Any
 from omegaconf import DictConfig
 
 from forger.errors import ConfigError
+from forger.runs.checking.accepted import Select
 from forger.runs.checking.kinds import UNKNOWN, correction, refusal
 from forger.runs.checking.mains import MAINS, Main
 from forger.runs.checking.messages import choice, given, listed, nearest
 from forger.runs.checking.places import GROUPS, Place
 from forger.runs.checking.signatures import Parameter, read
-from forger.runs.checking.targets import lacks, signature_of
+from forger.runs.checking.targets import derives, lacks, signature_of
 from forger.runs.checking.values import Values, read_values
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
@@ -69,15 +70,10 @@ class _Check:
             for key, text in self.problems.items()
             if (origin := self.values.origin(key)) == key or origin not in self.problems
         ]
-        for key, reason in self.main.contradictions(self.accepted):
+        for key, reason in self.main.contradictions(Select(self.values, self.problems)):
             value = self.values.select(key)
             found.append(Problem(key, f"{key if value is None else given(key, value)}: {reason}"))
         return found
-
-    def accepted(self, key: str) -> Any:
-        """Returns a value that has been found right; `None` for all others."""
-        value = self.values.select(key)
-        return None if key in self.problems or value is UNKNOWN else value
 
     def refuse(self, key: str, value: Any, reason: str) -> None:
         self.problems.setdefault(key, f"{given(key, value)}: {reason}")
@@ -90,7 +86,7 @@ class _Check:
         if not isinstance(node, dict):
             if node is not None or place.target or place.schema:
                 self.refuse(key, node, _not_settings(key, node))
-        elif "_target_" in node:
+        elif "_target_" in node and not place.schema:
             self.target(key, node, place)
         elif place.target:
             group = key if key in GROUPS else key.partition(".")[0]
@@ -128,7 +124,8 @@ class _Check:
                 )
         for name in schema.keys() - node.keys():
             path = f"{key}.{name}" if key else name
-            self.problems[path] = f"{path}: is needed and missing"
+            what = "<word>" if path in GROUPS else "<value>"
+            self.problems[path] = f"{path}: is needed and missing; write {path}={what}"
 
     def target(self, key: str, node: dict[str, Any], place: Place) -> None:
         """Checks a part that is built by calling its target."""
@@ -138,6 +135,9 @@ class _Check:
         signature = signature_of(target)
         if isinstance(signature, str):
             self.refuse(f"{key}._target_", target, signature)
+            return
+        if not derives(target, place.base):
+            self.refuse(f"{key}._target_", target, f"must derive from {place.base[0]}")
             return
         limits = read(place.limits).parameters if place.limits else {}
         own = {name: limits[name] for name in place.own}
@@ -184,7 +184,7 @@ class _Check:
         if words is not None:
             meant = correction(value, rule.annotation, rule.module)
             quoted = f"\"{key}='{meant}'\"" if isinstance(meant, str) else meant
-            options = words.partition("one of ")[2].split(", ")
+            options = filter(None, words.partition("one of ")[2].split(", "))
             hint = nearest(str(value), options) if meant is None else f"; write {quoted}"
             self.refuse(key, value, f"must be {words}{hint}")
 

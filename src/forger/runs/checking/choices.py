@@ -76,8 +76,8 @@ def wrong_choices(
             yield f"{given(key, name)}: must name a file; write {key}.<setting>=<value>"
         elif homes:
             yield (
-                f"{given(key, name)}: no such choice, but {homes[0]}={name} is one. "
-                f"Allowed: {allowed}"
+                f"{given(key, name)}: no such choice, but {homes[0]}={name} is one"
+                + (f". Allowed: {allowed}" if allowed else "")
             )
         else:
             yield f"{given(key, name)}: no such choice" + choice(str(name), options(group))

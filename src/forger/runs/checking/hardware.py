@@ -7,10 +7,9 @@ every process forked later.
 from __future__ import annotations
 
 import ast
-import ctypes
 import os
-import platform
 import re
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -28,7 +27,7 @@ def gpu_count() -> int:
 
 def has_mps() -> bool:
     """Tells whether this is a Mac with Apple's own processor."""
-    return platform.system() == "Darwin" and platform.machine() == "arm64"
+    return sys.platform == "darwin" and os.uname().machine == "arm64"
 
 
 def _torch_has(kind: str) -> bool:
@@ -55,6 +54,8 @@ def _visible(count: int, variable: str) -> int:
 @cache
 def _nvidia_count() -> int:
     """Asks the driver's management library; without it, counts the device files."""
+    import ctypes  # takes milliseconds, and few settings ask for the count
+
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
         count = ctypes.c_uint(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from typing import Any
 
 from forger import bounds
@@ -20,6 +21,8 @@ UNKNOWN = object()
 
 _NOTHING = object()  # no value: every annotation that is understood refuses it
 
+_TOO_LARGE = 2**63  # for torch's whole numbers
+
 _LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence"}
 _MAPPINGS = {"dict", "Dict", "Mapping", "MutableMapping"}
 _WRAPPERS = {"Annotated", "InitVar", "Final", "Required"}
@@ -29,15 +32,15 @@ def refusal(value: Any, annotation: ast.expr | None, module: Module, depth: int 
     """Returns the words of what is allowed when the annotation refuses `value`, else `None`.
 
     Args:
-        value: plain data as YAML has it; a mapping with a `_target_` is never refused.
+        value: plain data as YAML has it.
         annotation: the annotation as its source writes it.
         module: the module that gives the annotation's names a meaning.
         depth: how many aliases to follow.
     """
     if annotation is None or depth == 0 or value is UNKNOWN:
         return None
-    if isinstance(value, dict) and "_target_" in value:
-        return None
+    if isinstance(value, int) and abs(value) >= _TOO_LARGE:
+        return f"below 2**{_TOO_LARGE.bit_length() - 1}"
     if isinstance(annotation, ast.Constant):
         return _constant(value, annotation.value, module, depth)
     if isinstance(annotation, ast.BinOp):  # X | Y
@@ -150,7 +153,7 @@ def _whole(value: Any) -> str | None:
 
 def _number(value: Any) -> str | None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return None if number and not math.isnan(value) else "a number"
+    return None if number and math.isfinite(value) else "a number"
 
 
 def _switch(value: Any) -> str | None:
@@ -165,6 +168,18 @@ def _null(value: Any) -> str | None:
     return None if value is None else "null"
 
 
+def _built(value: Any) -> str | None:
+    built = isinstance(value, dict) and "_target_" in value
+    return None if built else "a mapping with a _target_"
+
+
+def _duration(value: Any) -> str | None:
+    """Admits what Lightning's Timer does, a time of 0 left out: such a run would not begin."""
+    if isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value.strip(), re.ASCII):
+        return None if re.search(r"[1-9]", value) else "above zero"
+    return "days:hours:minutes:seconds, for example 00:08:00:00"
+
+
 _SIMPLE = {
     "int": _whole,
     "float": _number,
@@ -173,6 +188,8 @@ _SIMPLE = {
     "Path": _text,
     "PathLike": _text,
     "None": _null,
+    "Duration": _duration,
+    "Built": _built,
 }
 
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from forger.runs.checking import rules, scoring_rules
+from forger.runs.checking.accepted import Findings, Select
 from forger.runs.checking.places import (
     GROUPS,
+    IN_CALLBACKS,
     IN_LOGGER,
     PLACES,
     SCHEMA,
@@ -19,7 +21,6 @@ from forger.runs.checking.places import (
     Place,
     scores,
 )
-from forger.runs.checking.rules import Findings, Select
 from forger.runs.checking.signatures import read
 
 
@@ -86,7 +87,8 @@ class Main:
         known = self.places.get(key)
         if known is not None:
             return known
-        return IN_LOGGER if key.rpartition(".")[0] == "logger" else Place()
+        members = {"logger": IN_LOGGER, "callbacks": IN_CALLBACKS}
+        return members.get(key.rpartition(".")[0], Place())
 
 
 # What only train.py knows: its settings, and groups that are no setting.

@@ -5,7 +5,6 @@ Owns wording alone; `check` and `overrides` decide what is wrong.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -30,7 +29,8 @@ def written(value: Any) -> str:
         return "{" + ",".join(f"{key}:{written(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(written(item) for item in value) + "]"
-    return str(value) if value != "" else "''"
+    text = str(value) if value != "" else "''"
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -54,6 +54,8 @@ def _closest(word: str, names: list[str]) -> list[str]:
 
 
 def _likeness(word: str, name: str) -> float:
+    import difflib  # takes milliseconds, and most messages need no guess
+
     return difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio()
 
 

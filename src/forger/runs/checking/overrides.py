@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
 from forger.runs.checking.check import Problem, find_problems
+from forger.runs.checking.hydra_words import shared_folder
 from forger.runs.checking.messages import choice
 from forger.runs.checking.settings import apply
 from forger.runs.checking.words import Command, Reading, read_words
@@ -34,11 +37,16 @@ def find_mistakes(command: Command) -> list[str]:
     """
     if command.multirun and command.main.once is not None:
         return [f"-m: {command.script}.py {command.main.once}"]
+    if command.extra_folder is not None and not Path(command.extra_folder).is_dir():
+        return [f"--config-dir {command.extra_folder}: there is no such folder"]
     with (
         _collector_off(),
         initialize_config_dir(str(command.folder), job_name="forger", version_base="1.3"),
     ):
-        reading = read_words(command, GlobalHydra.instance().config_loader())
+        try:
+            reading = read_words(command, GlobalHydra.instance().config_loader())
+        except HydraException as error:  # of the search path
+            return [worded(error)]
         first, *others = _variations(reading.chosen)
         problems, sweep = _try(command, reading, first)
         if not sweep:
@@ -56,8 +64,18 @@ def _collector_off() -> Iterator[None]:
     try:
         yield
     finally:
+        _set_aside()
         if was_on:
             gc.enable()
+
+
+@cache  # once in a process
+def _set_aside() -> None:
+    """Leaves what has been loaded by now out of later collections, the one at the end among them.
+
+    Nearly all of it is modules, which live as long as the process.
+    """
+    gc.freeze()
 
 
 def _variations(chosen: list[list[str]]) -> list[list[str]]:
@@ -77,13 +95,15 @@ def _try(command: Command, reading: Reading, groups: list[str]) -> tuple[list[st
     try:
         cfg = compose(command.config, overrides=words, return_hydra_config=True)
     except Exception as error:  # YAML that cannot be parsed, too
-        return [_without_place(error, groups) or worded(error)], command.multirun
+        return [_without_place(error, groups) or worded(error, words)], command.multirun
     sweep = command.multirun or cfg.hydra.mode == RunMode.MULTIRUN
     if sweep and command.main.once is not None:
         return [f"hydra.mode=MULTIRUN: {command.script}.py {command.main.once}"], False
+    wrong = list(shared_folder(cfg.hydra)) if sweep else []
     with open_dict(cfg):
         del cfg["hydra"]
     problems, unlisted = apply(cfg, reading.settings, reading.groups)
+    problems += wrong
     told = tuple(text.partition("=")[0] for text in reading.problems + reading.several)
     found = [p for p in find_problems(cfg, command.script) if p.key not in told]
     if sweep:
@@ -124,14 +144,16 @@ def _concerns(problem: Problem, override: Override) -> bool:
     return problem.key == key or key.startswith(f"{problem.key}.")
 
 
-def worded(error: Exception) -> str:
-    """Words an error of Hydra's composition, its search path left off."""
+def worded(error: Exception, typed: Sequence[str] = ()) -> str:
+    """Words an error of Hydra's composition, its search path left off; `typed` were the words."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         origin = re.match(r"In '(\w+/[^']+)'", str(error))
         file = f"{origin[1]}.yaml" if origin else "a chosen file"  # what was typed is right by now
         asked = f", which {file} asks for"
-        head = f"{group}={name}{asked}" if group else f"--config-name {name}"
+        head = f"{group}={name}" if group else f"--config-name {name}"
+        if group and head not in typed:
+            head += asked
         return f"{head}: no such choice" + choice(name, error.options or ())
     text = f"{error}\n{error.__cause__ or ''}".partition("Config search path")[0]
     lines = (line.strip() for line in text.splitlines())

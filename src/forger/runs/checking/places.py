@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 SCHEMA = "forger.runs.checking.schema"
 SCORING_SCHEMA = "forger.runs.checking.scoring_schema"
+
+Base: TypeAlias = tuple[str, ...]
+"""A class by the names it is imported by, the one to show first, and some that derive from it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Place:
         partial: whether the part must say `_partial_: true`.
         passed: arguments that the builder fills in, with what a user should do instead.
         demanded: those of `passed` that every target here must take.
+        kept: settings that the builder reads, and that may not be removed.
         holds: whether members with a `_target_`, of any name, are built.
         words: whether free words may stand here that other settings refer to.
     """
@@ -37,13 +42,14 @@ class Place:
     limits: str | None = None
     own: frozenset[str] = frozenset()
     target: bool = False
-    base: str | None = None
+    base: Base = ()
     optional: bool = False
     shared: Mapping[str, str] = field(default_factory=dict)
     needed: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False
     passed: Mapping[str, str] = field(default_factory=dict)
     demanded: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
     holds: bool = False
     words: bool = False
 
@@ -53,6 +59,8 @@ _NETWORK = {
     "gradient_penalty": "comes from the loss; choose loss=wgan_gp, for example",
 }
 _OPTIMIZER = {"params": "comes from the networks"}
+_NO_VALIDATION = "training has no validation loop; for scores write metrics.every_n_steps=<number>"
+_NO_TEST = "is for Lightning's validation and tests, which train.py never runs; leave it out"
 _TRAINER = {
     "logger": "choose loggers with logger=csv, logger=wandb or logger=tensorboard",
     "callbacks": "add a callback with '+callbacks.<name>={_target_: ...}'",
@@ -60,13 +68,46 @@ _TRAINER = {
     "enable_progress_bar": "write callbacks.progress=null for no bar",
     "enable_checkpointing": "write callbacks.checkpoint=null for no checkpoints",
     "enable_model_summary": "the plan in the log describes both networks",
-    "limit_val_batches": "training has no validation loop",
-    "num_sanity_val_steps": "training has no validation loop",
+    "limit_val_batches": _NO_VALIDATION,
+    "num_sanity_val_steps": _NO_VALIDATION,
+    "val_check_interval": _NO_VALIDATION,
+    "check_val_every_n_epoch": _NO_VALIDATION,
+    "limit_test_batches": _NO_TEST,
+    "limit_predict_batches": _NO_TEST,
+    "inference_mode": _NO_TEST,
+    "enable_autolog_hparams": "the run's config is always logged; leave it out",
+    "model_registry": "is for Lightning's own platform; leave it out",
+    "barebones": "would take metrics and checkpoints away; leave it out",
+    "fast_dev_run": "would leave no metrics and no checkpoint; write debug=smoke",
 }
 
-_network = Place(target=True, passed=_NETWORK, demanded=frozenset({"image_shape"}))
+_MODULE = ("torch.nn.Module", "torch.nn.modules.module.Module")
+_TORCH_OPTIMIZER = ("torch.optim.Optimizer", "torch.optim.optimizer.Optimizer")
+_LOSS = ("forger.losses.AdversarialLoss",)
+
+
+_LIGHTNING = "lightning.pytorch"
+_CALLBACK = (
+    "lightning.Callback",
+    f"{_LIGHTNING}.Callback",
+    f"{_LIGHTNING}.callbacks.Callback",
+    f"{_LIGHTNING}.callbacks.callback.Callback",
+    f"{_LIGHTNING}.callbacks.Checkpoint",
+    f"{_LIGHTNING}.callbacks.ProgressBar",
+)
+_LOGGER = (f"{_LIGHTNING}.loggers.Logger", f"{_LIGHTNING}.loggers.logger.Logger")
+_DATA = (
+    "lightning.LightningDataModule",
+    f"{_LIGHTNING}.LightningDataModule",
+    f"{_LIGHTNING}.core.datamodule.LightningDataModule",
+    "forger.data.ImageDataModule",
+    "forger.data.module.ImageDataModule",
+)
+
+_network = Place(target=True, base=_MODULE, passed=_NETWORK, demanded=frozenset({"image_shape"}))
 _optimizer = Place(
     target=True,
+    base=_TORCH_OPTIMIZER,
     partial=True,
     limits=f"{SCHEMA}.Optimizer",
     passed=_OPTIMIZER,
@@ -87,7 +128,7 @@ def scores(schema: str, optional: bool) -> dict[str, Place]:
                 "inception_weights": "metrics.features=inception",
             },
         ),
-        "metrics.features": Place(target=True, base="forger.metrics.extractor.FeatureExtractor"),
+        "metrics.features": Place(target=True, base=("forger.metrics.extractor.FeatureExtractor",)),
     }
 
 
@@ -114,8 +155,12 @@ PLACES: dict[str, Place] = {
     "model.discriminator": _network,
     "model.accumulate": Place(schema=f"{SCHEMA}.Accumulate"),
     "model.gradient_clip": Place(schema=f"{SCHEMA}.GradientClip"),
-    "loss": Place(target=True),
-    "data": Place(target=True, passed={"seed": "comes from the run's seed; write seed=<number>"}),
+    "loss": Place(target=True, base=_LOSS),
+    "data": Place(
+        target=True,
+        base=_DATA,
+        passed={"seed": "comes from the run's seed; write seed=<number>"},
+    ),
     "optimizer": Place(schema=f"{SCHEMA}.PerNetwork", limits=f"{SCHEMA}.Optimizer", words=True),
     "optimizer.generator": _optimizer,
     "optimizer.discriminator": _optimizer,
@@ -123,7 +168,14 @@ PLACES: dict[str, Place] = {
     "schedule.generator": _schedule,
     "schedule.discriminator": _schedule,
     "trainer": Place(
-        target=True, limits=f"{SCHEMA}.Trainer", own=frozenset({"threads"}), passed=_TRAINER
+        target=True,
+        base=(f"{_LIGHTNING}.Trainer", f"{_LIGHTNING}.trainer.trainer.Trainer"),
+        limits=f"{SCHEMA}.Trainer",
+        own=frozenset({"threads"}),
+        kept=frozenset(
+            {"accelerator", "devices", "max_epochs", "max_steps", "max_time", "threads"}
+        ),
+        passed=_TRAINER,
     ),
     **scores("TrainingScores", optional=True),
     "callbacks": Place(holds=True),
@@ -131,7 +183,9 @@ PLACES: dict[str, Place] = {
     "paths": Place(schema=f"{SCHEMA}.Paths", words=True),
 }
 
+IN_CALLBACKS = Place(base=_CALLBACK)
 IN_LOGGER = Place(
+    base=_LOGGER,
     passed={"save_dir": "is the run folder; set paths.log_dir or name"},
     demanded=frozenset({"save_dir"}),
 )

@@ -22,6 +22,12 @@ from forger.bounds import (
 Section: TypeAlias = Any
 """A node whose settings are checked on their own."""
 
+Built: TypeAlias = Any
+"""A mapping with a `_target_`, which becomes an object."""
+
+Duration: TypeAlias = str
+"""A time as Lightning's Timer reads it: days:hours:minutes:seconds."""
+
 
 @dataclass
 class Run:
@@ -31,6 +37,8 @@ class Run:
     seed: NonNegativeInt | None
     objective: str | None
     dry_run: bool
+    resume: str | None
+    init_from: str | None
     model: Section
     loss: Section
     data: Section
@@ -97,7 +105,7 @@ class Trainer:
     """Ranges of Lightning's Trainer, and `threads`, which is ours."""
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
-    strategy: str
+    strategy: str | Built
     devices: PositiveInt | Literal[-1, "auto"] | list[NonNegativeInt]
     num_nodes: PositiveInt
     precision: Literal["32-true", "32", 32, "bf16-mixed", "16-mixed", "bf16-true", "64-true", 64]
@@ -105,13 +113,13 @@ class Trainer:
     min_epochs: PositiveInt | None
     max_steps: PositiveInt | Literal[-1]
     min_steps: PositiveInt | None
+    max_time: Duration | None
     log_every_n_steps: PositiveInt
     limit_train_batches: PositiveInt | Fraction | None
-    limit_val_batches: NonNegativeInt | Fraction | None
-    limit_test_batches: NonNegativeInt | Fraction | None
     overfit_batches: NonNegativeInt | Fraction
-    fast_dev_run: NonNegativeInt | bool
-    profiler: Literal["simple", "advanced"] | dict[str, Any] | None
+    reload_dataloaders_every_n_epochs: NonNegativeInt
+    profiler: Literal["simple", "advanced"] | Built | None
+    plugins: Built | list[Built] | None
     threads: PositiveInt | None
 
 

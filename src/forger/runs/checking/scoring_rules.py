@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 
 from forger.runs.checking import hardware
+from forger.runs.checking.accepted import Findings, Select
 from forger.runs.checking.checkpoints import run_refusal
 from forger.runs.checking.messages import nearest
-from forger.runs.checking.rules import Findings, Select
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 

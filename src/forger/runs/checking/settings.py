@@ -5,6 +5,7 @@ Owns the same steps as Hydra's own, except that a mistake is noted and the next 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -12,6 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from forger.runs.checking.messages import choice, nearest
+from forger.runs.checking.values import reason_of
 
 
 def apply(
@@ -30,6 +32,7 @@ def apply(
     """
     problems: list[str] = []
     unlisted: list[Override] = []
+    put: list[Override] = []
     for override in overrides:
         mistake, listed = _mistake(cfg, override, groups)
         if mistake is None and not listed:
@@ -38,7 +41,48 @@ def apply(
             mistake = _put(cfg, override)
         if mistake is not None:
             problems.append(f"{override.input_line}: {mistake}")
-    return problems, unlisted
+        else:
+            put.append(override)
+    return problems + list(_overwritten(cfg, put)), unlisted
+
+
+def _overwritten(cfg: DictConfig, overrides: list[Override]) -> Iterator[str]:
+    """Yields a complaint for each setting that a later one made void; Hydra takes the last."""
+    if len(overrides) < 2:
+        return
+    for place, override in enumerate(overrides):
+        path = _parts(override.key_or_group)
+        for later in overrides[place + 1 :]:
+            other = _parts(later.key_or_group)
+            shared = min(len(path), len(other))
+            if path[:shared] == other[:shared] and not _holds(cfg, override):
+                yield (
+                    f"{override.input_line}: is overwritten by {later.input_line}; "
+                    "leave one of them out"
+                )
+                break
+
+
+def _holds(cfg: DictConfig, override: Override) -> bool:
+    """Tells whether a setting has the value that it was given."""
+    missing = _descend(cfg, override.key_or_group)[2]
+    if override.is_delete() or missing is not None:
+        return override.is_delete() == (missing is not None)
+    return _holds_value(cfg, override.key_or_group, _value(override))
+
+
+def _holds_value(cfg: DictConfig, key: str, value: Any) -> bool:
+    node = _descend(cfg, key)[1]
+    if isinstance(node, (DictConfig, ListConfig)):
+        node = OmegaConf.to_container(node, resolve=False)
+    return _within(value, node)
+
+
+def _within(wanted: Any, found: Any) -> bool:
+    """Tells whether a value is there; of a mapping, which is merged, all that it names."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return all(name in found and _within(wanted[name], found[name]) for name in wanted)
+    return type(wanted) is type(found) and (wanted == found or wanted != wanted)
 
 
 def _mistake(cfg: DictConfig, override: Override, groups: list[str]) -> tuple[str | None, bool]:
@@ -65,11 +109,15 @@ def _mistake(cfg: DictConfig, override: Override, groups: list[str]) -> tuple[st
     return None, False
 
 
+def _parts(key: str) -> list[str]:
+    return key.replace("[", ".").replace("]", "").split(".")
+
+
 def _descend(cfg: DictConfig, key: str) -> tuple[str, Any, str | None]:
     """Follows a key: as far as it leads, what is there, and the first part that is not."""
     node: Any = cfg
     found: list[str] = []
-    for part in key.replace("[", ".").replace("]", "").split("."):
+    for part in _parts(key):
         if isinstance(node, DictConfig) and not node._is_none() and part in node._content:  # type: ignore[operator]
             node = node._get_node(part)
         elif isinstance(node, ListConfig) and part.isdigit() and int(part) < len(node):
@@ -84,13 +132,17 @@ def _put(cfg: DictConfig, override: Override) -> str | None:
     key, value = override.key_or_group, _value(override)
     try:
         if override.is_delete():
+            if _descend(cfg, key)[1] is None:
+                return "is null, which Hydra cannot remove; leave it as it is"
+            if value is not None and not _holds_value(cfg, key, value):
+                return f"has another value; write ~{key}"
             owner, _, name = key.rpartition(".")
             with open_dict(cfg):
                 del (OmegaConf.select(cfg, owner) if owner else cfg)[name]
             return None
         OmegaConf.update(cfg, key, value, merge=True, force_add=True)
     except (OmegaConfBaseException, TypeError, ValueError, AttributeError) as error:
-        return str(error).strip().partition("\n")[0]
+        return reason_of(error)
     return None
 
 

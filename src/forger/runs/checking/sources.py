@@ -93,3 +93,12 @@ def _as_module(expression: ast.expr, module: Module) -> Module | None:
         return None
     binding = module.bindings.get(expression.id)
     return find_module(".".join(filter(None, binding))) if isinstance(binding, tuple) else None
+
+
+def full_name(expression: ast.expr, module: Module) -> str:
+    """Returns the dotted name that an expression such as `nn.Module` is imported by, else ""."""
+    if isinstance(expression, ast.Attribute):
+        owner = full_name(expression.value, module)
+        return f"{owner}.{expression.attr}" if owner else ""
+    binding = module.bindings.get(expression.id) if isinstance(expression, ast.Name) else None
+    return ".".join(filter(None, binding)) if isinstance(binding, tuple) else ""

@@ -11,9 +11,9 @@ from typing import Any
 
 from forger.runs.checking.messages import nearest
 from forger.runs.checking.modules import find_module
-from forger.runs.checking.places import Place
+from forger.runs.checking.places import Base, Place
 from forger.runs.checking.signatures import INIT_FREE, Signature, last_name, read
-from forger.runs.checking.sources import Definition, NotFoundError, locate, resolve
+from forger.runs.checking.sources import Definition, NotFoundError, full_name, locate, resolve
 
 
 def signature_of(target: Any) -> Signature | str:
@@ -31,15 +31,23 @@ def signature_of(target: Any) -> Signature | str:
         return f"no module {error.missing!r} is installed or in this folder{hint}"
 
 
+def derives(target: str, base: Base) -> bool:
+    """Tells whether a target may be used where a class of `base` is needed."""
+    try:
+        return not base or _derives(locate(target), base)
+    except NotFoundError:  # a method of a class, say
+        return True
+
+
 def lacks(
     key: str, node: dict[str, Any], signature: Signature, place: Place
 ) -> Iterator[tuple[str, str]]:
     """Yields keys and complaints about a target that cannot be called with what it will get."""
     target = node["_target_"]
-    if place.base is not None and not _derives(locate(target), place.base):
-        yield f"{key}._target_", f"{key}._target_={target}: must derive from {place.base}"
     if place.partial and node.get("_partial_") is not True:
         yield f"{key}._partial_", f"{key}: needs '_partial_: true'"
+    for name in sorted(place.kept - node.keys()):
+        yield f"{key}.{name}", f"{key}.{name}: is needed and missing; write {key}.{name}=<value>"
     if not signature.open:
         for name in sorted(place.demanded - signature.parameters.keys()):
             yield key, f"{key}: {target} takes no {name}, which it will be given"
@@ -51,13 +59,16 @@ def lacks(
             yield path, f"{path}: {target} needs it; write +{path}=<value>"
 
 
-def _derives(definition: Definition | None, base: str, depth: int = 20) -> bool:
+def _derives(definition: Definition | None, base: Base, depth: int = 20) -> bool:
     """Tells whether a class derives from `base`; what the source does not tell may well do."""
     node = definition.node if definition is not None else None
     if definition is None or depth == 0 or not isinstance(node, ast.ClassDef):
         return True
-    if f"{definition.module.name}.{node.name}" == base:
+    if f"{definition.module.name}.{node.name}" in base:
         return True
     parents = [b.value if isinstance(b, ast.Subscript) else b for b in node.bases]
     named = [parent for parent in parents if last_name(parent) not in INIT_FREE]
-    return any(_derives(resolve(parent, definition.module), base, depth - 1) for parent in named)
+    # By its name first: torch's modules are long, and reading them takes a while.
+    return any(full_name(parent, definition.module) in base for parent in named) or any(
+        _derives(resolve(parent, definition.module), base, depth - 1) for parent in named
+    )

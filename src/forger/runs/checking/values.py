@@ -59,15 +59,26 @@ def read_values(cfg: DictConfig) -> Values:
     raw = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(raw, dict)
     broken: dict[str, str] = {}
-    try:
-        plain: Any = OmegaConf.to_container(cfg, resolve=True)
-    except Exception:  # a resolver may raise anything: find out which settings it concerns
-        plain = _resolve(cfg, "", broken)
+    plain: Any = _filled(cfg, raw, "", broken)
     values = Values(plain, {str(key): value for key, value in raw.items()}, broken)
     for key, text in _leaves(raw, ""):
         for target in _references(key, text):
             values.read.setdefault(target, []).append(key)
     return values
+
+
+def _filled(node: Any, raw: Any, key: str, broken: dict[str, str]) -> Any:
+    """Returns a part of the config as it stands in `raw`, its few interpolations resolved."""
+    pairs = raw.items() if isinstance(raw, dict) else enumerate(raw)
+    found: dict[Any, Any] = {}
+    for name, value in pairs:
+        if isinstance(value, str) and "${" in value:
+            found[name] = _resolve_one(node, name, _join(key, name), broken)
+        elif isinstance(value, (dict, list)):
+            found[name] = _filled(node._get_node(name), value, _join(key, name), broken)
+        else:
+            found[name] = value
+    return found if isinstance(raw, dict) else list(found.values())
 
 
 def _resolve(node: Any, key: str, broken: dict[str, str]) -> Any:
@@ -85,16 +96,20 @@ def _resolve_one(node: Any, name: Any, key: str, broken: dict[str, str]) -> Any:
         return "???"
     try:
         return _resolve(node[name], key, broken)
-    except Exception as error:
+    except Exception as error:  # a resolver may raise anything
         raw = str(node._get_node(name)._value())
         if "${hydra:" not in raw:  # known once a job runs
-            reason = str(error).strip().splitlines()[:1] if _tells(error) else []
-            broken[key] = f"{raw}: " + (reason[0] if reason else "cannot be resolved")
+            broken[key] = f"{raw}: {reason_of(error)}"
         return UNKNOWN
 
 
-def _tells(error: Exception) -> bool:
-    return isinstance(error, (OmegaConfBaseException, ValueError))
+def reason_of(error: Exception) -> str:
+    """Words why an interpolation cannot be resolved, without a parser's jargon."""
+    told = isinstance(error, (OmegaConfBaseException, ValueError))
+    lines = str(error).strip().splitlines() if told else []
+    if not lines or " expecting " in lines[0] or "no viable alternative" in lines[0]:
+        return "cannot be resolved; write ${<section>.<setting>}"
+    return re.sub(r"^\w+ raised while resolving interpolation: ", "", lines[0]).strip('"')
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, str]]:

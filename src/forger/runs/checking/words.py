@@ -6,6 +6,7 @@ Owns mistakes that need no config to be seen: a word that cannot be read, a choi
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from forger.runs.checking import hydra_words
 from forger.runs.checking.choices import (
     SEVERAL,
     as_hydra_reads,
@@ -26,6 +28,8 @@ from forger.runs.checking.choices import (
     may_be_dotted_group,
     wrong_choices,
 )
+from forger.runs.checking.complaints import instead, misplaced, ungrammatical
+from forger.runs.checking.hydra_words import for_hydra
 from forger.runs.checking.mains import MAINS, Main
 from forger.runs.checking.places import GROUPS
 
@@ -77,6 +81,7 @@ class Reading:
     settings: list[Override] = field(default_factory=list)
     _files: Any = None
     _options: dict[str, list[str]] = field(default_factory=dict)
+    _words: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         words = self.command.words
@@ -85,14 +90,29 @@ class Reading:
             word = f"hydra.searchpath=['{Path(self.command.extra_folder).absolute()}']"
             self.search_path.append(word)
             self.plain.append(word)
-        # The public `get_group_options` would read the main config anew for each group.
-        loader: Any = self.loader
-        _, self._files = loader._parse_overrides_and_create_caching_repo(
-            self.command.config, self.search_path
-        )
+        loader: Any = self.loader  # its public methods would read the main config for each group
+        self._files = loader.repository
+        if self.search_path or "searchpath" in _text(self.command):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of folders that are not there: told as a mistake
+                _, self._files = loader._parse_overrides_and_create_caching_repo(
+                    self.command.config, self.search_path
+                )
         groups = self._files.get_group_options("", ObjectType.GROUP)
         has_group = self.command.main.has_group
         self.groups += [name for name in groups if name != "hydra" and has_group(name)]
+
+    def repeated(self, override: Override) -> str | None:
+        """Complains about a word whose file or setting another word chose, with another value."""
+        word, key = str(override.input_line), override.get_key_element()
+        before = self._words.setdefault(key.replace("/", "."), word)
+        if word.partition("=")[2] == before.partition("=")[2]:
+            return None
+        advice = "leave one of them out"
+        if key in SEVERAL:
+            names = [one.partition("=")[2] for one in (before, word)]
+            advice = f"write {key}=[{','.join(names)}] for both"
+        return f"{before} was written too; {advice}"
 
     def options(self, group: str) -> list[str]:
         """Returns the names of a group's files; none where there is no such group."""
@@ -101,6 +121,12 @@ class Reading:
         if group not in self._options:
             self._options[group] = self._files.get_group_options(group, ObjectType.CONFIG)
         return self._options[group]
+
+
+def _text(command: Command) -> str:
+    """Returns the main config's text; nothing where there is no such file in its folder."""
+    path = command.folder / f"{command.config}.yaml"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def words_for_hydra(command: Command) -> list[str]:
@@ -120,21 +146,27 @@ def read_words(command: Command, loader: ConfigLoader) -> Reading:
         try:
             override = parser.parse_override(word)
         except HydraException as error:
-            reading.problems.append(_ungrammatical(reading, word, error))
+            homes = homes_of(word, reading.groups, reading.options)
+            reading.problems.append(ungrammatical(word, error, homes, command.main))
             continue
         key = override.key_or_group
-        if key.startswith(("hydra.", "hydra/")) or key == "hydra":
-            reading.plain.append(word)
-            continue
-        refused = command.main.refusal_of(word, key, _typed(command.words))
+        refused = reading.repeated(override) or misplaced(override)
+        if for_hydra(key):
+            refused = refused or hydra_words.refusal_of(override)
+            if refused is None:
+                reading.plain.append(word)
+                continue
+        refused = refused or command.main.refusal_of(word, key, _typed(command.words))
         if refused is not None:
             reading.problems.append(f"{word}: {refused}")
             continue
         group = dotted_group(word, reading.options)
-        if key in reading.groups or reading.options(key) or override.package is not None:
+        if key in reading.groups or reading.options(key):
             group = key
         if override.is_sweep_override():
-            reading.several.append(f"{word}: several values; {_instead(command, override, group)}")
+            reading.several.append(
+                f"{word}: several values; {instead(command.main, command.script, override, group)}"
+            )
         if group is not None:
             _read_group(reading, override, group)
         else:
@@ -148,44 +180,14 @@ def _typed(words: list[str]) -> set[str]:
     return {re.split(r"[./@]", key.lstrip("+~"))[0] for key, _, value in pairs if value != "null"}
 
 
-def _instead(command: Command, override: Override, group: str | None) -> str:
-    """Says what to write instead of several values."""
-    key, _, values = str(override.input_line).partition("=")
-    if command.main.once is not None:
-        if group is not None:
-            return "write one of them"
-        return (
-            f"{command.script}.py {command.main.once}, "
-            f"or quote a value that holds a comma: \"{key}='{values}'\""
-        )
-    one = group is not None and group not in SEVERAL
-    return "add -m for a run of each" + ("" if one else f", or write {key}=[...] for a list")
-
-
-def _ungrammatical(reading: Reading, word: str, error: Exception) -> str:
-    homes = homes_of(word, reading.groups, reading.options)
-    if homes:
-        return f"{word}: is not a setting; write {homes[0]}={word}"
-    key, given, value = word.partition("=")
-    if not given and "run" in reading.command.main.settings and Path(word).exists():
-        return f"{word}: is not a setting; write run={word}"
-    if not given and not word.startswith("~"):
-        return f"{word}: is not a setting; write <setting>=<value>"
-    reason = str(error).strip().splitlines()[0].replace(word, "").strip(" :")
-    quoted = f", \"{key}='{value}'\"" if not re.search(r"['\[\]{}]", value) else ""
-    return (
-        f"{word}: cannot be read ({reason}); "
-        f"quote a value with any of ,:[]{{}}()=$~# or spaces{quoted}"
-    )
-
-
 def _read_group(reading: Reading, override: Override, group: str) -> None:
     """Refuses words that name no file of their group; keeps the others."""
     key, word = override.key_or_group, str(override.input_line)
-    if override.is_delete() or override.package is not None:
+    if override.is_delete():
         reading.chosen.append([word])
         return
-    if override.is_add() and (group in reading.groups or group.replace("/", ".") in GROUPS):
+    added = override.is_add() or override.is_force_add()
+    if added and (group in reading.groups or group.replace("/", ".") in GROUPS):
         reading.problems.append(f"{word}: write {word.lstrip('+')}")
         return
     if override.is_sweep_override():

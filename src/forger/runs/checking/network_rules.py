@@ -1,0 +1,99 @@
+"""Networks that cannot be built for the images, the loss or the batches. Owns these contradictions.
+
+The networks' own constructors say the same once torch is imported. See `rules`.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+from forger.errors import ConfigError
+from forger.networks.sizes import plan_sizes
+from forger.runs.checking.accepted import Findings, Select
+from forger.runs.checking.device_rules import processes
+from forger.runs.checking.facts import DCGAN, MLP, image_shape, penalises_gradients, target_of
+
+_NETWORKS = ("generator", "discriminator")
+_MOST_WEIGHTS = 10**11  # 400 GB in float32: no machine of today trains that on one device
+
+
+def norms(select: Select) -> Findings:
+    """Yields norms of the discriminator that its constructor would refuse."""
+    key, home = "model.discriminator.norm", target_of(select, "model.discriminator")
+    if home not in (f"{MLP}.Discriminator", f"{DCGAN}.Discriminator"):
+        return
+    mlp = home.startswith(MLP)
+    if mlp and select(key) == "instance":
+        yield (
+            key,
+            "an MLP has no pixels to take statistics over; write one of auto, batch, layer, "
+            "spectral, none",
+        )
+    elif select(key) == "batch" and penalises_gradients(select):
+        instance = "" if mlp else " instance,"
+        yield (
+            key,
+            "this loss penalises gradients per sample, which BatchNorm mixes; write one of auto, "
+            f"layer,{instance} spectral, none",
+        )
+
+
+def sizes(select: Select) -> Findings:
+    """Yields image sizes that DCGAN cannot make, and networks that no machine could hold."""
+    shape = image_shape(select)
+    if shape is None:
+        return
+    homes = [target_of(select, f"model.{network}") for network in _NETWORKS]
+    if any(home.startswith(f"{DCGAN}.") for home in homes):
+        try:
+            plan_sizes(shape)
+        except ConfigError as error:
+            yield "data.image_size", str(error)
+            return
+    for network, home in zip(_NETWORKS, homes, strict=True):
+        key = f"model.{network}"
+        if select.sound(key) and (weights := _weights(select, key, home, shape)) > _MOST_WEIGHTS:
+            names = [f"{key}.{name}" for name in ("latent_dim", "width", "hidden")]
+            largest = max(names, key=lambda name: _size(select(name)))
+            yield largest, f"makes a network of {weights:.0e} weights; write less"
+
+
+def _weights(select: Select, key: str, home: str, shape: tuple[int, int, int]) -> int:
+    """Returns about how many weights one of our networks has, and 0 for any other."""
+    latent, width = select(f"{key}.latent_dim") or 100, select(f"{key}.width") or 64
+    pixels, hidden = math.prod(shape), select(f"{key}.hidden") or []
+    if home == f"{MLP}.Generator":
+        return sum(a * b for a, b in pairwise([latent, *hidden, pixels]))
+    if home == f"{MLP}.Discriminator":
+        return sum(a * b for a, b in pairwise([pixels, *hidden, 1]))
+    if home in (f"{DCGAN}.Generator", f"{DCGAN}.Discriminator"):
+        side, doublings = plan_sizes(shape)
+        widest = width * 2 ** (doublings - 1)
+        first = (latent if home.endswith("Generator") else 1) * side**2
+        return int(widest * first + 16 * widest**2 * 2 / 3)
+    return 0
+
+
+def _size(value: Any) -> int:
+    return max(value, default=0) if isinstance(value, list) else int(value or 0)
+
+
+def single_images(select: Select) -> Findings:
+    """Yields batches of one image per process where BatchNorm would have nothing to average."""
+    size, count = select("data.batch_size"), processes(select)
+    if size is None or count is None or size != count:
+        return
+    for network in _NETWORKS:
+        key = f"model.{network}"
+        if target_of(select, key) != f"{MLP}.{network.title()}" or not select.sound(key):
+            continue
+        norm = select(f"{key}.norm") or ("batch" if network == "generator" else "auto")
+        if norm == "batch" and len(select(f"{key}.hidden") or []) > 1:
+            yield (
+                "data.batch_size",
+                f"BatchNorm in {key} needs at least 2 images a process; write "
+                f"data.batch_size={2 * count} or more, or {key}.norm=none",
+            )
+            return

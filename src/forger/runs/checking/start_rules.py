@@ -1,0 +1,61 @@
+"""What a run starts from and what it leaves: the rules about these. See `rules`.
+
+Owns the names of the numbers that training logs, which a test holds beside a real run.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from forger.runs.checking.accepted import Findings, Select
+from forger.runs.checking.checkpoints import run_refusal
+from forger.runs.checking.messages import choice
+
+_LOGGED = (
+    *("loss_g", "loss_d", "d_real", "d_fake", "accuracy", "tpr", "fnr", "tnr", "fpr"),
+    *("grad_norm_g", "grad_norm_d", "lr_g", "lr_d", "images_per_second", "images_seen"),
+)
+LOGGED = tuple(f"train/{name}" for name in _LOGGED)
+_PENALTY = "train/penalty_"  # one for each penalty of the loss
+
+
+def weights(select: Select) -> Findings:
+    """Yields what is wrong with the run whose weights a new one takes."""
+    run = select("init_from")
+    if isinstance(run, str) and (reason := run_refusal(run, "last", "init_from")):
+        yield "init_from", reason
+
+
+def log_folder(select: Select) -> Findings:
+    """Yields a folder of runs that nothing can be written to."""
+    folder = select("paths.log_dir")
+    if not isinstance(folder, str) or not folder.strip() or not folder.isprintable():
+        return
+    path = Path(folder).expanduser()
+    existing = next((place for place in (path, *path.parents) if place.is_dir()), None)
+    if existing is not None and not os.access(existing, os.W_OK | os.X_OK):
+        yield "paths.log_dir", f"{existing} cannot be written to; write paths.log_dir=<folder>"
+
+
+def objective(select: Select) -> Findings:
+    """Yields a metric that is not logged; callbacks of the user's own may log any."""
+    name, callbacks = select("objective"), select("callbacks")
+    members = callbacks.values() if isinstance(callbacks, dict) else ()
+    targets = [node.get("_target_", "") for node in members if isinstance(node, dict)]
+    if not isinstance(name, str) or not all(str(t).startswith("forger.") for t in targets):
+        return
+    if name.startswith(("val/", _PENALTY)) or name in LOGGED:  # scores depend on their features
+        return
+    yield "objective", "no such metric is logged" + choice(name, [*LOGGED, "val/fid", "val/kid"])
+
+
+def environment(_: Select) -> Findings:
+    """Yields variables by which Lightning would change the Trainer unseen."""
+    for name in sorted(os.environ):
+        setting = name.removeprefix("PL_TRAINER_").lower()
+        if name.startswith("PL_TRAINER_"):
+            yield (
+                f"environment variable {name}",
+                f"would change the Trainer unseen; unset it and write trainer.{setting}=<value>",
+            )
