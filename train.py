@@ -13,7 +13,7 @@ from forger.runs import command, jobs
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Runs one job; returns the metric that `objective` names, for a sweeper."""
-    with jobs.job(cfg):
+    with jobs.job(cfg) as cfg:
         from forger.runs.train import train  # imports torch: after the check
 
         return jobs.objective(cfg, train(cfg))

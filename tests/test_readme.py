@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from forger.runs import command  # noqa: F401  (registers the short_id resolver)
 from forger.runs.checking.overrides import find_mistakes
@@ -55,7 +56,8 @@ def commands() -> list[tuple[str, str]]:
     rows = re.findall(r"^\| (?!`|to )[^|]+ \| (`[^|]+) \|$", README, re.MULTILINE)
     typed = [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
     settings = [("train", word) for word in typed if not word.startswith("python ")]
-    own = ("quadratic", "mine", "dcgna", "--help")  # the user's files, a mistake shown, a flag
+    # the user's files, a mistake shown, a flag, and what takes a real run: runs/test_resume.py
+    own = ("quadratic", "mine", "dcgna", "--help", "resume=")
     return [
         (script, line.strip())
         for script, line in [*lines, *settings]
@@ -72,6 +74,8 @@ def filled_in(line: str, folder: Path) -> str:
         for file in ("last.ckpt", "best.ckpt"):
             (path / "checkpoints" / file).write_bytes(b"PK\x03\x04")
         (path / "scores.json").write_text("{}")
+        for place in range(80):
+            Image.new("L", (4, 4)).save(path / f"{place}.png")
         return str(path / "checkpoints" / "last.ckpt" if "file" in name[0] else path)
 
     return re.sub(r"<[^>]+>", fill, line)

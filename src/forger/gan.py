@@ -15,6 +15,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from forger.bounds import FractionBelowOne
+from forger.divergence import FiniteWatch
 from forger.ema import EMA
 from forger.errors import ConfigError
 from forger.gradients import clamp_weights, clip_gradient, frozen, full_precision
@@ -136,6 +137,8 @@ class GAN(LightningModule):
             self._float_type,
         )
         self._reporter = Reporter(self, self.images_seen)
+        networks = {"discriminator": self.discriminator, "generator": self.generator}
+        self._watch = FiniteWatch(networks, self.device)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Runs one iteration on `batches_per_iteration` batches of real images."""
@@ -149,10 +152,11 @@ class GAN(LightningModule):
             last = update == self.loss.n_critic - 1
             taken = reals[update * accumulate : (update + 1) * accumulate]
             game = self._update_discriminator(taken, iteration, report and last)
-        game |= self._update_generator(reals, report)
+        game |= self._update_generator(reals, iteration, report)
         self.ema_generator.update(self.generator, iteration)
         self.images_seen += sum(len(real) for real in reals) * self.trainer.world_size
         if report:
+            self._watch.check(iteration)
             self._reporter.write(game, iteration, self.images_seen)
         for schedule in self.trainer.lr_scheduler_configs:
             schedule.scheduler.step()  # type: ignore[call-arg]  # it is a LambdaLR
@@ -174,7 +178,9 @@ class GAN(LightningModule):
             fake_logits = self._logits(fake)
             loss = self.loss.discriminator(real_logits, fake_logits)
             penalties = self._penalties(real, fake, iteration)
-            self.manual_backward((loss + sum(penalties.values())) / len(reals))
+            total = loss + sum(penalties.values())
+            self._watch.see("discriminator", total, iteration)
+            self.manual_backward(total / len(reals))
         norm = self._clip(self.discriminator, self.discriminator_updates, report)
         # Stepped below the wrapper that ticks Lightning's step counter: that one counts iterations.
         self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
@@ -185,7 +191,9 @@ class GAN(LightningModule):
         game = {"loss_d": loss, "grad_norm_d": norm, **scoreboard(real_logits, fake_logits)}
         return game | {f"penalty_{name}": term for name, term in penalties.items()}
 
-    def _update_generator(self, reals: Sequence[Tensor], report: bool) -> dict[str, Tensor]:
+    def _update_generator(
+        self, reals: Sequence[Tensor], iteration: int, report: bool
+    ) -> dict[str, Tensor]:
         """Makes one generator update; its gradient passes through the discriminator."""
         optimizer = self._optimizers[0]
         optimizer.zero_grad()
@@ -197,6 +205,7 @@ class GAN(LightningModule):
                 fake_logits = self._logits(fake)
                 real_logits = self._logits(real) if fresh else None
                 loss = self.loss.generator(fake_logits, real_logits)
+                self._watch.see("generator", loss, iteration)
                 self.manual_backward(loss / accumulate)
         norm = self._clip(self.generator, self.generator_updates, report)
         optimizer.step()
@@ -229,12 +238,23 @@ class GAN(LightningModule):
         return clip_gradient(network, updates.gradient_clip, scale)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what the weights do not tell."""
+        """Adds what the weights do not tell.
+
+        Raises:
+            DivergedError: a weight is not finite; the last checkpoint stays a good one.
+        """
+        if hasattr(self, "_watch"):  # it has trained
+            self._watch.check(self.iteration)
         checkpoint["images_seen"] = self.images_seen
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores it."""
+        """Restores it, and makes the weights as wide as those that will be loaded.
+
+        Lightning does so only after it has loaded them, which would round 64 bits to 32.
+        """
         self.images_seen = checkpoint["images_seen"]
+        weights = checkpoint["state_dict"].values()
+        self.to(next(weight.dtype for weight in weights if weight.is_floating_point()))
 
     @property
     def _optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:

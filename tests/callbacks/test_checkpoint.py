@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,61 +10,102 @@ from fake_gan import FakeGAN, fit
 from lightning.pytorch import Callback
 
 from forger.callbacks import Checkpoint
+from forger.checkpoint_files import CheckpointFiles
 from forger.errors import ConfigError
 
 
 def saves(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The iterations at which a checkpoint is written."""
     steps: list[int] = []
-    save = Checkpoint._save
+    write = CheckpointFiles.save_checkpoint
 
-    def counted(self: Checkpoint, trainer: Any) -> None:
-        steps.append(trainer.global_step)
-        save(self, trainer)
+    def counted(self: CheckpointFiles, checkpoint: dict[str, Any], *rest: Any, **more: Any) -> None:
+        steps.append(checkpoint["global_step"])
+        write(self, checkpoint, *rest, **more)
 
-    monkeypatch.setattr(Checkpoint, "_save", counted)
+    monkeypatch.setattr(CheckpointFiles, "save_checkpoint", counted)
     return steps
 
 
-def load(folder: Path) -> dict[str, Any]:
-    checkpoint: dict[str, Any] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+def run(folder: Path, *callbacks: Any, **settings: Any) -> None:
+    fit(folder, *callbacks, plugins=[CheckpointFiles()], **settings)
+
+
+def load(folder: Path, name: str = "last") -> dict[str, Any]:
+    path = folder / "checkpoints" / f"{name}.ckpt"
+    checkpoint: dict[str, Any] = torch.load(path, weights_only=True)
     return checkpoint
 
 
-def test_one_file_holds_the_newest_state_and_loads_as_weights_only(tmp_path: Path) -> None:
+def test_the_newest_state_and_the_one_before_load_as_weights_only(tmp_path: Path) -> None:
     gan = FakeGAN()
-    fit(tmp_path, Checkpoint(every_n_steps=3), gan=gan, max_epochs=2)
+    run(tmp_path, Checkpoint(every_n_steps=3), gan=gan, max_epochs=2)
 
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
-    checkpoint = load(tmp_path)
-    assert checkpoint["global_step"] == 20
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["last.ckpt", "previous.ckpt"]
+    assert load(tmp_path)["global_step"] == 20
+    assert load(tmp_path, "previous")["global_step"] == 18
     weights = gan.state_dict()
-    assert all(torch.equal(weights[k], v) for k, v in checkpoint["state_dict"].items())
+    assert all(torch.equal(weights[k], v) for k, v in load(tmp_path)["state_dict"].items())
 
 
-def test_saves_at_the_interval_and_at_the_end_of_each_epoch(
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, [14]),
+        ({"every_n_steps": 5}, [5, 10, 14]),
+        ({"every_n_steps": 7}, [7, 14]),
+        ({"every_n_epochs": 1}, [7, 14]),
+        ({"every_n_epochs": 2}, [14]),
+        ({"every_n_steps": 5, "every_n_epochs": 1}, [5, 7, 10, 14]),
+    ],
+)
+def test_saves_at_its_intervals_and_at_the_end(
+    settings: dict[str, Any],
+    expected: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = saves(monkeypatch)
+    run(tmp_path, Checkpoint(**settings), max_epochs=2, batches=7)
+    assert steps == expected
+
+
+def test_an_epoch_that_max_steps_cuts_off_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = saves(monkeypatch)
-    fit(tmp_path, Checkpoint(every_n_steps=5), max_epochs=2, batches=7)
-    assert steps == [5, 7, 10, 14]
-
-
-def test_by_default_saves_at_the_end_of_epochs_and_of_training_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps = saves(monkeypatch)
-    fit(tmp_path, Checkpoint(), max_epochs=-1, max_steps=13)
+    run(tmp_path, Checkpoint(every_n_epochs=1), max_epochs=-1, max_steps=13)
     assert steps == [10, 13]
 
 
-def test_a_run_continues_into_the_same_file(tmp_path: Path) -> None:
-    fit(tmp_path, Checkpoint())
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    fit(tmp_path, Checkpoint(), max_epochs=3, ckpt_path=last)
+def test_saves_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
-    assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
-    assert load(tmp_path)["global_step"] == 30
+    class HalfAMinute(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            now[0] += 30.0
+
+    steps = saves(monkeypatch)
+    run(tmp_path, HalfAMinute(), Checkpoint(every_n_minutes=1.2))
+    assert steps == [3, 6, 9, 10]
+
+
+def test_the_end_is_saved_after_what_other_callbacks_do_there(tmp_path: Path) -> None:
+    """Else a run killed in between would take itself for finished, and never do it."""
+
+    class Last(Callback):
+        done = False
+
+        def on_train_end(self, *_: Any) -> None:
+            assert load(tmp_path)["global_step"] == 8
+            self.done = True
+
+    last = Last()
+    run(tmp_path, Checkpoint(every_n_steps=2), last)
+    assert last.done
+    assert load(tmp_path)["global_step"] == 10
 
 
 def test_a_failed_run_keeps_its_last_checkpoint(tmp_path: Path) -> None:
@@ -73,10 +115,18 @@ def test_a_failed_run_keeps_its_last_checkpoint(tmp_path: Path) -> None:
                 raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="broken"):
-        fit(tmp_path, Checkpoint(every_n_steps=3), Fail())
+        run(tmp_path, Checkpoint(every_n_steps=3), Fail())
     assert load(tmp_path)["global_step"] == 6
 
 
-def test_a_senseless_interval_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="every_n_steps=0"):
-        Checkpoint(every_n_steps=0)
+@pytest.mark.parametrize("name", ["every_n_steps", "every_n_minutes", "every_n_epochs"])
+def test_a_senseless_interval_is_refused_by_name(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"callbacks.checkpoint.{name}=0"):
+        Checkpoint(**{name: 0})
+
+
+def test_nothing_but_checkpoints_is_left_in_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    run(tmp_path, Checkpoint(every_n_steps=1))
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]

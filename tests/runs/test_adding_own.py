@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from omegaconf import OmegaConf
-from training import ROOT, command, rows, run_folder, short
+from training import ROOT, command, latest, rows, run_folder, short
 
 LOSS = """
 from dataclasses import dataclass
@@ -131,7 +131,7 @@ def write_own(folder: Path) -> None:
 def own(folder: Path, *words: str) -> list[str]:
     """A training from `folder`, which holds the user's classes and configs."""
     kept = [w for w in short(folder) if not w.startswith("data")]
-    return ["--config-dir", str(folder / "configs"), *kept, *words]
+    return ["--config-dir", str(folder / "configs"), *latest([*kept, *words])]
 
 
 # Scores of few images by the user's own features.

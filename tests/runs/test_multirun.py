@@ -30,10 +30,11 @@ def test_a_failing_job_stops_no_other_and_trackers_tell_them_apart(tmp_path: Pat
     """The second job cannot divide its batch; the third still runs, in a W&B run of its own."""
     done = command(
         "-m",
-        *short(tmp_path, steps=1),
-        "logger=wandb",
-        "logger.offline=true",
-        "data.batch_size=8,100000,16",
+        *short(
+            tmp_path,
+            *("logger=wandb", "logger.offline=true", "data.batch_size=8,100000,16"),
+            steps=1,
+        ),
         environment={"WANDB_MODE": "offline"},
     )
     assert done.returncode != 0

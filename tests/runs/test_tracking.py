@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from offline_wandb import read_offline_runs
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from training import Compose, rows, run_folder, short
 
@@ -60,3 +61,45 @@ def test_several_trackers_together(composed: Compose, tmp_path: Path) -> None:
     assert seen == pytest.approx(written)
     assert [image.step for image in events.Images("samples/ema")] == [3]
     assert len(read_offline_runs(run)) == 1
+
+
+def resumed(run: Path, steps: int) -> DictConfig:
+    cfg = OmegaConf.load(run / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    cfg.resume, cfg.trainer.max_steps = str(run), steps
+    return cfg
+
+
+def test_a_resumed_run_is_one_run_and_no_step_is_logged_twice(
+    composed: Compose, tmp_path: Path
+) -> None:
+    """Killed after six iterations, when the checkpoint of four was the last."""
+    words = [
+        "logger=[wandb,tensorboard]",
+        "logger.offline=true",
+        "callbacks.samples.every_n_steps=2",
+    ]
+    words += ["callbacks.checkpoint.every_n_steps=4"]
+    train(composed(*short(tmp_path, *words, steps=6)))
+    run = run_folder(tmp_path)
+    checkpoints = run / "checkpoints"
+    (checkpoints / "previous.ckpt").replace(checkpoints / "last.ckpt")
+    status = json.loads((run / "status.json").read_text()) | {"status": "running", "pid": 2**22 - 3}
+    (run / "status.json").write_text(json.dumps(status))
+    train(resumed(run, 9))
+
+    first, second = read_offline_runs(run)
+    assert first.run.run_id == second.run.run_id
+    steps = [
+        [row["trainer/global_step"] for row in tracked.history if "train/loss_g" in row]
+        for tracked in (first, second)
+    ]
+    assert steps == [[1, 2, 3, 4, 5, 6], [7, 8, 9]]
+    assert sorted([*first.images("samples/ema"), *second.images("samples/ema")]) == [2, 4, 6, 8, 9]
+    assert [int(row["step"]) for row in rows(run)] == list(range(1, 10))
+
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = reader.EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss_d")] == list(range(1, 10))
+    assert [image.step for image in events.Images("samples/ema")] == [2, 4, 6, 8, 9]

@@ -53,7 +53,7 @@ def test_every_optimizer_and_schedule_trains(group: str, composed: Compose, tmp_
         assert math.isfinite(metrics["train/loss_g"]), path.stem
 
 
-LONG = re.compile("(data|experiment|logger)=|^-m")
+LONG = re.compile("(data|experiment|logger|init_from)=|^-m")
 SETTINGS = [
     line for script, line in readme_commands() if script == "train" and not LONG.search(line)
 ]
@@ -109,6 +109,7 @@ def test_run_folder_records_what_was_run(composed: Compose, tmp_path: Path) -> N
     run = run_folder(tmp_path)
     assert run.parent == tmp_path / "logs" / "kept"
     assert {path.name for path in run.iterdir()} == {
+        ".lock",
         "config.yaml",
         "overrides.yaml",
         "environment.json",

@@ -24,7 +24,7 @@ Compose = Callable[..., DictConfig]
 
 def short(folder: Path, *overrides: str, steps: int = 2) -> list[str]:
     """Overrides of a training of few iterations that writes below `folder` alone."""
-    return [
+    words = [
         "data=mnist_sample",
         "data.batch_size=8",
         "trainer=cpu",
@@ -35,6 +35,12 @@ def short(folder: Path, *overrides: str, steps: int = 2) -> list[str]:
         f"paths.cache_dir={folder / 'cache'}",
         *overrides,
     ]
+    return latest(words)
+
+
+def latest(words: Iterable[str]) -> list[str]:
+    """Leaves out words that a later one overrides: the command line refuses them."""
+    return list({word.partition("=")[0]: word for word in words}.values())
 
 
 def run_folder(folder: Path) -> Path:

@@ -2,55 +2,95 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
-from forger.bounds import PositiveInt, check_bounds
+from forger.bounds import PositiveFloat, PositiveInt, check_bounds
+from forger.callbacks.agreement import any_agrees
+from forger.checkpoint_files import FOLDER, LAST
 
 
 class Checkpoint(LightningCheckpoint):
-    """Keeps `checkpoints/last.ckpt` in the run folder, replaced in one move each time.
+    """Keeps `checkpoints/last.ckpt` in the run folder, and the one before it as `previous.ckpt`.
 
-    It is written at the end of each epoch, at the end of training, and every `every_n_steps`
-    iterations. Lightning's `ModelCheckpoint(every_n_train_steps=...)` is not used for this: under
-    manual optimization it asks the module to keep a copy of its weights from before each optimizer
-    step (`saved_models`), warns when there is none, and numbers its files when a folder is reused.
+    It is written every so many iterations, minutes and epochs, whichever are given, and at the end
+    of training, after the last scores and samples. Lightning's `ModelCheckpoint` is not used for
+    this: under manual optimization it asks the module to keep a copy of its weights from before
+    each optimizer step (`saved_models`), warns when there is none, takes no notice of time, and
+    numbers its files when a folder is reused.
 
     Args:
-        every_n_steps: iterations between checkpoints inside an epoch; `None`: none there.
+        every_n_steps: iterations between checkpoints; `None`: not by iterations.
+        every_n_minutes: minutes between them; `None`: not by time.
+        every_n_epochs: epochs between them; `None`: not by epochs.
 
     Raises:
-        ConfigError: `every_n_steps` is out of range.
+        ConfigError: an interval is out of range.
     """
 
-    def __init__(self, every_n_steps: PositiveInt | None = None) -> None:
+    def __init__(
+        self,
+        every_n_steps: PositiveInt | None = None,
+        every_n_minutes: PositiveFloat | None = None,
+        every_n_epochs: PositiveInt | None = None,
+    ) -> None:
         if every_n_steps is not None:
-            check_bounds(every_n_steps, PositiveInt, "every_n_steps")
+            check_bounds(every_n_steps, PositiveInt, "callbacks.checkpoint.every_n_steps")
+        if every_n_minutes is not None:
+            check_bounds(every_n_minutes, PositiveFloat, "callbacks.checkpoint.every_n_minutes")
+        if every_n_epochs is not None:
+            check_bounds(every_n_epochs, PositiveInt, "callbacks.checkpoint.every_n_epochs")
         self.every_n_steps = every_n_steps
+        self.every_n_minutes = every_n_minutes
+        self.every_n_epochs = every_n_epochs
         self._saved_at: int | None = None
+        self._saved_when = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Starts the clock."""
+        self._saved_when = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Saves when the iteration has come; after an epoch's last batch, the epoch's end saves."""
-        due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
-        if due and not trainer.is_last_batch:
-            self._save(trainer)
+        """Saves when iteration or time has come; the last iteration is saved at the very end."""
+        iteration = trainer.global_step
+        by_step = self.every_n_steps is not None and iteration % self.every_n_steps == 0
+        if (by_step or self._by_time(trainer)) and not ends(trainer):
+            self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Saves, always: the place in the epoch is part of the state, not the weights alone."""
-        self._save(trainer)
+        """Saves when the epoch has come."""
+        epochs = trainer.current_epoch + 1
+        due = self.every_n_epochs is not None and epochs % self.every_n_epochs == 0
+        if due and trainer.is_last_batch and not ends(trainer):
+            self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """Saves what the last epoch's end has not."""
-        if trainer.global_step != self._saved_at:
-            self._save(trainer)
+        """Saves the end, once all that belongs to it has been written."""
+        self.save(trainer)
 
-    def _save(self, trainer: Trainer) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+    def save(self, trainer: Trainer) -> None:
+        """Saves the state after the latest iteration, unless that has just been done."""
+        if trainer.fast_dev_run or trainer.global_step == self._saved_at:  # type: ignore[attr-defined]
             return
         # every process calls this: a sharded state is gathered from all of them
-        path = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
-        trainer.save_checkpoint(path, weights_only=False)
-        self._saved_at = trainer.global_step
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / FOLDER / LAST, weights_only=False)
+        self._saved_at, self._saved_when = trainer.global_step, time.monotonic()
+
+    def _by_time(self, trainer: Trainer) -> bool:
+        if self.every_n_minutes is None:
+            return False
+        return any_agrees(trainer, time.monotonic() - self._saved_when > 60 * self.every_n_minutes)
+
+
+def ends(trainer: Trainer) -> bool:
+    """Tells whether training ends with this iteration."""
+    last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+    return (
+        trainer.should_stop
+        or trainer.global_step == trainer.max_steps
+        or (trainer.is_last_batch and last_epoch)
+    )

@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+from torch import Generator, Tensor
+
 from forger.bounds import PositiveInt, check_bounds
 from forger.parts import Parts
+from forger.random_state import random_states, set_random_states
 
 
 class Grouped:
@@ -21,17 +24,68 @@ class Grouped:
         loader: any iterable of batches; without a length, neither has this one (`TypeError`, as
             Lightning expects).
         size: batches in a group.
+
+    Attributes:
+        epoch_began: the random states in which the epoch began, where its order depends on them.
     """
 
     def __init__(self, loader: Iterable[Any], size: PositiveInt) -> None:
         check_bounds(size, PositiveInt, "size")
         self.loader = loader
         self.size = size
+        self.epoch_began: dict[str, Any] | None = None
+        self._skip = 0
 
     def __iter__(self) -> Iterator[Parts]:
-        batches = iter(self.loader)
+        batches = self._batches()
         while len(group := Parts(islice(batches, self.size))) == self.size:
             yield group
+
+    @property
+    def generator_state(self) -> Tensor | None:
+        """The state of the random generator that the loader was given, if it was."""
+        generator = getattr(self.loader, "generator", None)
+        return generator.get_state() if isinstance(generator, Generator) else None
+
+    def resume(
+        self, groups: int, epoch_began: dict[str, Any] | None, generator_state: Tensor | None
+    ) -> None:
+        """Lets the next epoch begin behind its first groups, as if they had been taken.
+
+        A loader with a method `from_batch(number)` is asked to begin there. Any other goes through
+        the batches again, from the random states in which its epoch began, since its order and
+        augmentation depend on them.
+
+        Args:
+            groups: how many were taken before.
+            epoch_began: `epoch_began` of the loader that they were taken from.
+            generator_state: of that loader too.
+        """
+        self._skip, self.epoch_began = groups * self.size, epoch_began
+        self._set_generator(generator_state)
+
+    def _batches(self) -> Iterator[Any]:
+        """Begins an epoch, at once or, after `resume`, in its middle."""
+        skip, self._skip = self._skip, 0
+        if hasattr(self.loader, "from_batch"):
+            begun: Iterator[Any] = self.loader.from_batch(skip)
+            return begun
+        now = random_states()
+        if not skip:
+            self.epoch_began = now | {"generator": self.generator_state}
+            return iter(self.loader)
+        assert self.epoch_began is not None
+        set_random_states(self.epoch_began)
+        self._set_generator(self.epoch_began["generator"])
+        batches = iter(self.loader)
+        for _ in islice(batches, skip):
+            pass
+        set_random_states(now)
+        return batches
+
+    def _set_generator(self, state: Tensor | None) -> None:
+        if state is not None and self.generator_state is not None:
+            self.loader.generator.set_state(state)  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         return len(self.loader) // self.size  # type: ignore[arg-type]

@@ -83,8 +83,12 @@ class ResidentLoader:
         return len(self.images) // self.batch_size
 
     def __iter__(self) -> Iterator[Batch]:
+        return self.from_batch(0)
+
+    def from_batch(self, number: NonNegativeInt) -> Iterator[Batch]:
+        """Yields the epoch's batches from that number on, counted from 0."""
         order, flips = self._plan(self.epoch())
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
+        for start in range(number * self.batch_size, len(self) * self.batch_size, self.batch_size):
             places = slice(start + self.rank, start + self.batch_size, self.world_size)
             index = order[places]
             yield Batch(

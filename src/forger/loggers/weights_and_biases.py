@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -29,7 +30,12 @@ class Wandb(WandbLogger):
         notes: a longer description.
         job_type: for example train.
         entity: user or team; `None`: your default one.
-        id: of a run to continue; `None`: a new run.
+        id: of the run; `None`: W&B draws one.
+        resumed: whether the run of that id goes on.
+
+    Attributes:
+        logged: the last step that the run of this id has; up to it nothing is logged again, since
+            a resumed run repeats its last rows.
 
     Raises:
         ConfigError: the run is online and there are no credentials, or `tags` is one string.
@@ -48,6 +54,7 @@ class Wandb(WandbLogger):
         job_type: str | None = None,
         entity: str | None = None,
         id: str | None = None,
+        resumed: bool = False,
     ) -> None:
         if isinstance(tags, str):  # would become one tag for each letter
             raise ConfigError(f"logger.tags={tags!r}: must be a list, for example [{tags}]")
@@ -65,8 +72,16 @@ class Wandb(WandbLogger):
             entity=entity,
             id=id,
             settings={"quiet": True},
+            resume="allow" if resumed and not offline else None,  # offline, the id alone does it
         )
+        self.logged = 0
         self._wandb_init.pop("anonymous", None)  # Lightning passes it on, and W&B warns of it
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Logs a row or a picture, unless the resumed run has it already."""
+        if step is None or step > self.logged:
+            super().log_metrics(metrics, step)
 
 
 def check_wandb_login() -> None:

@@ -14,16 +14,18 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from lightning import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from forger.checkpoint_files import CheckpointFiles
 from forger.data import GroupedDataModule, ImageDataModule
 from forger.errors import ConfigError, UserError
 from forger.gan import GAN
-from forger.loggers import MetricsCSV
+from forger.loggers import MetricsCSV, Wandb
 from forger.losses import AdversarialLoss
+from forger.runs.folder import is_main_process
 from forger.updates import OptimizerFactory, Updates
 
 DEFAULT_EPOCHS = 20
@@ -115,37 +117,61 @@ def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> 
 
 
 def group_batches(datamodule: LightningDataModule, gan: GAN, seed: int) -> LightningDataModule:
-    """Lets a data module of the user's own serve several batches per iteration; ours do."""
-    if isinstance(datamodule, ImageDataModule) or gan.batches_per_iteration == 1:
+    """Lets a data module of the user's own serve iterations, and go on inside an epoch; ours do."""
+    if isinstance(datamodule, ImageDataModule):
         return datamodule
     return GroupedDataModule(datamodule, gan.batches_per_iteration, seed)
 
 
-def build_loggers(cfg: DictConfig, folder: Path) -> list[Logger]:
-    """Builds the CSV logger, always, and the trackers that were asked for."""
+def build_loggers(cfg: DictConfig, folder: Path, resume_at: int | None = None) -> list[Logger]:
+    """Builds the CSV logger, always, and the trackers that were asked for.
+
+    Args:
+        cfg: of the run.
+        folder: of the run.
+        resume_at: completed iterations of a run that goes on: what was logged after them will be
+            logged again, and must not stand there twice.
+    """
+    table = MetricsCSV(folder)
+    logged = None
+    if resume_at is not None and is_main_process():
+        logged = table.rewind(resume_at)
     nodes = (cfg.get("logger") or {}).values()
     trackers = [
-        make_tracker(node, folder)
+        make_tracker(node, folder, resume_at)
         for node in nodes
         if isinstance(node, DictConfig) and "_target_" in node
     ]
-    return [MetricsCSV(folder), *trackers]
+    for tracker in trackers:
+        if isinstance(tracker, Wandb) and logged is not None:
+            tracker.logged = logged
+    return [table, *trackers]
 
 
-def make_tracker(node: DictConfig, folder: Path) -> Logger:
+def make_tracker(node: DictConfig, folder: Path, resume_at: int | None) -> Logger:
     """Builds a tracker that writes into the run's folder.
 
     Raises:
         ConfigError: its package is not installed.
     """
     try:
-        tracker: Logger = make(node, save_dir=str(folder))
+        runtime: dict[str, Any] = {"save_dir": str(folder)}
+        if resume_at is not None:
+            runtime |= _going_on(get_class(node._target_), resume_at)
+        tracker: Logger = make(node, **runtime)
     except ImportError as error:
         name = str(node._get_full_key(None)).rpartition(".")[2]
         raise ConfigError(
             f"logger={name}: {error}; install it, for example: pip install 'forger[{name}]'"
         ) from None
     return tracker
+
+
+def _going_on(tracker: type, iteration: int) -> dict[str, Any]:
+    """Returns what else a tracker is told when its run goes on after an iteration."""
+    if issubclass(tracker, TensorBoardLogger):
+        return {"purge_step": iteration + 1}  # hides what was logged from there on
+    return {"resumed": True} if issubclass(tracker, Wandb) else {}
 
 
 def build_trainer(
@@ -168,8 +194,9 @@ def build_trainer(
         callbacks=[*extra, *callbacks],
         enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
         enable_model_summary=False,  # the plan says more
-        enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+        enable_checkpointing=any(isinstance(c, Checkpoint) for c in [*extra, *callbacks]),
         limit_val_batches=0,
         num_sanity_val_steps=0,
+        plugins=[*(settings.pop("plugins", None) or []), CheckpointFiles()],
     )
     return trainer

@@ -1,7 +1,8 @@
 """The front door of train.py and its siblings: mistakes are refused early and shown once, plainly.
 
 Owns what a user sees when something is wrong, and the exit code: 2 for a mistake of the user's, 1
-for a bug, 130 for Ctrl-C. Imports neither torch nor anything that does.
+for a bug or a run that could not go on, 128 plus its number for a signal (Ctrl-C: 130). Imports
+neither torch nor anything that does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from hydra._internal.utils import get_args_parser  # the very flags that Hydra w
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from forger.errors import ConfigError, UserError
+from forger.errors import ConfigError, Interrupted, UserError
+from forger.runs import resume
 from forger.runs.checking.messages import listed
 from forger.runs.checking.overrides import find_mistakes
 from forger.runs.checking.words import Command, words_for_hydra
@@ -53,19 +55,36 @@ def run(main: Callable[[], Any], folder: Path, config: str) -> None:
         with hydra_errors.raised():
             _respell(command)
             if not _only_shows(arguments):
-                refuse_mistakes(command)
+                _refuse_mistakes_or_resume(command)
             main()
     except KeyboardInterrupt:
         code = _say("interrupted", _INTERRUPTED)
+    except Interrupted as interrupted:
+        code = interrupted.exit_code
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # the first process speaks for all
+            _say(f"interrupted by {interrupted.cause}", code)
     except StopRun as stop:
         code = _report(stop.error)
     except Exception as error:
         if not any(failure.error is error for failure in failures):
             code = _report(error, command)
-    if failures and code != _INTERRUPTED:
+    if failures and not code > 128:
         code = _summary()
     if code:
         sys.exit(code)
+
+
+def _refuse_mistakes_or_resume(command: Command) -> None:
+    """Checks a command, and has Hydra go on in the folder of the run that it resumes."""
+    value = resume.wanted(command.words) if "resume" in command.main.settings else None
+    if value is None:
+        refuse_mistakes(command)
+        return
+    folder = resume.folder_of(command, value)
+    problems = resume.find_mistakes(command, folder)
+    if problems:
+        raise ConfigError(listed(problems))
+    sys.argv[1:] = resume.arguments_for(folder, sys.argv[1:])
 
 
 def refuse_mistakes(command: Command) -> None:
@@ -115,7 +134,7 @@ def _report(error: Exception, command: Command | None = None) -> int:
         return 1
     if command is not None and isinstance(error, HydraException):
         message = listed(_mistakes(command) or [message])
-    return _say(f"error: {message}", UserError.exit_code)
+    return _say(f"error: {message}", getattr(error, "exit_code", UserError.exit_code))
 
 
 def _mistakes(command: Command) -> list[str]:
@@ -133,6 +152,7 @@ def _summary() -> int:
         message = message_of(failure.error)
         if message is None:
             message, code = f"{type(failure.error).__name__}: {failure.error}", 1
+        code = min(code, getattr(failure.error, "exit_code", code))
         lines += [f"  #{failure.number} {' '.join(failure.overrides)}", f"     {failure.folder}"]
         lines += [f"     {line}" for line in message.splitlines()]
     return _say("\n".join(lines), code)

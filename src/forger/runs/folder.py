@@ -7,9 +7,8 @@ checkpoints are written by callbacks and loggers.
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import socket
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from forger.runs.environment import describe_environment
+from forger.runs.status import read_status, write_status
+from forger.whole_files import write_whole
 
 SECRET_WORDS = ("api_key", "apikey", "token", "secret", "password")
 
@@ -49,16 +50,6 @@ def without_secrets(node: Any) -> Any:
     return [without_secrets(value) for value in node] if isinstance(node, list) else node
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes the file whole or not at all, also where two processes write it at once."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes the file whole or not at all."""
     write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
@@ -68,26 +59,51 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        cfg: the composed config, with the seed that is really used.
+        cfg: the composed config, with the seed that is really used; with `resume`, that run's.
     """
 
     def __init__(self, cfg: DictConfig) -> None:
-        self.path = find_folder(cfg)
-        self.config: dict[str, Any] = without_secrets(OmegaConf.to_container(cfg, resolve=True))
+        self.resumed = cfg.resume is not None
+        self.path = Path(cfg.resume).absolute() if self.resumed else find_folder(cfg)
+        own = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(own, dict)
+        self.config: dict[str, Any] = without_secrets(own | {"resume": None})
         self.environment: dict[str, Any] = {}
-        self._started = datetime.now().astimezone()
+        self._began = datetime.now().astimezone()
+        earlier = (read_status(self.path) or {}) if self.resumed else {}
+        self._first_began: str | None = earlier.get("started")
+        self._seconds_before = float(earlier.get("seconds", 0.0))
 
-    def record(self) -> None:
-        """Writes what the run is made from; only the main process writes."""
+    def record(self, iteration: int = 0) -> None:
+        """Writes what the run is made from, or what it goes on with; the main process alone.
+
+        Args:
+            iteration: completed iterations of a resumed run.
+        """
         if not is_main_process():
             return
-        self._started = datetime.now().astimezone()  # what was prepared first is no training
-        overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+        self._began = datetime.now().astimezone()  # what was prepared first is no training
         self.environment = describe_environment(self.config["seed"])
-        OmegaConf.save(self.config, self.path / "config.yaml")
-        OmegaConf.save(list(overrides), self.path / "overrides.yaml")
-        write_json(self.path / "environment.json", self.environment)
-        self.mark("running")
+        words: list[str] = []
+        if HydraConfig.initialized():
+            hydra = HydraConfig.get()
+            words = list(hydra.overrides.task)
+            self.environment["choices"] = choices_of(hydra.runtime.choices)
+        write_whole(self.path / "config.yaml", OmegaConf.to_yaml(self.config).encode())
+        if self.resumed:
+            self._record_resume(words, iteration)
+        else:
+            write_whole(self.path / "overrides.yaml", OmegaConf.to_yaml(words).encode())
+            write_json(self.path / "environment.json", self.environment)
+        self.mark("running", None, iteration)
+
+    def _record_resume(self, words: list[str], iteration: int) -> None:
+        """Adds this continuation to `resumes.json`: what began the run stays as it was."""
+        path = self.path / "resumes.json"
+        earlier = json.loads(path.read_text())["resumes"] if path.is_file() else []
+        began = self._began.isoformat(timespec="seconds")
+        own = {"started": began, "iteration": iteration, "overrides": words}
+        write_json(path, {"resumes": [*earlier, own | {"environment": self.environment}]})
 
     def mark(self, status: str, reason: str | None = None, iteration: int = 0) -> None:
         """Writes `status.json`.
@@ -100,14 +116,24 @@ class RunFolder:
         if not is_main_process():
             return
         now = datetime.now().astimezone()
-        content = {
-            "status": status,
-            "reason": reason,
-            "iteration": iteration,
-            "started": self._started.isoformat(timespec="seconds"),
-            "updated": now.isoformat(timespec="seconds"),
-            "seconds": round((now - self._started).total_seconds(), 1),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-        }
-        write_json(self.path / "status.json", content)
+        seconds = self._seconds_before + (now - self._began).total_seconds()
+        write_status(
+            self.path,
+            {
+                "status": status,
+                "reason": reason,
+                "iteration": iteration,
+                "started": self._first_began or self._began.isoformat(timespec="seconds"),
+                "updated": now.isoformat(timespec="seconds"),
+                "seconds": round(seconds, 1),
+            },
+        )
+
+
+def choices_of(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the words that chose files, Hydra's own left out."""
+    return {
+        str(group): OmegaConf.to_container(word) if OmegaConf.is_config(word) else word
+        for group, word in choices.items()
+        if not str(group).startswith("hydra/")
+    }

@@ -25,6 +25,8 @@ from forger.runs.checking.check import check
 from forger.runs.checking.mains import MAINS
 from forger.runs.checking.messages import choice, given
 from forger.runs.checking.overrides import worded
+from forger.runs.rank_errors import hand_over
+from forger.runs.resume import config_of_job
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +92,10 @@ failures: list[Failure] = []
 
 
 @contextmanager
-def job(cfg: DictConfig, main: str = "train") -> Iterator[None]:
+def job(cfg: DictConfig, main: str = "train") -> Iterator[DictConfig]:
     """Surrounds the work of one job: checks its config, and logs its failure in its own folder.
+
+    Yields the config of the job, which for a resumed run is the run's own.
 
     Args:
         cfg: the job's config.
@@ -102,11 +106,15 @@ def job(cfg: DictConfig, main: str = "train") -> Iterator[None]:
     """
     with hydra_errors.as_the_user_set():
         try:
-            check(cfg, main)
-            yield
+            if cfg.get("resume") is not None:
+                cfg = config_of_job(cfg, HydraConfig.get().overrides.task)
+            else:
+                check(cfg, main)
+            yield cfg
             if cfg.get("dry_run") and HydraConfig.get().mode == RunMode.RUN:
                 _remove_unused(Path(HydraConfig.get().runtime.output_dir))
         except Exception as error:
+            hand_over(error)
             _record(error, has_folder=MAINS[main].once is None)
             raise
 

@@ -12,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from forger.checkpoint_files import FOLDER, LAST, newest, read_checkpoint
 from forger.errors import UserError
 from forger.gan import GAN
 from forger.random_state import random_state_kept
@@ -53,21 +54,26 @@ def forger_version() -> str:
         return "unknown"
 
 
-def find_checkpoint(run: str | Path, checkpoint: str = "last") -> Path:
+def find_checkpoint(run: str | Path, checkpoint: str = "last", setting: str = "run") -> Path:
     """Returns the file that `run` means: itself, or a run folder's last or best checkpoint.
+
+    Args:
+        run: a run folder, or a checkpoint file.
+        checkpoint: which one of a folder, `last` or `best`.
+        setting: what the user wrote it under.
 
     Raises:
         UserError: there is none.
     """
     path = Path(run).expanduser()
     if path.is_dir():
-        path = path / "checkpoints" / f"{checkpoint}.ckpt"
+        path = path / FOLDER / f"{checkpoint}.ckpt"
     if path.is_file():
         return path
     hint = ""
     if path.with_name("last.ckpt").is_file():
         hint = "; there is a last.ckpt: write checkpoint=last (a run without scores has no best)"
-    raise UserError(f"run={run}: no checkpoint there; looked for {path}{hint}")
+    raise UserError(f"{setting}={run}: no checkpoint there; looked for {path}{hint}")
 
 
 def load_run(run: str | Path, checkpoint: str = "last") -> Run:
@@ -77,14 +83,17 @@ def load_run(run: str | Path, checkpoint: str = "last") -> Run:
 
     Args:
         run: a run folder, or a checkpoint file.
-        checkpoint: which one of a folder, `last` or `best`.
+        checkpoint: which one of a folder, `last` or `best`; a damaged last one gives way to the
+            one before it.
 
     Raises:
         UserError: there is no checkpoint, it is damaged, does not say how its run was made, or
             does not fit this version of forger.
     """
     path = find_checkpoint(run, checkpoint)
-    content = _read(path)
+    whole_run = path.name == LAST and Path(run).expanduser().is_dir()
+    found = newest(path.parent.parent) if whole_run else None
+    path, content = found or (path, read_checkpoint(path))
     if "config" not in content or "image_shape" not in content:
         raise UserError(
             f"{path}: this checkpoint does not hold the config of a forger run, so that its"
@@ -122,17 +131,6 @@ def load(run: str | Path, checkpoint: str = "last", weights: str = "ema") -> Sam
     if checkpoint not in ("last", "best"):
         raise UserError(f"checkpoint={checkpoint}: must be one of last, best")
     return load_run(run, checkpoint).sampler(weights)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of garbage, torch raises almost anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: cannot be read as a checkpoint: {reason}") from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise UserError(f"{path}: is not a checkpoint of a run")
-    return content
 
 
 def _misfit(path: Path, content: dict[str, Any], error: Exception) -> str:

@@ -10,8 +10,8 @@ from torch import Tensor
 from forger.metrics import figures
 from forger.metrics.neighbours import nearest
 from forger.metrics.scorer import Scored, Scorer
-from forger.runs.folder import write_whole
 from forger.sampler import Sampler, chunk_sizes
+from forger.whole_files import write_whole
 
 SAMPLES = 12  # whose nearest training images are shown
 NEIGHBOURS = 6

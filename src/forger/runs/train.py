@@ -1,4 +1,4 @@
-"""One training run from config to metrics. Owns the order of things and how it ended."""
+"""One training run from config to metrics. Owns the order of things."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
-from lightning import Callback, LightningModule, Trainer, seed_everything
+from lightning import Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 
+from forger.callbacks.exact_resume import ExactResume
+from forger.callbacks.interrupts import Interrupts
 from forger.data import ImageDataModule
-from forger.errors import UserError
-from forger.loggers import close_loggers
+from forger.runs import ranks
 from forger.runs.build import (
     build_data,
     build_gan,
@@ -25,38 +26,21 @@ from forger.runs.build import (
     group_batches,
     image_shape_of,
 )
-from forger.runs.environment import git
+from forger.runs.data_sample import data_sample
+from forger.runs.dry_run import describe_dry_run
+from forger.runs.ending import recorded
 from forger.runs.folder import RunFolder, is_main_process
 from forger.runs.launch import cpu_threads, launched_alone
-from forger.runs.load import forger_version
 from forger.runs.plan import describe_plan
+from forger.runs.record import RecordInCheckpoint
 from forger.runs.scoring import build_scores, describe_scores
 from forger.runs.shapes import check_shapes
+from forger.runs.start import Start
+from forger.runs.status import locked
 
 log = logging.getLogger(__name__)
 
-
-class RecordInCheckpoint(Callback):
-    """Puts what rebuilds the networks into every checkpoint, as plain containers.
-
-    Args:
-        config: of the run, resolved.
-        image_shape: channels, height, width.
-    """
-
-    def __init__(self, config: dict[str, Any], image_shape: tuple[int, int, int]) -> None:
-        self.record = {
-            "config": config,
-            "image_shape": list(image_shape),
-            "forger_version": forger_version(),
-            "commit": git("rev-parse", "HEAD"),
-        }
-
-    def on_save_checkpoint(
-        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Adds the record."""
-        checkpoint.update(self.record)
+WANDB = "forger.loggers.Wandb"
 
 
 def quieten_lightning() -> None:
@@ -69,6 +53,10 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
     # Rows of metrics are due by iteration, across epochs, however short these are.
     warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
+    # Lightning asks the wrong object; the place is ours, see callbacks/exact_resume.py.
+    warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the")
+    # A time limit that a resumed run no longer has.
+    warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
     # Lightning 2.6 against torch 2.14, until Lightning follows.
     warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")
 
@@ -86,26 +74,53 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """Trains as the config says, and returns the last value of each metric.
 
     Args:
-        cfg: composed from `configs/train.yaml`. The command line has checked it; a notebook calls
+        cfg: composed from `configs/train.yaml`; with `resume`, a run folder, the config of that
+            run. The command line has checked it; a notebook calls
             `forger.runs.checking.check.check(cfg)` first.
 
     Returns:
         Metrics such as `train/loss_g`; empty where `dry_run` is set.
 
     Raises:
-        UserError: a setting or the data cannot work; nothing was trained.
+        UserError: a setting or the data cannot work and nothing was trained, or the run could not
+            go on.
+        Interrupted: a signal ended it.
     """
     quieten_lightning()
     cfg = cfg.copy()
     cfg.seed = choose_seed(cfg.seed)
+    name_trackers(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     folder = RunFolder(cfg)
     with cpu_threads(cfg):
         return run(cfg, folder)
 
 
+def name_trackers(cfg: DictConfig) -> None:
+    """Gives runs of W&B their ids here, so that the config records them for a resumed run."""
+    for node in (cfg.get("logger") or {}).values():
+        if isinstance(node, DictConfig) and node.get("_target_") == WANDB and node.id is None:
+            node.id = secrets.token_hex(4)
+
+
+def mark_failed(folder: RunFolder, trainer: Trainer, reason: str) -> None:
+    """Writes that the run failed."""
+    folder.mark("failed", reason, trainer.global_step)
+
+
+@contextmanager
+def held(folder: RunFolder) -> Iterator[None]:
+    """Keeps other runs out of the folder."""
+    if not is_main_process():
+        yield
+        return
+    with locked(folder.path):
+        yield
+
+
 def run(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     """Builds everything, says what will happen, and trains."""
+    start = Start.of(cfg, folder.path)
     datamodule = build_data(cfg, cfg.seed)
     shape = image_shape_of(datamodule)
     gan = build_gan(cfg, shape, cfg.seed)
@@ -116,53 +131,52 @@ def run(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
         datamodule.setup("fit")
         if isinstance(datamodule, ImageDataModule):
             datamodule.check_enough(gan.batches_per_iteration)
+    start.give_weights(gan)
+    sample = data_sample(datamodule) if is_main_process() else None
+    start.check_fits(shape, sample)
     loggers: list[Logger] = []
     if not cfg.dry_run:
         folder.path.mkdir(parents=True, exist_ok=True)
-        loggers = build_loggers(cfg, folder.path)
+        loggers = build_loggers(cfg, folder.path, start.iteration if folder.resumed else None)
     scores = build_scores(cfg, datamodule)
-    callbacks: list[Callback] = [RecordInCheckpoint(folder.config, shape)]
-    trainer = build_trainer(
-        cfg, folder.path, loggers, callbacks if scores is None else [*callbacks, scores]
-    )
+    interrupts = Interrupts()
+    callbacks = [
+        *(RecordInCheckpoint(folder, shape, sample), ExactResume(), interrupts),
+        *([] if scores is None else [scores]),
+    ]
+    trainer = build_trainer(cfg, folder.path, loggers, callbacks)
     if is_main_process():
         for line in describe_plan(gan, datamodule, trainer, folder.path, shape):
             log.info(line)
         log.info("scores          %s", describe_scores(cfg))
+        for line in start.lines():
+            log.info("start           %s", line)
     if cfg.dry_run:
+        if is_main_process():
+            for line in describe_dry_run(gan, datamodule, trainer, shape):
+                log.info(line)
         return {}
-    if scores is not None and is_main_process():  # before training: a classifier may be refused
-        scores.prepare(trainer.strategy.root_device)
-    folder.record()
-    with launched_alone(folder.path), recorded(folder, trainer):
-        for logger in loggers:
-            logger.log_hyperparams(folder.config | {"environment": folder.environment})
-        trainer.fit(gan, datamodule=datamodule)
+    if start.nothing_left(trainer):
+        folder.mark("finished", None, start.iteration)  # killed when all but this was written
+        return {}
+    with (
+        held(folder),
+        ranks.watched(folder.path, trainer, partial(mark_failed, folder, trainer)),
+        launched_alone(folder.path),
+        interrupts,
+    ):
+        if is_main_process():
+            start.clear_up()
+            if scores is not None:  # before training: a classifier may be refused
+                scores.prepare(trainer.strategy.root_device)
+        folder.record(start.iteration)
+        with recorded(folder, trainer), ranks.explained(folder.path, trainer):
+            for logger in loggers:
+                logger.log_hyperparams(folder.config | {"environment": folder.environment})
+            trainer.fit(gan, datamodule=datamodule, ckpt_path=start.checkpoint)
     last_grid = folder.path / "samples" / "last.png"
     if last_grid.is_file() and is_main_process():
         log.info("samples         %s", last_grid)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     last = {} if scores is None else {f"val/{key}": value for key, value in scores.last.items()}
     return metrics | last
-
-
-@contextmanager
-def recorded(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
-    """Writes how the run ended and closes its trackers with the same verdict."""
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit) as error:
-        by_hand = any(isinstance(e, KeyboardInterrupt) for e in (error, error.__context__))
-        reason = "Ctrl-C" if by_hand else f"{type(error).__name__}: {error}"
-        folder.mark("interrupted", reason, trainer.global_step)
-        close_loggers(trainer.loggers, exit_code=1)
-        if by_hand:  # Lightning makes it a SystemExit
-            raise KeyboardInterrupt from None
-        raise
-    except BaseException as error:
-        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        folder.mark("failed", reason, trainer.global_step)
-        close_loggers(trainer.loggers, exit_code=1)
-        raise
-    folder.mark("finished", None, trainer.global_step)
-    close_loggers(trainer.loggers, exit_code=0)

@@ -1,0 +1,74 @@
+"""Has training diverged? Owns finding the first number that is not finite, and the words for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from forger.errors import DivergedError
+
+
+class FiniteWatch:
+    """Watches losses at every iteration, and weights where the training waits anyway.
+
+    On the CPU a loss that is not finite ends training before it reaches a gradient. Elsewhere the
+    iteration is noted on the device, without waiting for it, and `check` tells later.
+
+    Args:
+        networks: by the name to report them under.
+        device: of the losses.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], device: torch.device) -> None:
+        self.networks = networks
+        self._at_once = device.type == "cpu"
+        never = torch.iinfo(torch.int64).max
+        self._first = {name: torch.full((), never, device=device) for name in networks}
+        self._never = never
+
+    def see(self, name: str, loss: Tensor, iteration: int) -> None:
+        """Looks at the loss of a network's update.
+
+        Raises:
+            DivergedError: it is not finite, and this is the CPU.
+        """
+        loss = loss.detach()
+        if not self._at_once:
+            first = self._first[name]
+            bad = torch.where(torch.isfinite(loss), first, iteration)
+            torch.minimum(first, bad, out=first)
+        elif not math.isfinite(value := loss.item()):
+            raise self._error(name, iteration, f"loss is {value}")
+
+    def check(self, iteration: int) -> None:
+        """Looks at what was noted, and at all weights; waits for the device.
+
+        Raises:
+            DivergedError: a loss was not finite, or a weight is not.
+        """
+        noted = [(int(first), name) for name, first in self._first.items()]
+        first, name = min(noted)
+        if first != self._never:
+            raise self._error(name, first, "loss was not finite")
+        for name, network in self.networks.items():
+            if not finite(network):
+                raise self._error(name, iteration, "weights are not finite")
+
+    def _error(self, name: str, iteration: int, what: str) -> DivergedError:
+        """Names the network whose weights broke first: a loss sees both networks."""
+        broken = [other for other, network in self.networks.items() if not finite(network)]
+        if broken and name not in broken:
+            what += f", since weights of the {broken[0]} are not finite"
+        return DivergedError(f"training diverged at iteration {iteration}: the {name}'s {what}")
+
+
+def finite(network: nn.Module) -> bool:
+    """Tells whether all weights are finite; waits for the device."""
+    weights = [p.detach() for p in network.parameters()]
+    if not weights:
+        return True
+    largest = torch._foreach_norm(weights, math.inf)
+    return bool(torch.stack([value.float() for value in largest]).isfinite().all())

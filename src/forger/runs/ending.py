@@ -1,0 +1,80 @@
+"""How a run ended. Owns the words of it, in the log, in `status.json` and for the trackers."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from lightning import Trainer
+
+from forger.checkpoint_files import FOLDER, LAST, PREVIOUS
+from forger.errors import Interrupted, RunError, UserError
+from forger.loggers import close_loggers
+from forger.runs.folder import RunFolder, is_main_process
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def recorded(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
+    """Writes how the run ended and closes its trackers with the same verdict.
+
+    Raises:
+        RunError: in place of an `OSError`: the disk is full, a file has vanished.
+        Interrupted: in place of the `SystemExit` that Lightning makes of Ctrl-C.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, Interrupted) as error:
+        ended = _interruption(error)
+        cause = ended.cause if isinstance(ended, Interrupted) else f"SystemExit: {error}"
+        _end(folder, trainer, "interrupted", cause)
+        raise ended from None
+    except OSError as error:
+        reason = _words(error)
+        _end(folder, trainer, "failed", reason)
+        log.debug("%s", "".join(traceback.format_exception(error)))
+        raise RunError(f"{reason}; the run stopped at iteration {trainer.global_step}") from error
+    except BaseException as error:
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        _end(folder, trainer, "failed", reason)
+        raise
+    folder.mark("finished", None, trainer.global_step)
+    close_loggers(trainer.loggers, exit_code=0)
+
+
+def _interruption(error: BaseException) -> BaseException:
+    """Returns what ended the run; Lightning makes a `SystemExit` of Ctrl-C."""
+    if any(isinstance(e, KeyboardInterrupt) for e in (error, error.__context__)):
+        return Interrupted(signal.SIGINT)
+    return error
+
+
+def _end(folder: RunFolder, trainer: Trainer, status: str, reason: str) -> None:
+    """Records an end that was not wanted; what fails on the way must not hide it."""
+    try:
+        folder.mark(status, reason, trainer.global_step)
+    except OSError as error:
+        log.warning("status.json cannot be written: %s", error)
+    with suppress(OSError):
+        close_loggers(trainer.loggers, exit_code=1)
+    if is_main_process():
+        _say_what_is_left(folder)
+
+
+def _say_what_is_left(folder: RunFolder) -> None:
+    kept = [name for name in (LAST, PREVIOUS) if (folder.path / FOLDER / name).is_file()]
+    if kept:
+        log.info("kept            %s", folder.path / FOLDER / kept[0])
+    log.info("to go on        python train.py resume=%s", folder.path)
+
+
+def _words(error: OSError) -> str:
+    """Words an error of the system by the file that it concerns."""
+    if error.filename:
+        return f"{error.filename}: {error.strerror or error}"
+    lines = str(error.strerror or error).strip().splitlines()  # of a worker process: a traceback
+    return lines[-1] if lines else type(error).__name__

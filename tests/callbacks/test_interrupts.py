@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fake_gan import fit
+from lightning.pytorch import Callback
+
+from forger.callbacks import Checkpoint
+from forger.callbacks.interrupts import Interrupts
+from forger.errors import Interrupted
+
+
+class Send(Callback):
+    """Sends this process signals when an iteration begins."""
+
+    def __init__(self, iteration: int, *numbers: int) -> None:
+        self.iteration, self.numbers = iteration, numbers
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.iteration - 1:
+            for number in self.numbers:
+                os.kill(os.getpid(), number)
+
+
+class After(Callback):
+    """What other callbacks do at the end of an iteration."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        self.seen.append(trainer.global_step)
+
+
+def last(folder: Path) -> int:
+    path = folder / "checkpoints" / "last.ckpt"
+    step: int = torch.load(path, weights_only=True)["global_step"]
+    return step
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_ends_training_saved_at_the_end_of_the_iteration(
+    number: signal.Signals, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    after = After()
+    with pytest.raises(Interrupted) as caught, Interrupts() as interrupts:
+        fit(tmp_path, Checkpoint(), Send(4, number), interrupts, after)
+    assert (caught.value.number, caught.value.iteration) == (number, 4)
+    assert caught.value.exit_code == 128 + number
+    assert last(tmp_path) == 4
+    assert after.seen == [1, 2, 3, 4], "the iteration was whole for every callback"
+    assert f"{number.name}: saving at the end of this iteration" in capfd.readouterr().err
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
+    after = After()
+    with pytest.raises(SystemExit), Interrupts() as interrupts:  # Lightning makes it one
+        fit(
+            tmp_path,
+            Checkpoint(every_n_steps=2),
+            Send(4, signal.SIGINT, signal.SIGINT),
+            interrupts,
+            after,
+        )
+    assert after.seen == [1, 2, 3]
+    assert last(tmp_path) == 2
+
+
+def test_a_second_sigterm_is_the_first_one_again(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted), Interrupts() as interrupts:
+        fit(tmp_path, Checkpoint(), Send(4, signal.SIGTERM, signal.SIGTERM), interrupts)
+    assert last(tmp_path) == 4
+
+
+def test_in_the_last_iteration_there_is_nothing_to_interrupt(tmp_path: Path) -> None:
+    with Interrupts() as interrupts:
+        trainer = fit(tmp_path, Checkpoint(), Send(10, signal.SIGTERM), interrupts)
+    assert trainer.global_step == 10
+    assert last(tmp_path) == 10
+
+
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, Interrupted), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_before_training_there_is_nothing_to_save(
+    number: signal.Signals, error: type[BaseException]
+) -> None:
+    with pytest.raises(error), Interrupts():
+        os.kill(os.getpid(), number)
+
+
+def test_an_ignored_ctrl_c_stays_ignored(tmp_path: Path) -> None:
+    """As shells have it for what they run in the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            trainer = fit(tmp_path, Send(4, signal.SIGINT), interrupts)
+        assert trainer.global_step == 10
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_without_a_checkpoint_callback_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted), Interrupts() as interrupts:
+        fit(tmp_path, Send(4, signal.SIGTERM), interrupts)
+    assert not list(tmp_path.rglob("*.ckpt"))

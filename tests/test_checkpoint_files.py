@@ -1,0 +1,144 @@
+"""Checkpoint files: whole, verified, and harmless whoever made them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from disks import small_disk
+
+from forger.checkpoint_files import CheckpointFiles, newest, read_checkpoint, set_damaged_aside
+from forger.errors import DataError, RunError
+
+
+def content(step: int, size: int = 1000) -> dict[str, Any]:
+    return {"state_dict": {"weight": torch.arange(size) + step}, "global_step": step}
+
+
+def save(folder: Path, *steps: int) -> Path:
+    files = CheckpointFiles()
+    path = folder / "checkpoints" / "last.ckpt"
+    for step in steps:
+        files.save_checkpoint(content(step), path)
+    return path
+
+
+def flip_a_bit_of_a_weight(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entry = next(e for e in archive.infolist() if e.filename.endswith("data/0"))
+    raw = bytearray(path.read_bytes())
+    raw[entry.header_offset + len(raw[entry.header_offset :]) // 4] ^= 1
+    path.write_bytes(raw)
+
+
+class Mischief:
+    """A pickle that runs code when it is loaded."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.target),)
+
+
+def test_the_one_before_stays(tmp_path: Path) -> None:
+    path = save(tmp_path, 1, 2, 3)
+    assert sorted(file.name for file in path.parent.iterdir()) == ["last.ckpt", "previous.ckpt"]
+    assert read_checkpoint(path)["global_step"] == 3
+    assert read_checkpoint(path.with_name("previous.ckpt"))["global_step"] == 2
+    assert newest(tmp_path) is not None
+
+
+def test_others_are_replaced_without_a_trace(tmp_path: Path) -> None:
+    files = CheckpointFiles()
+    for step in (1, 2):
+        files.save_checkpoint(content(step), tmp_path / "best.ckpt")
+    assert [file.name for file in tmp_path.iterdir()] == ["best.ckpt"]
+
+
+@pytest.mark.parametrize("damage", ["bit", "cut", "empty", "garbage", "text"])
+def test_damage_is_found_and_the_one_before_taken(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = save(tmp_path, 1, 2)
+    if damage == "bit":
+        flip_a_bit_of_a_weight(path)
+        torch.load(path, weights_only=True)  # torch itself would take it
+    else:
+        raw = path.read_bytes()
+        path.write_bytes(
+            {"cut": raw[: len(raw) // 2], "empty": b"", "garbage": raw[::-1], "text": b"hello"}[
+                damage
+            ]
+        )
+    with pytest.raises(DataError, match=r"last\.ckpt: "):
+        read_checkpoint(path)
+    found = newest(tmp_path)
+    assert found is not None
+    assert (found[0].name, found[1]["global_step"]) == ("previous.ckpt", 1)
+    assert "taking the one before it, of iteration 1" in caplog.text
+
+    set_damaged_aside(tmp_path, found[0])
+    CheckpointFiles().save_checkpoint(content(3), path)
+    assert read_checkpoint(path.with_name("previous.ckpt"))["global_step"] == 1, "still whole"
+    assert path.with_name("damaged.ckpt").exists()
+
+
+def test_without_a_whole_one_both_are_named(tmp_path: Path) -> None:
+    path = save(tmp_path, 1, 2)
+    for file in path.parent.iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"last\.ckpt: .*previous\.ckpt: "):
+        newest(tmp_path)
+
+
+def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
+    assert newest(tmp_path) is None
+
+
+def test_a_last_that_vanished_gives_way_too(tmp_path: Path) -> None:
+    save(tmp_path, 1, 2).unlink()
+    found = newest(tmp_path)
+    assert found is not None
+    assert found[1]["global_step"] == 1
+
+
+@pytest.mark.parametrize("how", ["torch", "legacy", "pickle"])
+def test_a_pickle_that_would_run_code_runs_nothing(how: str, tmp_path: Path) -> None:
+    path, target = tmp_path / "evil.ckpt", tmp_path / "it_ran"
+    evil = content(1) | {"callbacks": Mischief(target)}
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(evil))
+    else:
+        torch.save(evil, path, _use_new_zipfile_serialization=how == "torch")
+    with pytest.raises(DataError, match="cannot be read as a checkpoint"):
+        read_checkpoint(path)
+    with pytest.raises(DataError):  # whatever Lightning asks for
+        CheckpointFiles().load_checkpoint(path, weights_only=False)
+    assert not target.exists()
+
+
+def test_what_could_not_be_read_back_is_told_at_the_first_save(tmp_path: Path) -> None:
+    evil = content(1) | {"callbacks": Mischief(tmp_path / "it_ran")}
+    with pytest.raises(DataError, match="holds more than tensors and plain data"):
+        CheckpointFiles().save_checkpoint(evil, tmp_path / "last.ckpt")
+
+
+def test_another_file_of_tensors_is_no_checkpoint(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.pt")
+    with pytest.raises(DataError, match="is not a checkpoint of a run"):
+        read_checkpoint(tmp_path / "weights.pt")
+
+
+def test_a_full_disk_leaves_the_one_before(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", kilobytes=500) as disk:
+        path = save(disk, 1)
+        with pytest.raises(RunError, match=r"last\.ckpt: the checkpoint cannot be written: "):
+            CheckpointFiles().save_checkpoint(content(2, size=100_000), path)
+        assert read_checkpoint(path)["global_step"] == 1
+        assert not [file for file in path.parent.iterdir() if file.name.startswith(".")]

@@ -1,0 +1,279 @@
+"""A run cut off at any iteration goes on to the same bits, whatever is switched on."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import SHAPE, Squares, make_dcgan, make_gan, make_trainer
+from lightning import Callback, LightningDataModule
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins import MixedPrecision
+from same import differences
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from forger import losses
+from forger.callbacks import Checkpoint
+from forger.callbacks.exact_resume import ExactResume
+from forger.checkpoint_files import CheckpointFiles, read_checkpoint
+from forger.data import GroupedDataModule
+from forger.gan import GAN
+from forger.networks import mlp
+from forger.schedules import Cosine, Linear
+from forger.updates import Updates
+
+STEPS = 11
+SETTINGS: dict[str, dict[str, Any]] = {
+    "Wasserstein": {"gradient_penalty": 10.0},
+    "NonSaturating": {"label_smoothing": 0.1, "r1_gamma": 1.0, "penalty_interval": 2},
+}
+LOSSES = [
+    name
+    for name, kind in vars(losses).items()
+    if isinstance(kind, type)
+    and issubclass(kind, losses.AdversarialLoss)
+    and kind not in (losses.AdversarialLoss, losses.Smoothable)
+]
+
+
+class ManySquares(Squares):
+    """Several iterations an epoch even where one takes many batches."""
+
+    count = 400
+
+
+class Kill(Callback):
+    """Ends training as abruptly as one process can."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == self.iteration:
+            raise RuntimeError("killed")
+
+
+class Rows(Logger):
+    """Keeps every logged number but those about time."""
+
+    name = version = "rows"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int | None, dict[str, Any]]] = []
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None: ...
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        self.rows.append((step, {k: v for k, v in metrics.items() if "per_second" not in k}))
+
+
+def full_gan(loss: losses.AdversarialLoss, model: Any = make_gan) -> GAN:
+    """A GAN with everything on that training can carry from one iteration to the next."""
+    adam = partial(torch.optim.Adam, lr=2e-3, betas=(0.5, 0.9), fused=True)
+    gan: GAN = model(
+        loss=loss,
+        generator_updates=Updates(
+            optimizer=adam, schedule=Cosine(start=0.2), gradient_clip=0.5, accumulate=2
+        ),
+        discriminator_updates=Updates(
+            optimizer=adam, schedule=Linear(), gradient_clip=1.0, accumulate=2
+        ),
+        ema_decay=0.9,
+        seed=3,
+    )
+    return gan
+
+
+def train(folder: Path, gan: GAN, data: Any, *callbacks: Callback, **settings: Any) -> list[Any]:
+    """Trains with a checkpoint after every iteration; returns the rows logged."""
+    rows = Rows()
+    path = settings.pop("ckpt_path", None)
+    plugins = [*settings.pop("plugins", []), CheckpointFiles()]
+    trainer = make_trainer(
+        folder,
+        callbacks=[ExactResume(), *callbacks, Checkpoint(every_n_steps=1)],
+        logger=rows,
+        plugins=plugins,
+        enable_checkpointing=True,
+        **({"max_steps": STEPS} | settings),
+    )
+    trainer.fit(gan, datamodule=data, ckpt_path=path)
+    return rows.rows
+
+
+def last(folder: Path) -> dict[str, Any]:
+    return read_checkpoint(folder / "checkpoints" / "last.ckpt")
+
+
+def assert_resumes(
+    folder: Path, make: Any, data: Any, kills: tuple[int, ...], **settings: Any
+) -> None:
+    """Trains once undisturbed and once in pieces, each in new objects, and compares all."""
+    expected = train(folder / "whole", make(), data(), **own(settings))
+    rows: list[Any] = []
+    path = None
+    for kill in kills:
+        with pytest.raises(RuntimeError, match="killed"):
+            train(
+                folder / "cut",
+                make(),
+                data(),
+                Keep(rows),
+                Kill(kill),
+                ckpt_path=path,
+                **own(settings),
+            )
+        torch.rand(7)  # whatever else happens in a process
+        path = folder / "cut" / "checkpoints" / "last.ckpt"
+        assert last(folder / "cut")["global_step"] == kill
+    rows += train(folder / "cut", make(), data(), ckpt_path=path, **own(settings))
+    assert not differences(last(folder / "whole"), last(folder / "cut"))
+    assert rows == expected
+
+
+class Keep(Callback):
+    """Keeps the rows of a training that ends in an error."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def on_exception(self, trainer: Any, *_: Any) -> None:
+        self.rows += trainer.logger.rows
+
+
+def own(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings for one Trainer: plugins have a state and are made anew."""
+    return {k: v() if k == "plugins" else v for k, v in settings.items()}
+
+
+def squares() -> ManySquares:
+    return ManySquares(batch_size=8, seed=5, flip=True)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_with_everything_on(name: str, tmp_path: Path) -> None:
+    """400 images in batches of 8 and 6 or 8 of those an iteration: an epoch ends within."""
+    loss = getattr(losses, name)(n_critic=3, **SETTINGS.get(name, {}))
+    assert_resumes(tmp_path, lambda: full_gan(loss), squares, kills=(3, 8), precision="bf16-mixed")
+
+
+@pytest.mark.parametrize("kill", [1, 5, 6, 7, 10])
+def test_anywhere_in_an_epoch(kill: int, tmp_path: Path) -> None:
+    """Six iterations an epoch: in its middle, at its end, at the next one's begin."""
+    loss = losses.Hinge(n_critic=4)
+    assert_resumes(tmp_path, lambda: full_gan(loss), squares, kills=(kill,))
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.parametrize("loss", [losses.NonSaturating(n_critic=3), losses.Dragan()])
+def test_convolutions_batch_norm_and_precisions(
+    loss: losses.AdversarialLoss, precision: str, tmp_path: Path
+) -> None:
+    make = partial(full_gan, loss, make_dcgan)
+    assert_resumes(tmp_path, make, squares, kills=(2, 9), precision=precision)
+
+
+def test_the_scale_of_16_bit_gradients(tmp_path: Path) -> None:
+    def plugins() -> list[Any]:
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=4)
+        return [MixedPrecision("16-mixed", "cpu", scaler)]
+
+    def make() -> GAN:
+        return make_gan(loss=losses.Hinge())  # Lightning's scaler cannot clip fused optimizers
+
+    assert_resumes(tmp_path, make, squares, kills=(3, 9), plugins=plugins)
+    assert last(tmp_path / "cut")["MixedPrecision"]["scale"] > 1024
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"max_steps": -1, "max_epochs": 2},
+        {"max_steps": 9, "max_epochs": 5},
+        {"limit_train_batches": 3},
+        {"overfit_batches": 2},
+    ],
+)
+def test_whatever_limits_the_run(limits: dict[str, Any], tmp_path: Path) -> None:
+    make = partial(full_gan, losses.Hinge(n_critic=4))
+    assert_resumes(tmp_path, make, squares, kills=(4, 6, 7), **limits)
+
+
+def test_a_run_that_goes_further_equals_one_that_was_longer_from_the_start(tmp_path: Path) -> None:
+    def make() -> GAN:
+        return make_gan(loss=losses.Hinge(n_critic=4))
+
+    train(tmp_path / "long", make(), squares(), max_steps=17)
+    path = tmp_path / "short" / "checkpoints" / "last.ckpt"
+    for steps in (5, 6, 9, 12, 17):  # in an epoch, and at its end
+        train(
+            tmp_path / "short",
+            make(),
+            squares(),
+            max_steps=steps,
+            ckpt_path=path if path.is_file() else None,
+        )
+    assert not differences(last(tmp_path / "long"), last(tmp_path / "short"))
+
+
+class Noisy(Dataset[Tensor]):
+    """Images of one's own, with augmentation from the global random state."""
+
+    def __len__(self) -> int:
+        return 50
+
+    def __getitem__(self, place: int) -> Tensor:
+        image = torch.full(SHAPE, place / 25 - 1)
+        return (image + 0.1 * torch.randn(SHAPE)).clamp(-1, 1)
+
+
+class Foreign(LightningDataModule):
+    """A data module that knows nothing of forger."""
+
+    def __init__(self, workers: int = 0, generator: bool = False) -> None:
+        super().__init__()
+        self.workers = workers
+        self.random = torch.Generator().manual_seed(1) if generator else None
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        return DataLoader(
+            Noisy(),
+            batch_size=5,
+            shuffle=True,
+            num_workers=self.workers,
+            generator=self.random,
+            drop_last=True,
+        )
+
+
+def dropping_gan() -> GAN:
+    """A discriminator that draws from the global random state too."""
+    gan = make_gan(mlp)
+    gan.discriminator.layers.insert(2, nn.Dropout(0.3))
+    return gan
+
+
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("how", [{}, {"generator": True}, {"workers": 2}])
+def test_data_and_networks_that_draw_from_the_global_random_state(
+    how: dict[str, Any], size: int, tmp_path: Path
+) -> None:
+    loss = losses.Hinge(n_critic=size)
+
+    def make() -> GAN:
+        torch.manual_seed(11)
+        gan = dropping_gan()
+        gan.loss = loss
+        torch.manual_seed(12)
+        return gan
+
+    def data() -> GroupedDataModule:
+        return GroupedDataModule(Foreign(**how), size)
+
+    assert_resumes(tmp_path, make, data, kills=(2, 3, 7))
