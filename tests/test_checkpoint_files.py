@@ -54,6 +54,14 @@ def test_the_one_before_stays(tmp_path: Path) -> None:
     assert newest(tmp_path) is not None
 
 
+def test_a_kill_between_the_two_names_leaves_no_third(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    path.with_name("previous.ckpt").hardlink_to(path)  # killed before `last` was replaced
+    save(tmp_path, 2)
+    assert sorted(file.name for file in path.parent.iterdir()) == ["last.ckpt", "previous.ckpt"]
+    assert read_checkpoint(path.with_name("previous.ckpt"))["global_step"] == 1
+
+
 def test_others_are_replaced_without_a_trace(tmp_path: Path) -> None:
     files = CheckpointFiles()
     for step in (1, 2):

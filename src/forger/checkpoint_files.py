@@ -163,6 +163,7 @@ def _keep(last: Path) -> None:
     try:
         link.hardlink_to(last)
         link.replace(previous)
+        link.unlink(missing_ok=True)  # a move between two names of one file does nothing
     except FileNotFoundError:
         return  # the first of the run
     except OSError:  # a file system without links

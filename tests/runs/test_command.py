@@ -79,6 +79,10 @@ class TestMistakesInWords:
         found = mistakes("modle=dcgan", "loss=hing", "data.batch_size=0", "seed", "trainer.x=1")
         assert len(found) == 5
 
+    def test_hydras_words_may_come_twice(self) -> None:
+        """Lightning adds the run folder to the words of the processes that it starts."""
+        assert mistakes("hydra.run.dir=a", "hydra.run.dir=b") == []
+
     def test_right_commands_have_none(self) -> None:
         assert mistakes() == []
         assert mistakes("model=dcgan", "loss=hinge", "+trainer.benchmark=true", "seed=null") == []

@@ -23,6 +23,9 @@ from forger.runs import resume
 from forger.runs.checking.words import Command
 from forger.runs.status import locked, read_status
 from forger.runs.train import train
+from forger.whole_files import _namespace
+
+NAMESPACE = _namespace()
 
 
 def own_config(run: Path, **changes: Any) -> DictConfig:
@@ -358,6 +361,51 @@ def test_a_signal_saves_and_resume_last_goes_on(number: signal.Signals, tmp_path
     assert [int(row["step"]) for row in rows(run)] == list(range(1, stopped + 6))
     with (run / "metrics.csv").open() as file:
         assert len(list(csv.reader(file))) == stopped + 6
+
+
+def test_two_processes_go_on(tmp_path: Path) -> None:
+    words = short(tmp_path, "trainer=ddp_cpu", "metrics=none", "trainer.threads=1", steps=3)
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    run = run_folder(tmp_path)
+    done = command(f"resume={run}", "trainer.max_steps=5")
+    assert done.returncode == 0, done.stderr
+    assert [int(row["step"]) for row in rows(run)] == [1, 2, 3, 4, 5]
+    assert len(last(run)["exact_resume"]["ranks"]) == 2
+
+
+def test_what_a_killed_process_left_is_removed(run: Path) -> None:
+    gone = f"{NAMESPACE}.{2**22 - 3}.{'0' * 32}.tmp"
+    left = [
+        run / f".status.json.{gone}",
+        run / "checkpoints" / f".best.ckpt.{gone}",
+        run / "samples" / f".last.png.{gone}",
+    ]
+    for path in left:
+        path.write_bytes(b"half of it")
+    mark(run, "running")
+    train(own_config(run))
+    assert not [path for path in left if path.exists()]
+
+
+def test_an_end_before_the_checkpoint_is_loaded_keeps_the_iteration(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("forger.callbacks.exact_resume.ExactResume.on_load_checkpoint", fail)
+    with pytest.raises(RuntimeError):
+        train(own_config(run, trainer__max_steps=9))
+    status = json.loads((run / "status.json").read_text())
+    assert (status["status"], status["iteration"]) == ("failed", 4)
+
+
+def test_resume_in_a_file_is_refused(run: Path) -> None:
+    with pytest.raises(ConfigError, match="belongs on the command line"):
+        resume.config_of_job(own_config(run), ["seed=0"])
+    with pytest.raises(ConfigError, match="must name a run"):
+        resume.folder_of(Command(ROOT / "configs", "train", ["resume="]), "")
 
 
 def test_a_pickle_that_would_run_code_is_refused(run: Path, tmp_path: Path) -> None:

@@ -70,6 +70,7 @@ class RunFolder:
         self.config: dict[str, Any] = without_secrets(own | {"resume": None})
         self.environment: dict[str, Any] = {}
         self._began = datetime.now().astimezone()
+        self._iteration = 0
         earlier = (read_status(self.path) or {}) if self.resumed else {}
         self._first_began: str | None = earlier.get("started")
         self._seconds_before = float(earlier.get("seconds", 0.0))
@@ -89,12 +90,14 @@ class RunFolder:
             hydra = HydraConfig.get()
             words = list(hydra.overrides.task)
             self.environment["choices"] = choices_of(hydra.runtime.choices)
-        write_whole(self.path / "config.yaml", OmegaConf.to_yaml(self.config).encode())
         if self.resumed:
             self._record_resume(words, iteration)
         else:
             write_whole(self.path / "overrides.yaml", OmegaConf.to_yaml(words).encode())
             write_json(self.path / "environment.json", self.environment)
+        # last: with it, the folder is that of a run
+        write_whole(self.path / "config.yaml", OmegaConf.to_yaml(self.config).encode())
+        self._iteration = iteration
         self.mark("running", None, iteration)
 
     def _record_resume(self, words: list[str], iteration: int) -> None:
@@ -122,7 +125,7 @@ class RunFolder:
             {
                 "status": status,
                 "reason": reason,
-                "iteration": iteration,
+                "iteration": max(iteration, self._iteration),  # a Trainer counts once it has loaded
                 "started": self._first_began or self._began.isoformat(timespec="seconds"),
                 "updated": now.isoformat(timespec="seconds"),
                 "seconds": round(seconds, 1),

@@ -1,44 +1,26 @@
-"""A run that goes on: which folder `resume` means, its own config, and what may change in it.
+"""A run that goes on: which folder `resume` means, and the command that continues in it.
 
-Imports neither torch nor anything that does: mistakes are found before any work.
+What may change in its config is for `resumed_config`. Imports neither torch nor anything that does:
+mistakes are found before any work.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
 from forger.errors import ConfigError
-from forger.runs.checking.check import find_problems
-from forger.runs.checking.mains import MAINS
-from forger.runs.checking.messages import given, listed
-from forger.runs.checking.settings import apply
-from forger.runs.checking.signatures import read
+from forger.runs.checking.messages import listed
 from forger.runs.checking.words import Command, read_words
+from forger.runs.resumed_config import RESUME, resumed_config
 from forger.runs.status import is_running, read_status, running
 
-# Settings that change how a run is carried out, not what it computes. A name stands for all in it.
-_CHANGEABLE = (
-    *(f"trainer.{limit}" for limit in ("max_steps", "max_epochs", "max_time")),
-    *(f"trainer.{limit}" for limit in ("min_steps", "min_epochs")),
-    *(f"trainer.{how}" for how in ("log_every_n_steps", "profiler", "detect_anomaly", "benchmark")),
-    *(f"trainer.{how}" for how in ("threads", "deterministic")),
-    *("callbacks", "logger", "metrics.every_n_steps", "metrics.inception_weights"),
-    *("data.root", "data.download", "data.cache_dir", "paths.cache_dir"),
-    *("objective", "dry_run", "resume"),
-)
-_HARDWARE = ("accelerator", "devices", "strategy", "num_nodes", "sync_batchnorm")
-_GROUPS = ("trainer", "logger")  # of which another file may be chosen
-_SPECIAL = "resume"
 _WHERE = ("name", "paths.log_dir")  # settings that tell where `last` looks
 
 
@@ -47,9 +29,9 @@ def wanted(words: Iterable[str]) -> str | None:
     found = None
     for word in words:
         key, _, value = word.partition("=")
-        if key.lstrip("+") == _SPECIAL:
-            found = value.strip("'\"")
-    return None if found in (None, "", "null") else found
+        if key.lstrip("+") == RESUME:
+            found = value.strip("'\"").replace("\\'", "'")  # as `arguments_for` writes it
+    return None if found == "null" else found
 
 
 def find_run(value: str, runs: Path) -> Path:
@@ -124,6 +106,8 @@ def folder_of(command: Command, value: str) -> Path:
     """
     if command.multirun:
         raise ConfigError("-m: resume goes on with one run; leave -m out")
+    if not value:
+        raise ConfigError("resume='': must name a run; write resume=<run folder> or last")
     if "," in value:
         raise ConfigError(f"resume={value}: goes on with one run; name one")
     if value != "last":
@@ -152,151 +136,18 @@ def _first(chosen: list[list[str]]) -> list[str]:
     return [alternatives[0] for alternatives in chosen]
 
 
-def resumed_config(
-    folder: Path, words: Iterable[Override], composed: DictConfig
-) -> tuple[DictConfig, list[str]]:
-    """Returns the run's own config with the words applied, and what is wrong, one line each.
-
-    Args:
-        folder: of the run.
-        words: of the command.
-        composed: the config that the command would have without `resume`, for chosen files.
-    """
-    cfg = _own_config(folder)
-    own, choices = _plain(cfg), _own_choices(folder)
-    problems, settings = [], []
-    for word in words:
-        group = word.key_or_group.replace(".", "/")
-        if word.key_or_group == _SPECIAL:
-            continue
-        if group not in choices or "={" in str(word.input_line):
-            settings.append(word)
-        elif group in _GROUPS:
-            _take_group(cfg, group, composed)
-        elif (problem := _other_choice(word, choices[group], folder)) is not None:
-            problems.append(problem)
-    before = _plain(cfg)
-    wrong, unlisted = apply(cfg, settings, list(choices))
-    after = _plain(cfg)
-    for word in settings:
-        _spread(cfg, word.key_or_group)
-        problems += _forbidden(word, before, after, folder)
-    found = find_problems(_without_free_words(cfg, own))
-    for word in unlisted:
-        if not any(word.key_or_group.startswith(problem.key) for problem in found):
-            line = word.input_line
-            wrong.append(f"{line}: no such setting; to add it, write +{line}")
-    cfg.resume = str(folder)
-    return cfg, problems + wrong + [problem.text for problem in found]
-
-
 def config_of_job(cfg: DictConfig, words: Iterable[str]) -> DictConfig:
     """Returns the config of a resumed run, for its job.
 
     Raises:
-        ConfigError: something may not change.
+        ConfigError: something may not change, or a file and not the command asks for it.
     """
+    words = list(words)
+    if wanted(words) is None:
+        raise ConfigError(f"resume={cfg.resume}: belongs on the command line, not in a file")
     parser = OverridesParser.create()
     parsed = [parser.parse_override(word) for word in words]
     own, problems = resumed_config(Path(cfg.resume), parsed, cfg)
     if problems:
         raise ConfigError(listed(problems))
     return own
-
-
-def _own_config(folder: Path) -> DictConfig:
-    path = folder / "config.yaml"
-    try:
-        cfg = OmegaConf.load(path)
-    except Exception as error:  # of YAML that is damaged, anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"resume={folder}: {path.name} cannot be read: {reason}") from None
-    if not isinstance(cfg, DictConfig) or "trainer" not in cfg:
-        raise ConfigError(f"resume={folder}: {path.name} is not the config of a run")
-    with open_dict(cfg):
-        cfg.setdefault("init_from", None)
-    return cfg
-
-
-def _without_free_words(cfg: DictConfig, own: Any) -> DictConfig:
-    """Leaves out the run's words that only interpolation read: in its config that is resolved."""
-    kept = cfg.copy()
-    for key, place in MAINS["train"].places.items():
-        node: Any = OmegaConf.select(kept, key) if key and place.words else None
-        known = read(place.schema).parameters if place.schema else {}
-        for name in list(node) if isinstance(node, DictConfig) else ():
-            free = name not in known and not isinstance(node[name], DictConfig)
-            if free and _at(own, f"{key}.{name}") is not _NOTHING:
-                del node[name]
-    return kept
-
-
-def _own_choices(folder: Path) -> dict[str, Any]:
-    try:
-        recorded = json.loads((folder / "environment.json").read_text())["choices"]
-        return dict(recorded)
-    except (OSError, ValueError, KeyError):
-        return {}
-
-
-def _take_group(cfg: DictConfig, group: str, composed: DictConfig) -> None:
-    """Takes the hardware of another trainer file, or other loggers."""
-    if group == "logger":
-        cfg.logger = composed.get("logger")
-        return
-    for name in _HARDWARE:
-        cfg.trainer.pop(name, None)
-        if name in composed.trainer:
-            cfg.trainer[name] = composed.trainer[name]
-
-
-def _other_choice(word: Override, own: Any, folder: Path) -> str | None:
-    chosen = word.value()
-    if chosen == own or (own is None and chosen in (None, "null")):
-        return None
-    return (
-        f"{word.input_line}: the run resumed has {given(word.key_or_group, own)}, {_keeps(folder)}"
-    )
-
-
-def _spread(cfg: DictConfig, key: str) -> None:
-    """Passes a word of `logger` on to the loggers: the run's own config has it resolved."""
-    group, _, name = key.lstrip("+~").partition(".")
-    if group != "logger" or not name or "." in name or not cfg.get("logger"):
-        return
-    for node in cfg.logger.values():
-        own = isinstance(node, DictConfig) and name in node
-        if own and not OmegaConf.is_interpolation(node, name):
-            node[name] = cfg.logger[name]
-
-
-def _forbidden(word: Override, before: Any, after: Any, folder: Path) -> list[str]:
-    key = word.key_or_group
-    hardware = tuple(f"trainer.{name}" for name in _HARDWARE)
-    if any(key == one or key.startswith(f"{one}.") for one in (*_CHANGEABLE, *hardware)):
-        return []
-    old, new = _at(before, key), _at(after, key)
-    if old == new:
-        return []
-    text = "lacks it" if old is _NOTHING else f"has {given(key, old)}"
-    line = str(word.input_line).removeprefix("++")
-    return [f"{line}: the run resumed {text}, {_keeps(folder)}"]
-
-
-def _keeps(folder: Path) -> str:
-    return f"and keeps it; leave it out, or start a new run from its weights: init_from={folder}"
-
-
-def _plain(cfg: DictConfig) -> Any:
-    return OmegaConf.to_container(cfg, resolve=False)
-
-
-_NOTHING = object()
-
-
-def _at(node: Any, key: str) -> Any:
-    for part in key.split("."):
-        if not isinstance(node, dict) or part not in node:
-            return _NOTHING
-        node = node[part]
-    return node

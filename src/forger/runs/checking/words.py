@@ -105,6 +105,8 @@ class Reading:
     def repeated(self, override: Override) -> str | None:
         """Complains about a word whose file or setting another word chose, with another value."""
         word, key = str(override.input_line), override.get_key_element()
+        if key.startswith("hydra."):  # Lightning adds some for the processes that it starts
+            return None
         before = self._words.setdefault(key.replace("/", "."), word)
         if word.partition("=")[2] == before.partition("=")[2]:
             return None

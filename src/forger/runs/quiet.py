@@ -1,0 +1,24 @@
+"""What Lightning says. Owns which of its messages a user sees; changes nothing that it does."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def quieten_lightning() -> None:
+    """Keeps Lightning's warnings and drops its advertisements and what the plan says better."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()  # its own; messages still reach ours
+        logger.setLevel(logging.WARNING)
+    # The averaged generator is in eval mode on purpose.
+    warnings.filterwarnings("ignore", r"Found \d+ module\(s\) in eval mode")
+    # Rows of metrics are due by iteration, across epochs, however short these are.
+    warnings.filterwarnings("ignore", "The number of training batches .* logging interval")
+    # Lightning asks the wrong object; the place is ours, see callbacks/exact_resume.py.
+    warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the")
+    # A time limit that a resumed run no longer has.
+    warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
+    # Lightning 2.6 against torch 2.14, until Lightning follows.
+    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")
