@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,14 @@ from lightning.pytorch import Callback
 from forger.callbacks import Checkpoint
 from forger.callbacks.interrupts import Interrupts
 from forger.errors import Interrupted
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_heeded() -> Iterator[None]:
+    """A shell that runs the tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Send(Callback):
