@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from forger.errors import ConfigError
 from forger.runs.checking.accepted import Select
+from forger.runs.checking.collector import collector_paused
 from forger.runs.checking.kinds import UNKNOWN, correction, refusal
 from forger.runs.checking.mains import MAINS, Main
 from forger.runs.checking.messages import choice, given, listed, nearest
@@ -51,7 +52,8 @@ def check(cfg: DictConfig, main: str = "train") -> None:
 
 def find_problems(cfg: DictConfig, main: str = "train") -> list[Problem]:
     """Returns all that is wrong with a config composed from the main config of that name."""
-    return _Check(read_values(cfg), MAINS[main]).run()
+    with collector_paused():
+        return _Check(read_values(cfg), MAINS[main]).run()
 
 
 class _Check:

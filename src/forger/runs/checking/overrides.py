@@ -6,11 +6,8 @@ values. Hydra itself would stop at the first, and leave a run folder behind.
 
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -21,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
 from forger.runs.checking.check import Problem, find_problems
+from forger.runs.checking.collector import collector_paused, set_aside_what_is_loaded
 from forger.runs.checking.hydra_words import shared_folder
 from forger.runs.checking.messages import choice
 from forger.runs.checking.settings import apply
@@ -40,7 +38,7 @@ def find_mistakes(command: Command) -> list[str]:
     if command.extra_folder is not None and not Path(command.extra_folder).is_dir():
         return [f"--config-dir {command.extra_folder}: there is no such folder"]
     with (
-        _collector_off(),
+        collector_paused(),
         initialize_config_dir(str(command.folder), job_name="forger", version_base="1.3"),
     ):
         try:
@@ -53,29 +51,8 @@ def find_mistakes(command: Command) -> list[str]:
             problems = reading.several + problems
         for groups in others if sweep else []:
             problems += _try(command, reading, groups)[0]
+    set_aside_what_is_loaded()
     return list(dict.fromkeys(reading.problems + problems))
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    """Pauses the garbage collector, which would take a third of these milliseconds."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        _set_aside()
-        if was_on:
-            gc.enable()
-
-
-@cache  # once in a process
-def _set_aside() -> None:
-    """Leaves what has been loaded by now out of later collections, the one at the end among them.
-
-    Nearly all of it is modules, which live as long as the process.
-    """
-    gc.freeze()
 
 
 def _variations(chosen: list[list[str]]) -> list[list[str]]:
