@@ -162,6 +162,10 @@ def test_every_loss_with_everything_on(name: str, tmp_path: Path) -> None:
     assert_resumes(tmp_path, lambda: full_gan(loss), squares, kills=(3, 8), precision="bf16-mixed")
 
 
+def test_with_shared_fakes(tmp_path: Path) -> None:
+    assert_resumes(tmp_path, partial(make_gan, share_fakes=True), squares, kills=(3, 8))
+
+
 @pytest.mark.parametrize("kill", [1, 5, 6, 7, 10])
 def test_anywhere_in_an_epoch(kill: int, tmp_path: Path) -> None:
     """Six iterations an epoch: in its middle, at its end, at the next one's begin."""

@@ -140,6 +140,40 @@ def test_generator_update_draws_fresh_noise(tmp_path: Path) -> None:
     assert not torch.equal(for_discriminator, for_generator)
 
 
+def test_shared_fakes_are_generated_once_and_train_both_networks(tmp_path: Path) -> None:
+    """The generator's gradient passes through the very images that D has just been shown."""
+    gan = make_gan(share_fakes=True)
+    seen: dict[str, list[Any]] = {"made": [], "shown": []}
+    gan.generator.register_forward_hook(lambda _, __, images: seen["made"].append(images))
+    gan.discriminator.register_forward_hook(lambda _, inputs, __: seen["shown"].append(inputs[0]))
+    before = [p.detach().clone() for p in gan.generator.parameters()]
+    fit(gan, tmp_path, max_steps=1)
+    (made,) = seen["made"]
+    assert made.requires_grad
+    _, for_d, for_g = seen["shown"]  # real, fake, and fake again
+    assert not for_d.requires_grad
+    assert for_g is made
+    assert torch.equal(for_d, made)
+    assert any(
+        not torch.equal(p, old) for p, old in zip(gan.generator.parameters(), before, strict=True)
+    )
+
+
+def test_each_update_moves_one_network_with_shared_fakes_too(tmp_path: Path) -> None:
+    gan = make_dcgan(share_fakes=True)
+    gan.__class__ = Spy
+    fit(gan, tmp_path, max_steps=3)
+
+
+@pytest.mark.parametrize(
+    "several",
+    [{"loss": L.Hinge(n_critic=2)}, {"generator_updates": Updates(accumulate=2)}],
+)
+def test_fakes_cannot_be_shared_among_several_updates(several: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"model\.share_fakes=True: needs one batch"):
+        make_gan(share_fakes=True, **several)
+
+
 @pytest.mark.parametrize("loss", [L.RelativisticAverage(), L.RelativisticPairing()])
 def test_relativistic_generator_compares_with_fresh_real_images(loss, tmp_path: Path) -> None:
     gan = make_gan(loss=loss)

@@ -32,8 +32,8 @@ class GAN(LightningModule):
 
     Each discriminator update leaves the generator's weights, gradients and optimizer equal in bits,
     and the other way round; only statistics of networks that run forward (BatchNorm, spectral norm)
-    move. The generator update draws fresh noise. Real and fake images pass through D in separate
-    batches, so that BatchNorm sees each alone.
+    move. The generator update draws fresh noise, unless both share their fake images. Real and fake
+    images pass through D in separate batches, so that BatchNorm sees each alone.
 
     Args:
         generator: noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1]; has the attribute
@@ -44,11 +44,13 @@ class GAN(LightningModule):
         discriminator_updates: the same of the discriminator.
         prior: distribution of the noise, `normal` N(0, 1) or `uniform` U(-1, 1).
         ema_decay: of the generator's moving average, per iteration, in [0, 1); 0 is no averaging.
+        share_fakes: whether both updates of an iteration use the same fake images, from one forward
+            pass of the generator; saves one, and departs from the original algorithm.
         seed: of the noise.
 
     Raises:
-        ConfigError: an argument is out of range, or the discriminator has BatchNorm while the loss
-            penalises gradients per sample.
+        ConfigError: an argument is out of range, the discriminator has BatchNorm while the loss
+            penalises gradients per sample, or fakes are to be shared among several updates.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class GAN(LightningModule):
         discriminator_updates: Updates | None = None,
         prior: Prior = "normal",
         ema_decay: FractionBelowOne = 0.999,
+        share_fakes: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -75,6 +78,7 @@ class GAN(LightningModule):
         self.generator_updates = generator_updates or Updates()
         self.discriminator_updates = discriminator_updates or Updates()
         self.prior: Prior = prior
+        self.share_fakes = share_fakes
         self.seed = seed
         self.images_seen = 0
         if self.penalties and any(
@@ -84,6 +88,14 @@ class GAN(LightningModule):
                 f"model.discriminator: BatchNorm under a gradient penalty"
                 f" ({', '.join(self.penalties)}), which is taken per sample while BatchNorm mixes"
                 " samples; allowed: norm=auto|layer|instance|spectral|none"
+            )
+
+        accumulated = (self.generator_updates.accumulate, self.discriminator_updates.accumulate)
+        if share_fakes and (self.loss.n_critic, *accumulated) != (1, 1, 1):
+            raise ConfigError(
+                "model.share_fakes=True: needs one batch for each network, but loss.n_critic is"
+                f" {self.loss.n_critic} and model.accumulate {accumulated[0]} for G and"
+                f" {accumulated[1]} for D; all must be 1"
             )
 
     @property
@@ -148,11 +160,12 @@ class GAN(LightningModule):
         self._noise.start(iteration)
         report = self._reporter.due(iteration)
         accumulate = self.discriminator_updates.accumulate
+        shared = self._fakes(len(reals[0])) if self.share_fakes else None
         for update in range(self.loss.n_critic):
             last = update == self.loss.n_critic - 1
             taken = reals[update * accumulate : (update + 1) * accumulate]
-            game = self._update_discriminator(taken, iteration, report and last)
-        game |= self._update_generator(reals, iteration, report)
+            game = self._update_discriminator(taken, shared, iteration, report and last)
+        game |= self._update_generator(reals, shared, iteration, report)
         self.ema_generator.update(self.generator, iteration)
         self.images_seen += sum(len(real) for real in reals) * self.trainer.world_size
         if report:
@@ -165,15 +178,20 @@ class GAN(LightningModule):
         """Leaves time that a callback took out of the images per second."""
         self._reporter.leave_out(seconds)
 
+    def _fakes(self, batch: int) -> Tensor:
+        """Generates `(batch, C, H, W)` from fresh noise."""
+        fakes: Tensor = self.generator(self._noise.prior(batch, self._latent_dim))
+        return fakes
+
     def _update_discriminator(
-        self, reals: Sequence[Tensor], iteration: int, report: bool
+        self, reals: Sequence[Tensor], shared: Tensor | None, iteration: int, report: bool
     ) -> dict[str, Tensor]:
         """Makes one discriminator update from `reals`, one batch for each accumulated gradient."""
         optimizer = self._optimizers[1]
         optimizer.zero_grad()
         for real in reals:
             with torch.no_grad():
-                fake = self.generator(self._noise.prior(len(real), self._latent_dim))
+                fake = self._fakes(len(real)) if shared is None else shared.detach()
             real_logits = self._logits(real)
             fake_logits = self._logits(fake)
             loss = self.loss.discriminator(real_logits, fake_logits)
@@ -192,7 +210,7 @@ class GAN(LightningModule):
         return game | {f"penalty_{name}": term for name, term in penalties.items()}
 
     def _update_generator(
-        self, reals: Sequence[Tensor], iteration: int, report: bool
+        self, reals: Sequence[Tensor], shared: Tensor | None, iteration: int, report: bool
     ) -> dict[str, Tensor]:
         """Makes one generator update; its gradient passes through the discriminator."""
         optimizer = self._optimizers[0]
@@ -201,7 +219,7 @@ class GAN(LightningModule):
         fresh = self.loss.generator_sees_real
         for real in reals[-accumulate:] if fresh else [reals[-1]] * accumulate:
             with frozen(self.discriminator):
-                fake = self.generator(self._noise.prior(len(real), self._latent_dim))
+                fake = self._fakes(len(real)) if shared is None else shared
                 fake_logits = self._logits(fake)
                 real_logits = self._logits(real) if fresh else None
                 loss = self.loss.generator(fake_logits, real_logits)

@@ -111,6 +111,9 @@ def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> 
         loss=loss,
         prior=cfg.model.prior,
         ema_decay=cfg.model.ema_decay,
+        share_fakes=cfg.model.get(
+            "share_fakes", False
+        ),  # runs of earlier versions have no such key
         seed=seed,
         **updates,
     )

@@ -84,7 +84,8 @@ def _own_config(folder: Path) -> DictConfig:
     if not isinstance(cfg, DictConfig) or "trainer" not in cfg:
         raise ConfigError(f"resume={folder}: {path.name} is not the config of a run")
     with open_dict(cfg):
-        cfg.setdefault("init_from", None)
+        cfg.setdefault("init_from", None)  # not yet known to runs of earlier versions
+        cfg.model.setdefault("share_fakes", False)
     return cfg
 
 

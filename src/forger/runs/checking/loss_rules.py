@@ -35,6 +35,15 @@ def losses(select: Select) -> Findings:
         )
 
 
+def shared_fakes(select: Select) -> Findings:
+    """Yields fakes to be shared by updates that do not use one batch each."""
+    if select("model.share_fakes") is not True:
+        return
+    for key in ("loss.n_critic", *(f"model.accumulate.{network}" for network in _NETWORKS)):
+        if (select(key) or 1) > 1:
+            yield "model.share_fakes", f"needs one batch for each update; {key} must be 1"
+
+
 def schedules(select: Select) -> Findings:
     """Yields schedules that end with a run which has no known end."""
     if not select.sound("trainer"):

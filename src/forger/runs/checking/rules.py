@@ -40,6 +40,7 @@ _RULES = (
     device_rules.precision,
     device_rules.threads,
     loss_rules.losses,
+    loss_rules.shared_fakes,
     loss_rules.schedules,
     loss_rules.optimizers,
     network_rules.norms,

@@ -59,6 +59,7 @@ class Model:
     discriminator: Section
     prior: Literal["normal", "uniform"]
     ema_decay: FractionBelowOne
+    share_fakes: bool
     accumulate: Section
     gradient_clip: Section
 
