@@ -7,7 +7,7 @@ fall at any time in the life of a process. It needs Linux, no network and no GPU
 its own folder alone.
 
 On two cores:
-    python benchmarks/kill_and_resume.py                                        50 kills, 20 minutes
+    python benchmarks/kill_and_resume.py                                        50 kills, 7 minutes
     python benchmarks/kill_and_resume.py --processes 2 --kills 10 --workers 1   10 kills, 15 minutes
 """
 
