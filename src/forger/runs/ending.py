@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -36,7 +35,6 @@ def recorded(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
     except OSError as error:
         reason = _words(error)
         _end(folder, trainer, "failed", reason)
-        log.debug("%s", "".join(traceback.format_exception(error)))
         raise RunError(f"{reason}; the run stopped at iteration {trainer.global_step}") from error
     except BaseException as error:
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
