@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow check lint format format-check types clean
+.PHONY: help setup quickstart test test-slow check lint format format-check types bench clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ format-check: setup ## Check the format
 
 types: setup ## Check the types (mypy, strict)
 	$(BIN)/mypy
+
+bench: setup ## Time training beside a loop by hand and a tutorial (half an hour)
+	$(BIN)/python benchmarks/throughput.py --output logs/throughput
 
 clean: ## Remove caches; keeps .venv, data and logs
 	rm -rf build .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

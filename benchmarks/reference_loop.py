@@ -1,0 +1,177 @@
+"""The tightest plain PyTorch loop for a GAN: what a specialist would write by hand for one model.
+
+No logging, no pictures, no checkpoints. It does the product's arithmetic on the same images,
+networks and loss, with Adam and an average of the generator.
+
+    python benchmarks/reference_loop.py vanilla images.npy result.json --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from stopwatch import Stopwatch, resident
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.utils.flop_counter import FlopCounterMode
+from workloads import (
+    BATCH_SIZE,
+    BETAS,
+    EMA_DECAY,
+    LATENT_DIM,
+    LEARNING_RATE,
+    WORKLOADS,
+    Workload,
+    device_here,
+    load_images,
+)
+
+
+class Loop:
+    """One training.
+
+    Args:
+        workload: what to train.
+        images: uint8 `(N, C, H, W)`.
+        precision: `32-true` or `bf16-mixed`, as the product's `trainer.precision`.
+        share_fakes: one generator forward for both updates, as the product's `model.share_fakes`.
+        channels_last: memory format of convolutions.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        images: Tensor,
+        precision: str = "32-true",
+        share_fakes: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        self.device, self.loss = device_here(), workload.loss
+        self.precision, self.share_fakes = precision, share_fakes
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.generator, self.discriminator = (
+            network.to(self.device).to(memory_format=self.format) for network in workload.networks()
+        )
+        self.average = deepcopy(self.generator).requires_grad_(False)
+        self.optimizer_g, self.optimizer_d = (
+            Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=True)
+            for network in (self.generator, self.discriminator)
+        )
+        self.judges = list(self.discriminator.parameters())
+        self.averaged, self.trained = _floats(self.average), _floats(self.generator)
+        # Where no sample's logit depends on the others, both batches go through D at once.
+        self.at_once = not any(isinstance(m, nn.BatchNorm2d) for m in self.discriminator.modules())
+        self.batches = self._batches(images.to(self.device))
+
+    def iterate(self) -> None:
+        """Updates D `n_critic` times, G once, and the average."""
+        shared = self._fakes() if self.share_fakes else None
+        for _ in range(self.loss.n_critic):
+            self._update_discriminator(shared)
+        self._update_generator(shared)
+        torch._foreach_lerp_(self.averaged, self.trained, 1 - EMA_DECAY)
+
+    def _fakes(self) -> Tensor:
+        noise = torch.randn(BATCH_SIZE, LATENT_DIM, device=self.device)
+        with self._autocast():
+            fakes: Tensor = self.generator(noise)
+        return fakes
+
+    def _update_discriminator(self, shared: Tensor | None) -> None:
+        real = next(self.batches)
+        with torch.no_grad():
+            fake = self._fakes() if shared is None else shared.detach()
+        with self._autocast():
+            real_logits, fake_logits = self._judge(real, fake)
+        loss = self.loss.discriminator(real_logits.float(), fake_logits.float())
+        for penalty in self.loss.penalties.values():
+            loss = loss + penalty.weight * penalty(
+                self.discriminator, real, fake.float(), self._uniform
+            )
+        self.optimizer_d.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer_d.step()
+
+    def _update_generator(self, shared: Tensor | None) -> None:
+        for weight in self.judges:
+            weight.requires_grad_(False)
+        fake = self._fakes() if shared is None else shared
+        with self._autocast():
+            logits = self.discriminator(fake)
+        self.optimizer_g.zero_grad()
+        self.loss.generator(logits.float(), None).backward()  # type: ignore[no-untyped-call]
+        self.optimizer_g.step()
+        for weight in self.judges:
+            weight.requires_grad_(True)
+
+    def _judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        if self.at_once:
+            real_logits, fake_logits = self.discriminator(torch.cat((real, fake))).chunk(2)
+            return real_logits, fake_logits
+        return self.discriminator(real), self.discriminator(fake)
+
+    def _batches(self, images: Tensor) -> Iterator[Tensor]:
+        while True:
+            order = torch.randperm(len(images), device=self.device)
+            whole = order[: len(order) // BATCH_SIZE * BATCH_SIZE]
+            for index in torch.split(whole, BATCH_SIZE):
+                pixels = images.index_select(0, index)
+                batch = pixels.to(torch.float32, memory_format=self.format)
+                yield batch.div_(127.5).sub_(1)
+
+    def _uniform(self, batch: int, *shape: int) -> Tensor:
+        return torch.rand(batch, *shape, device=self.device)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        mixed = self.precision == "bf16-mixed"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
+
+
+def _floats(network: nn.Module) -> list[Tensor]:
+    """Returns weights and statistics; counters of batches are of no use to an average."""
+    tensors: list[Tensor] = [*network.parameters(), *network.buffers()]
+    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
+
+
+def main() -> None:
+    """Trains, and adds to the measured what one iteration computes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("workload", choices=list(WORKLOADS))
+    parser.add_argument("images")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--iterations", type=int)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
+    parser.add_argument("--share-fakes", action="store_true")
+    parser.add_argument("--channels-last", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    after_import = resident()
+    workload = WORKLOADS[arguments.workload]
+    images = load_images(arguments.images)
+    loop = Loop(
+        workload, images, arguments.precision, arguments.share_fakes, arguments.channels_last
+    )
+    iterations = arguments.iterations or workload.iterations
+    stopwatch = Stopwatch(
+        arguments.output, workload.warm_up, iterations, workload.images_per_iteration
+    )
+    for iteration in range(1, stopwatch.last + 1):
+        loop.iterate()
+        stopwatch.tick(iteration)
+    with FlopCounterMode(display=False) as counter:
+        loop.iterate()
+    found = json.loads(arguments.output.read_text())
+    more = {"after_import_mib": after_import, "operations": counter.get_total_flops()}
+    arguments.output.write_text(json.dumps(found | more))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Times the product beside the tightest loop by hand and beside the loop of the tutorials.
+
+Each training is a process of its own: `python train.py` as a user starts it, with rows of metrics,
+pictures and a bar on a terminal; `reference_loop.py`; and `naive_loop.py`. They take turns, with
+the same images and the same number of threads. Images per second count real images, from the end of
+one iteration to the end of a later one, by a clock that all three share. It needs no network.
+
+On two cores half an hour:
+    python benchmarks/throughput.py --output throughput
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from throughput_runs import Settings, Trainings
+from throughput_table import markdown, summarise
+from timed_images import TimedImages
+from timed_process import run
+from workloads import WORKLOADS
+
+HERE = Path(__file__).parent
+PROGRAMS = ("product", "reference", "naive")
+
+
+def turns(pairs: int, programs: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Yields who runs next; each round begins with another, since a machine warms up."""
+    for pair in range(pairs):
+        first = pair % len(programs)
+        yield from ((pair, program) for program in (*programs[first:], *programs[:first]))
+
+
+def measure(
+    trainings: Trainings, workload: str, programs: tuple[str, ...], pairs: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Runs one workload `pairs` times by each program."""
+    found: dict[str, list[dict[str, Any]]] = {program: [] for program in programs}
+    for pair, program in turns(pairs, programs):
+        result = trainings.train(program, workload)
+        found[program].append(result)
+        speed, seconds = result["images_per_second"], result["seconds"]
+        line = f"{workload} {pair + 1}/{pairs} {program:<9} {speed:8.0f} images/s, {seconds:.1f} s"
+        print(line, flush=True)
+    return found
+
+
+def describe(folder: Path, threads: int | None) -> dict[str, Any]:
+    """Describes the machine, in a process with the threads of the others."""
+    output = folder / "machine.json"
+    run([str(HERE / "machine.py"), str(output)], folder / "machine.txt", threads)
+    machine: dict[str, Any] = json.loads(output.read_text())
+    return machine
+
+
+def report(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], str]:
+    """Measures it all, and returns it with the table."""
+    began = time.monotonic()
+    settings = Settings(
+        arguments.threads,
+        arguments.iterations,
+        arguments.precision,
+        arguments.share_fakes,
+        arguments.words,
+    )
+    images = TimedImages(folder, arguments.data_root, arguments.image_folder)
+    trainings = Trainings(folder, images, settings)
+    machine = describe(folder, arguments.threads)
+    runs = {
+        workload: measure(trainings, workload, tuple(arguments.programs), arguments.pairs)
+        for workload in arguments.workloads
+    }
+    later = describe(folder, arguments.threads)  # the first may have met a busy moment
+    machine["matrix_rate"] = max(machine["matrix_rate"], later["matrix_rate"])
+    found = {
+        "machine": machine,
+        "precision": arguments.precision,
+        "share_fakes": arguments.share_fakes,
+        "words": arguments.words,
+        "minutes": (time.monotonic() - began) / 60,
+        "workloads": {name: summarise(of, machine) for name, of in runs.items()},
+        "runs": runs,
+    }
+    return found, markdown(found)
+
+
+def main() -> None:
+    """Reads the arguments, and writes the table as Markdown and everything as JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
+    parser.add_argument("--pairs", type=int, default=5, help="runs of each program")
+    parser.add_argument("--iterations", type=int, help="that are timed; default: by workload")
+    parser.add_argument("--threads", type=int, help="of each process; default: torch's")
+    parser.add_argument("--share-fakes", action="store_true", help="of product and reference")
+    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
+    parser.add_argument(
+        "--data-root", type=Path, help="holds MNIST/raw; default: the sample, tiled"
+    )
+    parser.add_argument("--image-folder", type=Path, help="of 32x32 colour; default: random ones")
+    parser.add_argument("--output", type=Path, default=Path("throughput"), help="without suffix")
+    parser.add_argument("--words", nargs="*", default=[], help="more of the product's settings")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="throughput_") as folder:
+        found, table = report(arguments, Path(folder))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    arguments.output.with_suffix(".md").write_text(table)
+    print(f"\n{table}\n{arguments.output}.md, {arguments.output}.json")
+
+
+if __name__ == "__main__":
+    main()

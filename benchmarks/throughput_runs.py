@@ -1,0 +1,113 @@
+"""One training of the throughput benchmark: by the product, by the reference or by the naive loop.
+
+Owns the command line of each and reads what its clock wrote; what is compared is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from timed_images import TimedImages
+from timed_process import run
+from workloads import BATCH_SIZE, WORKLOADS, Workload
+
+_HERE = Path(__file__).parent
+_AFTER_IMPORT = """
+import sys, json
+import lightning, torch, torchvision, forger.runs.train
+from stopwatch import resident
+open(sys.argv[1], "w").write(json.dumps(resident()))
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What holds for all trainings.
+
+    Args:
+        threads: of each process; None: torch's default.
+        iterations: that are timed; None: by workload.
+        precision: of product and reference.
+        share_fakes: of product and reference, where there is one discriminator update.
+        words: more of the product's settings.
+    """
+
+    threads: int | None
+    iterations: int | None
+    precision: str
+    share_fakes: bool
+    words: list[str]
+
+
+class Trainings:
+    """Trains.
+
+    Args:
+        folder: for everything.
+        images: to train on.
+        settings: of all.
+    """
+
+    def __init__(self, folder: Path, images: TimedImages, settings: Settings) -> None:
+        self.folder, self.images, self.settings = folder, images, settings
+        self._numbers = count(1)
+
+    def train(self, program: str, name: str) -> dict[str, Any]:
+        """Trains one workload by one program, and returns what its clock found."""
+        workload, number = WORKLOADS[name], next(self._numbers)
+        output, printed = self.folder / f"{number}.json", self.folder / f"{number}.txt"
+        array, words = self.images.digits if workload.images == "digits" else self.images.photos
+        if program == "product":
+            command = self._product(workload, words, output, self.folder / "runs" / str(number))
+        else:
+            command = [str(_HERE / f"{program}_loop.py"), name, array, str(output)]
+            command += self._loop(program, workload)
+        run(command, printed, self.settings.threads)
+        found: dict[str, Any] = json.loads(output.read_text())
+        if program == "product":
+            found["after_import_mib"] = self._after_import
+        return found
+
+    def _loop(self, program: str, workload: Workload) -> list[str]:
+        iterations = self.settings.iterations
+        flags = ["--iterations", str(iterations)] if iterations else []
+        if program == "reference":
+            flags += ["--precision", self.settings.precision]
+            flags += ["--share-fakes"] if self._shares(workload) else []
+        return flags
+
+    def _shares(self, workload: Workload) -> bool:
+        return self.settings.share_fakes and workload.loss.n_critic == 1
+
+    def _product(
+        self, workload: Workload, data: list[str], output: Path, folder: Path
+    ) -> list[str]:
+        warm_up, iterations = workload.warm_up, self.settings.iterations or workload.iterations
+        clock = (
+            "{_target_: timed_product.Clock"
+            f", output: {output}, warm_up: {warm_up}, iterations: {iterations}"
+            f", images: {workload.images_per_iteration}}}"
+        )
+        return [
+            *(str(_HERE.parent / "train.py"), *workload.words, *data, "metrics=none"),
+            f"data.batch_size={BATCH_SIZE}",
+            f"trainer.max_steps={warm_up + iterations}",
+            f"trainer.precision={self.settings.precision}",
+            f"model.share_fakes={self._shares(workload)}",
+            *(f"paths.cache_dir={self.images.cache}", f"hydra.run.dir={folder}"),
+            f"+callbacks.clock={clock}",
+            *self.settings.words,
+        ]
+
+    @cached_property
+    def _after_import(self) -> float:
+        """MiB of a process that has only imported what a training imports."""
+        output, script = self.folder / "import.json", self.folder / "imports.py"
+        script.write_text(_AFTER_IMPORT)
+        run([str(script), str(output)], self.folder / "imports.txt", self.settings.threads)
+        return float(json.loads(output.read_text()))
