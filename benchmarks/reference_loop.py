@@ -16,10 +16,10 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
+from operations import Operations
 from stopwatch import Stopwatch, resident
 from torch import Tensor, nn
 from torch.optim import Adam
-from torch.utils.flop_counter import FlopCounterMode
 from workloads import (
     BATCH_SIZE,
     BETAS,
@@ -166,10 +166,10 @@ def main() -> None:
     for iteration in range(1, stopwatch.last + 1):
         loop.iterate()
         stopwatch.tick(iteration)
-    with FlopCounterMode(display=False) as counter:
+    with Operations() as counted:
         loop.iterate()
     found = json.loads(arguments.output.read_text())
-    more = {"after_import_mib": after_import, "operations": counter.get_total_flops()}
+    more = {"after_import_mib": after_import, "operations": counted.total}
     arguments.output.write_text(json.dumps(found | more))
 
 

@@ -32,6 +32,19 @@ def test_averages_weights_and_batchnorm_statistics() -> None:
         torch.testing.assert_close(value, expected)
 
 
+def test_follows_buffers_that_are_replaced_and_weights_that_are_moved() -> None:
+    source = network()
+    ema = EMA(source, decay=0.0)
+    ema.update(source, iteration=1)
+    source[1].running_mean = torch.full((3,), 7.0)
+    for module in (source, ema):
+        module.double()  # puts other memory behind the same parameters
+    move(source)
+    ema.update(source, iteration=2)
+    for name, value in source.state_dict().items():
+        torch.testing.assert_close(ema.module.state_dict()[name], value)
+
+
 def test_warm_up_forgets_the_initial_weights() -> None:
     source = network()
     ema = EMA(source, decay=0.999)

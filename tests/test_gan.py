@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import SHAPE, Squares, fit, make_dcgan, make_gan, make_trainer
-from lightning import LightningDataModule
+from lightning import Callback, LightningDataModule
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -150,7 +150,8 @@ def test_shared_fakes_are_generated_once_and_train_both_networks(tmp_path: Path)
     fit(gan, tmp_path, max_steps=1)
     (made,) = seen["made"]
     assert made.requires_grad
-    _, for_d, for_g = seen["shown"]  # real, fake, and fake again
+    both, for_g = seen["shown"]  # real with fake, and fake again
+    for_d = both[len(made) :]
     assert not for_d.requires_grad
     assert for_g is made
     assert torch.equal(for_d, made)
@@ -180,9 +181,9 @@ def test_relativistic_generator_compares_with_fresh_real_images(loss, tmp_path: 
     seen: list[Tensor] = []
     gan.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     fit(gan, tmp_path, max_steps=1)
-    real, _, _, for_generator = seen
+    both, _, for_generator = seen
     assert gan.batches_per_iteration == 2
-    assert not torch.equal(real, for_generator)
+    assert not torch.equal(both[: len(for_generator)], for_generator)
     assert set(for_generator.unique().tolist()) == {-1.0, 1.0}  # squares, not what G makes
 
 
@@ -192,6 +193,66 @@ def test_real_and_fake_pass_through_batchnorm_apart(tmp_path: Path) -> None:
     gan.discriminator.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
     fit(gan, tmp_path, max_steps=1)
     assert sizes == [8, 8, 8]  # real, fake, and fake again for the generator
+
+
+def test_one_pass_gives_the_update_of_two(tmp_path: Path) -> None:
+    """Where D says that its logits are independent, both batches go through at once."""
+    weights, sizes = [], []
+    for at_once in (True, False):
+        gan = make_gan().double()
+        assert gan.discriminator.independent_samples
+        gan.discriminator.independent_samples = at_once
+        gan.discriminator.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+        fit(gan, tmp_path, max_steps=2)
+        weights.append([p.detach() for p in gan.parameters()])
+    assert sizes == [16, 8] * 2 + [8, 8, 8] * 2
+    for one, two in zip(*weights, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
+
+
+class Listener(Callback):
+    """Counts the backward passes that Lightning announces."""
+
+    def __init__(self) -> None:
+        self.heard = 0
+
+    def on_before_backward(self, *_: Any) -> None:
+        self.heard += 1
+
+
+def test_callbacks_that_listen_to_backward_passes_hear_of_each(tmp_path: Path) -> None:
+    """Without one Lightning's hooks around them are left out; weights are the same bits."""
+    listener, weights = Listener(), []
+    for callbacks in ([listener], []):
+        gan = make_gan()
+        fit(gan, tmp_path, max_steps=3, callbacks=callbacks)
+        weights.append([p.detach() for p in gan.parameters()])
+    assert listener.heard == 6
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+
+
+def test_optimizer_states_of_another_layout_train_the_same(tmp_path: Path) -> None:
+    """A fused Adam on the CPU would take one weight's state for another's."""
+    adam = Updates(optimizer=partial(torch.optim.Adam, lr=0.1, fused=True))
+    weights = []
+    for contiguous in (False, True):
+        gan = make_dcgan(generator_updates=adam, discriminator_updates=adam)
+        trainer = fit(gan, tmp_path, max_steps=2)
+        path = tmp_path / f"{contiguous}.ckpt"
+        trainer.save_checkpoint(path)
+        found = torch.load(path, weights_only=True)
+        for optimizer in found["optimizer_states"]:
+            for state in optimizer["state"].values():
+                for key in ("exp_avg", "exp_avg_sq"):
+                    moments = state[key]
+                    state[key] = moments.contiguous() if contiguous else moments
+        torch.save(found, path)
+        again = make_dcgan(generator_updates=adam, discriminator_updates=adam)
+        data = Squares(batch_size=8, seed=0)
+        make_trainer(tmp_path, max_steps=4).fit(again, datamodule=data, ckpt_path=path)
+        weights.append([p.detach() for p in again.parameters()])
+    assert any(p.ndim == 4 and not p.is_contiguous() for p in weights[0])
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
 
 
 def test_accumulation_averages_the_gradients_of_whole_batches(tmp_path: Path) -> None:

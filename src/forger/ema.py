@@ -33,6 +33,7 @@ class EMA(nn.Module):
         check_bounds(decay, FractionBelowOne, "model.ema_decay")
         self.decay = decay
         self.module = deepcopy(module).requires_grad_(False).eval()
+        self._following: _Following | None = None
 
     def train(self, mode: bool = True) -> EMA:
         """Stays in eval mode: the average is only ever used to sample."""
@@ -47,10 +48,37 @@ class EMA(nn.Module):
     def update(self, source: nn.Module, iteration: int) -> None:
         """Takes the weights of `source` after `iteration` updates into the average."""
         decay = min(self.decay, (1 + iteration) / (10 + iteration))
-        averages = [*self.module.parameters(), *self.module.buffers()]
-        values = [*source.parameters(), *source.buffers()]
-        floating = [(a, v) for a, v in zip(averages, values, strict=True) if a.is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in floating], [v for _, v in floating], 1 - decay)
-        for average, value in zip(averages, values, strict=True):
-            if not average.is_floating_point():
-                average.copy_(value)
+        if self._following is None or self._following.source is not source:
+            self._following = _Following(self.module, source)
+        averages, values = self._following.tensors(floating=True)
+        torch._foreach_lerp_(averages, values, 1 - decay)
+        averages, values = self._following.tensors(floating=False)
+        if averages:
+            torch._foreach_copy_(averages, values)
+
+
+class _Following:
+    """Which tensor of an average follows which of its source.
+
+    Found once, since walking through the modules takes longer than averaging a small network.
+    Parameters stay the objects that they are, buffers may be replaced in their modules.
+    """
+
+    def __init__(self, average: nn.Module, source: nn.Module) -> None:
+        self.source = source
+        parameters = zip(average.parameters(), source.parameters(), strict=True)
+        self._parameters: dict[bool, list[tuple[Tensor, Tensor]]] = {True: [], False: []}
+        for mean, value in parameters:
+            self._parameters[value.is_floating_point()].append((mean, value))
+        self._buffers: dict[bool, list[tuple[nn.Module, nn.Module, str]]] = {True: [], False: []}
+        for name, buffer in source.named_buffers():
+            owner, _, own_name = name.rpartition(".")
+            places = average.get_submodule(owner), source.get_submodule(owner), own_name
+            self._buffers[buffer.is_floating_point()].append(places)
+
+    def tensors(self, *, floating: bool) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns the average's tensors and, in the same order, the source's."""
+        pairs = list(self._parameters[floating])
+        for mean, value, name in self._buffers[floating]:
+            pairs.append((getattr(mean, name), getattr(value, name)))
+        return [mean for mean, _ in pairs], [value for _, value in pairs]

@@ -15,16 +15,18 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from forger.bounds import FractionBelowOne
+from forger.compiling import uncompiled
 from forger.divergence import FiniteWatch
 from forger.ema import EMA
 from forger.errors import ConfigError
-from forger.gradients import clamp_weights, clip_gradient, frozen, full_precision
+from forger.gradients import clamp_weights, clip_gradient, frozen, full_precision, trainable
+from forger.hooks import backward_is_plain
 from forger.losses import AdversarialLoss, NonSaturating
 from forger.noise import PRIORS, NoiseSource, Prior
 from forger.parts import real_images
 from forger.reports import Reporter
 from forger.scoreboard import scoreboard
-from forger.updates import Updates
+from forger.updates import Updates, match_layout
 
 
 class GAN(LightningModule):
@@ -33,12 +35,14 @@ class GAN(LightningModule):
     Each discriminator update leaves the generator's weights, gradients and optimizer equal in bits,
     and the other way round; only statistics of networks that run forward (BatchNorm, spectral norm)
     move. The generator update draws fresh noise, unless both share their fake images. Real and fake
-    images pass through D in separate batches, so that BatchNorm sees each alone.
+    images pass through D in separate batches, so that BatchNorm sees each alone; in one where D
+    says that a logit depends on its own image only (`independent_samples`).
 
     Args:
         generator: noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1]; has the attribute
             `latent_dim`.
-        discriminator: images to logits `(B,)`, never probabilities.
+        discriminator: images to logits `(B,)`, never probabilities; may have the attribute
+            `independent_samples`.
         loss: what both minimise, with the penalties, `n_critic` and weight clip that it needs.
         generator_updates: optimizer, schedule, clipping and accumulation of the generator.
         discriminator_updates: the same of the discriminator.
@@ -139,14 +143,20 @@ class GAN(LightningModule):
         return optimizers, schedulers
 
     def on_train_start(self) -> None:
-        """Sets up the noise on the device, and the clock."""
+        """Sets up what stays the same from one iteration to the next, and the clock."""
+        self._dtype = self._float_type
+        for optimizer in self.trainer.optimizers:
+            match_layout(optimizer)
+        self._backward_is_plain = backward_is_plain(self)
+        self._judging = trainable(self.discriminator)
+        self._at_once = bool(getattr(self.discriminator, "independent_samples", False))
         self._noise = NoiseSource(
             self.prior,
             self.seed,
             self.global_rank,
             self.trainer.world_size,
             self.device,
-            self._float_type,
+            self._dtype,
         )
         self._reporter = Reporter(self, self.images_seen)
         networks = {"discriminator": self.discriminator, "generator": self.generator}
@@ -155,7 +165,7 @@ class GAN(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Runs one iteration on `batches_per_iteration` batches of real images."""
         images = real_images(batch, self.batches_per_iteration)
-        reals = [real.to(self._float_type) for real in images]
+        reals = [real.to(self._dtype) for real in images]
         iteration = self.iteration + 1
         self._noise.start(iteration)
         report = self._reporter.due(iteration)
@@ -192,13 +202,12 @@ class GAN(LightningModule):
         for real in reals:
             with torch.no_grad():
                 fake = self._fakes(len(real)) if shared is None else shared.detach()
-            real_logits = self._logits(real)
-            fake_logits = self._logits(fake)
+            real_logits, fake_logits = self._judge(real, fake)
             loss = self.loss.discriminator(real_logits, fake_logits)
             penalties = self._penalties(real, fake, iteration)
-            total = loss + sum(penalties.values())
+            total = sum(penalties.values(), start=loss)
             self._watch.see("discriminator", total, iteration)
-            self.manual_backward(total / len(reals))
+            self._backward(total, len(reals))
         norm = self._clip(self.discriminator, self.discriminator_updates, report)
         # Stepped below the wrapper that ticks Lightning's step counter: that one counts iterations.
         self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
@@ -218,16 +227,31 @@ class GAN(LightningModule):
         accumulate = self.generator_updates.accumulate
         fresh = self.loss.generator_sees_real
         for real in reals[-accumulate:] if fresh else [reals[-1]] * accumulate:
-            with frozen(self.discriminator):
+            with frozen(self._judging):
                 fake = self._fakes(len(real)) if shared is None else shared
                 fake_logits = self._logits(fake)
                 real_logits = self._logits(real) if fresh else None
                 loss = self.loss.generator(fake_logits, real_logits)
                 self._watch.see("generator", loss, iteration)
-                self.manual_backward(loss / accumulate)
+                self._backward(loss, accumulate)
         norm = self._clip(self.generator, self.generator_updates, report)
         optimizer.step()
         return {"loss_g": loss, "grad_norm_g": norm} if norm is not None and report else {}
+
+    def _backward(self, loss: Tensor, parts: int) -> None:
+        """Adds the gradient of one of `parts` batches."""
+        loss = loss / parts if parts > 1 else loss
+        if self._backward_is_plain:
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            self.manual_backward(loss)
+
+    def _judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns D's logits of real and of fake images, each `(B,)`."""
+        if not self._at_once:
+            return self._logits(real), self._logits(fake)
+        real_logits, fake_logits = self._logits(torch.cat((real, fake))).chunk(2)
+        return real_logits, fake_logits
 
     def _logits(self, images: Tensor) -> Tensor:
         """Returns D's logits as `(B,)`: `(B, 1)` would broadcast in relativistic losses."""
@@ -238,7 +262,7 @@ class GAN(LightningModule):
         due = {k: p for k, p in self.penalties.items() if iteration % p.interval == 0}
         if not due:
             return {}
-        with torch.autocast(self.device.type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False), uncompiled():
             fake = fake.to(real.dtype)
             return {
                 name: penalty.weight

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,17 +10,21 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 
+def trainable(network: nn.Module) -> list[nn.Parameter]:
+    """Returns the weights that training changes."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
 @contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Lets gradients pass through the network without computing those of its weights."""
-    trainable = [p for p in network.parameters() if p.requires_grad]
-    for parameter in trainable:
-        parameter.requires_grad_(False)
+def frozen(weights: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Lets gradients pass through a network without computing those of its trainable weights."""
+    for weight in weights:
+        weight.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
+        for weight in weights:
+            weight.requires_grad_(True)
 
 
 def full_precision(logits: Tensor) -> Tensor:

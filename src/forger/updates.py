@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -70,3 +71,16 @@ class Updates:
                 " length; set trainer.max_steps or trainer.max_epochs, or write schedule=constant"
             )
         return LambdaLR(optimizer, lambda iteration: self.schedule(min(iteration / total, 1.0)))
+
+
+def match_layout(optimizer: Optimizer) -> None:
+    """Lays the optimizer's state out in memory as the weights that it belongs to.
+
+    A checkpoint keeps the layout of its time. torch's fused optimizers for the CPU go through
+    memory in order, and where the two differ take a state for another weight's, silently.
+    """
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            fits = isinstance(value, Tensor) and value.shape == weight.shape
+            if fits and value.stride() != weight.stride():
+                state[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

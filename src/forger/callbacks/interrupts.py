@@ -43,6 +43,11 @@ class Interrupts(LightningCheckpoint):
         self._training = False
         self._before: dict[int, Any] = {}
 
+    @property
+    def asked(self) -> signal.Signals | None:
+        """The signal that asked for the end of training, if one has."""
+        return self._asked
+
     def __enter__(self) -> Interrupts:
         """Listens, where this is the main thread."""
         if threading.current_thread() is threading.main_thread():

@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor, nn
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.compiling import uncompiled
 from forger.loggers import log_image
 from forger.pictures import image_grid, png_bytes
 from forger.random_state import random_state_kept
@@ -91,7 +92,7 @@ class SampleGrid(Callback):
 def _generate(network: nn.Module, noise: Tensor, device: torch.device) -> Tensor:
     """Runs `network` on `noise`, `(N, latent_dim)`, in its own precision; `(N, C, H, W)`."""
     dtype = next((p.dtype for p in network.parameters()), noise.dtype)
-    with _eval_mode(network), random_state_kept(device):
+    with _eval_mode(network), random_state_kept(device), uncompiled():
         batches = torch.split(noise.to(device, dtype), _BATCH)
         return torch.cat([network(batch) for batch in batches])
 

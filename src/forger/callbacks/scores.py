@@ -20,6 +20,7 @@ from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.metrics.ordered import Processes
 from forger.metrics.scorer import Scored, Scorer
 from forger.random_state import random_state_kept
+from forger.reports import show
 from forger.sampler import Sampler
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ class Scores(Callback):
             start = time.perf_counter()
             self._score(trainer, pl_module)
             pl_module.leave_out(time.perf_counter() - start)
-            pl_module.log_dict({f"val/{k}": v for k, v in self.last.items()}, logger=False)
+            show(trainer, {f"val/{k}": v for k, v in self.last.items()})
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Scores the last iteration, unless that has just been done."""

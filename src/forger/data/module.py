@@ -17,6 +17,7 @@ from torch import Tensor
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.data.parts import Grouped
 from forger.data.pixels import flip_some, resize, to_unit_range
+from forger.data.placement import RESIDENCES, Residence, residence
 from forger.data.resident import Batch, ResidentLoader
 from forger.errors import ConfigError, DataError
 from forger.parts import Parts
@@ -42,6 +43,8 @@ class ImageDataModule(LightningDataModule, ABC):
         batch_size: images per batch of all processes together.
         flip: mirror each training image with probability 1/2.
         seed: of the order of the images and of the flips.
+        device: where the training images stay: `auto` is the accelerator that trains, if they take
+            at most a quarter of its free memory; `cpu`; or `accelerator`, even if they take more.
 
     Attributes:
         min_accuracy: share of test images that a classifier trained on the training split must name
@@ -64,6 +67,7 @@ class ImageDataModule(LightningDataModule, ABC):
         batch_size: PositiveInt = 64,
         flip: bool = False,
         seed: NonNegativeInt = 0,
+        device: Residence = "auto",
     ) -> None:
         super().__init__()
         if image_size is not None:
@@ -71,6 +75,9 @@ class ImageDataModule(LightningDataModule, ABC):
         check_bounds(batch_size, PositiveInt, "data.batch_size")
         check_bounds(seed, NonNegativeInt, "seed")
         check_flag(flip, "data.flip")
+        if device not in RESIDENCES:
+            raise ConfigError(f"data.device={device}: must be one of {', '.join(RESIDENCES)}")
+        self.device = device
         self.image_size, self.batch_size, self.flip, self.seed = image_size, batch_size, flip, seed
         self._splits: dict[Split, Pixels] = {}
 
@@ -130,8 +137,10 @@ class ImageDataModule(LightningDataModule, ABC):
         trainer = self.trainer
         size = getattr(getattr(trainer, "lightning_module", None), "batches_per_iteration", 1)
         self.check_enough(size)
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        stays = residence(self.train_images, self.device, device)
         loader = ResidentLoader(
-            self.train_images,
+            self.train_images.to(stays),
             self.train_labels,
             batch_size=self.batch_size,
             seed=self.seed,
@@ -139,6 +148,7 @@ class ImageDataModule(LightningDataModule, ABC):
             flip=self.flip,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
+            pin=device.type == "cuda" and stays.type == "cpu",
         )
         return Grouped(loader, size)
 
@@ -162,6 +172,14 @@ class ImageDataModule(LightningDataModule, ABC):
         if trainer is None or overfits(trainer):
             return lambda: 0
         return lambda: trainer.current_epoch
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        """Moves the tensors of an iteration; does not look for any in what holds none."""
+        if isinstance(batch, Parts) and all(isinstance(part, Batch) for part in batch):
+            return Parts(part.to(device) for part in batch)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Flips and scales on the device; a batch of a loader that isn't ours passes unchanged."""

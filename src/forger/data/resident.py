@@ -31,6 +31,20 @@ class Batch(NamedTuple):
     labels: Tensor | None
     flip: Tensor | None
 
+    def to(self, device: torch.device) -> Batch:
+        """Moves it, without waiting where it lies in pinned memory."""
+        if self.images.device == device:
+            return self
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Batch:
+        """Copies it to pinned memory."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        labels, flip = (x if x is None else change(x) for x in (self.labels, self.flip))
+        return Batch(change(self.images), labels, flip)
+
 
 class ResidentLoader:
     """Batches gathered by index from resident tensors, in an order fixed by (seed, epoch).
@@ -40,7 +54,7 @@ class ResidentLoader:
     would.
 
     Args:
-        images: uint8 `(N, C, H, W)`, possibly memory-mapped.
+        images: uint8 `(N, C, H, W)`, possibly memory-mapped; batches are gathered on their device.
         labels: int64 `(N,)`, or None.
         batch_size: the global batch, divided among the processes.
         seed: of the order and the flips.
@@ -48,6 +62,7 @@ class ResidentLoader:
         flip: mirror each image with probability 1/2.
         rank: this process's number.
         world_size: number of processes.
+        pin: put batches into pinned memory, from where a GPU takes them while it computes.
 
     Raises:
         ConfigError: `batch_size` exceeds N or is not divisible by `world_size`.
@@ -64,6 +79,7 @@ class ResidentLoader:
         flip: bool = False,
         rank: NonNegativeInt = 0,
         world_size: PositiveInt = 1,
+        pin: bool = False,
     ) -> None:
         check_bounds(batch_size, PositiveInt, "data.batch_size")
         if batch_size > len(images):
@@ -75,7 +91,9 @@ class ResidentLoader:
                 f"data.batch_size={batch_size}: is the global batch and must be divisible by the "
                 f"number of processes, {world_size}"
             )
-        self.images, self.labels = images, labels
+        self.images = images
+        self.labels = None if labels is None else labels.to(images.device)
+        self.pin = pin
         self.batch_size, self.seed, self.epoch, self.flip = batch_size, seed, epoch, flip
         self.rank, self.world_size = rank, world_size
 
@@ -91,11 +109,12 @@ class ResidentLoader:
         for start in range(number * self.batch_size, len(self) * self.batch_size, self.batch_size):
             places = slice(start + self.rank, start + self.batch_size, self.world_size)
             index = order[places]
-            yield Batch(
+            batch = Batch(
                 self.images.index_select(0, index),
                 None if self.labels is None else self.labels.index_select(0, index),
                 None if flips is None else flips[places],
             )
+            yield batch.pinned() if self.pin else batch
 
     def _plan(self, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Returns the order `(N,)` of an epoch's images and, in that order, which to flip."""
@@ -103,4 +122,5 @@ class ResidentLoader:
         order = torch.randperm(len(self.images), generator=generator)
         # All at once, so that any batch of the epoch can be had without drawing those before it.
         flips = torch.rand(len(order), generator=generator) < 0.5 if self.flip else None
-        return order, flips
+        device = self.images.device  # drawn on the CPU, so that the order is the same everywhere
+        return order.to(device), None if flips is None else flips.to(device)

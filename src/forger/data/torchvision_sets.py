@@ -19,6 +19,7 @@ from forger.bounds import NonNegativeInt, PositiveInt
 from forger.data.checks import gzip_fault, idx_fault, md5_fault
 from forger.data.download import download, unavailable
 from forger.data.module import ImageDataModule, Pixels, Split, check_flag
+from forger.data.placement import Residence
 from forger.errors import DataError
 
 # md5 of the decompressed files, as published with the data set.
@@ -47,6 +48,7 @@ class TorchvisionSet(ImageDataModule):
         batch_size: images per batch of all processes together.
         flip: mirror each training image with probability 1/2.
         seed: of the order of the images and of the flips.
+        device: where the training images stay, as in `ImageDataModule`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -66,8 +68,11 @@ class TorchvisionSet(ImageDataModule):
         batch_size: PositiveInt = 64,
         flip: bool = False,
         seed: NonNegativeInt = 0,
+        device: Residence = "auto",
     ) -> None:
-        super().__init__(image_size=image_size, batch_size=batch_size, flip=flip, seed=seed)
+        super().__init__(
+            image_size=image_size, batch_size=batch_size, flip=flip, seed=seed, device=device
+        )
         check_flag(download, "data.download")
         self.root = Path(root).expanduser()
         self.download = download

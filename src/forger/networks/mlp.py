@@ -80,6 +80,9 @@ class Discriminator(nn.Module):
             without BatchNorm or LayerNorm, which would hide how bright an image is.
         gradient_penalty: whether the loss penalises gradients per sample.
 
+    Attributes:
+        independent_samples: whether a logit depends on no other image of the batch.
+
     Raises:
         ConfigError: a size is not positive, or `norm` has no meaning here.
     """
@@ -96,6 +99,7 @@ class Discriminator(nn.Module):
             check_bounds(width, PositiveInt, "model.discriminator.hidden")
         self.image_shape = image_shape
         self.norm = resolve_norm(norm, "none", gradient_penalty)
+        self.independent_samples = self.norm != "batch"
         normalise = linear_norm(self.norm)
         layers: list[nn.Module] = [nn.Flatten()]
         for depth, (inputs, outputs) in enumerate(pairwise((math.prod(image_shape), *hidden))):

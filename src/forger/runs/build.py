@@ -26,6 +26,7 @@ from forger.gan import GAN
 from forger.loggers import MetricsCSV, Wandb
 from forger.losses import AdversarialLoss
 from forger.runs.folder import is_main_process
+from forger.runs.overhead import NoProfiler
 from forger.updates import OptimizerFactory, Updates
 
 DEFAULT_EPOCHS = 20
@@ -187,6 +188,8 @@ def build_trainer(
         settings["max_epochs"] = DEFAULT_EPOCHS
     if settings.get("profiler") in PROFILERS:
         settings["profiler"] = PROFILERS[settings["profiler"]](filename="profile")  # in the folder
+    if settings.get("profiler") is None:
+        settings["profiler"] = NoProfiler()
     callbacks: list[Callback] = [
         make(node) for node in (cfg.get("callbacks") or {}).values() if node is not None
     ]

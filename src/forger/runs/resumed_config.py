@@ -30,7 +30,7 @@ _CHANGEABLE = (
     *(f"trainer.{how}" for how in ("threads", "deterministic")),
     *("callbacks", "logger", "metrics.every_n_steps", "metrics.inception_weights"),
     *("data.root", "data.download", "data.cache_dir", "paths.cache_dir"),
-    *("objective", "dry_run", "resume"),
+    *("objective", "dry_run", "compile", "resume"),
 )
 _HARDWARE = ("accelerator", "devices", "strategy", "num_nodes", "sync_batchnorm")
 _GROUPS = ("trainer", "logger")  # of which another file may be chosen
@@ -86,6 +86,7 @@ def _own_config(folder: Path) -> DictConfig:
     with open_dict(cfg):
         cfg.setdefault("init_from", None)  # not yet known to runs of earlier versions
         cfg.model.setdefault("share_fakes", False)
+        cfg.setdefault("compile", False)
     return cfg
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lightning import LightningDataModule, Trainer, seed_everything
+from lightning import Callback, LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig
 
 from forger.callbacks.exact_resume import ExactResume
@@ -25,13 +25,16 @@ from forger.runs.build import (
     group_batches,
     image_shape_of,
 )
+from forger.runs.compilation import Compilation, describe_compilation
 from forger.runs.data_sample import data_sample
 from forger.runs.draws import choose_seed, name_trackers
 from forger.runs.dry_run import describe_dry_run
 from forger.runs.ending import recorded
 from forger.runs.folder import RunFolder, is_main_process
 from forger.runs.launch import cpu_threads, launched_alone
+from forger.runs.overhead import lean
 from forger.runs.plan import describe_plan
+from forger.runs.precision import choose_precision
 from forger.runs.quiet import quieten_lightning
 from forger.runs.record import RecordInCheckpoint
 from forger.runs.scoring import build_scores, describe_scores
@@ -62,11 +65,12 @@ def train(cfg: DictConfig) -> dict[str, float]:
     quieten_lightning()
     cfg = cfg.copy()
     cfg.seed = choose_seed(cfg.seed)
+    precision = choose_precision(cfg)
     name_trackers(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     folder = RunFolder(cfg)
     with cpu_threads(cfg):
-        return run(cfg, folder)
+        return run(cfg, folder, precision)
 
 
 def mark_failed(folder: RunFolder, trainer: Trainer, reason: str) -> None:
@@ -98,9 +102,11 @@ class Parts:
     start: Start
 
 
-def run(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
-    """Builds everything, says what will happen, and trains."""
+def run(cfg: DictConfig, folder: RunFolder, precision: str | None) -> dict[str, float]:
+    """Builds everything, says what will happen, and trains; `precision` says why it is this one."""
     parts = assemble(cfg, folder)
+    if precision is not None and is_main_process():
+        log.info("precision       %s", precision)
     if cfg.dry_run:
         trainer = build_trainer(cfg, folder.path, [], [])
         tell(cfg, folder, parts, trainer)
@@ -138,6 +144,8 @@ def tell(cfg: DictConfig, folder: RunFolder, parts: Parts, trainer: Trainer) -> 
         return
     for line in describe_plan(parts.gan, parts.datamodule, trainer, folder.path, parts.shape):
         log.info(line)
+    if cfg.compile:
+        log.info("compile         %s", describe_compilation(parts.gan))
     log.info("scores          %s", describe_scores(cfg))
     for line in parts.start.lines():
         log.info("start           %s", line)
@@ -149,9 +157,10 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
     loggers = build_loggers(cfg, folder.path, start.iteration if folder.resumed else None)
     scores = build_scores(cfg, parts.datamodule)
     interrupts = Interrupts()
-    callbacks = [
+    compilation = Compilation(interrupts) if cfg.compile else None
+    callbacks: list[Callback] = [
         *(RecordInCheckpoint(folder, parts.shape, parts.sample), ExactResume(), interrupts),
-        *([] if scores is None else [scores]),
+        *(callback for callback in (scores, compilation) if callback is not None),
     ]
     trainer = build_trainer(cfg, folder.path, loggers, callbacks)
     tell(cfg, folder, parts, trainer)
@@ -165,13 +174,16 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
     ):
         if is_main_process():
             start.clear_up()
+            if compilation is not None:  # before training: this machine may lack a compiler
+                compilation.check(trainer.strategy.root_device)
             if scores is not None:  # before training: a classifier may be refused
                 scores.prepare(trainer.strategy.root_device)
         folder.record(start.iteration)
         with recorded(folder, trainer), ranks.explained(folder.path, trainer):
             for logger in loggers:
                 logger.log_hyperparams(folder.config | {"environment": folder.environment})
-            trainer.fit(parts.gan, datamodule=parts.datamodule, ckpt_path=start.checkpoint)
+            with compilation or nullcontext(), lean():
+                trainer.fit(parts.gan, datamodule=parts.datamodule, ckpt_path=start.checkpoint)
     last_grid = folder.path / "samples" / "last.png"
     if last_grid.is_file() and is_main_process():
         log.info("samples         %s", last_grid)

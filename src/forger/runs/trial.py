@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from forger.gan import GAN
-from forger.gradients import frozen, full_precision
+from forger.gradients import frozen, full_precision, trainable
 from forger.noise import NoiseSource
 from forger.random_state import random_state_kept
 
@@ -96,7 +96,7 @@ class Trial:
 
     def _generator_loss(self, n: int) -> Tensor:
         real = torch.zeros(n, *self.image_shape, dtype=self.dtype)
-        with frozen(self.discriminator):
+        with frozen(trainable(self.discriminator)):
             fake_logits = self._logits(self.generator(self._latents(n)))
             real_logits = self._logits(real) if self.gan.loss.generator_sees_real else None
             return self.gan.loss.generator(fake_logits, real_logits)

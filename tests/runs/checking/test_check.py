@@ -83,7 +83,7 @@ def test_every_choice_passes(
         ("trainer.max_steps=1e3", "must be a whole number of at least 1, or -1; write 1000"),
         ("trainer.max_epochs=0", "must be a whole number of at least 1, or -1, or null"),
         ("trainer.log_every_n_steps=0", "must be a whole number of at least 1"),
-        ("trainer.precision=16", "trainer.precision=16: must be one of 32-true, 32"),
+        ("trainer.precision=16", "trainer.precision=16: must be one of auto, 32-true, 32"),
         ("trainer.threads=0", "must be a whole number of at least 1, or null"),
         ("trainer.max_time=soon", "must be days:hours:minutes:seconds"),
         ("trainer.deterministic=3", "must be true or false, or warn, or null"),

@@ -6,6 +6,8 @@ Owns what the settings ask of the hardware; `hardware` counts what there is.
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from typing import Any
 
 from forger.runs.checking import hardware
@@ -83,6 +85,20 @@ def precision(select: Select) -> Findings:
     """Yields half precision where there is no GPU for it."""
     if select("trainer.precision") == "16-mixed" and accelerator_of(select) == "cpu":
         yield "trainer.precision", "needs a GPU; write bf16-mixed or 32-true"
+
+
+def compiler(select: Select) -> Findings:
+    """Yields networks to be compiled for a CPU where there is no C++ compiler to do it."""
+    if select("compile") is not True or accelerator_of(select) != "cpu":
+        return
+    usual = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
+    name = os.environ.get("CXX", usual)
+    if shutil.which(name) is None:
+        yield (
+            "compile",
+            f"there is no C++ compiler {name} here, which torch needs for that on a CPU; install"
+            " g++, name another one in the variable CXX, or write compile=false",
+        )
 
 
 def threads(select: Select) -> Findings:

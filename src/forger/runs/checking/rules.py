@@ -39,6 +39,7 @@ _RULES = (
     device_rules.devices,
     device_rules.precision,
     device_rules.threads,
+    device_rules.compiler,
     loss_rules.losses,
     loss_rules.shared_fakes,
     loss_rules.schedules,

@@ -37,6 +37,7 @@ class Run:
     seed: NonNegativeInt | None
     objective: str | None
     dry_run: bool
+    compile: bool
     resume: str | None
     init_from: str | None
     model: Section
@@ -109,7 +110,9 @@ class Trainer:
     strategy: str | Built
     devices: PositiveInt | Literal[-1, "auto"] | list[NonNegativeInt]
     num_nodes: PositiveInt
-    precision: Literal["32-true", "32", 32, "bf16-mixed", "16-mixed", "bf16-true", "64-true", 64]
+    precision: Literal[
+        "auto", "32-true", "32", 32, "bf16-mixed", "16-mixed", "bf16-true", "64-true", 64
+    ]
     max_epochs: PositiveInt | Literal[-1] | None
     min_epochs: PositiveInt | None
     max_steps: PositiveInt | Literal[-1]

@@ -1,0 +1,241 @@
+"""Compiled networks train as others do, from the first iteration's graphs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import SHAPE, fit, make_dcgan, make_gan
+from lightning import Callback
+from same import differences
+from test_exact_resume import assert_resumes, full_gan, squares
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from forger import losses as L
+from forger.callbacks import SampleGrid
+from forger.compiling import compile_networks, uncompiled
+from forger.gan import GAN
+from forger.networks import dcgan, mlp
+from forger.penalties import gradient_norms
+from forger.updates import Updates
+
+# torch's compiler looks at it and hides the warning when shown; here it is raised first
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+
+CHEAP = "aot_eager"  # graphs forward and backward as inductor gets them, run by torch itself
+MOST_GRAPHS = 6  # G with and without gradients; D of real, of fake, frozen of fake, frozen of real
+
+LOSSES: dict[str, L.AdversarialLoss] = {
+    "non_saturating": L.NonSaturating(),
+    "lazy r1": L.NonSaturating(r1_gamma=1.0, penalty_interval=2),
+    "wgan_gp": L.Wasserstein(gradient_penalty=10.0, n_critic=2),
+    "weight clip": L.Wasserstein(weight_clip=0.01),
+    "dragan": L.Dragan(),
+    "relativistic_average": L.RelativisticAverage(),
+    "r3gan": L.R3GAN(),
+}
+
+Make = Callable[..., GAN]
+
+
+@pytest.fixture(autouse=True)
+def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keeps what is compiled, and its count, within the test."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    torch.compiler.reset()
+    counters.clear()
+    yield
+    torch.compiler.reset()
+
+
+def graphs() -> int:
+    return int(counters["stats"]["unique_graphs"])
+
+
+def compiled(gan: GAN, backend: str = CHEAP) -> GAN:
+    compile_networks(gan.generator, gan.discriminator, backend=backend)
+    return gan
+
+
+class Graphs(Callback):
+    """Notes after each iteration how many graphs there are."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.counts.append(graphs())
+
+
+def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+SEVERAL = [  # each loss, each network in each precision
+    ("non_saturating", make_gan, "32-true"),
+    ("non_saturating", make_dcgan, "bf16-mixed"),
+    ("weight clip", make_dcgan, "32-true"),
+    ("dragan", make_gan, "bf16-mixed"),
+    ("wgan_gp", make_dcgan, "32-true"),
+    ("relativistic_average", make_gan, "32-true"),
+    ("r3gan", make_dcgan, "bf16-mixed"),
+]
+
+
+def assert_computes_the_same(
+    loss: L.AdversarialLoss, make: Make, precision: str, folder: Path
+) -> None:
+    """Weights, average and statistics, under the same names; all graphs in iteration 1."""
+    plain, gan, noted = make(loss=loss), compiled(make(loss=loss)), Graphs()
+    fit(plain, folder, precision=precision)
+    assert graphs() == 0
+    fit(gan, folder, precision=precision, callbacks=[noted])
+    assert_close(gan.state_dict(), plain.state_dict())
+    assert 4 <= noted.counts[0] <= MOST_GRAPHS
+    assert noted.counts == noted.counts[:1] * 3
+
+
+@pytest.mark.parametrize(("name", "make", "precision"), SEVERAL)
+def test_training_computes_the_same(name: str, make: Make, precision: str, tmp_path: Path) -> None:
+    assert_computes_the_same(LOSSES[name], make, precision, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("make", [make_gan, make_dcgan])
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_training_computes_the_same(
+    name: str, make: Make, precision: str, tmp_path: Path
+) -> None:
+    assert_computes_the_same(LOSSES[name], make, precision, tmp_path)
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "shared fakes": {"share_fakes": True},
+    "accumulated": {
+        "generator_updates": Updates(accumulate=2),
+        "discriminator_updates": Updates(accumulate=2, gradient_clip=0.1),
+    },
+    "no average": {"ema_decay": 0.0},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_the_model(name: str, tmp_path: Path) -> None:
+    plain, gan, noted = make_dcgan(**SETTINGS[name]), make_dcgan(**SETTINGS[name]), Graphs()
+    fit(plain, tmp_path)
+    fit(compiled(gan), tmp_path, callbacks=[noted])
+    assert_close(gan.state_dict(), plain.state_dict())
+    assert len(set(noted.counts)) == 1
+
+
+@pytest.mark.parametrize("model", [mlp, dcgan])
+def test_spectral_norm(model: Any, tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"hidden": (16, 16)} if model is mlp else {"width": 4}
+    states = []
+    for wanted in (False, True):
+        gan = make_gan(model)
+        torch.manual_seed(1)
+        discriminator = model.Discriminator(SHAPE, norm="spectral", **sizes)
+        gan = make_gan(model, discriminator=discriminator)
+        fit(compiled(gan) if wanted else gan, tmp_path)
+        states.append(gan.state_dict())
+    assert_close(*states)
+
+
+def test_grids_of_other_sizes_compile_nothing(tmp_path: Path) -> None:
+    """Both generators draw 100 images, in a batch of 64 and one of 36, after each iteration."""
+    gan, noted = compiled(make_dcgan()), Graphs()
+    fit(gan, tmp_path, callbacks=[SampleGrid(n=100, every_n_steps=1), noted])
+    assert len(list((tmp_path / "samples").glob("*_raw.png"))) == 3
+    assert noted.counts == [4, 4, 4]
+
+
+def test_it_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    loss = L.NonSaturating(r1_gamma=1.0, penalty_interval=2)
+    assert_resumes(tmp_path, lambda: compiled(full_gan(loss)), squares, kills=(3, 8))
+
+
+def test_what_a_checkpoint_holds_fits_a_gan_that_is_not_compiled() -> None:
+    gan, plain = compiled(make_dcgan()), make_dcgan()
+    with torch.no_grad():
+        for weight in gan.parameters():
+            weight.add_(1)
+    plain.load_state_dict(gan.state_dict())
+    assert not differences(dict(plain.state_dict()), dict(gan.state_dict()))
+
+
+def test_uncompiled_gives_gradients_of_gradients() -> None:
+    gan, images = compiled(make_gan()), torch.randn(4, *SHAPE)
+    with pytest.raises(RuntimeError, match="double backward"):
+        gradient_norms(gan.discriminator, images).sum().backward()
+    before = graphs()
+    with uncompiled():
+        norms = gradient_norms(gan.discriminator, images[:3])
+    norms.sum().backward()
+    assert gan.discriminator.layers[1].weight.grad.any()
+    assert graphs() == before
+
+
+def test_many_runs_in_one_process_all_compile() -> None:
+    """Torch would stop after eight graphs of the same code, and go on without."""
+    for size in range(1, 10):
+        network = mlp.Discriminator((1, 1, size))
+        compile_networks(network, backend="eager")
+        network(torch.zeros(2, 1, 1, size))
+        assert graphs() == size
+
+
+class Branching(nn.Module):
+    """A generator that a graph cannot hold whole."""
+
+    latent_dim = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 256)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        images = self.layer(noise).view(-1, *SHAPE)
+        return images.tanh() if images.sum() > 0 else images.sigmoid()
+
+
+def test_a_network_that_breaks_into_several_graphs(tmp_path: Path) -> None:
+    states = []
+    for wanted in (False, True):
+        torch.manual_seed(0)
+        gan = make_gan(generator=Branching())
+        fit(compiled(gan) if wanted else gan, tmp_path)
+        states.append(gan.state_dict())
+    assert_close(*states)
+
+
+R1 = L.NonSaturating(r1_gamma=1.0, penalty_interval=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [make_gan, make_dcgan])
+def test_inductor_computes_the_same(make: Make, tmp_path: Path) -> None:
+    """In 64 bits: Adam makes whole steps of the noise that is the gradient of some biases."""
+    plain, gan, noted = make(loss=R1), compiled(make(loss=R1), "inductor"), Graphs()
+    fit(plain, tmp_path, precision="64-true")
+    fit(gan, tmp_path, precision="64-true", callbacks=[noted])
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(gan.state_dict()[name], value, rtol=0, atol=1e-6, msg=name)
+    assert len(set(noted.counts)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize("make", [make_gan, make_dcgan])
+def test_inductor_resumes_to_the_same_bits(make: Make, precision: str, tmp_path: Path) -> None:
+    def make_compiled() -> GAN:
+        return compiled(full_gan(R1, make), "inductor")
+
+    assert_resumes(tmp_path, make_compiled, squares, kills=(3,), precision=precision)
