@@ -41,7 +41,6 @@ class Loop:
         images: uint8 `(N, C, H, W)`.
         precision: `32-true` or `bf16-mixed`, as the product's `trainer.precision`.
         share_fakes: one generator forward for both updates, as the product's `model.share_fakes`.
-        channels_last: memory format of convolutions.
     """
 
     def __init__(
@@ -50,13 +49,11 @@ class Loop:
         images: Tensor,
         precision: str = "32-true",
         share_fakes: bool = False,
-        channels_last: bool = False,
     ) -> None:
         self.device, self.loss = device_here(), workload.loss
         self.precision, self.share_fakes = precision, share_fakes
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.generator, self.discriminator = (
-            network.to(self.device).to(memory_format=self.format) for network in workload.networks()
+            network.to(self.device) for network in workload.networks()
         )
         self.average = deepcopy(self.generator).requires_grad_(False)
         self.optimizer_g, self.optimizer_d = (
@@ -122,8 +119,7 @@ class Loop:
             whole = order[: len(order) // BATCH_SIZE * BATCH_SIZE]
             for index in torch.split(whole, BATCH_SIZE):
                 pixels = images.index_select(0, index)
-                batch = pixels.to(torch.float32, memory_format=self.format)
-                yield batch.div_(127.5).sub_(1)
+                yield pixels.to(torch.float32).div_(127.5).sub_(1)
 
     def _uniform(self, batch: int, *shape: int) -> Tensor:
         return torch.rand(batch, *shape, device=self.device)
@@ -149,16 +145,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
     parser.add_argument("--share-fakes", action="store_true")
-    parser.add_argument("--channels-last", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     after_import = resident()
     workload = WORKLOADS[arguments.workload]
     images = load_images(arguments.images)
-    loop = Loop(
-        workload, images, arguments.precision, arguments.share_fakes, arguments.channels_last
-    )
+    loop = Loop(workload, images, arguments.precision, arguments.share_fakes)
     iterations = arguments.iterations or workload.iterations
     stopwatch = Stopwatch(
         arguments.output, workload.warm_up, iterations, workload.images_per_iteration

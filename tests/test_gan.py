@@ -210,19 +210,30 @@ def test_one_pass_gives_the_update_of_two(tmp_path: Path) -> None:
         torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
 
 
-class Listener(Callback):
+class BackwardListener(Callback):
     """Counts the backward passes that Lightning announces."""
 
-    def __init__(self) -> None:
-        self.heard = 0
+    heard = 0
 
     def on_before_backward(self, *_: Any) -> None:
         self.heard += 1
 
 
-def test_callbacks_that_listen_to_backward_passes_hear_of_each(tmp_path: Path) -> None:
+class StepListener(Callback):
+    """Counts the optimizer steps that Lightning announces."""
+
+    heard = 0
+
+    def on_before_optimizer_step(self, *_: Any) -> None:
+        self.heard += 1
+
+
+@pytest.mark.parametrize("kind", [BackwardListener, StepListener])
+def test_callbacks_that_listen_to_updates_hear_of_each(
+    kind: type[BackwardListener | StepListener], tmp_path: Path
+) -> None:
     """Without one Lightning's hooks around them are left out; weights are the same bits."""
-    listener, weights = Listener(), []
+    listener, weights = kind(), []
     for callbacks in ([listener], []):
         gan = make_gan()
         fit(gan, tmp_path, max_steps=3, callbacks=callbacks)

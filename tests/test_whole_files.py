@@ -13,7 +13,13 @@ import torch
 from disks import read_only, small_disk
 
 from forger import whole_files
-from forger.whole_files import remove_leftovers, temporary_folder, whole_file, write_whole
+from forger.whole_files import (
+    remove_leftovers,
+    resumable_file,
+    temporary_folder,
+    whole_file,
+    write_whole,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -229,3 +235,56 @@ def test_names_of_machines_do_not_confuse(tmp_path: Path, monkeypatch: pytest.Mo
             assert (parts["name"], int(parts["pid"])) == ("a", os.getpid())
     finally:
         whole_files._namespace.cache_clear()
+
+
+def test_a_resumable_file_begins_with_what_a_killed_writer_left(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    write_whole(target, b"old")
+    killed_writer(target)
+    killed_writer(tmp_path / "other")
+    with resumable_file(target) as file:
+        assert file.read() == b"half"
+        file.write(b" whole")
+        remove_leftovers(tmp_path, "*")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"half whole"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("error", "content", "kept"),
+    [
+        (KeyboardInterrupt, b"half", True),
+        (SystemExit, b"half", True),
+        (KeyboardInterrupt, b"", False),
+        (ValueError, b"half", False),
+        (OSError, b"half", False),
+    ],
+)
+def test_an_interruption_keeps_what_was_written_and_a_failure_does_not(
+    tmp_path: Path, error: type[BaseException], content: bytes, kept: bool
+) -> None:
+    def write() -> None:
+        with resumable_file(tmp_path / "a") as file:
+            file.write(content)
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert len(names(tmp_path)) == kept
+    with resumable_file(tmp_path / "a") as file:
+        assert file.read() == (content if kept else b"")
+    assert names(tmp_path) == ["a"]
+
+
+def test_resumable_writers_at_once_have_files_of_their_own(tmp_path: Path) -> None:
+    target = tmp_path / "a"
+    with resumable_file(target) as first:
+        first.write(b"first")
+        first.flush()
+        with resumable_file(target) as second:
+            assert second.read() == b""
+            second.write(b"second")
+        assert target.read_bytes() == b"second"
+    assert target.read_bytes() == b"first"
+    assert names(tmp_path) == ["a"]

@@ -20,7 +20,7 @@ from forger.divergence import FiniteWatch
 from forger.ema import EMA
 from forger.errors import ConfigError
 from forger.gradients import clamp_weights, clip_gradient, frozen, full_precision, trainable
-from forger.hooks import backward_is_plain
+from forger.hooks import updates_are_plain
 from forger.losses import AdversarialLoss, NonSaturating
 from forger.noise import PRIORS, NoiseSource, Prior
 from forger.parts import real_images
@@ -147,7 +147,7 @@ class GAN(LightningModule):
         self._dtype = self._float_type
         for optimizer in self.trainer.optimizers:
             match_layout(optimizer)
-        self._backward_is_plain = backward_is_plain(self)
+        self._updates_are_plain = updates_are_plain(self)
         self._judging = trainable(self.discriminator)
         self._at_once = bool(getattr(self.discriminator, "independent_samples", False))
         self._noise = NoiseSource(
@@ -210,7 +210,10 @@ class GAN(LightningModule):
             self._backward(total, len(reals))
         norm = self._clip(self.discriminator, self.discriminator_updates, report)
         # Stepped below the wrapper that ticks Lightning's step counter: that one counts iterations.
-        self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
+        if self._updates_are_plain:
+            optimizer.optimizer.step()
+        else:
+            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
         if self.loss.weight_clip is not None:
             clamp_weights(self.discriminator, self.loss.weight_clip)
         if norm is None or not report:
@@ -241,7 +244,7 @@ class GAN(LightningModule):
     def _backward(self, loss: Tensor, parts: int) -> None:
         """Adds the gradient of one of `parts` batches."""
         loss = loss / parts if parts > 1 else loss
-        if self._backward_is_plain:
+        if self._updates_are_plain:
             loss.backward()  # type: ignore[no-untyped-call]
         else:
             self.manual_backward(loss)

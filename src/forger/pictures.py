@@ -14,6 +14,7 @@ from torchvision.utils import make_grid
 _WIDTH = 640  # pixels, about: a grid of small images is enlarged to be comfortable to look at
 _BORDER = 2  # pixels between images
 _BORDER_GREY = 64  # tells the border from black images and from white ones
+_COMPRESSION = 4  # of zlib's 9: half the time of its usual 6, for files 2 % larger
 
 
 def to_pixels(images: Tensor) -> Tensor:
@@ -57,7 +58,7 @@ def to_pil(image: Tensor) -> Image.Image:
 def png_bytes(image: Tensor) -> bytes:
     """Encodes a `(C, H, W)` uint8 image with 1 or 3 channels as PNG."""
     buffer = io.BytesIO()
-    to_pil(image).save(buffer, format="png")
+    to_pil(image).save(buffer, format="png", compress_level=_COMPRESSION)
     return buffer.getvalue()
 
 

@@ -58,6 +58,43 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
+def resumable_file(target: Path) -> Iterator[BinaryIO]:
+    """Writes as `whole_file` does, and begins with what a killed writer of the same file left.
+
+    An interruption, as by Ctrl-C, leaves what was written for the next writer too; any failure (an
+    `Exception`) removes it. Two writers at once write to files of their own. What is left behind of
+    other files is not looked at, only by `remove_leftovers`.
+
+    Args:
+        target: its folder is made where it is missing.
+
+    Yields:
+        A file to read and write, at its beginning; the writer tells what of it is good.
+
+    Raises:
+        OSError: the file cannot be written; what was under the name is still there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary, keep = _temporary(target), False
+    try:
+        with temporary.open("r+b" if _take_over(target, temporary) else "x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException as error:
+        interrupted = not isinstance(error, Exception)
+        keep = interrupted and temporary.exists() and temporary.stat().st_size > 0
+        raise
+    finally:
+        _being_written.discard(temporary.name)
+        if not keep:
+            with suppress(OSError):
+                temporary.unlink()
+    sync_folder(target.parent)
+
+
+@contextmanager
 def temporary_folder(folder: Path, name: str) -> Iterator[Path]:
     """Makes a folder for the time of the context, inside `folder`.
 
@@ -102,6 +139,21 @@ def remove_leftovers(folder: Path, name: str) -> None:
             parts = _TEMPORARY.fullmatch(path.name)
             if parts and fnmatchcase(parts["name"], name) and _is_dead(path, parts):
                 rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+
+
+def _take_over(target: Path, temporary: Path) -> bool:
+    """Renames the newest file that a dead writer of `target` left, if any, to `temporary`."""
+    left: list[tuple[float, Path]] = []
+    for path in target.parent.iterdir():
+        parts = _TEMPORARY.fullmatch(path.name)
+        if parts and parts["name"] == target.name and _is_dead(path, parts):
+            with suppress(FileNotFoundError):
+                left.append((path.stat().st_mtime, path))
+    for _, path in sorted(left, reverse=True):
+        with suppress(FileNotFoundError):  # another writer was faster
+            path.rename(temporary)
+            return True
+    return False
 
 
 def sync_folder(folder: Path) -> None:

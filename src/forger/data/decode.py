@@ -1,15 +1,56 @@
-"""One image file to one square uint8 array. Owns what happens to odd sizes, modes and rotations."""
+"""One image file to one square uint8 array. Owns what happens to odd sizes, modes and rotations.
+
+It stands alone, since processes that decode run this file without importing the package.
+"""
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Decoded: TypeAlias = tuple[NDArray[np.uint8], list[str]]  # images, and faults in words
 
 
-def decode(path: Path, channels: int, size: int) -> NDArray[np.uint8]:
+def decode_all(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> Decoded:
+    """Decodes some images, going on where one cannot be read.
+
+    Args:
+        paths: of the images.
+        shape: `(C, S, S)` of each result.
+
+    Returns:
+        uint8 `(N, C, S, S)`, those that can be read, in order; and what is wrong with the others.
+    """
+    images, faults = np.empty((len(paths), *shape), dtype=np.uint8), []
+    good = 0
+    for path in paths:
+        try:
+            images[good] = decode(path, channels=shape[0], size=shape[1])
+            good += 1
+        except UnidentifiedImageError:
+            faults.append(f"{path}: not an image, or its beginning is damaged")
+        except Exception as error:  # Pillow's plugins raise many kinds for a damaged file
+            faults.append(
+                f"{path}: {getattr(error, 'strerror', None) or str(error) or repr(error)}"
+            )
+    return images[:good], faults
+
+
+def allow_large() -> None:
+    """Lets Pillow read large images in silence: they are the user's own.
+
+    What has twice as many pixels as Pillow warns of is refused, and named.
+    """
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def decode(path: str | Path, channels: int, size: int) -> NDArray[np.uint8]:
     """Reads an image upright, cuts its central square and resizes it, antialiased.
 
     Transparent images are laid on white; 16-bit grey keeps its upper 8 bits; an animation gives its

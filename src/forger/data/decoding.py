@@ -1,85 +1,114 @@
-"""Many image files to arrays, in threads. Owns the pace, and the words for what cannot be read."""
+"""Many image files to arrays, in parallel. Owns the pace and the progress bar."""
 
 from __future__ import annotations
 
 import os
 import time
-import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from math import prod
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from forger.data.decode import decode
+from forger.data.decode import Decoded
+from forger.data.decoders import here, in_processes
 
-Decoded: TypeAlias = tuple[list[NDArray[np.uint8]], list[str]]  # images, and faults in words
-
-_TASK = 64  # images that a thread decodes at a time
-_AHEAD = 32  # tasks whose images may wait in memory
+_TASK = 64  # images that a worker decodes at a time, at most
+_TASK_BYTES = 1 << 20  # of them, at most, or one image
+_AHEAD = 4  # tasks for each worker that may wait in memory
+_MANY = 8192  # images, above which processes have started before threads would be done
+_MOST = 32  # processes: one feeds them all, and each takes some 40 MB
 _TINY = 8192  # bytes of a file, below which a second thread makes decoding slower
 _PATIENCE = 2.0  # seconds before a progress bar appears
 
 
-def decoded(paths: list[Path], shape: tuple[int, int, int]) -> Iterator[Decoded]:
-    """Decodes in threads, task by task, with a progress bar when it takes long.
+def decoded(
+    root: Path, names: list[str], shape: tuple[int, int, int], done: int = 0
+) -> Iterator[Decoded]:
+    """Decodes in processes or, if they are few, in threads, with a progress bar if it takes long.
 
     Args:
-        paths: of the images.
+        root: the folder that the images are in.
+        names: of all images below it.
         shape: `(C, S, S)` of each.
+        done: images at the beginning that are decoded already.
 
     Yields:
-        The images of a task, uint8, in the order of `paths`; and what is wrong with the others.
+        The images of a task, uint8 `(n, C, S, S)`, in the order of `names`; and what is wrong with
+        those that are missing.
     """
-    started, shown = time.monotonic(), False
-    progress = Progress(
-        *(TextColumn("decoding images"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    bar = progress.add_task("", total=len(paths))
-    tasks = [paths[begin : begin + _TASK] for begin in range(0, len(paths), _TASK)]
-    with warnings.catch_warnings(), ThreadPoolExecutor(_workers(paths)) as pool:
-        # The images are the user's own. What has twice as many pixels is refused, and named.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    workers, decoders = _decoders(root, names, shape, len(names) - done)
+    size = min(_TASK, max(1, _TASK_BYTES // prod(shape)))
+    waiting: deque[Future[Decoded]] = deque()
+    with _Bar(len(names), done) as bar, decoders as decode, ThreadPoolExecutor(workers) as pool:
         try:
-            for begin in range(0, len(tasks), _AHEAD):
-                for result in pool.map(partial(_decode_all, shape), tasks[begin : begin + _AHEAD]):
-                    yield result
-                    progress.advance(bar, _TASK)
-                    if not shown and time.monotonic() - started > _PATIENCE:
-                        progress.start()
-                        shown = True
+            for begin in range(done, len(names), size):
+                if len(waiting) == _AHEAD * workers:
+                    yield waiting.popleft().result()
+                    bar.advance(size)
+                paths = [os.path.join(root, name) for name in names[begin : begin + size]]  # noqa: PTH118
+                waiting.append(pool.submit(decode, paths))
+            while waiting:
+                yield waiting.popleft().result()
+                bar.advance(size)
         finally:
-            if shown:  # else it would print an empty line
-                progress.stop()
+            pool.shutdown(cancel_futures=True)
 
 
-def _workers(paths: list[Path]) -> int:
-    """Counts the threads that help: tiny images are mostly Python, which runs one at a time."""
-    some = paths[:: max(1, len(paths) // 100)]
+def _decoders(
+    root: Path, names: list[str], shape: tuple[int, int, int], count: int
+) -> tuple[int, AbstractContextManager[Callable[[list[str]], Decoded]]]:
+    """Returns how many images are decoded at once, and what decodes them."""
+    workers = _processors()
+    if count >= _MANY and workers > 1:
+        workers = min(workers, _MOST)
+        return workers, in_processes(shape, workers)
+    return 1 if _are_tiny(root, names) else workers, here(shape)
+
+
+def _processors() -> int:
+    """Counts the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _are_tiny(root: Path, names: list[str]) -> bool:
+    """Tells whether decoding is mostly Python, which runs one at a time in threads."""
+    some = names[:: max(1, len(names) // 100)]
     try:
-        mean_bytes = sum(path.stat().st_size for path in some) / len(some)
+        return sum((root / name).stat().st_size for name in some) / len(some) < _TINY
     except OSError:  # one has vanished, which decoding will say of it
-        return 1
-    return 1 if mean_bytes < _TINY else os.cpu_count() or 1
+        return True
 
 
-def _decode_all(shape: tuple[int, int, int], paths: list[Path]) -> Decoded:
-    images, faults = [], []
-    for path in paths:
-        try:
-            images.append(decode(path, channels=shape[0], size=shape[1]))
-        except UnidentifiedImageError:
-            faults.append(f"{path}: not an image, or its beginning is damaged")
-        except Exception as error:  # Pillow's plugins raise many kinds for a damaged file
-            faults.append(
-                f"{path}: {getattr(error, 'strerror', None) or str(error) or repr(error)}"
-            )
-    return images, faults
+class _Bar:
+    """A progress bar of images that shows itself when it takes long."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self._started, self._shown = time.monotonic(), False
+        self._progress = Progress(
+            *(TextColumn("decoding images"), BarColumn()),
+            *(MofNCompleteColumn(), TimeRemainingColumn()),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=total, completed=done)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def advance(self, images: int) -> None:
+        """Counts images."""
+        self._progress.advance(self._task, images)
+        if not self._shown and time.monotonic() - self._started > _PATIENCE:
+            self._progress.start()
+            self._shown = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:  # else it would print an empty line
+            self._progress.stop()

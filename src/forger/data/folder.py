@@ -18,6 +18,7 @@ from forger.bounds import (
 from forger.data.folder_cache import load_or_build
 from forger.data.folder_listing import Listing, list_images
 from forger.data.module import ImageDataModule, Pixels, Split
+from forger.data.placement import Residence
 from forger.errors import ConfigError, DataError
 
 
@@ -40,6 +41,7 @@ class ImageFolder(ImageDataModule):
         batch_size: images per batch of all processes together.
         flip: mirror each training image with probability 1/2.
         seed: of the order of the images and of the flips; not of what is held out.
+        device: where the training images stay, as in `ImageDataModule`.
 
     Raises:
         ConfigError: `root` is not given or a value is out of range.
@@ -57,6 +59,7 @@ class ImageFolder(ImageDataModule):
         batch_size: PositiveInt = 64,
         flip: bool = False,
         seed: NonNegativeInt = 0,
+        device: Residence = "auto",
     ) -> None:
         if root is None:
             raise ConfigError(
@@ -67,7 +70,9 @@ class ImageFolder(ImageDataModule):
         check_bounds(test_fraction, FractionBelowOne, "data.test_fraction")
         if channels not in (1, 3) or isinstance(channels, bool):
             raise ConfigError(f"data.channels={channels!r}: must be 1 (grey) or 3 (colour)")
-        super().__init__(image_size=image_size, batch_size=batch_size, flip=flip, seed=seed)
+        super().__init__(
+            image_size=image_size, batch_size=batch_size, flip=flip, seed=seed, device=device
+        )
         self.root, self.cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
         self.channels, self.test_fraction = channels, test_fraction
         self._mapped: Tensor | None = None
@@ -94,7 +99,7 @@ class ImageFolder(ImageDataModule):
     def read(self, split: Split) -> Pixels:
         """Maps the decoded images of one split into memory."""
         listing = self._listing
-        if split == "test" and listing.num_train == len(listing.names):
+        if split == "test" and listing.num_test == 0:
             raise DataError(
                 f"data.root={self.root}: has no test images; add a folder test/ beside train/, "
                 "or hold some out with data.test_fraction=0.1"
@@ -103,11 +108,12 @@ class ImageFolder(ImageDataModule):
         own = slice(listing.num_train) if split == "train" else slice(listing.num_train, None)
         if listing.labels is None:
             return images[own], None
-        return images[own], torch.tensor(listing.labels[own], dtype=torch.int64)
+        return images[own], torch.from_numpy(listing.labels[own])
 
     def _pixels(self) -> Tensor:
         if self._mapped is None:
             self._mapped = load_or_build(
                 self.root, self._listing.names, self.cache_dir, self.native_shape
             )
+            self._listing.names.clear()  # of a million images, 90 MB that nothing needs any more
         return self._mapped

@@ -6,9 +6,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import compress
 from pathlib import Path
-from typing import NoReturn
 
+import numpy as np
+from numpy.typing import NDArray
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from forger.errors import DataError
@@ -23,13 +25,15 @@ class Listing:
     Attributes:
         names: path of each image below the root, with `/` on every system.
         num_train: how many belong to the training split.
+        num_test: how many are held out for tests.
         labels: index into `classes` of each image, or None.
         classes: sorted names, or None.
     """
 
     names: list[str]
     num_train: int
-    labels: list[int] | None
+    num_test: int
+    labels: NDArray[np.int64] | None
     classes: tuple[str, ...] | None
 
 
@@ -55,58 +59,79 @@ def list_images(root: Path, test_fraction: float) -> Listing:
         raise DataError(f"data.root: {error.filename or root} cannot be read: {reason}") from None
 
 
-_Image = tuple[str, "str | None"]  # its name and its class
-
-
 def _list(root: Path, test_fraction: float) -> Listing:
+    # Names are kept once, and nothing else of each: there may be a million.
     divided = (root / "train").is_dir()
-    train = _split(root, "train/" if divided else "")
-    index = {name: i for i, name in enumerate(sorted({name for _, name in train if name}))}
+    depth = 1 if divided else 0  # of the classes
+    names = _split(root, "train/" if divided else "")
+    known = _classes(names, depth)
     if divided and (root / "test").is_dir():
+        num_train = len(names)
         test = _split(root, "test/")
-        _check_same_classes(root, set(index), test)
+        _check_same_classes(root, known, _classes(test, depth))
+        names += test
     else:
-        train, test = _hold_out(train, test_fraction)
-    images = train + test
+        names, num_train = _hold_out(names, test_fraction)
+    classes = tuple(sorted(known))
+    index = {name: number for number, name in enumerate(classes)}
+    labels = (index[name.split("/", depth + 1)[depth]] for name in names)
     return Listing(
-        names=[name for name, _ in images],
-        num_train=len(train),
-        labels=[index[label] for _, label in images if label] if index else None,
-        classes=tuple(index) or None,
+        names=names,
+        num_train=num_train,
+        num_test=len(names) - num_train,
+        labels=np.fromiter(labels, np.int64, len(names)) if classes else None,
+        classes=classes or None,
     )
 
 
-def _split(root: Path, prefix: str) -> list[_Image]:
-    """Lists a split's images with their classes, in an order that is the same on every machine."""
-    names = sorted(_walk(root / prefix))
+def _split(root: Path, prefix: str) -> list[str]:
+    """Lists a split's images in an order that is the same on every machine."""
+    names = sorted(_walk(root, prefix))
     if not names:
         raise DataError(
             f"data.root: no images in {root / prefix} or its sub-folders; "
             f"they are known by their extensions, {', '.join(IMG_EXTENSIONS)}"
         )
-    loose = [name for name in names if "/" not in name]
+    loose = [name for name in names if "/" not in name[len(prefix) :]]
     if loose and len(loose) < len(names):
-        inside = next(name for name in names if "/" in name)
+        inside = next(name for name in names if "/" in name[len(prefix) :])
         raise DataError(
             f"data.root: {root / prefix} holds images both directly ({len(loose)}, such as "
-            f"{loose[0]}) and in sub-folders (such as {inside}); sub-folders are classes, so move "
-            "all images into class folders, or all out of them"
+            f"{loose[0][len(prefix) :]}) and in sub-folders (such as {inside[len(prefix) :]}); "
+            "sub-folders are classes, so move all images into class folders, or all out of them"
         )
-    return [(prefix + name, None if loose else name.split("/")[0]) for name in names]
+    return names
 
 
-def _walk(folder: Path) -> Iterator[str]:
-    def stop(error: OSError) -> NoReturn:  # os.walk would skip the folder in silence
-        raise error
+def _classes(names: list[str], depth: int) -> set[str]:
+    """Returns the folders at a depth of the names; none, where the images lie there."""
+    parts = (name.split("/", depth + 1) for name in names)
+    return {part[depth] for part in parts if len(part) > depth + 1}
 
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=stop):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != _SKIPPED]
-        for name in folders:
-            _check_circle(Path(parent, name), folder)
-        below = Path(parent).relative_to(folder).as_posix()
-        for name in names:
-            if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith("."):
-                yield name if below == "." else f"{below}/{name}"
+
+def _walk(root: Path, prefix: str) -> Iterator[str]:
+    """Yields the images of a split by their names below `root`."""
+    below = [prefix]  # folders to look into, with a slash behind each
+    while below:
+        parent = below.pop()
+        with os.scandir(root / parent) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    continue
+                if _is_folder(entry):
+                    if name != _SKIPPED:
+                        _check_circle(root / parent / name, root / prefix)
+                        below.append(f"{parent}{name}/")
+                elif name.lower().endswith(IMG_EXTENSIONS):
+                    yield parent + name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle; reading it will tell
+        return False
 
 
 def _check_circle(path: Path, folder: Path) -> None:
@@ -120,26 +145,30 @@ def _check_circle(path: Path, folder: Path) -> None:
                 raise DataError(f"data.root: {path} is a link to a folder around it; remove it")
 
 
-def _hold_out(images: list[_Image], fraction: float) -> tuple[list[_Image], list[_Image]]:
-    """Divides by a hash of the names: without a seed, and a new image moves hardly any other."""
-    count = max(1, round(len(images) * fraction)) if fraction > 0 else 0
-    if count >= len(images):
+def _hold_out(names: list[str], fraction: float) -> tuple[list[str], int]:
+    """Moves those held out to the end, and returns how many are left before them.
+
+    It divides by a hash of the names: without a seed, and a new image moves hardly any other.
+    """
+    count = max(1, round(len(names) * fraction)) if fraction > 0 else 0
+    if count >= len(names):
         raise DataError(
-            f"data.test_fraction={fraction}: would hold out all of the {len(images)} images; "
+            f"data.test_fraction={fraction}: would hold out all of the {len(names)} images; "
             "add images, or write data.test_fraction=0"
         )
+    if count == 0:
+        return names, len(names)
+    hashes = (sha256(name.encode(errors="surrogateescape")).digest() for name in names)
+    ranks = np.fromiter((int.from_bytes(found[:8], "big") for found in hashes), np.uint64)
+    held_out = np.zeros(len(names), dtype=bool)
+    held_out[np.argsort(ranks, kind="stable")[:count]] = True
+    kept = [*compress(names, (~held_out).tolist())]
+    return [*kept, *compress(names, held_out.tolist())], len(kept)
 
-    def rank(image: _Image) -> bytes:
-        return sha256(image[0].encode(errors="surrogateescape")).digest()
 
-    held_out = set(sorted(images, key=rank)[:count])
-    return [i for i in images if i not in held_out], [i for i in images if i in held_out]
-
-
-def _check_same_classes(root: Path, known: set[str], test: list[_Image]) -> None:
-    found = {label for _, label in test}
-    extra = sorted(label for label in found if label and label not in known)
+def _check_same_classes(root: Path, known: set[str], found: set[str]) -> None:
+    extra = sorted(found - known)
     if extra:
         raise DataError(f"data.root={root}: test/ has the class {extra[0]!r}, which train/ lacks")
-    if known and None in found:
+    if known and not found:
         raise DataError(f"data.root={root}: train/ has class folders, and test/ has none")

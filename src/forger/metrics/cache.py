@@ -28,7 +28,7 @@ from forger.sampler import CHUNK  # the last bits of features depend on it
 log = logging.getLogger(__name__)
 
 _FORMAT = 1  # raise when the same data would be hashed otherwise
-_LAYOUT = 2  # raise when the same extractor and images would be stored otherwise
+_LAYOUT = 3  # raise when the same extractor and images would be stored otherwise
 _ROWS = 1000  # images hashed at a time, so that a memory-mapped folder is never loaded as a whole
 _PATIENCE = 3.0  # seconds of work that are announced
 
