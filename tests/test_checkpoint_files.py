@@ -12,7 +12,8 @@ import pytest
 import torch
 from disks import small_disk
 
-from forger.checkpoint_files import CheckpointFiles, newest, read_checkpoint, set_damaged_aside
+from forger.checkpoint_files import newest, read_checkpoint, set_damaged_aside
+from forger.checkpoint_writing import CheckpointFiles
 from forger.errors import DataError, RunError
 
 

@@ -19,7 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from forger import losses
 from forger.callbacks import Checkpoint
 from forger.callbacks.exact_resume import ExactResume
-from forger.checkpoint_files import CheckpointFiles, read_checkpoint
+from forger.checkpoint_files import read_checkpoint
+from forger.checkpoint_writing import CheckpointFiles
 from forger.data import GroupedDataModule
 from forger.gan import GAN
 from forger.networks import mlp

@@ -42,6 +42,14 @@ def test_chunks_make_up_the_sample(sampler: Sampler) -> None:
     assert torch.equal(pixels, expected)
 
 
+def test_samples_can_be_learned_from(sampler: Sampler) -> None:
+    """Tensors of inference mode could not."""
+    weight = torch.ones((), requires_grad=True)
+    (sampler.sample(3) * weight).sum().backward()
+    (sampler.chunk(0, 3) * weight).sum().backward()
+    assert weight.grad is not None
+
+
 def test_the_global_random_state_is_left_alone(sampler: Sampler) -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()

@@ -46,20 +46,24 @@ class Sampler(nn.Module):
         """Draws the noise of the seed's first n images, `(n, latent_dim)`, on the CPU."""
         return torch.cat(list(self._noise(n, seed)))
 
-    @torch.no_grad()
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Generates the seed's first n images, `(n, C, H, W)` in [-1, 1], where the weights are."""
-        return torch.cat([self(z.to(self.device)) for z in self._noise(n, seed)])
+        return torch.cat([self._images(z) for z in self._noise(n, seed)])
 
-    @torch.no_grad()
     def chunk(self, number: int, size: int = CHUNK, seed: int = 0) -> Tensor:
         """Generates the first images of one chunk as pixels, uint8 `(size, C, H, W)`."""
-        return to_pixels(self(self._draw(number, size, seed).to(self.device)))
+        return to_pixels(self._images(self._draw(number, size, seed)))
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.generator.parameters()).device
+
+    @torch.inference_mode()
+    def _images(self, noise: Tensor) -> Tensor:
+        """Generates; what callers make of it outside this mode is a tensor like any other."""
+        images: Tensor = self(noise.to(self.device))
+        return images
 
     def _noise(self, n: int, seed: int) -> Iterator[Tensor]:
         for number, size in enumerate(chunk_sizes(n)):

@@ -10,7 +10,7 @@ from fake_gan import FakeGAN, fit
 from lightning.pytorch import Callback
 
 from forger.callbacks import Checkpoint
-from forger.checkpoint_files import CheckpointFiles
+from forger.checkpoint_writing import CheckpointFiles
 from forger.errors import ConfigError
 
 

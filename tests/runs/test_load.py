@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from training import ROOT, run_folder, short
 
 import forger
 from forger.errors import UserError
-from forger.runs.load import forger_version, load_run
+from forger.runs.load import forger_version, load_run, load_sampler
 from forger.runs.train import train
 
 Change = Callable[[dict[str, Any]], Any]
@@ -78,6 +80,37 @@ def test_a_notebook_gets_the_averaged_generator(run: Path) -> None:
     assert torch.equal(raw.generator.state_dict()[first], weights[f"generator.{first}"])
     assert not torch.equal(raw.sample(2), sampler.sample(2))
     assert torch.equal(sampler.sample(4, seed=1), forger.load(run).sample(4, seed=1))
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+def test_the_generator_alone_is_that_of_the_whole_run(run: Path, weights: str) -> None:
+    origin, sampler = load_sampler(run, weights=weights)
+    whole = load_run(run)
+    assert (origin.checkpoint, origin.iteration) == (whole.checkpoint, whole.iteration)
+    assert torch.equal(sampler.sample(3), whole.sampler(weights).sample(3))
+
+
+def test_what_is_not_of_the_generator_need_not_fit(changed: Callable[[Change], Path]) -> None:
+    def without_discriminator(content: dict[str, Any]) -> None:
+        weights = content["state_dict"]
+        for name in [name for name in weights if name.startswith("discriminator.")]:
+            del weights[name]
+
+    run = changed(without_discriminator)
+    assert len(forger.load(run).sample(2)) == 2
+    with pytest.raises(UserError, match="does not fit this version"):
+        load_run(run)
+
+
+def test_sampling_needs_no_trainer(run: Path) -> None:
+    """Its import takes longer than most samplings."""
+    code = f"""
+import sys, forger, forger.runs.generate
+forger.load({str(run)!r}).sample(1)
+print(sorted({{"lightning", "torchvision", "torchmetrics", "matplotlib"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
 
 
 def test_loading_leaves_the_global_random_state_alone(run: Path) -> None:
@@ -183,7 +216,7 @@ def test_a_run_of_another_version_is_named(
 
     run = changed(older)
     with pytest.raises(UserError) as caught:
-        forger.load(run)
+        load_run(run)
     message = str(caught.value)
     for part in (str(run), "0.0.7", "abc123", forger_version(), "What failed: "):
         assert part in message

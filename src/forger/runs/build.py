@@ -10,8 +10,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class
 from lightning import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
@@ -19,32 +18,19 @@ from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from forger.checkpoint_files import CheckpointFiles
+from forger.checkpoint_writing import CheckpointFiles
 from forger.data import GroupedDataModule, ImageDataModule
-from forger.errors import ConfigError, UserError
+from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.loggers import MetricsCSV, Wandb
 from forger.losses import AdversarialLoss
 from forger.runs.folder import is_main_process
+from forger.runs.making import make
 from forger.runs.overhead import NoProfiler
 from forger.updates import OptimizerFactory, Updates
 
 DEFAULT_EPOCHS = 20
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
-
-
-def make(node: Any, **runtime: Any) -> Any:
-    """Builds the object that a node describes, with plain containers inside.
-
-    Raises:
-        UserError: the object's own, without Hydra's wrapping.
-    """
-    try:
-        return instantiate(node, _convert_="all", **runtime)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, (UserError, ImportError)):
-            raise error.__cause__ from None
-        raise
 
 
 def build_data(cfg: DictConfig, seed: int) -> LightningDataModule:

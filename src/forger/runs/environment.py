@@ -1,4 +1,7 @@
-"""What a run ran on: code, packages, hardware. Owns the record's content, not where it is kept."""
+"""What a run ran on: code, packages, hardware. Owns the record's content, not where it is kept.
+
+What a process has imported stays what it was, so that a sweep's later jobs look it up no more.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,7 @@ PACKAGES = (
 )
 
 
+@cache
 def git(*arguments: str) -> str | None:
     """Returns what git says of the folder of this code, or `None` where it is no checkout."""
     command = ["git", "-C", str(Path(__file__).parent), *arguments]
@@ -36,6 +41,7 @@ def git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+@cache
 def package_versions() -> dict[str, str | None]:
     """Returns the installed version of each package that shapes a result."""
     found: dict[str, str | None] = {}
@@ -47,6 +53,7 @@ def package_versions() -> dict[str, str | None]:
     return found
 
 
+@cache
 def processor() -> str:
     """Returns the processor's name."""
     info = Path("/proc/cpuinfo")

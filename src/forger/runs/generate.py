@@ -6,6 +6,7 @@ What is drawn comes from `forger.sampler` and `forger.walk`; how a folder is rep
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,7 @@ from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.errors import ConfigError
 from forger.pictures import gif_bytes, pixel_grid, png_bytes, to_pixels
 from forger.runs.devices import pick_device, threads
-from forger.runs.folder import write_json
-from forger.runs.load import Run, forger_version, load_run
+from forger.runs.load import Origin, forger_version, load_sampler
 from forger.runs.replace import check_replaceable, replaced
 from forger.sampler import CHUNK, Sampler, chunk_sizes
 from forger.walk import loop
@@ -53,20 +53,21 @@ def generate(cfg: DictConfig) -> Path:
     """
     _check(cfg)
     device = pick_device(cfg.device)
-    run = load_run(cfg.run, cfg.checkpoint)
+    run, sampler = load_sampler(cfg.run, cfg.checkpoint, cfg.weights)
     output = _output(cfg, run)
     check_replaceable(output)
-    sampler = run.sampler(cfg.weights).to(device)
+    sampler.to(device)
     log.info("run             %s", run.folder)
     log.info(
         "generator       %s, iteration %s, %s weights, on %s",
         *(run.checkpoint.name, f"{run.iteration:,}", cfg.weights, device),
     )
     with threads(cfg.threads), replaced(output) as folder:
-        _write_images(folder, sampler, cfg.n, cfg.seed, cfg.npz)
+        write_images(folder, sampler, cfg.n, cfg.seed, cfg.npz)
         if cfg.walk:
             (folder / "walk.gif").write_bytes(_walk(sampler, cfg.seed, cfg.frames))
-        write_json(folder / "generated.json", _record(cfg, run, device))
+        record = json.dumps(_record(cfg, run, device), indent=2)
+        (folder / "generated.json").write_text(record + "\n")
     shown = "" if cfg.n <= GRID else f" (the first {GRID})"
     log.info("images          %s in %s", f"{cfg.n:,}", output / "images")
     log.info("grid            %s%s", output / "grid.png", shown)
@@ -88,14 +89,15 @@ def _check(cfg: DictConfig) -> None:
         check_bounds(cfg.threads, PositiveInt, "threads")
 
 
-def _output(cfg: DictConfig, run: Run) -> Path:
+def _output(cfg: DictConfig, run: Origin) -> Path:
     if cfg.output is not None:
         return Path(cfg.output).expanduser().resolve()
     name = f"{run.checkpoint.stem}_{cfg.weights}_seed{cfg.seed}"
     return (run.folder / "generated" / name).resolve()
 
 
-def _write_images(folder: Path, sampler: Sampler, n: int, seed: int, npz: bool) -> None:
+def write_images(folder: Path, sampler: Sampler, n: int, seed: int, npz: bool) -> None:
+    """Writes the seed's first n images, their grid, and on request the array of them all."""
     (folder / "images").mkdir()
     first: list[Tensor] = []
     array: Any = None
@@ -120,12 +122,12 @@ def _walk(sampler: Sampler, seed: int, frames: int) -> bytes:
     """Returns a GIF that repeats without a seam; its first frame shows the seed's first images."""
     stops = sampler.noise(WALKERS * STOPS, seed).view(STOPS, WALKERS, -1)
     path = loop(stops, frames, sampler.prior).to(sampler.device)  # (frames, walkers, latent_dim)
-    with torch.no_grad():
+    with torch.inference_mode():
         pictures = (pixel_grid(to_pixels(sampler(z)), width=_WALK_WIDTH) for z in path)
         return gif_bytes(pictures, _RATE)
 
 
-def _record(cfg: DictConfig, run: Run, device: torch.device) -> dict[str, Any]:
+def _record(cfg: DictConfig, run: Origin, device: torch.device) -> dict[str, Any]:
     return {
         "run": run.folder.name,
         "checkpoint": run.checkpoint.name,

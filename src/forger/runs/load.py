@@ -1,28 +1,38 @@
-"""From a run folder back to its networks. Owns where checkpoints lie and how they are read."""
+"""From a run folder back to its networks. Owns where checkpoints lie and how they are read.
+
+The whole GAN needs Lightning; the generator alone, to sample from, does not wait for that import.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from forger.checkpoint_files import FOLDER, LAST, newest, read_checkpoint
 from forger.errors import UserError
-from forger.gan import GAN
 from forger.random_state import random_state_kept
-from forger.runs.build import build_gan
+from forger.runs.making import make
 from forger.sampler import Sampler
+
+if TYPE_CHECKING:
+    from forger.gan import GAN
+
+_WEIGHTS = {"ema": "ema_generator.module.", "raw": "generator."}  # how their names begin
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run that has been read back.
+class Origin:
+    """What a checkpoint says of the run that wrote it.
 
     Attributes:
         folder: of the run.
@@ -30,7 +40,6 @@ class Run:
         cfg: of the run, resolved.
         image_shape: channels, height, width.
         iteration: completed iterations.
-        gan: in eval mode on the CPU, with the checkpoint's weights.
     """
 
     folder: Path
@@ -38,6 +47,16 @@ class Run:
     cfg: DictConfig
     image_shape: tuple[int, int, int]
     iteration: int
+
+
+@dataclass(frozen=True)
+class Run(Origin):
+    """A run that has been read back.
+
+    Attributes:
+        gan: in eval mode on the CPU, with the checkpoint's weights.
+    """
+
     gan: GAN
 
     def sampler(self, weights: str = "ema") -> Sampler:
@@ -90,6 +109,45 @@ def load_run(run: str | Path, checkpoint: str = "last") -> Run:
         UserError: there is no checkpoint, it is damaged, does not say how its run was made, or
             does not fit this version of forger.
     """
+    from forger.runs.build import build_gan  # imports Lightning
+
+    origin, content = _read(run, checkpoint)
+    with _fitting(origin.checkpoint, content):
+        gan = build_gan(origin.cfg, origin.image_shape, origin.cfg.seed)
+        gan.load_state_dict(content["state_dict"])
+    return Run(**vars(origin), gan=gan.eval())
+
+
+def load_sampler(
+    run: str | Path, checkpoint: str = "last", weights: str = "ema"
+) -> tuple[Origin, Sampler]:
+    """Rebuilds the generator alone, from the same files as `load_run`.
+
+    Args:
+        run: a run folder, or a checkpoint file.
+        checkpoint: which one of a folder, `last` or `best`.
+        weights: `ema`, the moving average, or `raw`.
+
+    Returns:
+        What the run was, and what generates as its own `Run.sampler(weights)` would.
+
+    Raises:
+        UserError: as `load_run`, but what is not of the generator need not fit.
+    """
+    origin, content = _read(run, checkpoint)
+    prefix, own = _WEIGHTS[weights], {}
+    for name, tensor in content["state_dict"].items():
+        if name.startswith(prefix):
+            own[name.removeprefix(prefix)] = tensor
+    with _fitting(origin.checkpoint, content):
+        generator: nn.Module = make(origin.cfg.model.generator, image_shape=origin.image_shape)
+        generator.load_state_dict(own)
+        sampler = Sampler(generator, origin.cfg.model.prior)
+    return origin, sampler
+
+
+def _read(run: str | Path, checkpoint: str) -> tuple[Origin, dict[str, Any]]:
+    """Reads a checkpoint, and what it says of its run."""
     path = find_checkpoint(run, checkpoint)
     whole_run = path.name == LAST and Path(run).expanduser().is_dir()
     found = newest(path.parent.parent) if whole_run else None
@@ -99,17 +157,26 @@ def load_run(run: str | Path, checkpoint: str = "last") -> Run:
             f"{path}: this checkpoint does not hold the config of a forger run, so that its"
             " networks cannot be rebuilt; give one that train.py wrote"
         )
-    cfg = OmegaConf.create(content["config"])
-    try:
+    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    with _fitting(path, content):
         channels, height, width = (int(size) for size in content["image_shape"])
-        shape = (channels, height, width)
-        with random_state_kept(torch.device("cpu")):  # first weights are drawn, then replaced
-            gan = build_gan(cfg, shape, cfg.seed)
-        gan.load_state_dict(content["state_dict"])
+        cfg = OmegaConf.create(content["config"])
+    shape = (channels, height, width)
+    return Origin(folder, path, cfg, shape, int(content.get("global_step", 0))), content
+
+
+@contextmanager
+def _fitting(path: Path, content: dict[str, Any]) -> Iterator[None]:
+    """Rebuilds from a checkpoint; the random state is kept, for first weights are drawn.
+
+    Raises:
+        UserError: in place of what this version raises of another version's checkpoint.
+    """
+    try:
+        with random_state_kept(torch.device("cpu")):
+            yield
     except (HydraException, OmegaConfBaseException, ImportError, *_MISFITS) as error:
         raise UserError(_misfit(path, content, error)) from error
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    return Run(folder, path, cfg, shape, int(content.get("global_step", 0)), gan.eval())
 
 
 _MISFITS = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
@@ -124,13 +191,13 @@ def load(run: str | Path, checkpoint: str = "last", weights: str = "ema") -> Sam
         weights: `ema`, the moving average, or `raw`.
 
     Raises:
-        UserError: see `load_run`.
+        UserError: see `load_sampler`.
     """
     if weights not in ("ema", "raw"):
         raise UserError(f"weights={weights}: must be one of ema, raw")
     if checkpoint not in ("last", "best"):
         raise UserError(f"checkpoint={checkpoint}: must be one of last, best")
-    return load_run(run, checkpoint).sampler(weights)
+    return load_sampler(run, checkpoint, weights)[1]
 
 
 def _misfit(path: Path, content: dict[str, Any], error: Exception) -> str:

@@ -16,7 +16,7 @@ from forger.errors import ConfigError, UserError
 from forger.metrics.extractor import FeatureExtractor
 from forger.metrics.scorer import DEFAULT_FAKES, Scorer
 from forger.metrics.settings import ScoreSettings
-from forger.runs.build import make
+from forger.runs.making import make
 
 log = logging.getLogger(__name__)
 
