@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from pathlib import Path
+from statistics import median
 
 import torch
 from workloads import device_here
@@ -30,9 +31,9 @@ def describe_machine() -> dict[str, str | int]:
 
 
 def matrix_rate() -> float:
-    """Returns float32 operations per second of the best of some square matrix products.
+    """Returns float32 operations per second of square matrix products, of the best size.
 
-    The best repetition counts: it is what the machine can do when nothing disturbs it.
+    Of each size the median repetition counts, as the median run does of a training.
     """
     return max(map(_rate, _SIZES))
 
@@ -40,14 +41,14 @@ def matrix_rate() -> float:
 def _rate(size: int) -> float:
     a, b = (torch.randn(size, size, device=device_here()) for _ in range(2))
     out = torch.mm(a, b)
-    best, until = float("inf"), time.perf_counter() + _SECONDS
+    seconds, until = [], time.perf_counter() + _SECONDS
     while time.perf_counter() < until:
         _wait()
         began = time.perf_counter()
         torch.mm(a, b, out=out)
         _wait()
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / median(seconds)
 
 
 def _wait() -> None:

@@ -3,7 +3,9 @@
 Each training is a process of its own: `python train.py` as a user starts it, with rows of metrics,
 pictures and a bar on a terminal; `reference_loop.py`; and `naive_loop.py`. They take turns, with
 the same images and the same number of threads. Images per second count real images, from the end of
-one iteration to the end of a later one, by a clock that all three share. It needs no network.
+one iteration to the end of a later one, by a clock that all share. Product and reference have the
+product's default precision, `trainer.precision=auto`; the tutorials' loop computes in float32. It
+needs no network.
 
 On two cores half an hour:
     python benchmarks/throughput.py --output throughput
@@ -23,10 +25,12 @@ from throughput_runs import Settings, Trainings
 from throughput_table import markdown, summarise
 from timed_images import TimedImages
 from timed_process import run
-from workloads import WORKLOADS
+from workloads import WORKLOADS, device_here
+
+from forger.runs.precision import FULL, MIXED, multiplies_bfloat16
 
 HERE = Path(__file__).parent
-PROGRAMS = ("product", "reference", "naive")
+PROGRAMS = ("product", "reference", "naive", "processes")
 
 
 def turns(pairs: int, programs: tuple[str, ...]) -> Iterator[tuple[int, str]]:
@@ -48,6 +52,17 @@ def measure(
         line = f"{workload} {pair + 1}/{pairs} {program:<9} {speed:8.0f} images/s, {seconds:.1f} s"
         print(line, flush=True)
     return found
+
+
+def chosen(programs: list[str], workload: str) -> tuple[str, ...]:
+    """Returns those that this workload is for: two processes divide a processor's threads."""
+    divided = WORKLOADS[workload].divided and device_here().type == "cpu"
+    return tuple(program for program in programs if program != "processes" or divided)
+
+
+def precision_here() -> str:
+    """Returns what `trainer.precision=auto` is for the product, on this machine."""
+    return MIXED if multiplies_bfloat16(device_here().type) else FULL
 
 
 def describe(folder: Path, threads: int | None) -> dict[str, Any]:
@@ -72,7 +87,9 @@ def report(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
     trainings = Trainings(folder, images, settings)
     machine = describe(folder, arguments.threads)
     runs = {
-        workload: measure(trainings, workload, tuple(arguments.programs), arguments.pairs)
+        workload: measure(
+            trainings, workload, chosen(arguments.programs, workload), arguments.pairs
+        )
         for workload in arguments.workloads
     }
     later = describe(folder, arguments.threads)  # the first may have met a busy moment
@@ -98,7 +115,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, help="that are timed; default: by workload")
     parser.add_argument("--threads", type=int, help="of each process; default: torch's")
     parser.add_argument("--share-fakes", action="store_true", help="of product and reference")
-    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
+    parser.add_argument("--precision", choices=(FULL, MIXED), default=precision_here())
     parser.add_argument(
         "--data-root", type=Path, help="holds MNIST/raw; default: the sample, tiled"
     )

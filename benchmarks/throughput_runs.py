@@ -16,6 +16,9 @@ from timed_images import TimedImages
 from timed_process import run
 from workloads import BATCH_SIZE, WORKLOADS, Workload
 
+WORDS = {"product": [], "processes": ["trainer=ddp_cpu"]}
+"""What each kind of the product's own runs adds to its command line."""
+
 _HERE = Path(__file__).parent
 _AFTER_IMPORT = """
 import sys, json
@@ -45,7 +48,7 @@ class Settings:
 
 
 class Trainings:
-    """Trains.
+    """Trains: by the product in one process or in two of half the threads each, or by a loop.
 
     Args:
         folder: for everything.
@@ -62,14 +65,15 @@ class Trainings:
         workload, number = WORKLOADS[name], next(self._numbers)
         output, printed = self.folder / f"{number}.json", self.folder / f"{number}.txt"
         array, words = self.images.digits if workload.images == "digits" else self.images.photos
-        if program == "product":
-            command = self._product(workload, words, output, self.folder / "runs" / str(number))
+        if program in WORDS:
+            folder = self.folder / "runs" / str(number)
+            command = [*self._product(workload, words, output, folder), *WORDS[program]]
         else:
             command = [str(_HERE / f"{program}_loop.py"), name, array, str(output)]
             command += self._loop(program, workload)
         run(command, printed, self.settings.threads)
         found: dict[str, Any] = json.loads(output.read_text())
-        if program == "product":
+        if program in WORDS:
             found["after_import_mib"] = self._after_import
         return found
 

@@ -20,6 +20,9 @@ def summarise(runs: Runs, machine: dict[str, Any]) -> dict[str, Any]:
         if "product" in speeds and other in speeds:
             pairs = zip(speeds["product"], speeds[other], strict=True)
             summary[f"product/{other}"] = _spread([ours / theirs for ours, theirs in pairs])
+    if "product" in speeds and "processes" in speeds:
+        pairs = zip(speeds["processes"], speeds["product"], strict=True)
+        summary["processes/product"] = _spread([two / one for two, one in pairs])
     for program in ("product", "reference"):
         if program in runs:
             above = [found["peak_mib"] - found["after_import_mib"] for found in runs[program]]
@@ -34,11 +37,13 @@ def markdown(found: dict[str, Any]) -> str:
     """Returns the table, and a line about the machine below it."""
     head = ("workload", "forger", "reference", "naive", "forger / reference", "forger / naive")
     rows = [_row(name, of) for name, of in found["workloads"].items()]
-    table = [(*head, "memory", "reference / matrix rate"), ("---", *["---:"] * 7), *rows]
+    more = ("two processes / one", "memory", "reference / matrix rate")
+    table = [(*head, *more), ("---", *["---:"] * 8), *rows]
     machine = found["machine"]
     rate = machine["matrix_rate"] / 1e9
     about = (
         "Images per second, medians; in brackets the smallest and the largest ratio of the pairs."
+        " Two processes (trainer=ddp_cpu) have half the threads each and share the batch."
         " Memory: peak above imports, forger / reference."
         f" {machine['processor']}, {machine['cores']} cores, accelerator {machine['accelerator']},"
         f" {machine['threads']} threads a process, torch {machine['torch']}, {found['precision']},"
@@ -53,7 +58,8 @@ def _row(name: str, of: dict[str, Any]) -> tuple[str, ...]:
     numbers = (
         f"{speeds[k]:,.0f}" if k in speeds else "" for k in ("product", "reference", "naive")
     )
-    ratios = (_ratio(of.get(f"product/{other}")) for other in ("reference", "naive"))
+    compared = ("product/reference", "product/naive", "processes/product")
+    ratios = (_ratio(of.get(pair)) for pair in compared)
     ours, theirs = of.get("product_memory_mib"), of.get("reference_memory_mib")
     memory = f"{ours:.0f} / {theirs:.0f} MiB" if ours and theirs else ""
     share = of.get("share_of_matrix_rate")

@@ -27,7 +27,8 @@ class Clock(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Counts one iteration."""
-        self._stopwatch.tick(trainer.global_step)
+        if trainer.is_global_zero:
+            self._stopwatch.tick(trainer.global_step)
 
 
 class TiledDigits(MNISTSample):

@@ -37,6 +37,7 @@ class Workload:
         warm_up: iterations before the clock starts.
         iterations: that are timed. Whole intervals of the product's rows, and of its pictures where
             these come within a minute.
+        divided: whether two processes are to be timed too.
     """
 
     images: Literal["digits", "photos"]
@@ -46,6 +47,7 @@ class Workload:
     words: tuple[str, ...]
     warm_up: int
     iterations: int
+    divided: bool = False
 
     @property
     def images_per_iteration(self) -> int:
@@ -80,6 +82,7 @@ WORKLOADS = {
         words=("model=dcgan", "loss=non_saturating"),
         warm_up=10,
         iterations=100,
+        divided=True,
     ),
     "wgan_gp": Workload(
         images="photos",
