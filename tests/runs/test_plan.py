@@ -23,6 +23,7 @@ from training import ROOT
 from forger import losses as L
 from forger.gan import GAN
 from forger.networks import dcgan, mlp
+from forger.runs import memory
 from forger.runs.dry_run import describe_dry_run
 from forger.runs.layers import layer_table
 from forger.runs.length import describe_length
@@ -166,6 +167,22 @@ def test_memory_of_weights_by_hand(tmp_path: Path) -> None:
     whole = estimate(gan, tmp_path, precision="64-true")
     assert whole.lasting["gradients"] == pytest.approx(2 * (g + d), rel=1e-3)  # but for counters
     assert whole.iteration["activations"] == 2 * found.iteration["activations"]
+
+
+def test_memory_of_images_that_stay_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Squares()
+    assert memory.images_on_device(data, torch.device("cpu")) == {}
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * 64 * 256, 10**9))
+    on_gpu = memory.images_on_device(data, torch.device("cuda"))
+    assert on_gpu == {"training images": 64 * 256}
+
+
+def test_a_mapped_file_is_no_memory_of_the_run() -> None:
+    class Mapped(Squares):
+        mapped = True
+
+    assert memory.resident_bytes(Squares()) == 64 * 256
+    assert memory.resident_bytes(Mapped()) == 0
 
 
 @pytest.mark.parametrize(

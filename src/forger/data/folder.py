@@ -48,6 +48,8 @@ class ImageFolder(ImageDataModule):
         DataError: the folder is missing, empty or ambiguous, or an image cannot be read.
     """
 
+    mapped = True
+
     def __init__(
         self,
         *,

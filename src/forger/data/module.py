@@ -51,6 +51,8 @@ class ImageDataModule(LightningDataModule, ABC):
             rightly before scores are built on it; None: metrics.min_accuracy or a default decide.
         scores_by_default: whether a run scores itself without being asked, training the classifier
             first.
+        mapped: whether the images are a file mapped into memory, whose pages the system takes back
+            when it needs them.
 
     Raises:
         ConfigError: a value is out of range, or an iteration needs more images than there are.
@@ -59,6 +61,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     min_accuracy: float | None = None
     scores_by_default: ClassVar[bool] = False
+    mapped: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -138,7 +141,7 @@ class ImageDataModule(LightningDataModule, ABC):
         size = getattr(getattr(trainer, "lightning_module", None), "batches_per_iteration", 1)
         self.check_enough(size)
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
-        stays = residence(self.train_images, self.device, device)
+        stays = self.residence(device)
         loader = ResidentLoader(
             self.train_images.to(stays),
             self.train_labels,
@@ -151,6 +154,10 @@ class ImageDataModule(LightningDataModule, ABC):
             pin=device.type == "cuda" and stays.type == "cpu",
         )
         return Grouped(loader, size)
+
+    def residence(self, device: torch.device) -> torch.device:
+        """Returns where the training images stay while `device` trains."""
+        return residence(self.train_images, self.device, device)
 
     def check_enough(self, batches: int) -> None:
         """Checks that there are images for one iteration of so many batches.

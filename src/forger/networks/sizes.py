@@ -1,4 +1,4 @@
-"""Which image sides DCGAN's doublings reach: arithmetic alone, without torch.
+"""Which image sides the convolutional networks reach: arithmetic alone, without torch.
 
 The check of a config reads the same rule as the networks. Builds no layer.
 """
@@ -27,3 +27,19 @@ def plan_sizes(image_shape: ImageShape) -> tuple[int, int]:
             f" {height}x{width}; nearest: data.image_size={'|'.join(map(str, nearest))}"
         )
     return side, doublings
+
+
+def quarter(image_shape: ImageShape) -> tuple[int, int]:
+    """Returns height and width of the map that two doublings make the image of.
+
+    Raises:
+        ConfigError: a side of the image is no multiple of 4.
+    """
+    _, height, width = image_shape
+    if height % 4 or width % 4:
+        below = max(4, height // 4 * 4)
+        raise ConfigError(
+            f"model=subpixel makes images with sides of 4 times a whole number, not"
+            f" {height}x{width}; nearest: data.image_size={below}|{below + 4}"
+        )
+    return height // 4, width // 4

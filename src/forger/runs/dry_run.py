@@ -18,6 +18,7 @@ MEANINGS = {
     "batches": "the real images of an iteration",
     "activations": "of an iteration's forward passes, kept for its backward passes",
     "backward passes": "what they hold around the largest map",
+    "training images": "a copy that stays there: data.device",
     "libraries": "what they load and keep when first used",
     "on the device": "the sum, beside the device's context and scores",
     "resident images": "in the machine's memory, whatever trains",

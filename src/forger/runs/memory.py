@@ -8,6 +8,7 @@ import torch
 from lightning import LightningDataModule, Trainer
 from torch import Tensor, nn
 
+from forger.data import ImageDataModule
 from forger.gan import GAN
 from forger.runs.trial import Trial
 from forger.updates import Updates
@@ -22,7 +23,7 @@ class Memory:
     Args:
         lasting: held through the whole of training, by part.
         iteration: held for a part of each iteration, by part.
-        images: resident, which stay in the machine's memory even if a GPU trains.
+        images: in the machine's memory; a copy on the device, if one stays there, is `lasting`.
         checkpoint: of one file; a run reads its first one back.
     """
 
@@ -69,6 +70,7 @@ def estimate_memory(
             "gradients": (g + d) * copies,
             "optimizer states": round(states),
             "averaged generator": g,
+            **images_on_device(datamodule, trainer.strategy.root_device),
         },
         iteration={"batches": trial.batches(batch)} | trial.activations(batch),
         images=resident_bytes(datamodule),
@@ -93,9 +95,20 @@ def tensor_bytes(network: nn.Module) -> int:
 
 
 def resident_bytes(datamodule: LightningDataModule) -> int:
-    """Returns the bytes of the images that the data module holds in memory; 0 if it tells none."""
+    """Returns the bytes of the images that the data module holds in memory; 0 if it tells none.
+
+    A file mapped into memory takes room only while there is some.
+    """
     images = getattr(datamodule, "train_images", None)
-    return images.nbytes if isinstance(images, Tensor) else 0
+    mapped = isinstance(datamodule, ImageDataModule) and datamodule.mapped
+    return images.nbytes if isinstance(images, Tensor) and not mapped else 0
+
+
+def images_on_device(datamodule: LightningDataModule, device: torch.device) -> dict[str, int]:
+    """Returns the bytes of the training images, as a part, where they stay on an accelerator."""
+    if not isinstance(datamodule, ImageDataModule) or datamodule.residence(device).type == "cpu":
+        return {}
+    return {"training images": datamodule.train_images.nbytes}
 
 
 def state_per_weight(updates: Updates) -> float:
