@@ -5,10 +5,10 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow check lint format format-check types bench clean
+.PHONY: help setup quickstart test test-slow check lint format format-check types bench bench-data bench-start bench-sampling clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: ## Install everything into VENV (only if something changed)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,6 +42,15 @@ types: setup ## Check the types (mypy, strict)
 
 bench: setup ## Time training beside a loop by hand and a tutorial (half an hour)
 	$(BIN)/python benchmarks/throughput.py --output logs/throughput
+
+bench-data: setup ## Time a folder of very many images (a quarter of an hour, 6 GB)
+	$(BIN)/python benchmarks/large_folder.py --output logs/large_folder
+
+bench-start: setup ## Time the start of each command beside its imports
+	$(BIN)/python benchmarks/start_up.py --output logs/start_up
+
+bench-sampling: setup ## Time sampling beside the bare generator
+	$(BIN)/python benchmarks/sampling.py --output logs/sampling
 
 clean: ## Remove caches; keeps .venv, data and logs
 	rm -rf build .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -126,7 +126,8 @@ class TestTrainPy:
         assert done.stdout == ""
         assert done.stderr.splitlines() == [
             "error: 2 problems:",
-            "  model=dcgna: no such choice; did you mean 'dcgan'? Allowed: dcgan, vanilla",
+            "  model=dcgna: no such choice; did you mean 'dcgan'?"
+            " Allowed: dcgan, subpixel, vanilla",
             "  data.batch_size=-1: must be a whole number of at least 1",
         ]
         assert list(tmp_path.iterdir()) == []
@@ -156,7 +157,7 @@ class TestTrainPy:
     @pytest.mark.parametrize(
         ("flags", "expected"),
         [
-            (["--help"], "model: dcgan, vanilla"),
+            (["--help"], "model: dcgan, subpixel, vanilla"),
             (["--cfg", "job"], "_target_: lightning.Trainer"),
             (["--hydra-help"], "Hydra"),
             (["--info", "searchpath"], "Provider"),

@@ -19,8 +19,12 @@ ROOT = Path(__file__).parents[2]
 
 MISTAKES = {
     # names
-    "model=dcgna": "model=dcgna: no such choice; did you mean 'dcgan'? Allowed: dcgan, vanilla",
-    "model=hinge": "model=hinge: no such choice, but loss=hinge is one. Allowed: dcgan, vanilla",
+    "model=dcgna": (
+        "model=dcgna: no such choice; did you mean 'dcgan'? Allowed: dcgan, subpixel, vanilla"
+    ),
+    "model=hinge": (
+        "model=hinge: no such choice, but loss=hinge is one. Allowed: dcgan, subpixel, vanilla"
+    ),
     "model=dcgan model=vanilla": (
         "model=vanilla: model=dcgan was written too; leave one of them out"
     ),
@@ -29,9 +33,9 @@ MISTAKES = {
         "both"
     ),
     "sede=1": (
-        "sede=1: unknown setting; did you mean 'seed'? Allowed: callbacks, data, debug, dry_run, "
-        "experiment, init_from, local, logger, loss, metrics, model, name, objective, optimizer, "
-        "paths, resume, schedule, seed, trainer"
+        "sede=1: unknown setting; did you mean 'seed'? Allowed: callbacks, compile, data, debug, "
+        "dry_run, experiment, init_from, local, logger, loss, metrics, model, name, objective, "
+        "optimizer, paths, resume, schedule, seed, trainer"
     ),
     "+model.generator.dept=3": (
         "model.generator.dept=3: unknown setting of forger.networks.mlp.Generator. "

@@ -214,7 +214,7 @@ class TestWhatMayChange:
             ("seed=1", "the run resumed has seed=0"),
             ("data.batch_size=16", "the run resumed has data.batch_size=8"),
             ("model.generator.hidden=[3]", "the run resumed has model.generator.hidden=["),
-            ("trainer.precision=64-true", "the run resumed has trainer.precision=32-true"),
+            ("trainer.precision=64-true", "the run resumed has trainer.precision="),
             ("paths.log_dir=elsewhere", "the run resumed has paths.log_dir="),
             ("+loss.margin=1", "+loss.margin=1: the run resumed lacks it"),
             (

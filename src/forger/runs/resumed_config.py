@@ -29,7 +29,7 @@ _CHANGEABLE = (
     *(f"trainer.{how}" for how in ("log_every_n_steps", "profiler", "detect_anomaly", "benchmark")),
     *(f"trainer.{how}" for how in ("threads", "deterministic")),
     *("callbacks", "logger", "metrics.every_n_steps", "metrics.inception_weights"),
-    *("data.root", "data.download", "data.cache_dir", "paths.cache_dir"),
+    *("data.root", "data.download", "data.cache_dir", "data.device", "paths.cache_dir"),
     *("objective", "dry_run", "compile", "resume"),
 )
 _HARDWARE = ("accelerator", "devices", "strategy", "num_nodes", "sync_batchnorm")

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from forger.runs import build
 from forger.runs.checking import overrides
 from forger.runs.checking.words import Command
+from forger.runs.precision import choose_precision
 from forger.runs.shapes import check_shapes
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -247,6 +248,8 @@ def build_all(cfg: DictConfig, folder: Path) -> None:
         updates.make_optimizer(network)
     if cfg.data._target_.endswith("MNISTSample"):
         data.check_enough(gan.batches_per_iteration)
+    cfg = cfg.copy()  # what is compared with afterwards stays
+    choose_precision(cfg)
     build.build_trainer(cfg, folder, [], [])
 
 

@@ -16,7 +16,15 @@ from forger import bounds
 from forger.runs.checking.modules import Module
 from forger.runs.checking.sources import resolve
 
-UNKNOWN = object()
+
+class _Unknown:
+    """A value that only the run will know; a message shows that it was interpolated."""
+
+    def __str__(self) -> str:
+        return "${...}"
+
+
+UNKNOWN = _Unknown()
 """A value that only a running job can tell; nothing refuses it."""
 
 _NOTHING = object()  # no value: every annotation that is understood refuses it
