@@ -61,6 +61,8 @@ class Original:
     """Binary cross-entropy with targets (the DCGAN tutorial)."""
 
     def __init__(self, generator: nn.Module, discriminator: nn.Module) -> None:
+        for network in (generator, discriminator):
+            network.to(memory_format=torch.contiguous_format)  # ours are channels last
         self.generator, self.discriminator = generator, discriminator
         self.optimizer_g = Adam(generator.parameters(), lr=LEARNING_RATE, betas=BETAS)
         self.optimizer_d = Adam(discriminator.parameters(), lr=LEARNING_RATE, betas=BETAS)

@@ -17,7 +17,7 @@ ODD = range(1, COUNT, 2)  # what the last images of blocks of two are filled wit
 
 # Decodes slowly enough to be met in the middle, and prints what it read.
 BUILDER = """
-import sys, time
+import signal, sys, time
 from forger import array_format
 from forger.data import ImageFolder, decode as module, decoding
 from forger.data.decode import decode
@@ -27,6 +27,7 @@ def slow(*arguments, **more):
     slow.count += 1
     return decode(*arguments, **more)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
 module.decode, slow.count = slow, 0
 array_format._BLOCK, decoding._TASK = int(sys.argv[3]), 4
 data = ImageFolder(root=sys.argv[1], cache_dir=sys.argv[2], image_size=8, channels=1,

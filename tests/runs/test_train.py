@@ -53,7 +53,7 @@ def test_every_optimizer_and_schedule_trains(group: str, composed: Compose, tmp_
         assert math.isfinite(metrics["train/loss_g"]), path.stem
 
 
-LONG = re.compile("(data|experiment|logger|init_from)=|^-m")
+LONG = re.compile("(data|experiment|logger|init_from|compile)=|^-m")
 SETTINGS = [
     line for script, line in readme_commands() if script == "train" and not LONG.search(line)
 ]

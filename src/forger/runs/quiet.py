@@ -20,5 +20,7 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", "You're resuming from a checkpoint that ended before the")
     # A time limit that a resumed run no longer has.
     warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")
+    # torch.compile looks for it at the fake images that G's update shows to D.
+    warnings.filterwarnings("ignore", r"The \.grad attribute of a Tensor that is not a leaf")
     # Lightning 2.6 against torch 2.14, until Lightning follows.
     warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")

@@ -16,6 +16,7 @@ from forger.runs.checking.sources import NotFoundError, locate
 
 LOSSES = "forger.losses"
 MLP, DCGAN = "forger.networks.mlp", "forger.networks.dcgan"
+SUBPIXEL = "forger.networks.subpixel"
 FOLDER = "forger.data.folder.ImageFolder"
 
 SEE_REAL = {"RelativisticAverage", "RelativisticPairing", "R3GAN"}

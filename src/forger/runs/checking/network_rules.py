@@ -10,12 +10,20 @@ from itertools import pairwise
 from typing import Any
 
 from forger.errors import ConfigError
-from forger.networks.sizes import plan_sizes
+from forger.networks.sizes import plan_sizes, quarter
 from forger.runs.checking.accepted import Findings, Select
 from forger.runs.checking.device_rules import processes
-from forger.runs.checking.facts import DCGAN, MLP, image_shape, penalises_gradients, target_of
+from forger.runs.checking.facts import (
+    DCGAN,
+    MLP,
+    SUBPIXEL,
+    image_shape,
+    penalises_gradients,
+    target_of,
+)
 
 _NETWORKS = ("generator", "discriminator")
+_SIZES = {DCGAN: plan_sizes, SUBPIXEL: quarter}  # which raises for sizes that cannot be made
 _MOST_WEIGHTS = 10**11  # 400 GB in float32: no machine of today trains that on one device
 
 
@@ -41,17 +49,18 @@ def norms(select: Select) -> Findings:
 
 
 def sizes(select: Select) -> Findings:
-    """Yields image sizes that DCGAN cannot make, and networks that no machine could hold."""
+    """Yields image sizes that cannot be made, and networks that no machine could hold."""
     shape = image_shape(select)
     if shape is None:
         return
     homes = [target_of(select, f"model.{network}") for network in _NETWORKS]
-    if any(home.startswith(f"{DCGAN}.") for home in homes):
-        try:
-            plan_sizes(shape)
-        except ConfigError as error:
-            yield "data.image_size", str(error)
-            return
+    for module, rule in _SIZES.items():
+        if any(home.startswith(f"{module}.") for home in homes):
+            try:
+                rule(shape)
+            except ConfigError as error:
+                yield "data.image_size", str(error)
+                return
     for network, home in zip(_NETWORKS, homes, strict=True):
         key = f"model.{network}"
         if select.sound(key) and (weights := _weights(select, key, home, shape)) > _MOST_WEIGHTS:
@@ -62,6 +71,8 @@ def sizes(select: Select) -> Findings:
 
 def _weights(select: Select, key: str, home: str, shape: tuple[int, int, int]) -> int:
     """Returns about how many weights one of our networks has, and 0 for any other."""
+    if home in (f"{SUBPIXEL}.Generator", f"{SUBPIXEL}.Discriminator"):
+        return _subpixel_weights(select, key, shape)
     latent, width = select(f"{key}.latent_dim") or 100, select(f"{key}.width") or 64
     pixels, hidden = math.prod(shape), select(f"{key}.hidden") or []
     if home == f"{MLP}.Generator":
@@ -76,6 +87,13 @@ def _weights(select: Select, key: str, home: str, shape: tuple[int, int, int]) -
     return 0
 
 
+def _subpixel_weights(select: Select, key: str, shape: tuple[int, int, int]) -> int:
+    width, hidden = select(f"{key}.width") or 32, select(f"{key}.hidden") or 256
+    latent = select(f"{key}.latent_dim") or 1  # a discriminator's one logit
+    maps = math.prod(quarter(shape)) * 2 * width
+    return int(hidden * (latent + maps) + width * (72 * width + 36 * shape[0]))
+
+
 def _size(value: Any) -> int:
     return max(value, default=0) if isinstance(value, list) else int(value or 0)
 
@@ -84,6 +102,13 @@ def single_images(select: Select) -> Findings:
     """Yields batches of one image per process where BatchNorm would have nothing to average."""
     size, count = select("data.batch_size"), processes(select)
     if size is None or count is None or size != count:
+        return
+    if target_of(select, "model.generator") == f"{SUBPIXEL}.Generator":
+        yield (
+            "data.batch_size",
+            f"BatchNorm in model.generator needs at least 2 images a process; write "
+            f"data.batch_size={2 * count} or more",
+        )
         return
     for network in _NETWORKS:
         key = f"model.{network}"
