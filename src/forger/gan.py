@@ -19,6 +19,7 @@ from forger.compiling import uncompiled
 from forger.divergence import FiniteWatch
 from forger.ema import EMA
 from forger.errors import ConfigError
+from forger.exchange import average_gradients, exchanges_itself
 from forger.gradients import clamp_weights, clip_gradient, frozen, full_precision, trainable
 from forger.hooks import updates_are_plain
 from forger.losses import AdversarialLoss, NonSaturating
@@ -148,6 +149,7 @@ class GAN(LightningModule):
         for optimizer in self.trainer.optimizers:
             match_layout(optimizer)
         self._updates_are_plain = updates_are_plain(self)
+        self._exchanges = exchanges_itself(self.trainer.strategy)
         self._judging = trainable(self.discriminator)
         self._at_once = bool(getattr(self.discriminator, "independent_samples", False))
         self._noise = NoiseSource(
@@ -208,6 +210,7 @@ class GAN(LightningModule):
             total = sum(penalties.values(), start=loss)
             self._watch.see("discriminator", total, iteration)
             self._backward(total, len(reals))
+        self._exchange(self.discriminator)
         norm = self._clip(self.discriminator, self.discriminator_updates, report)
         # Stepped below the wrapper that ticks Lightning's step counter: that one counts iterations.
         if self._updates_are_plain:
@@ -237,6 +240,7 @@ class GAN(LightningModule):
                 loss = self.loss.generator(fake_logits, real_logits)
                 self._watch.see("generator", loss, iteration)
                 self._backward(loss, accumulate)
+        self._exchange(self.generator)
         norm = self._clip(self.generator, self.generator_updates, report)
         optimizer.step()
         return {"loss_g": loss, "grad_norm_g": norm} if norm is not None and report else {}
@@ -246,8 +250,16 @@ class GAN(LightningModule):
         loss = loss / parts if parts > 1 else loss
         if self._updates_are_plain:
             loss.backward()  # type: ignore[no-untyped-call]
+        elif self._exchanges:
+            with self.trainer.strategy.block_backward_sync():  # type: ignore[attr-defined]
+                self.manual_backward(loss)
         else:
             self.manual_backward(loss)
+
+    def _exchange(self, network: nn.Module) -> None:
+        """Averages the network's gradients over the processes, where Lightning leaves it to us."""
+        if self._exchanges:
+            average_gradients(trainable(network))
 
     def _judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Returns D's logits of real and of fake images, each `(B,)`."""

@@ -125,7 +125,7 @@ def start_pair(folder: Path) -> list[subprocess.Popen[str]]:
 
 def main(folder: Path) -> None:
     """Trains everything as one of two processes."""
-    settings = {"strategy": "ddp_find_unused_parameters_true", "devices": PROCESSES}
+    settings = {"strategy": "ddp", "devices": PROCESSES}
     states = {str(one): one.train(folder, **settings) for one in combinations()}
     for one in with_batch_statistics():
         states[str(one)] = one.train(folder, **settings, max_steps=3)

@@ -74,7 +74,7 @@ def test_batch_statistics_of_a_process_train_and_the_plan_tells(
     assert all(value.isfinite().all() for value in first[name].values())
     assert any((first[name][key] - value).abs().max() > 1e-4 for key, value in begun.items())
     assert "stay per process" not in notes_of(WITH[name], tmp_path)
-    processes = {"strategy": "ddp_find_unused_parameters_true", "devices": PROCESSES}
+    processes = {"strategy": "ddp", "devices": PROCESSES}
     assert "stay per process" in notes_of(WITH[name], tmp_path, **processes)
 
 

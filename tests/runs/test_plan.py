@@ -160,7 +160,7 @@ def test_memory_of_weights_by_hand(tmp_path: Path) -> None:
     }
     assert found.images == 64 * 256
     assert found.iteration["batches"] == 8 * 256 * 5
-    two = {"strategy": "ddp_find_unused_parameters_true", "devices": 2}
+    two = {"strategy": "ddp", "devices": 2}
     divided = estimate(gan, tmp_path, **two)
     assert divided.lasting["gradients"] == 2 * (g + d)
     assert divided.iteration["batches"] == 4 * 256 * 5

@@ -170,7 +170,7 @@ def test_a_network_too_large_for_any_machine(composed: Compose) -> None:
 def test_strategies_of_lightning_are_known_or_refused() -> None:
     names = StrategyRegistry.available_strategies()
     assert set(trainer_rules.STRATEGIES) - {"auto"} <= set(names)
-    assert _AcceleratorConnector(strategy=trainer_rules.PARALLEL, accelerator="cpu", devices=2)
+    assert _AcceleratorConnector(strategy="ddp", accelerator="cpu", devices=2)
 
 
 class TestFolders:

@@ -12,26 +12,24 @@ from forger.runs.checking.accepted import Findings, Select
 from forger.runs.checking.device_rules import accelerator_of, processes
 from forger.runs.checking.messages import nearest
 
-PARALLEL = "ddp_find_unused_parameters_true"
-STRATEGIES = ("auto", "single_device", PARALLEL)
-"""Those that train two networks in turn; any other Strategy is named by its `_target_`."""
-
-_ADVICE = f"write trainer.strategy={PARALLEL}"
+STRATEGIES = ("auto", "single_device", "ddp", "ddp_find_unused_parameters_true")
+"""Lightning's words for those that train here; any other Strategy is named by its `_target_`."""
 
 
 def strategies(select: Select) -> Findings:
-    """Yields strategies that cannot train two networks in turn, or not in so many processes."""
+    """Yields strategies that leave nothing in this process, or cannot have so many processes."""
     key, strategy, count = "trainer.strategy", select("trainer.strategy"), processes(select)
     if isinstance(strategy, str) and strategy not in STRATEGIES:
         if strategy.startswith("ddp"):
-            yield key, f"fails where an update uses the weights of one network only; {_ADVICE}"
+            yield key, "is not one that train.py runs; write trainer.strategy=ddp"
         else:
             hint = nearest(strategy, STRATEGIES)
             yield key, f"must be one of {', '.join(STRATEGIES)}, or name a _target_{hint}"
-    elif strategy in (None, "auto") and count is not None and count > 1:
-        yield key, f"is plain ddp for {count} processes, which fails with two networks; {_ADVICE}"
     elif strategy == "single_device" and count is not None and count > 1:
-        yield key, f"trains in one process, and {count} are asked for; {_ADVICE}"
+        yield (
+            key,
+            f"trains in one process, and {count} are asked for; write trainer.strategy=ddp",
+        )
 
 
 def ours_instead(select: Select) -> Findings:
