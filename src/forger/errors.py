@@ -33,6 +33,13 @@ class DivergedError(RunError):
     """Training whose loss or weights are no longer finite."""
 
 
+class Pruned(Exception):
+    """A search ended the run early, since its scores fall behind: neither a mistake nor a failure.
+
+    What was trained is saved, and the command's exit code is 0.
+    """
+
+
 class Interrupted(BaseException):
     """A signal ended the run: no failure, and nothing that code in between should catch.
 

@@ -262,7 +262,7 @@ class TestJobs:
         assert "ERROR   seed=-1: must be a whole number" in logs["1"]
         assert "Traceback" not in logs["0"] + logs["1"]
         assert "RuntimeError: a bug" in logs["2"]
-        summary = done.stderr[done.stderr.index("error: 3 jobs failed:") :]
+        summary = done.stderr[done.stderr.index("error: 3 of 4 jobs not finished:") :]
         for job in ("#0 seed=1", "#1 seed=-1", "#2 seed=2"):
             assert job in summary
         assert "Traceback" not in done.stderr

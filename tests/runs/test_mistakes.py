@@ -34,8 +34,8 @@ MISTAKES = {
     ),
     "sede=1": (
         "sede=1: unknown setting; did you mean 'seed'? Allowed: callbacks, compile, data, debug, "
-        "dry_run, experiment, init_from, local, logger, loss, metrics, model, name, objective, "
-        "optimizer, paths, resume, schedule, seed, trainer"
+        "dry_run, experiment, hparams_search, init_from, local, logger, loss, metrics, model, "
+        "name, objective, optimizer, paths, resume, schedule, seed, sweep, trainer"
     ),
     "+model.generator.dept=3": (
         "model.generator.dept=3: unknown setting of forger.networks.mlp.Generator. "
@@ -116,13 +116,12 @@ MISTAKES = {
         "trainer.val_check_interval=100: training has no validation loop; for scores write "
         "metrics.every_n_steps=<number>"
     ),
-    "trainer.strategy=ddp": (
-        "trainer.strategy=ddp: fails where an update uses the weights of one network only; "
-        "write trainer.strategy=ddp_find_unused_parameters_true"
+    "trainer.strategy=ddp_spawn": (
+        "trainer.strategy=ddp_spawn: is not one that train.py runs; write trainer.strategy=ddp"
     ),
-    "trainer=cpu trainer.devices=2": (
-        "trainer.strategy=auto: is plain ddp for 2 processes, which fails with two networks; write "
-        "trainer.strategy=ddp_find_unused_parameters_true"
+    "trainer=cpu trainer.devices=2 trainer.strategy=single_device": (
+        "trainer.strategy=single_device: trains in one process, and 2 are asked for; write "
+        "trainer.strategy=ddp"
     ),
     # this machine
     "trainer=gpu": (

@@ -21,19 +21,29 @@ from hydra._internal.utils import get_args_parser  # the very flags that Hydra w
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from forger.errors import ConfigError, Interrupted, UserError
+from forger.errors import ConfigError, Interrupted, Pruned, UserError
 from forger.runs import resume
 from forger.runs.checking.messages import listed
 from forger.runs.checking.overrides import find_mistakes
 from forger.runs.checking.words import Command, words_for_hydra
-from forger.runs.jobs import StopRun, failures, hydra_errors, message_of
+from forger.runs.jobs import StopRun, hydra_errors, message_of, returned
+from forger.runs.quiet import quieten_hydra
+from forger.runs.sweeps import resumed as resumed_sweeps
+from forger.runs.sweeps.child import answer
+from forger.runs.sweeps.outcome import BAD, ended
+from forger.runs.sweeps.override_words import by_key, chosen, swept
+from forger.runs.sweeps.places import jobs_at_once
 
 _INTERRUPTED = 130
+_UNEXPLAINED = {"missing": "has not begun"}
+_MISTAKES = ("ConfigError", "DataError", "UserError")  # errors that end a command with code 2
 
 # Six characters that keep two runs of one second apart; the same throughout one config.
 OmegaConf.register_new_resolver(
     "short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True
 )
+# For launchers of several processes on this machine.
+OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
 
 
 def run(main: Callable[[], Any], folder: Path, config: str) -> None:
@@ -44,34 +54,52 @@ def run(main: Callable[[], Any], folder: Path, config: str) -> None:
         folder: the folder of config files, beside the script.
         config: the name of the main config.
     """
-    failures.clear()
     load_dotenv(folder.parent / ".env")  # keys of trackers; what the environment holds wins
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # for classes of the user's own, wherever train.py lies
-    arguments = get_args_parser().parse_args()
-    command = _command(arguments, folder, config)
-    code = 0
+    code, reason, error = _run(main, folder, config)
+    answer(code, reason, error, returned.pop("value", None))
+    if code:
+        sys.exit(code)
+
+
+def _run(main: Callable[[], Any], folder: Path, config: str) -> tuple[int, str | None, str | None]:
+    """Does so; returns the exit code, and what went wrong: its message and its class."""
+    command = None
+    ended.clear()
+    quieten_hydra()
     try:
         with hydra_errors.raised():
+            arguments = _arguments(config)
+            command = _command(arguments, folder, config)
             _respell(command)
             if not _only_shows(arguments):
                 _refuse_mistakes_or_resume(command)
             main()
     except KeyboardInterrupt:
-        code = _say("interrupted", _INTERRUPTED)
+        return _say("interrupted", _INTERRUPTED), "interrupted by Ctrl-C", "KeyboardInterrupt"
     except Interrupted as interrupted:
-        code = interrupted.exit_code
         if os.environ.get("LOCAL_RANK", "0") == "0":  # the first process speaks for all
-            _say(f"interrupted by {interrupted.cause}", code)
+            _say(f"interrupted by {interrupted.cause}", interrupted.exit_code)
+        return interrupted.exit_code, f"interrupted by {interrupted.cause}", "Interrupted"
+    except Pruned as pruned:
+        return _say(f"pruned: {pruned}", 0), str(pruned), "Pruned"
     except StopRun as stop:
-        code = _report(stop.error)
+        return _report(stop.error), message_of(stop.error), type(stop.error).__name__
     except Exception as error:
-        if not any(failure.error is error for failure in failures):
-            code = _report(error, command)
-    if failures and not code > 128:
-        code = _summary()
-    if code:
-        sys.exit(code)
+        code, kind = _report(error, command), type(error).__name__
+        return code, message_of(error) or f"{kind}: {error}", kind
+    return (_summary() if ended else 0), None, None
+
+
+def _arguments(config: str) -> Namespace:
+    """Returns the arguments as Hydra reads them; a sweep that goes on has its own in `sys.argv`."""
+    arguments = get_args_parser().parse_args()
+    value = resumed_sweeps.wanted(arguments.overrides)
+    if value is not None and config == "train":
+        sys.argv[1:] = resumed_sweeps.arguments_for(value, arguments.overrides)
+        arguments = get_args_parser().parse_args()
+    return arguments
 
 
 def _refuse_mistakes_or_resume(command: Command) -> None:
@@ -145,17 +173,21 @@ def _mistakes(command: Command) -> list[str]:
 
 
 def _summary() -> int:
-    """Says which jobs of a sweep failed, and returns the exit code."""
-    lines = [f"error: {len(failures)} {'job' if len(failures) == 1 else 'jobs'} failed:"]
-    code = UserError.exit_code
-    for failure in failures:
-        message = message_of(failure.error)
-        if message is None:
-            message, code = f"{type(failure.error).__name__}: {failure.error}", 1
-        code = min(code, getattr(failure.error, "exit_code", code))
-        lines += [f"  #{failure.number} {' '.join(failure.overrides)}", f"     {failure.folder}"]
-        lines += [f"     {line}" for line in message.splitlines()]
-    return _say("\n".join(lines), code)
+    """Says which jobs of a sweep did not finish, and returns the exit code."""
+    bad = [outcome for _, outcome in sorted(ended.items()) if outcome.status in BAD]
+    if not bad:
+        return 0
+    keys = swept(outcome.overrides for outcome in ended.values())
+    lines = [f"error: {len(bad)} of {len(ended)} jobs not finished:"]
+    for outcome in bad:
+        words = chosen(by_key(outcome.overrides), keys)
+        first, *rest = (
+            outcome.reason or _UNEXPLAINED.get(outcome.status, outcome.status)
+        ).splitlines()
+        lines += [f"  #{outcome.number} {words}: {first}", *(f"     {line}" for line in rest)]
+    failed = [outcome for outcome in bad if outcome.status == "failed"]
+    mistakes = bool(failed) and all(outcome.error in _MISTAKES for outcome in failed)
+    return _say("\n".join(lines), UserError.exit_code if mistakes else 1)
 
 
 def _say(text: str, code: int) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from lightning import Trainer
 
 from forger.checkpoint_files import FOLDER, LAST, PREVIOUS
-from forger.errors import Interrupted, RunError, UserError
+from forger.errors import Interrupted, Pruned, RunError, UserError
 from forger.loggers import close_loggers
 from forger.runs.folder import RunFolder, is_main_process
 
@@ -24,6 +24,7 @@ def recorded(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
     Raises:
         RunError: in place of an `OSError`: the disk is full, a file has vanished.
         Interrupted: in place of the `SystemExit` that Lightning makes of Ctrl-C.
+        Pruned: the search that the run belongs to ended it.
     """
     try:
         yield
@@ -32,6 +33,10 @@ def recorded(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
         cause = ended.cause if isinstance(ended, Interrupted) else f"SystemExit: {error}"
         _end(folder, trainer, "interrupted", cause)
         raise ended from None
+    except Pruned as pruned:
+        folder.mark("pruned", str(pruned), trainer.global_step)
+        close_loggers(trainer.loggers, exit_code=0)
+        raise
     except OSError as error:
         reason = _words(error)
         _end(folder, trainer, "failed", reason)

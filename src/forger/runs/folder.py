@@ -112,8 +112,8 @@ class RunFolder:
         """Writes `status.json`.
 
         Args:
-            status: `running`, `finished`, `failed` or `interrupted`.
-            reason: why it failed or was interrupted.
+            status: `running`, `finished`, `pruned`, `failed` or `interrupted`.
+            reason: why it ended before its time.
             iteration: completed iterations.
         """
         if not is_main_process():

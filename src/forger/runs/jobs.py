@@ -1,7 +1,7 @@
 """One job of a command, alone or in a sweep: its check, and what becomes of its failure.
 
-Owns the failed job's log line and the memory of failed jobs; `command` shows them and chooses the
-exit code. Imports neither torch nor anything that does.
+Owns the failed job's log line; `command` shows it and chooses the exit code. Imports neither torch
+nor anything that does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from forger.errors import ConfigError, UserError
+from forger.errors import ConfigError, Pruned, UserError
 from forger.runs.checking.check import check
 from forger.runs.checking.mains import MAINS
 from forger.runs.checking.messages import choice, given
@@ -31,16 +30,6 @@ from forger.runs.resume import config_of_job
 log = logging.getLogger(__name__)
 
 _VARIABLE = "HYDRA_FULL_ERROR"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A job of a sweep that failed."""
-
-    number: int
-    overrides: list[str]
-    error: Exception
-    folder: str
 
 
 class StopRun(BaseException):
@@ -88,7 +77,8 @@ class HydraErrors:
 
 
 hydra_errors = HydraErrors()
-failures: list[Failure] = []
+returned: dict[str, float] = {}
+"""`value`: the metric that `objective` names, of the last job in this process."""
 
 
 @contextmanager
@@ -113,6 +103,8 @@ def job(cfg: DictConfig, main: str = "train") -> Iterator[DictConfig]:
             yield cfg
             if cfg.get("dry_run") and HydraConfig.get().mode == RunMode.RUN:
                 _remove_unused(Path(HydraConfig.get().runtime.output_dir))
+        except Pruned:
+            raise
         except Exception as error:
             hand_over(error)
             _record(error, has_folder=MAINS[main].once is None)
@@ -130,7 +122,8 @@ def objective(cfg: DictConfig, metrics: Mapping[str, float]) -> float | None:
     if cfg.objective not in metrics:
         known = choice(cfg.objective, metrics)
         raise ConfigError(f"{given('objective', cfg.objective)}: no such metric was logged{known}")
-    return float(metrics[cfg.objective])
+    returned["value"] = float(metrics[cfg.objective])
+    return returned["value"]
 
 
 def message_of(error: BaseException) -> str | None:
@@ -145,28 +138,19 @@ def message_of(error: BaseException) -> str | None:
 
 
 def _record(error: Exception, has_folder: bool) -> None:
-    """Writes an error to the job's log; in a sweep remembers it, else ends the run."""
+    """Writes an error to the job's log; alone, a mistake of the user's ends the command."""
     hydra = HydraConfig.get()
     message = message_of(error)
     folder = Path(hydra.runtime.output_dir)
     if hydra.mode == RunMode.MULTIRUN:
-        log.error("%s", message or error, exc_info=None if message else error)
-        failures.append(Failure(hydra.job.num, list(hydra.overrides.task), error, str(folder)))
-        if not hydra_errors.traceback_wanted:
-            _release(error)
+        wanted = message is None or hydra_errors.traceback_wanted
+        log.error("%s", message or error, exc_info=error if wanted else None)
     elif message is None:
         _log_to_file("".join(traceback.format_exception(error)))
     else:
         if has_folder and not _remove_unused(folder):
             _log_to_file(message)
         raise StopRun(error) from error
-
-
-def _release(error: BaseException | None) -> None:
-    """Lets go of what a kept exception holds: the networks and data of the failed job."""
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error.__traceback__, error = None, error.__cause__ or error.__context__
 
 
 def _file_handlers() -> list[logging.FileHandler]:

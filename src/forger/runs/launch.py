@@ -19,27 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
+from forger.runs.job_words import config_flags, job_words
+
 RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "RANK")
-FLAGS_WITH_VALUE = ("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd")
-
-
-def config_flags(arguments: list[str]) -> list[str]:
-    """Returns the flags that say which config is meant, with their values."""
-    flags: list[str] = []
-    for here, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, given, _ = here.partition("=")
-        if name in FLAGS_WITH_VALUE:
-            flags += [here] if given else [here, following]
-    return flags
-
-
-def job_arguments() -> list[str]:
-    """Returns the arguments that run this very job again, alone."""
-    hydra = HydraConfig.get()
-    own = [word for word in hydra.overrides.hydra if not word.startswith("hydra.mode")]
-    swept = ("hydra.sweep.", "hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher")
-    kept = [word for word in own if not word.lstrip("+~").startswith((*swept, "hydra.run.dir"))]
-    return [*config_flags(sys.argv[1:]), *hydra.overrides.task, *kept, "hydra.mode=RUN"]
 
 
 @contextmanager
@@ -54,7 +36,7 @@ def launched_alone(folder: Path) -> Iterator[None]:
     argv, before = sys.argv, dict(os.environ)
     hydra: Any = HydraConfig.instance().cfg
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        sys.argv = [argv[0], *job_arguments()]
+        sys.argv = [argv[0], *config_flags(argv[1:]), *job_words()]
     with read_write(hydra.hydra), open_dict(hydra.hydra):
         hydra.hydra.run.dir = str(folder)
     try:

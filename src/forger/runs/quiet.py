@@ -1,4 +1,4 @@
-"""What Lightning says. Owns which of its messages a user sees; changes nothing that it does."""
+"""What Lightning and Hydra say. Owns which of it a user sees; changes nothing that they do."""
 
 from __future__ import annotations
 
@@ -24,3 +24,11 @@ def quieten_lightning() -> None:
     warnings.filterwarnings("ignore", r"The \.grad attribute of a Tensor that is not a leaf")
     # Lightning 2.6 against torch 2.14, until Lightning follows.
     warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)")
+
+
+def quieten_hydra() -> None:
+    """Drops a warning about configs/hydra/launcher/*.yaml, which fill in the plugins' own.
+
+    Hydra 1.3 merges files of one name; later versions will have another way.
+    """
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore")

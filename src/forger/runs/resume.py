@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from forger.errors import ConfigError
 from forger.runs.checking.messages import listed
 from forger.runs.checking.words import Command, read_words
+from forger.runs.job_words import quoted
 from forger.runs.resumed_config import RESUME, resumed_config
 from forger.runs.status import is_running, read_status, running
 
@@ -128,8 +129,7 @@ def arguments_for(folder: Path, arguments: list[str]) -> list[str]:
     settings are added, since the default config may lack the run's own keys.
     """
     kept = [as_added(word) for word in arguments if wanted([word]) is None]
-    path = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [*kept, f"resume='{path}'", f"hydra.run.dir='{path}'"]
+    return [*kept, f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}"]
 
 
 def _first(chosen: list[list[str]]) -> list[str]:

@@ -87,6 +87,7 @@ def _own_config(folder: Path) -> DictConfig:
         cfg.setdefault("init_from", None)  # not yet known to runs of earlier versions
         cfg.model.setdefault("share_fakes", False)
         cfg.setdefault("compile", False)
+        cfg.setdefault("sweep", {"fail_fast": False, "resume": None, "trial": None})
     return cfg
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 
 from forger.runs.checking.messages import choice
 
+_EXTRAS = {f"hydra_plugins.hydra_{name}_launcher": name for name in ("joblib", "submitit", "ray")}
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
 
 
@@ -53,6 +55,18 @@ def shared_folder(hydra: DictConfig) -> Iterator[str]:
         yield (
             f"hydra.sweep.subdir={subdir}: would be the folder of every job; write "
             "'hydra.sweep.subdir=${hydra.job.num}'"
+        )
+
+
+def missing_launcher(hydra: DictConfig) -> Iterator[str]:
+    """Yields what to install for a launcher whose package is not here."""
+    package = ".".join(str(hydra.launcher.get("_target_")).split(".")[:2])
+    extra = _EXTRAS.get(package)
+    if extra is not None and find_spec(package) is None:
+        word = hydra.runtime.choices.get("hydra/launcher", extra)
+        yield (
+            f"hydra/launcher={word}: its package is not installed; run pip install"
+            f' "forger[{extra}]"'
         )
 
 

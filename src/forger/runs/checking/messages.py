@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 _SIMILAR = 0.5  # of 1: below this a guess would mislead
-_SHOWN = 20  # a longer list of names helps nobody
+_SHOWN = 24
 _SECRET = re.compile(r"api_?key|token|secret|password", re.IGNORECASE)
 
 

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf, open_dict
 
 from forger.runs.checking.check import Problem, find_problems
 from forger.runs.checking.collector import collector_paused, set_aside_what_is_loaded
-from forger.runs.checking.hydra_words import shared_folder
+from forger.runs.checking.hydra_words import missing_launcher, shared_folder
 from forger.runs.checking.messages import choice
 from forger.runs.checking.settings import apply
 from forger.runs.checking.words import Command, Reading, read_words
@@ -76,7 +76,7 @@ def _try(command: Command, reading: Reading, groups: list[str]) -> tuple[list[st
     sweep = command.multirun or cfg.hydra.mode == RunMode.MULTIRUN
     if sweep and command.main.once is not None:
         return [f"hydra.mode=MULTIRUN: {command.script}.py {command.main.once}"], False
-    wrong = list(shared_folder(cfg.hydra)) if sweep else []
+    wrong = [*shared_folder(cfg.hydra), *missing_launcher(cfg.hydra)] if sweep else []
     with open_dict(cfg):
         del cfg["hydra"]
     problems, unlisted = apply(cfg, reading.settings, reading.groups)

@@ -181,6 +181,7 @@ PLACES: dict[str, Place] = {
     "callbacks": Place(holds=True),
     "logger": Place(holds=True, words=True),
     "paths": Place(schema=f"{SCHEMA}.Paths", words=True),
+    "sweep": Place(schema=f"{SCHEMA}.Sweep"),
 }
 
 IN_CALLBACKS = Place(base=_CALLBACK)

@@ -50,6 +50,7 @@ class Run:
     callbacks: Section
     logger: Section
     paths: Section
+    sweep: Section
 
 
 @dataclass
@@ -134,3 +135,12 @@ class Paths:
     data_dir: str
     cache_dir: str
     log_dir: str
+
+
+@dataclass
+class Sweep:
+    """`sweep`: of `-m`."""
+
+    fail_fast: bool
+    resume: str | None
+    trial: Any

@@ -1,0 +1,1 @@
+"""Many runs of one command: launched, watched, recorded, and gone on with."""

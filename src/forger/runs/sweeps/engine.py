@@ -1,0 +1,284 @@
+"""Runs the jobs of a sweep through a Hydra launcher. Owns their order, watching and end.
+
+Which jobs there are is for the sweepers, what a job does for `task`, what is shown for `report`.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from forger.errors import Interrupted
+from forger.runs.job_words import config_flags, quoted
+from forger.runs.status import locked
+from forger.runs.sweeps import report
+from forger.runs.sweeps.outcome import BAD, Job, Outcome, ended
+from forger.runs.sweeps.override_words import by_key, chosen, swept
+from forger.runs.sweeps.places import cores, jobs_at_once, visible_gpus
+from forger.runs.sweeps.record import SweepRecord
+from forger.runs.sweeps.task import NUMBER, OwnTask, SweepTask, resumable
+from forger.runs.sweeps.terminal_table import render
+
+log = logging.getLogger(__name__)
+
+_POLL = 0.5  # seconds
+_LAUNCHES = 3  # tries, where the launcher itself breaks
+_LAUNCHERS = ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins")  # they list all words
+
+
+class Engine:
+    """Launches jobs, and knows what became of them.
+
+    Args:
+        hydra_context: Hydra's, as sweepers get it.
+        task_function: the script's function.
+        config: of the command as a whole.
+    """
+
+    def __init__(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.folder = Path(str(config.hydra.sweep.dir)).absolute()
+        self.record = SweepRecord(self.folder)
+        self.objective: str | None = config.get("objective")
+        self._fail_fast = bool(OmegaConf.select(config, "sweep.fail_fast"))
+        launcher = config.hydra.launcher
+        kind = str(launcher._target_).rpartition(".")[2]
+        self._in_process = kind == "BasicLauncher"
+        self.parallel = 1 if self._in_process else _places(kind, launcher) or jobs_at_once()
+        task = OwnTask(self.folder, task_function) if self._in_process else self._task(kind, config)
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task, config=config
+        )
+        self.resumed = bool(OmegaConf.select(config, "sweep.resume"))
+        self.minimise = True  # whether a lower score is better; a search may set it
+        self._told: set[int] = set()
+        self._jobs: Sequence[Job] = ()
+        self._signal: int | None = None
+        ended.clear()
+
+    def _task(self, kind: str, config: DictConfig) -> SweepTask:
+        return SweepTask(
+            self.folder,
+            str(Path(sys.argv[0]).absolute()),
+            tuple(config_flags(sys.argv[1:])),
+            Path.cwd(),
+            _places(kind, config.hydra.launcher),
+            with_parent=kind == "JoblibLauncher",
+        )
+
+    @property
+    def earlier(self) -> dict[int, Outcome]:
+        """What this sweep did before it was interrupted, by number; empty for a new one."""
+        return self.record.outcomes() if self.resumed else {}
+
+    @contextmanager
+    def begun(self, jobs: Sequence[Job]) -> Iterator[None]:
+        """Makes the folder, keeps other sweeps out of it, and records what was asked for.
+
+        Raises:
+            ConfigError: another process runs a sweep there.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder):
+            self.record.may_go_on()
+            if not self.record.read():
+                flags = config_flags(sys.argv[1:])
+                words = [w for w in sys.argv[1:] if not w.startswith("-") and w not in flags]
+                self.record.begin(words, flags, jobs)
+            self._jobs = self.record.jobs()
+            yield
+
+    def run(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Runs jobs to their end and returns what became of each.
+
+        With `sweep.fail_fast`, the first failure leaves those `missing` that have not begun.
+
+        Raises:
+            KeyboardInterrupt, Interrupted: the user stopped the sweep; running jobs have saved.
+        """
+        waiting = [job for job in jobs if self._is_due(job)]
+        for name in _LAUNCHERS:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        with self._watching(waiting):
+            if self._in_process:
+                self._run_in_turn(waiting)
+            else:
+                self._run_at_once(waiting)
+        outcomes = [self.record.outcome(job) for job in jobs]
+        for outcome in outcomes:
+            ended[outcome.number] = outcome
+            self._tell(outcome)
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+        return outcomes
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no further job is to begin."""
+        return self.record.stopped
+
+    def finish(self, outcomes: Sequence[Outcome], *, minimise: bool = True) -> None:
+        """Writes the sweep's tables and pictures, and prints its table."""
+        self.minimise = minimise
+        for outcome in outcomes:
+            ended[outcome.number] = outcome
+        made = report.write(self.folder, outcomes, objective=self.objective, minimise=self.minimise)
+        print(render(made, shutil.get_terminal_size((80, 24)).columns), flush=True)
+        if any(outcome.status in BAD for outcome in outcomes):
+            script = shlex.quote(Path(sys.argv[0]).name)
+            word = shlex.quote(f"sweep.resume={self.folder}")
+            print(f"go on with      python {script} -m {word}", flush=True)
+
+    def _is_due(self, job: Job) -> bool:
+        """Tells whether a job is to run; what has diverged would diverge again."""
+        if not self.resumed:
+            return True
+        known = self.record.outcome(job)
+        done = known.status in ("finished", "pruned") or known.error == "DivergedError"
+        if done:
+            self._told.add(job.number)
+        return not done
+
+    def _run_in_turn(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            if self.stopped:
+                return
+            log.info("#%d %s", job.number, self._label(job))
+            self._launcher.launch([self._words(job)], job.number)
+            self._see(job)
+
+    def _run_at_once(self, jobs: Sequence[Job]) -> None:
+        for _ in range(_LAUNCHES):
+            left = [job for job in jobs if self._is_left(job)]
+            if not left or self.stopped:
+                return
+            try:
+                with self._gentle_stop():
+                    self._launcher.launch([self._words(job) for job in left], left[0].number)
+                return
+            except Exception as error:  # of the launcher: a job tells its own by its record
+                log.warning("the launcher failed: %s: %s", type(error).__name__, error)
+                self._await_orphans(left)
+
+    def _is_left(self, job: Job) -> bool:
+        return self.record.outcome(job).status in ("missing", "interrupted")
+
+    def _await_orphans(self, jobs: Sequence[Job]) -> None:
+        """Waits for jobs that outlive the launcher that started them."""
+        while any(self.record.outcome(job).status == "running" for job in jobs):
+            threading.Event().wait(_POLL)
+
+    def _words(self, job: Job) -> list[str]:
+        words = list(job.overrides)
+        known = self.record.outcome(job)
+        folder = known.folder if known.status != "missing" else job.folder
+        own = [f"+hydra.job.env_set.{NUMBER}='{job.number}'"]
+        if folder is not None:
+            own.append(f"hydra.sweep.subdir={quoted(folder.relative_to(self.folder))}")
+            if self._in_process and resumable(folder):
+                words = [f"resume={quoted(folder)}"]
+        return words + own
+
+    @contextmanager
+    def _watching(self, jobs: Sequence[Job]) -> Iterator[None]:
+        """Tells of each job as it ends, while others run."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(_POLL):
+                for job in jobs:
+                    self._see(job)
+
+        thread = threading.Thread(target=watch, daemon=True, name="forger-sweep")
+        if not self._in_process:
+            thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if thread.is_alive():
+                thread.join()
+
+    def _see(self, job: Job) -> None:
+        outcome = self.record.outcome(job)
+        if outcome.status not in ("missing", "running"):
+            self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        if outcome.number in self._told or outcome.status in ("missing", "running"):
+            return
+        self._told.add(outcome.number)
+        total = max(len(self._jobs), len(self._told))
+        told = len(self._told)
+        log.info(
+            "%s",
+            report.line(
+                *(outcome, told, total),
+                keys=self._keys,
+                objective=self.objective,
+                minimise=self.minimise,
+            ),
+        )
+        if self._fail_fast and outcome.status in BAD:
+            self.record.stop(f"job #{outcome.number} {outcome.status}")
+
+    @property
+    def _keys(self) -> tuple[str, ...] | None:
+        """What differs between the jobs; `None` where that is not known."""
+        return swept(job.overrides for job in self._jobs) if len(self._jobs) > 1 else None
+
+    def _label(self, job: Job) -> str:
+        words = by_key(job.overrides)
+        return chosen(words, words if self._keys is None else self._keys)
+
+    @contextmanager
+    def _gentle_stop(self) -> Iterator[None]:
+        """Has Ctrl-C and SIGTERM end the jobs first, each saved; a second one ends all at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+        def stop(number: int, _: Any) -> None:
+            self._signal = number
+            self.record.stop(signal.Signals(number).name)
+            log.warning("stopping: running jobs save and end; once more ends them at once")
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+        for number in before:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _places(kind: str, launcher: DictConfig) -> int | None:
+    """Returns how many jobs a launcher runs at once on this machine; `None`: it divides machines.
+
+    Args:
+        kind: name of its class.
+        launcher: its config.
+    """
+    if kind == "JoblibLauncher":
+        wanted = int(launcher.n_jobs)
+        return wanted if wanted > 0 else max(1, cores() + 1 + wanted)
+    if kind == "LocalLauncher":  # submitit's starts all jobs at once
+        each = int(launcher.get("cpus_per_task") or 1)
+        return len(visible_gpus()) or max(1, cores() // each)
+    return None

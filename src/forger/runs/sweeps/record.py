@@ -1,0 +1,128 @@
+"""The files by which a sweep knows itself: `sweep.json`, and `.jobs/<number>.json` for each job.
+
+Owns their contents. Jobs may run in other processes and on other machines: these files, in a folder
+that all of them see, are how they tell the sweep what became of them. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forger.runs.status import is_running, read_status
+from forger.runs.sweeps.outcome import Job, Outcome, Status
+from forger.whole_files import is_alive, write_whole
+
+RECORD = "sweep.json"
+_JOBS = ".jobs"
+_STOP = "stop"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns a file's contents; nothing where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """The record of the sweep in one folder."""
+
+    folder: Path
+
+    def begin(self, words: Sequence[str], flags: Sequence[str], jobs: Sequence[Job]) -> None:
+        """Writes what the sweep was asked for, which a resumed one is then asked again.
+
+        Args:
+            words: of the command, without its flags.
+            flags: those that say which config is meant.
+            jobs: all that are known by now; a search finds out as it goes.
+        """
+        listed = [{"number": job.number, "overrides": list(job.overrides)} for job in jobs]
+        content = {"words": [*words], "flags": [*flags], "cwd": str(Path.cwd()), "jobs": listed}
+        _write(self.folder / RECORD, content)
+
+    def read(self) -> dict[str, Any]:
+        """Returns what `begin` wrote; nothing where this is no sweep's folder."""
+        return read_json(self.folder / RECORD)
+
+    def jobs(self) -> list[Job]:
+        """Returns the jobs that the sweep was begun with."""
+        return [
+            Job(number=int(job["number"]), overrides=tuple(job["overrides"]))
+            for job in self.read().get("jobs", ())
+        ]
+
+    def path_of(self, number: int, suffix: str = "json") -> Path:
+        """Returns the file of one job: its record, or with another suffix one beside it."""
+        return self.folder / _JOBS / f"{number}.{suffix}"
+
+    def note(self, number: int, **content: Any) -> None:
+        """Adds to a job's record."""
+        own = {"host": socket.gethostname(), "pid": os.getpid(), "updated": time.time()}
+        path = self.path_of(number)
+        _write(path, read_json(path) | own | content)
+
+    def outcome(self, job: Job) -> Outcome:
+        """Returns what is known about a job by now."""
+        known = read_json(self.path_of(job.number))
+        folder = self.folder / str(known.get("folder", job.folder or job.number))
+        status: Status = known.get("status", "missing")
+        reason = known.get("reason")
+        if status == "running" and not self._alive(folder, known):
+            status, reason = "interrupted", "its process is gone: killed, or a crash"
+        return Outcome(
+            number=job.number,
+            overrides=job.overrides,
+            folder=folder,
+            status=status,
+            reason=reason,
+            error=known.get("error"),
+            value=known.get("value"),
+            seconds=known.get("seconds"),
+        )
+
+    def outcomes(self) -> dict[int, Outcome]:
+        """Returns what is known about every job that has begun, by number."""
+        numbers = sorted(int(p.stem) for p in (self.folder / _JOBS).glob("*.json"))
+        found = {}
+        for number in numbers:
+            words = read_json(self.path_of(number)).get("overrides", ())
+            found[number] = self.outcome(Job(number=number, overrides=tuple(words)))
+        return found
+
+    def _alive(self, folder: Path, known: dict[str, Any]) -> bool:
+        """Tells whether a job that says it runs does so: its process here, or its run anywhere."""
+        if known.get("host") == socket.gethostname() and is_alive(int(known.get("pid", 0))):
+            return True
+        status = read_status(folder)
+        return status is not None and status["status"] == "running" and is_running(folder, status)
+
+    def stop(self, reason: str) -> None:
+        """Asks running jobs to save and end, and those that have not begun to stay away."""
+        path = self.folder / _JOBS / _STOP
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(reason, encoding="utf-8")
+
+    def may_go_on(self) -> None:
+        """Takes back what `stop` asked."""
+        (self.folder / _JOBS / _STOP).unlink(missing_ok=True)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called."""
+        return (self.folder / _JOBS / _STOP).exists()

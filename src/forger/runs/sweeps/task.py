@@ -1,0 +1,176 @@
+"""What a launcher calls for each job of a sweep. Owns a job's record, whoever runs it and where.
+
+In one process after the other (Hydra's basic launcher) it calls the script's own function; from
+any other launcher it starts the script again, for that job alone.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from forger.errors import Interrupted
+from forger.runs.job_words import job_words, quoted
+from forger.runs.quiet import quieten_hydra
+from forger.runs.status import read_status
+from forger.runs.sweeps.child import run_child
+from forger.runs.sweeps.places import place, share
+from forger.runs.sweeps.record import SweepRecord, read_json
+
+NUMBER = "FORGER_JOB"  # set for each job: its place in the sweep
+SWEEP = "FORGER_SWEEP"  # set for each job: name of the sweep's folder
+
+
+quieten_hydra()  # in a launcher's process, where no command line begins
+
+
+@dataclass(frozen=True)
+class SweepTask:
+    """One job, as a launcher calls it with the job's config.
+
+    Args:
+        sweep: the sweep's folder.
+        script: to start again for a job in a process of its own.
+        flags: those of the command that say which config is meant.
+        cwd: where the command was given.
+        places: jobs at once on this machine; `None`: the launcher divides it.
+        with_parent: whether jobs end with the process that launched them.
+    """
+
+    sweep: Path
+    script: str
+    flags: tuple[str, ...]
+    cwd: Path
+    places: int | None
+    with_parent: bool
+
+    def __call__(self, _: DictConfig) -> None:
+        """Runs the job in a process of its own."""
+        record, number = SweepRecord(self.sweep), int(os.environ[NUMBER])
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        parent = os.getppid()
+
+        def ending() -> bool:
+            return record.stopped or (self.with_parent and os.getppid() != parent)
+
+        if self.places is None:
+            self._run(record, number, folder, ending, {})
+        else:
+            with place(self.sweep / ".jobs", self.places) as own:
+                self._run(record, number, folder, ending, share(own, self.places))
+
+    def _run(
+        self,
+        record: SweepRecord,
+        number: int,
+        folder: Path,
+        ending: Callable[[], bool],
+        environment: dict[str, str],
+    ) -> None:
+        if ending():
+            remove_if_empty(folder)
+            return
+        earlier = read_json(record.path_of(number)).get("seconds") or 0.0
+        words = begin(record, number, folder)
+        began = time.monotonic()
+        found = run_child(
+            [sys.executable, self.script, *self.flags, *words],
+            environment=environment | {SWEEP: self.sweep.name, NUMBER: str(number)},
+            cwd=self.cwd,
+            output=record.path_of(number, "log"),
+            ending=ending,
+            started=lambda pid: record.note(number, child=pid),
+        )
+        record.note(number, **found, seconds=earlier + time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class OwnTask:
+    """One job in this process.
+
+    Args:
+        sweep: the sweep's folder.
+        main: the script's function.
+    """
+
+    sweep: Path
+    main: Callable[[DictConfig], Any]
+
+    def __call__(self, cfg: DictConfig) -> None:
+        """Runs the job, and keeps nothing of what it raised."""
+        record, number = SweepRecord(self.sweep), int(os.environ[NUMBER])
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        earlier = read_json(record.path_of(number)).get("seconds") or 0.0
+        begin(record, number, folder)
+        began = time.monotonic()
+        found: dict[str, Any] = {"status": "interrupted", "reason": None}
+        try:
+            found = self._run(cfg)
+        except (KeyboardInterrupt, Interrupted) as error:
+            cause = error.cause if isinstance(error, Interrupted) else "Ctrl-C"
+            found["reason"] = f"interrupted by {cause}"
+            raise
+        finally:
+            record.note(number, **found, seconds=earlier + time.monotonic() - began)
+
+    def _run(self, cfg: DictConfig) -> dict[str, Any]:
+        from forger.runs.jobs import message_of
+        from forger.runs.sweeps.isolation import isolated, release
+
+        try:
+            with isolated():
+                value = self.main(cfg)
+        except Exception as error:
+            reason = message_of(error) or f"{type(error).__name__}: {error}"
+            status = "pruned" if type(error).__name__ == "Pruned" else "failed"
+            release(error)
+            return {"status": status, "reason": reason, "error": type(error).__name__}
+        return {"status": "finished", "reason": None, "error": None, "value": value}
+
+
+def begin(record: SweepRecord, number: int, folder: Path) -> list[str]:
+    """Notes that a job has begun, and returns the words that run it alone.
+
+    A run that was broken off goes on; what never saved anything begins afresh.
+    """
+    path, words = folder.absolute(), job_words()
+    known = read_json(record.path_of(number)).get("overrides")
+    own = [*words, f"hydra.run.dir={quoted(path)}", f"hydra.job.num={number}"]
+    if resumable(path):
+        task = set(HydraConfig.get().overrides.task)
+        own = [f"resume={quoted(path)}", *(word for word in own if word not in task)]
+    elif (path / "status.json").is_file():
+        shutil.rmtree(path)
+        path.mkdir()
+    record.note(
+        number,
+        overrides=known or list(HydraConfig.get().overrides.task),
+        folder=os.path.relpath(path, record.folder),
+        status="running",
+        reason=None,
+        error=None,
+        value=None,
+    )
+    return own
+
+
+def resumable(folder: Path) -> bool:
+    """Tells whether a run lies in the folder that has saved something and has not finished."""
+    status = read_status(folder)
+    saved = (folder / "config.yaml").is_file() and any((folder / "checkpoints").glob("*.ckpt"))
+    return saved and status is not None and status["status"] not in ("finished", "pruned")
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes the folder that Hydra made for a job which then did not begin."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

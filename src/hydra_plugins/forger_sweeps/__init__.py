@@ -1,0 +1,1 @@
+"""Hydra's entrance to forger's sweeps."""

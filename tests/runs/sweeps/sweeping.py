@@ -1,0 +1,47 @@
+"""Whole sweeps from the command line, and what they leave behind."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+from training import latest
+
+TINY = (
+    *("data=mnist_sample", "data.batch_size=8", "trainer=cpu", "trainer.threads=1"),
+    *("trainer.max_steps=4", "trainer.log_every_n_steps=1", "callbacks.samples.n=4"),
+)
+
+
+def tiny(folder: Path, *words: str) -> list[str]:
+    """The words of a sweep of few iterations that writes below `folder` alone."""
+    own = [f"paths.log_dir={folder / 'logs'}", f"paths.cache_dir={folder / 'cache'}"]
+    return ["-m", *latest([*TINY, "metrics=none", *own, *words])]
+
+
+def sweep_folder(folder: Path) -> Path:
+    """The only sweep that there is."""
+    (found,) = (path.parent for path in (folder / "logs").rglob("sweep.json"))
+    return found
+
+
+def table(sweep: Path) -> list[dict[str, str]]:
+    """The rows of `sweep.csv`."""
+    with (sweep / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    """The final weights of a run."""
+    path = run / "checkpoints" / "last.ckpt"
+    found: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return found
+
+
+def same_bits(one: Path, other: Path) -> bool:
+    """Tells whether two runs ended with the same weights."""
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(
+        torch.equal(value, second[name]) for name, value in first.items()
+    )

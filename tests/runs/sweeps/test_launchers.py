@@ -1,0 +1,166 @@
+"""The same sweep under every launcher, and what becomes of jobs that fail or are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+from sweeping import same_bits, sweep_folder, table, tiny
+from training import ROOT, command, interruptible
+
+TWELVE = ("model=vanilla,dcgan", "loss=non_saturating,hinge,wgan_gp", "seed=0,1")
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+
+
+def until(happens: Callable[[], bool], patience: float = 120.0) -> None:
+    deadline = time.monotonic() + patience
+    while not happens():
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.05)
+
+
+def kill(run: Path) -> None:
+    """Ends the training in a run folder as a crash would."""
+    os.kill(json.loads((run / "status.json").read_text())["pid"], signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def in_turn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve jobs, one after the other in one process."""
+    folder = tmp_path_factory.mktemp("in_turn")
+    done = command(*tiny(folder, *TWELVE))
+    assert done.returncode == 0, done.stderr
+    assert "12 of 12 jobs finished" in done.stdout
+    return sweep_folder(folder)
+
+
+def test_every_combination_has_a_folder_a_row_and_a_place_in_the_pictures(in_turn: Path) -> None:
+    rows = table(in_turn)
+    made = {(row["model"], row["loss"], row["seed"]) for row in rows}
+    assert len(rows) == len(made) == 12
+    assert {row["status"] for row in rows} == {"finished"}
+    for row in rows:
+        config = OmegaConf.load(in_turn / row["folder"] / "config.yaml")
+        assert str(config.seed) == row["seed"]
+    assert "model=dcgan loss=hinge" in (in_turn / "sweep.md").read_text().replace("\\", "")
+    with Image.open(in_turn / "samples.png") as sheet:
+        assert min(sheet.size) > 200
+
+
+def compare(in_turn: Path, folder: Path) -> None:
+    """Holds a sweep beside the one that ran in turn: the same rows, and weights in bits."""
+    other = sweep_folder(folder)
+    keys = ("number", "model", "loss", "seed", "status", "iterations", "folder")
+    ours = [{key: row[key] for key in keys} for row in table(in_turn)]
+    assert ours == [{key: row[key] for key in keys} for row in table(other)]
+    for row in ours:
+        assert same_bits(in_turn / row["folder"], other / row["folder"]), row
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+def test_every_launcher_computes_the_same_bits(
+    launcher: str, in_turn: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    more = JOBLIB[1:] if launcher == "joblib" else ()
+    done = command(*tiny(tmp_path, *TWELVE, f"hydra/launcher={launcher}", *more))
+    assert done.returncode == 0, done.stderr
+    compare(in_turn, tmp_path)
+
+
+def test_a_killed_and_a_failing_job_stop_no_other_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    """Seed 1 is killed, batches of 100,000 fail, divergence ends a third; the fourth finishes."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["seed=0,1", "trainer.max_steps=300", "callbacks.checkpoint.every_n_steps=100"]
+    words += ["data.batch_size=8,100000", *JOBLIB]
+    with interruptible("train.py", *tiny(tmp_path, *words)) as process:
+        until(lambda: any(tmp_path.rglob("1/checkpoints/last.ckpt")))
+        sweep = sweep_folder(tmp_path)
+        kill(sweep / "1")
+        output, errors = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "#1 data.batch_size=8 seed=1: interrupted" in output
+    assert "killed by SIGKILL" in errors
+    assert "data.batch_size=100000: there are 4500 training images" in errors
+    statuses = [row["status"] for row in table(sweep)]
+    assert statuses == ["finished", "interrupted", "failed", "failed"]
+
+    kept = (sweep / "0" / "status.json").read_bytes()
+    done = command(f"sweep.resume={sweep}")
+    assert done.returncode == 2
+    statuses = [row["status"] for row in table(sweep)]
+    assert statuses == ["finished", "finished", "failed", "failed"]
+    assert (sweep / "0" / "status.json").read_bytes() == kept
+    assert len(json.loads((sweep / "1" / "resumes.json").read_text())["resumes"]) == 1
+
+    alone = command(*tiny(tmp_path / "alone", *words[1:3], "seed=1")[1:])
+    assert alone.returncode == 0, alone.stderr
+    (run,) = (path.parent for path in (tmp_path / "alone").rglob("status.json"))
+    assert same_bits(run, sweep / "1")
+
+
+def test_the_first_failure_ends_a_sweep_that_wants_it(tmp_path: Path) -> None:
+    words = ["data.batch_size=8,100000,16", "sweep.fail_fast=true"]
+    done = command(*tiny(tmp_path, *words))
+    assert done.returncode == 2
+    sweep = sweep_folder(tmp_path)
+    assert [row["status"] for row in table(sweep)] == ["finished", "failed", "missing"]
+    assert not (sweep / "2").exists()
+
+
+@pytest.mark.parametrize("launcher", [(), JOBLIB], ids=["in_turn", "joblib"])
+def test_an_interrupted_sweep_saves_its_jobs_and_goes_on(
+    launcher: tuple[str, ...], tmp_path: Path
+) -> None:
+    if launcher:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["seed=0,1,2", "trainer.max_steps=2000", *launcher]
+    with interruptible("train.py", *tiny(tmp_path, *words)) as process:
+        until(lambda: any(tmp_path.rglob("0/metrics.csv")))
+        sweep = sweep_folder(tmp_path)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
+    assert process.returncode == 130
+    first = table(sweep)
+    assert first[0]["status"] == "interrupted"
+    assert first[2]["status"] == "missing"
+    assert 0 < int(first[0]["iterations"]) < 2000
+    assert (sweep / "0" / "checkpoints" / "last.ckpt").exists()
+
+
+def test_two_processes_in_each_job_under_joblib(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    words = ["trainer=ddp_cpu", "seed=0,1", "objective=train/loss_d", *JOBLIB]
+    done = command(*tiny(tmp_path, *words))
+    assert done.returncode == 0, done.stderr
+    sweep = sweep_folder(tmp_path)
+    folders = sorted(path.name for path in sweep.iterdir() if path.is_dir())
+    assert folders == [".jobs", "0", "1"]
+    assert [float(row["objective_value"]) > 0 for row in table(sweep)] == [True, True]
+
+
+def test_what_does_not_belong_to_a_sweep_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    messages = {
+        "sweep.resume=nowhere": "there is no such folder",
+        f"sweep.resume={tmp_path}": "has no sweep.json",
+    }
+    for word, message in messages.items():
+        done = command(word)
+        assert done.returncode == 2
+        assert message in done.stderr
+    (folder / "0").mkdir(parents=True)
+    known = {"words": ["seed=0,1"], "flags": [], "cwd": str(ROOT), "jobs": []}
+    (folder / "sweep.json").write_text(json.dumps(known))
+    done = command(f"sweep.resume={folder}", "seed=3")
+    assert "goes on with its own words" in done.stderr
+    done = command(f"sweep.resume={folder / '0'}")
+    assert f"write sweep.resume={folder}" in done.stderr
