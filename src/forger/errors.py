@@ -33,7 +33,7 @@ class DivergedError(RunError):
     """Training whose loss or weights are no longer finite."""
 
 
-class Pruned(Exception):
+class Pruned(Exception):  # noqa: N818  (no error)
     """A search ended the run early, since its scores fall behind: neither a mistake nor a failure.
 
     What was trained is saved, and the command's exit code is 0.

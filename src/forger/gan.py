@@ -19,7 +19,7 @@ from forger.compiling import uncompiled
 from forger.divergence import FiniteWatch
 from forger.ema import EMA
 from forger.errors import ConfigError
-from forger.exchange import average_gradients, exchanges_itself
+from forger.exchange import GradientSum, exchanges_itself
 from forger.gradients import clamp_weights, clip_gradient, frozen, full_precision, trainable
 from forger.hooks import updates_are_plain
 from forger.losses import AdversarialLoss, NonSaturating
@@ -150,6 +150,10 @@ class GAN(LightningModule):
             match_layout(optimizer)
         self._updates_are_plain = updates_are_plain(self)
         self._exchanges = exchanges_itself(self.trainer.strategy)
+        self._sums = {
+            network: GradientSum(trainable(network) if self._exchanges else ())
+            for network in (self.generator, self.discriminator)
+        }
         self._judging = trainable(self.discriminator)
         self._at_once = bool(getattr(self.discriminator, "independent_samples", False))
         self._noise = NoiseSource(
@@ -210,7 +214,7 @@ class GAN(LightningModule):
             total = sum(penalties.values(), start=loss)
             self._watch.see("discriminator", total, iteration)
             self._backward(total, len(reals))
-        self._exchange(self.discriminator)
+        self._sums[self.discriminator]()
         norm = self._clip(self.discriminator, self.discriminator_updates, report)
         # Stepped below the wrapper that ticks Lightning's step counter: that one counts iterations.
         if self._updates_are_plain:
@@ -240,13 +244,15 @@ class GAN(LightningModule):
                 loss = self.loss.generator(fake_logits, real_logits)
                 self._watch.see("generator", loss, iteration)
                 self._backward(loss, accumulate)
-        self._exchange(self.generator)
+        self._sums[self.generator]()
         norm = self._clip(self.generator, self.generator_updates, report)
         optimizer.step()
         return {"loss_g": loss, "grad_norm_g": norm} if norm is not None and report else {}
 
     def _backward(self, loss: Tensor, parts: int) -> None:
-        """Adds the gradient of one of `parts` batches."""
+        """Adds the gradient of one of `parts` batches, shared out among the processes."""
+        if self._exchanges:
+            parts *= self.trainer.world_size  # gradients are summed over the processes
         loss = loss / parts if parts > 1 else loss
         if self._updates_are_plain:
             loss.backward()  # type: ignore[no-untyped-call]
@@ -255,11 +261,6 @@ class GAN(LightningModule):
                 self.manual_backward(loss)
         else:
             self.manual_backward(loss)
-
-    def _exchange(self, network: nn.Module) -> None:
-        """Averages the network's gradients over the processes, where Lightning leaves it to us."""
-        if self._exchanges:
-            average_gradients(trainable(network))
 
     def _judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Returns D's logits of real and of fake images, each `(B,)`."""

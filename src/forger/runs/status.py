@@ -54,11 +54,15 @@ def is_running(folder: Path, content: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, refusal: str | None = None) -> Iterator[None]:
     """Holds the folder for this process; a lock ends with its process, however that ends.
 
+    Args:
+        folder: of a run or a sweep.
+        refusal: what to say where another process holds it; `None`: that it trains there.
+
     Raises:
-        ConfigError: another process trains in it.
+        ConfigError: another process holds it.
     """
     if fcntl is None:
         yield
@@ -67,7 +71,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(running(folder)) from None
+            raise ConfigError(refusal or running(folder)) from None
         except OSError:  # a file system without locks
             pass
         yield

@@ -22,7 +22,7 @@ class GridSweeper(Sweeper):
     """
 
     def __init__(self, params: DictConfig | None = None) -> None:
-        self._params = [f"{str(key)}={value}" for key, value in (params or {}).items()]
+        self._params = [str(key) + f"={value}" for key, value in (params or {}).items()]
         self._engine: Any = None
         self._context: HydraContext | None = None
 

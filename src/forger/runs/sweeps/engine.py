@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +93,8 @@ class Engine:
             ConfigError: another process runs a sweep there.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder):
+        taken = f"sweep.resume={self.folder}: another process runs this sweep; wait for its end"
+        with locked(self.folder, taken):
             self.record.may_go_on()
             if not self.record.read():
                 flags = config_flags(sys.argv[1:])
@@ -109,6 +111,8 @@ class Engine:
         Raises:
             KeyboardInterrupt, Interrupted: the user stopped the sweep; running jobs have saved.
         """
+        if self.resumed:
+            self._await_orphans(jobs)
         waiting = [job for job in jobs if self._is_due(job)]
         for name in _LAUNCHERS:
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -177,9 +181,14 @@ class Engine:
         return self.record.outcome(job).status in ("missing", "interrupted")
 
     def _await_orphans(self, jobs: Sequence[Job]) -> None:
-        """Waits for jobs that outlive the launcher that started them."""
-        while any(self.record.outcome(job).status == "running" for job in jobs):
-            threading.Event().wait(_POLL)
+        """Waits for jobs that outlive the process that launched them."""
+        told = False
+        while left := [job for job in jobs if self.record.outcome(job).status == "running"]:
+            if not told:
+                numbers = ", ".join(f"#{job.number}" for job in left)
+                log.info("waiting for jobs that still run: %s", numbers)
+            told = True
+            time.sleep(_POLL)
 
     def _words(self, job: Job) -> list[str]:
         words = list(job.overrides)
