@@ -21,11 +21,16 @@ _BLOCK, _HEADER, _PIECE = 32 * 1024, 7, 7
 
 @dataclass
 class OfflineRun:
-    """An offline run: rows of history, config, W&B's record of the run, exit code, files."""
+    """An offline run: rows of history, config, summary, definitions of metrics, artifacts, W&B's
+    record of the run, exit code, files.
+    """
 
     folder: Path
     history: list[dict[str, Any]] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    artifacts: list[Any] = field(default_factory=list)
     run: Any = None
     exit_code: int | None = None
 
@@ -33,12 +38,16 @@ class OfflineRun:
         """Files of the images logged under `key`, by iteration; each is there."""
         rows = [row for row in self.history if key in row]
         files = {
-            row["trainer/global_step"]: self.folder / "files" / name
+            row["iteration"]: self.folder / "files" / name
             for row in rows
             for name in row[key]["filenames"]
         }
         assert all(path.is_file() for path in files.values())
         return files
+
+    def steps(self, key: str) -> list[int]:
+        """Iterations that have `key`, in the order of the rows."""
+        return [row["iteration"] for row in self.history if key in row]
 
 
 def read_offline_runs(run_folder: Path, patience: float = 20.0) -> list[OfflineRun]:
@@ -67,6 +76,12 @@ def _read(path: Path) -> OfflineRun:
         elif kind == "run":
             found.run = record.run
             found.config |= _items(record.run.config.update)
+        elif kind == "summary":
+            found.summary |= _items(record.summary.update)
+        elif kind == "metric":
+            found.metrics[record.metric.glob_name or record.metric.name] = record.metric
+        elif kind == "artifact":
+            found.artifacts.append(record.artifact)
         elif kind == "exit":
             found.exit_code = record.exit.exit_code
     found.config.pop("_wandb", None)  # W&B's own

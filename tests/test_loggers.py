@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+import wandb
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -18,7 +21,22 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from forger.errors import ConfigError
-from forger.loggers import MetricsCSV, Wandb, check_wandb_login, close_loggers, log_image
+from forger.loggers import (
+    Earlier,
+    MetricsCSV,
+    MLflow,
+    TensorBoard,
+    Tracker,
+    Wandb,
+    check_wandb_login,
+    close_loggers,
+    log_best,
+    log_image,
+    send_best,
+    send_models,
+)
+from forger.loggers.tracker import Model
+from forger.secret_words import masked
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -111,7 +129,7 @@ def test_offline_wandb_holds_history_config_images_and_a_true_end(
 
     (run,) = read_offline_runs(folder)
     losses = [row for row in run.history if "train/loss_g" in row]
-    assert [(r["trainer/global_step"], r["train/loss_g"]) for r in losses] == [
+    assert [(r["iteration"], r["train/loss_g"]) for r in losses] == [
         (50, 0.5),
         (100, 0.25),
     ]
@@ -150,8 +168,6 @@ def test_closing_starts_no_run(tmp_path: Path) -> None:
 
 @pytest.fixture
 def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    import wandb
-
     wandb.teardown()  # forgets settings, and its service with them
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
@@ -246,9 +262,178 @@ def test_tags_are_a_list(tmp_path: Path) -> None:
         Wandb(tmp_path, offline=True, tags="ab")
 
 
-def test_both_trackers_together(tmp_path: Path) -> None:
-    loggers = make("logger=[wandb,tensorboard]", tmp_path, "logger.offline=true")
+def test_all_trackers_together(tmp_path: Path) -> None:
+    loggers = make("logger=[wandb,tensorboard,mlflow]", tmp_path, "logger.offline=true")
     assert {name: type(logger) for name, logger in loggers.items()} == {
         "wandb": Wandb,
-        "tensorboard": TensorBoardLogger,
+        "tensorboard": TensorBoard,
+        "mlflow": MLflow,
     }
+
+
+SCORES = {"iteration": 20, "fid": 3.5, "coverage": 0.5}
+
+
+def test_wandb_has_the_iteration_as_x_axis_and_the_best_in_the_summary(tmp_path: Path) -> None:
+    logger = Wandb(tmp_path, offline=True)
+    logger.log_hyperparams({"seed": 0})
+    for step, fid, coverage in ((10, 5.0, 0.2), (20, 3.5, 0.5), (30, 4.0, 0.6)):
+        logger.log_metrics({"val/fid": fid, "val/coverage": coverage}, step)
+    log_best([logger, MetricsCSV(tmp_path)], SCORES)
+    close_loggers([logger], exit_code=0)
+    (run,) = read_offline_runs(tmp_path)
+    assert run.metrics["*"].step_metric == "iteration"
+    assert {metric.step_metric for metric in run.metrics.values()} == {"", "iteration"}
+    assert run.summary["val/fid"] == {"min": 3.5, "last": 4.0}
+    assert run.summary["val/coverage"] == {"max": 0.6, "last": 0.6}
+    assert {f"best/{name}": run.summary[f"best/{name}"] for name in SCORES} == {
+        f"best/{name}": value for name, value in SCORES.items()
+    }
+    assert not tmp_path.joinpath("metrics.csv").exists()
+
+
+def test_a_checkpoint_sent_to_wandb_stays_whole_when_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    path.write_bytes(b"first")
+    every = Wandb(tmp_path, offline=True, log_model="all")
+    never = Wandb(tmp_path, offline=True)
+    log_best([every], SCORES)
+    send_best([every, never], path)
+    path.with_name("new").write_bytes(b"second")
+    path.with_name("new").replace(path)
+    path.with_name("last.ckpt").write_bytes(b"last")
+    send_models([every, never], tmp_path, iteration=30)
+    close_loggers([every, never], exit_code=0)
+    (run,) = read_offline_runs(tmp_path)
+    best, last = run.artifacts
+    assert (best.type, best.name) == ("model", f"model-{run.run.run_id}")
+    assert set(best.aliases) == {"best", "latest"}
+    assert json.loads(best.metadata) == SCORES
+    assert Path(best.manifest.contents[0].local_path).read_bytes() == b"first"
+    assert set(last.aliases) == {"last", "latest"}
+    assert json.loads(last.metadata) == {"iteration": 30}
+
+
+@pytest.mark.parametrize(
+    ("files", "sent"), [(["best", "last"], "best"), (["last"], "last"), ([], None)]
+)
+def test_the_best_checkpoint_is_sent_at_the_end_or_else_the_last(
+    tmp_path: Path, files: list[str], sent: str | None
+) -> None:
+    class Taken(Tracker, MetricsCSV):
+        log_model = "best"
+        models: ClassVar[list[Model]] = []
+
+        def send_model(self, model: Model) -> None:
+            self.models.append(model)
+
+    logger = Taken(tmp_path)
+    logger.log_best(SCORES)
+    (tmp_path / "checkpoints").mkdir()
+    for name in files:
+        (tmp_path / "checkpoints" / f"{name}.ckpt").touch()
+    Taken.models.clear()
+    send_best([logger], tmp_path / "checkpoints" / "best.ckpt")
+    send_models([logger], tmp_path, iteration=30)
+    assert [model.path.stem for model in logger.models] == ([sent] if sent else [])
+    assert all({"best", "latest"} <= set(model.aliases) for model in logger.models)
+
+
+def test_a_tracker_that_fails_is_told_of_once_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = Wandb(tmp_path, offline=True)
+    logger.log_metrics({"a": 1.0}, 1)
+
+    def broken(*arguments: object, **more: object) -> None:
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(logger.experiment, "log", broken)
+        for step in (2, 3):
+            logger.log_metrics({"a": 1.0}, step)
+    close_loggers([logger], exit_code=0)
+    (told,) = [record.getMessage() for record in caplog.records if "W&B" in record.getMessage()]
+    assert "gone" in told
+    assert read_offline_runs(tmp_path)[0].exit_code == 0
+
+
+class Online:
+    """What a resumed run of W&B's server is like, as far as this is used."""
+
+    def __init__(self, step: int | None) -> None:
+        self.offline, self.resumed = False, step is not None
+        self.summary = {} if step is None else {"iteration": step}
+        self.settings = SimpleNamespace(sync_dir="nowhere")
+        self.config, self.rows = self, []
+
+    def define_metric(self, *names: str, **settings: Any) -> None: ...
+    def update(self, *config: Any, **settings: Any) -> None: ...
+
+    def log(self, row: dict[str, Any], step: int | None = None, commit: bool = True) -> None:
+        assert step is None  # the server goes on with its own count
+        self.rows.append(row)
+
+
+@pytest.mark.parametrize(("at", "sent"), [(2, [3, 4]), (None, [1, 2, 3, 4])])
+def test_a_resumed_online_run_is_sent_what_its_server_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int | None, sent: list[int]
+) -> None:
+    """Killed after row 4, with a checkpoint of iteration 3."""
+    online, started = Online(at), []
+
+    def init(**settings: Any) -> Online:
+        started.append(settings)
+        return online
+
+    monkeypatch.setenv("WANDB_MODE", "offline")  # needs no key
+    monkeypatch.setattr("wandb.init", init)
+    rows = tuple((step, {"a": float(step)}) for step in (1, 2, 3))
+    logger = Wandb(tmp_path, id="abc")
+    logger.go_on(Earlier(rows, at=3, last=4, tracked=True))
+    logger.log_hyperparams({"seed": 0})
+    logger.log_metrics({"a": 4.0}, step=4)
+    assert [row["iteration"] for row in online.rows] == sent
+    assert started[0]["id"] == "abc"
+    assert started[0]["resume"] == "allow"
+
+
+def test_a_run_of_an_agent_takes_its_id_and_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SWEEP_ID": "s1", "RUN_ID": "r1", "PROJECT": "theirs"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()
+    logger = Wandb(tmp_path, offline=True, id="other", project="ours", entity="we")
+    logger.log_metrics({"a": 1.0}, 1)
+    close_loggers([logger], exit_code=0)
+    wandb.teardown()
+    (run,) = read_offline_runs(tmp_path)
+    assert (run.run.run_id, run.run.project, run.run.sweep_id) == ("r1", "theirs", "s1")
+
+
+def test_tensorboard_shows_settings_beside_the_best_scores(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    logger = TensorBoard(tmp_path)
+    logger.log_hyperparams({"model": {"width": 64}, "environment": {"folder": "x"}})
+    logger.log_metrics({"a": 1.0}, step=10)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("a")] == [10]  # at once
+    log_best([logger], SCORES)
+    logger.finalize("success")  # Lightning's, at the end of fit
+    close_loggers([logger], exit_code=0)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("best/fid")] == [(20, 3.5)]
+    kept = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    assert b"model/width" in kept
+    assert b"folder" not in kept
+
+
+def test_a_word_that_may_be_a_secret_is_masked() -> None:
+    words = ["train.py", "seed=1", "data.root=/secret", "resume='a=b'"]
+    assert masked([*words, "+a.api_key=x", "+c={b: 1, my_password: x}"]) == [
+        *words,
+        "+a.api_key=***",
+        "+c=***",
+    ]

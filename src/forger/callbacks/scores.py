@@ -17,6 +17,10 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor, distributed
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.callbacks.score_pictures import score_pictures
+from forger.checkpoint_files import FOLDER
+from forger.loggers import Tracker, log_best, send_best
+from forger.loggers.trackers import BEST
 from forger.metrics.ordered import Processes
 from forger.metrics.scorer import Scored, Scorer
 from forger.random_state import random_state_kept
@@ -66,7 +70,9 @@ class Scores(Callback):
         self.every_n_steps, self.num_fake = every_n_steps, num_fake
         self.weights, self.seed, self.keep_best = weights, seed, keep_best
         self.best_fid = math.inf
+        self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
+        self._shares: list[float] | None = None
         self._scored_at: int | None = None
         self._scorer: Scorer | None = None
         self._on: bool | None = None  # None: not asked yet
@@ -90,6 +96,11 @@ class Scores(Callback):
         trainer.strategy.barrier()
         self.prepare(pl_module.device)
 
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Reminds the trackers of a run that goes on of its best scores."""
+        if self.best:
+            log_best(trainer.loggers, self.best)
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Scores when the iteration has come."""
         if self._on and pl_module.iteration % self.every_n_steps == 0:
@@ -102,6 +113,19 @@ class Scores(Callback):
         """Scores the last iteration, unless that has just been done."""
         if self._on and pl_module.iteration not in (0, self._scored_at):
             self._score(trainer, pl_module)
+        if self.last and trainer.is_global_zero:
+            self._draw(trainer, pl_module.iteration)
+
+    def _draw(self, trainer: Trainer, iteration: int) -> None:
+        """Sends what the last scores look like to the trackers; evaluate.py draws more."""
+        trackers = [logger for logger in trainer.loggers if isinstance(logger, Tracker)]
+        if not trackers:
+            return
+        assert self._scorer is not None
+        classes, reference = self._scorer.extractor.classes, self._scorer.reference_shares
+        for name, picture in score_pictures(self.last, self._shares, reference, classes).items():
+            for tracker in trackers:
+                tracker.log_picture(f"figures/{name}", picture, iteration)
 
     def _score(self, trainer: Trainer, gan: Any) -> None:
         assert self._scorer is not None
@@ -119,6 +143,7 @@ class Scores(Callback):
             )
         # Last bits may differ between machines, but all must agree on whether to save.
         self.last = trainer.strategy.broadcast(scored.scores)
+        self._shares = scored.class_shares
         for logger in trainer.loggers:
             row = {f"val/{key}": value for key, value in self.last.items()}
             logger.log_metrics(row, step=gan.iteration)
@@ -128,20 +153,25 @@ class Scores(Callback):
             log.info("%s", _line(gan.iteration, scored, seconds, best))
         if best:
             self.best_fid = self.last["fid"]
+            self.best = {"iteration": gan.iteration, **self.last}
+            log_best(trainer.loggers, self.best)
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
         if self.keep_best and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            path = Path(trainer.default_root_dir) / FOLDER / BEST
             # every process calls this: a sharded state is gathered from all of them
-            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "best.ckpt")
+            trainer.save_checkpoint(path)
+            send_best(trainer.loggers, path)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run needs to know: the best so far."""
-        return {"best_fid": self.best_fid}
+        return {"best_fid": self.best_fid, "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores it."""
         self.best_fid = state_dict["best_fid"]
+        self.best = state_dict.get("best", {})  # not yet known to runs of earlier versions
 
 
 def _gather(tensor: Tensor) -> Tensor:

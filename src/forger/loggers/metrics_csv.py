@@ -63,7 +63,7 @@ class MetricsCSV(Logger):
             metrics: names and numbers, or tensors of one element.
             step: the iteration, 1 after the first.
         """
-        scalars = {name: _scalar(value) for name, value in metrics.items()}
+        scalars = {name: scalar(value) for name, value in metrics.items()}
         row = {"step": step} | {k: v for k, v in scalars.items() if v is not None}
         if not self._columns:
             self._continue()
@@ -126,7 +126,7 @@ class MetricsCSV(Logger):
         self._columns = columns
 
 
-def _scalar(value: Any) -> int | float | None:
+def scalar(value: Any) -> int | float | None:
     """Takes the one Python number out of a number, array or tensor; `None` where there is none."""
     size = value.numel() if isinstance(value, torch.Tensor) else getattr(value, "size", None)
     value = value.item() if size == 1 else value

@@ -7,6 +7,7 @@ nothing below this package sees a config.
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from forger.checkpoint_writing import CheckpointFiles
 from forger.data import GroupedDataModule, ImageDataModule
 from forger.errors import ConfigError
 from forger.gan import GAN
-from forger.loggers import MetricsCSV, Wandb
+from forger.loggers import Earlier, MetricsCSV, Tracker
+from forger.loggers.history import pictures_of, rows_of
 from forger.losses import AdversarialLoss
 from forger.runs.folder import is_main_process
 from forger.runs.making import make
@@ -122,46 +124,60 @@ def build_loggers(cfg: DictConfig, folder: Path, resume_at: int | None = None) -
         resume_at: completed iterations of a run that goes on: what was logged after them will be
             logged again, and must not stand there twice.
     """
-    table = MetricsCSV(folder)
-    logged = None
+    table, earlier = MetricsCSV(folder), None
     if resume_at is not None and is_main_process():
-        logged = table.rewind(resume_at)
+        last = table.rewind(resume_at) or 0
+        earlier = Earlier(rows_of(folder), pictures_of(folder, resume_at), resume_at, last)
+    return [table, *(make_tracker(node, folder, earlier) for node in tracker_nodes(cfg))]
+
+
+def tracker_nodes(cfg: DictConfig) -> list[DictConfig]:
+    """Returns the parts of `logger` that become trackers."""
     nodes = (cfg.get("logger") or {}).values()
-    trackers = [
-        make_tracker(node, folder, resume_at)
-        for node in nodes
-        if isinstance(node, DictConfig) and "_target_" in node
-    ]
-    for tracker in trackers:
-        if isinstance(tracker, Wandb) and logged is not None:
-            tracker.logged = logged
-    return [table, *trackers]
+    return [node for node in nodes if isinstance(node, DictConfig) and "_target_" in node]
 
 
-def make_tracker(node: DictConfig, folder: Path, resume_at: int | None) -> Logger:
+def check_trackers(cfg: DictConfig) -> None:
+    """Finds what keeps a tracker from starting, before there is any work to lose.
+
+    Raises:
+        ConfigError: there is no key, or no package.
+    """
+    for node in tracker_nodes(cfg):
+        tracker = get_class(node._target_)
+        if issubclass(tracker, Tracker):
+            tracker.check(node)
+
+
+def make_tracker(node: DictConfig, folder: Path, earlier: Earlier | None) -> Logger:
     """Builds a tracker that writes into the run's folder.
 
     Raises:
         ConfigError: its package is not installed.
     """
+    name, kind = str(node._get_full_key(None)).rpartition(".")[2], get_class(node._target_)
+    runtime: dict[str, Any] = {"save_dir": str(folder)}
+    if earlier is not None and issubclass(kind, TensorBoardLogger):
+        runtime["purge_step"] = earlier.at + 1  # hides what was logged from there on
     try:
-        runtime: dict[str, Any] = {"save_dir": str(folder)}
-        if resume_at is not None:
-            runtime |= _going_on(get_class(node._target_), resume_at)
         tracker: Logger = make(node, **runtime)
     except ImportError as error:
-        name = str(node._get_full_key(None)).rpartition(".")[2]
         raise ConfigError(
             f"logger={name}: {error}; install it, for example: pip install 'forger[{name}]'"
         ) from None
+    if earlier is not None and isinstance(tracker, Tracker):
+        tracker.go_on(replace(earlier, tracked=_was_tracked(node, folder)))
     return tracker
 
 
-def _going_on(tracker: type, iteration: int) -> dict[str, Any]:
-    """Returns what else a tracker is told when its run goes on after an iteration."""
-    if issubclass(tracker, TensorBoardLogger):
-        return {"purge_step": iteration + 1}  # hides what was logged from there on
-    return {"resumed": True} if issubclass(tracker, Wandb) else {}
+def _was_tracked(node: DictConfig, folder: Path) -> bool:
+    """Tells whether a run had this tracker already: its config is still the earlier process's."""
+    if "id" not in node:
+        return (folder / "tensorboard").is_dir()
+    path = folder / "config.yaml"
+    recorded = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+    nodes = tracker_nodes(recorded) if isinstance(recorded, DictConfig) else []
+    return any(other.get("id") == node.id for other in nodes)
 
 
 def build_trainer(

@@ -11,7 +11,7 @@ from lightning import Trainer
 
 from forger.checkpoint_files import FOLDER, LAST, PREVIOUS
 from forger.errors import Interrupted, Pruned, RunError, UserError
-from forger.loggers import close_loggers
+from forger.loggers import close_loggers, send_models
 from forger.runs.folder import RunFolder, is_main_process
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def recorded(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, Interrupted) as error:
         ended = _interruption(error)
         cause = ended.cause if isinstance(ended, Interrupted) else f"SystemExit: {error}"
-        _end(folder, trainer, "interrupted", cause)
+        _end(folder, trainer, "interrupted", cause, getattr(ended, "exit_code", 1))
         raise ended from None
     except Pruned as pruned:
         folder.mark("pruned", str(pruned), trainer.global_step)
@@ -46,6 +46,7 @@ def recorded(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
         _end(folder, trainer, "failed", reason)
         raise
     folder.mark("finished", None, trainer.global_step)
+    send_models(trainer.loggers, folder.path, trainer.global_step)
     close_loggers(trainer.loggers, exit_code=0)
 
 
@@ -56,14 +57,14 @@ def _interruption(error: BaseException) -> BaseException:
     return error
 
 
-def _end(folder: RunFolder, trainer: Trainer, status: str, reason: str) -> None:
+def _end(folder: RunFolder, trainer: Trainer, status: str, reason: str, exit_code: int = 1) -> None:
     """Records an end that was not wanted; what fails on the way must not hide it."""
     try:
         folder.mark(status, reason, trainer.global_step)
     except OSError as error:
         log.warning("status.json cannot be written: %s", error)
     with suppress(OSError):
-        close_loggers(trainer.loggers, exit_code=1)
+        close_loggers(trainer.loggers, exit_code)
     if is_main_process():
         _say_what_is_left(folder)
 

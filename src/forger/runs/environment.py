@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from forger.secret_words import masked
+
 PACKAGES = (
     "forger",
     "torch",
@@ -25,6 +27,7 @@ PACKAGES = (
     "hydra-core",
     "omegaconf",
     "wandb",
+    "mlflow-skinny",
     "numpy",
     "pillow",
 )
@@ -69,7 +72,7 @@ def describe_environment(seed: int) -> dict[str, Any]:
     dirty = git("status", "--porcelain")
     return {
         "seed": seed,
-        "command": sys.argv,
+        "command": masked(sys.argv),
         "folder": str(Path.cwd()),
         "git": {
             "commit": git("rev-parse", "HEAD"),

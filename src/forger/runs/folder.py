@@ -19,9 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.runs.environment import describe_environment
 from forger.runs.status import read_status, write_status
+from forger.secret_words import looks_secret, masked
 from forger.whole_files import write_whole
-
-SECRET_WORDS = ("api_key", "apikey", "token", "secret", "password")
 
 
 def is_main_process() -> bool:
@@ -42,9 +41,7 @@ def without_secrets(node: Any) -> Any:
     """Returns a copy of plain config in which values under secret-looking keys are starred out."""
     if isinstance(node, dict):
         return {
-            key: "***"
-            if value is not None and any(word in str(key).lower() for word in SECRET_WORDS)
-            else without_secrets(value)
+            key: "***" if value is not None and looks_secret(str(key)) else without_secrets(value)
             for key, value in node.items()
         }
     return [without_secrets(value) for value in node] if isinstance(node, list) else node
@@ -88,7 +85,7 @@ class RunFolder:
         words: list[str] = []
         if HydraConfig.initialized():
             hydra = HydraConfig.get()
-            words = list(hydra.overrides.task)
+            words = masked(hydra.overrides.task)
             self.environment["choices"] = choices_of(hydra.runtime.choices)
         if self.resumed:
             self._record_resume(words, iteration)

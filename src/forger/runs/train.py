@@ -16,12 +16,14 @@ from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.interrupts import Interrupts
 from forger.data import ImageDataModule
 from forger.gan import GAN
+from forger.loggers import close_loggers
 from forger.runs import ranks
 from forger.runs.build import (
     build_data,
     build_gan,
     build_loggers,
     build_trainer,
+    check_trackers,
     group_batches,
     image_shape_of,
 )
@@ -67,6 +69,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     cfg.seed = choose_seed(cfg.seed)
     precision = choose_precision(cfg)
     name_trackers(cfg)
+    if is_main_process():
+        check_trackers(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     folder = RunFolder(cfg)
     with cpu_threads(cfg):
@@ -166,6 +170,9 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
     tell(cfg, folder, parts, trainer)
     if start.nothing_left(trainer):
         folder.mark("finished", None, start.iteration)  # killed when all but this was written
+        for logger in loggers:
+            logger.log_hyperparams(folder.config)
+        close_loggers(loggers, exit_code=0)
         return {}
     with (
         ranks.watched(folder.path, trainer, partial(mark_failed, folder, trainer)),

@@ -62,7 +62,7 @@ _OPTIMIZER = {"params": "comes from the networks"}
 _NO_VALIDATION = "training has no validation loop; for scores write metrics.every_n_steps=<number>"
 _NO_TEST = "is for Lightning's validation and tests, which train.py never runs; leave it out"
 _TRAINER = {
-    "logger": "choose loggers with logger=csv, logger=wandb or logger=tensorboard",
+    "logger": "choose loggers with logger=csv, logger=wandb, logger=tensorboard or logger=mlflow",
     "callbacks": "add a callback with '+callbacks.<name>={_target_: ...}'",
     "default_root_dir": "is the run folder; set paths.log_dir or name",
     "enable_progress_bar": "write callbacks.progress=null for no bar",
@@ -187,6 +187,9 @@ PLACES: dict[str, Place] = {
 IN_CALLBACKS = Place(base=_CALLBACK)
 IN_LOGGER = Place(
     base=_LOGGER,
-    passed={"save_dir": "is the run folder; set paths.log_dir or name"},
+    passed={
+        "save_dir": "is the run folder; set paths.log_dir or name",
+        "purge_step": "comes from the run that goes on; write resume=<run folder>",
+    },
     demanded=frozenset({"save_dir"}),
 )

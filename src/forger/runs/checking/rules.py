@@ -14,6 +14,7 @@ from forger.runs.checking import (
     callback_rules,
     data_rules,
     device_rules,
+    logger_rules,
     loss_rules,
     network_rules,
     start_rules,
@@ -48,6 +49,7 @@ _RULES = (
     network_rules.sizes,
     network_rules.single_images,
     callback_rules.callbacks,
+    logger_rules.packages,
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from forger.errors import ConfigError
 from forger.runs.sweeps.engine import Engine
 from forger.runs.sweeps.outcome import Job, Outcome
+from forger.secret_words import masked
 
 
 def run_grid(engine: Engine, combinations: Sequence[Sequence[str]]) -> list[Outcome]:
@@ -22,7 +23,7 @@ def run_grid(engine: Engine, combinations: Sequence[Sequence[str]]) -> list[Outc
     ]
     with engine.begun(jobs):
         recorded = engine.record.jobs()
-        if [job.overrides for job in recorded] != [job.overrides for job in jobs]:
+        if [list(job.overrides) for job in recorded] != [masked(job.overrides) for job in jobs]:
             raise ConfigError(
                 f"sweep.resume={engine.folder}: its words now make {len(jobs)} jobs where they"
                 f" made {len(recorded)} others; begin a new sweep"

@@ -17,6 +17,7 @@ from typing import Any
 
 from forger.runs.status import is_running, read_status
 from forger.runs.sweeps.outcome import Job, Outcome, Status
+from forger.secret_words import masked
 from forger.whole_files import is_alive, write_whole
 
 RECORD = "sweep.json"
@@ -47,13 +48,20 @@ class SweepRecord:
     def begin(self, words: Sequence[str], flags: Sequence[str], jobs: Sequence[Job]) -> None:
         """Writes what the sweep was asked for, which a resumed one is then asked again.
 
+        Values of words that look secret are left out.
+
         Args:
             words: of the command, without its flags.
             flags: those that say which config is meant.
             jobs: all that are known by now; a search finds out as it goes.
         """
-        listed = [{"number": job.number, "overrides": list(job.overrides)} for job in jobs]
-        content = {"words": [*words], "flags": [*flags], "cwd": str(Path.cwd()), "jobs": listed}
+        listed = [{"number": job.number, "overrides": masked(job.overrides)} for job in jobs]
+        content = {
+            "words": masked(words),
+            "flags": [*flags],
+            "cwd": str(Path.cwd()),
+            "jobs": listed,
+        }
         _write(self.folder / RECORD, content)
 
     def read(self) -> dict[str, Any]:

@@ -51,12 +51,15 @@ def arguments_for(value: str, words: Iterable[str]) -> list[str]:
             raise ConfigError(f"{where}: is one run of a sweep; write {_KEY}={folder.parent}")
         raise ConfigError(f"{where}: is not the folder of a sweep; it has no sweep.json")
     own = [word for word in words if _key(word) != _KEY]
+    hidden = {_key(word) for word in known["words"] if word.endswith("=***")}
     for word in own:
-        if not _key(word).startswith(_ALLOWED):
+        if not _key(word).startswith(_ALLOWED) and _key(word) not in hidden:
             raise ConfigError(
                 f"{word}: the sweep in {value} goes on with its own words; beside {_KEY} write"
                 " hydra/launcher=<word>, hydra.launcher.<setting>=<value> or sweep.fail_fast"
             )
+    for key in sorted(hidden - {_key(word) for word in own}):
+        raise ConfigError(f"{where}: {key} looks secret and is not on record; write it again")
     if Path(known["cwd"]).is_dir():
         os.chdir(known["cwd"])
     replaced = _LAUNCHER if any(_key(w).startswith(_LAUNCHER) for w in own) else ()

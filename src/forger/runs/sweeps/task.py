@@ -25,6 +25,7 @@ from forger.runs.status import read_status
 from forger.runs.sweeps.child import run_child
 from forger.runs.sweeps.places import place, share
 from forger.runs.sweeps.record import SweepRecord, read_json
+from forger.secret_words import masked
 
 NUMBER = "FORGER_JOB"  # set for each job: its place in the sweep
 SWEEP = "FORGER_SWEEP"  # set for each job: name of the sweep's folder
@@ -153,7 +154,7 @@ def begin(record: SweepRecord, number: int, folder: Path) -> list[str]:
         path.mkdir()
     record.note(
         number,
-        overrides=known or list(HydraConfig.get().overrides.task),
+        overrides=known or masked(HydraConfig.get().overrides.task),
         folder=os.path.relpath(path, record.folder),
         status="running",
         reason=None,
