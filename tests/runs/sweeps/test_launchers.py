@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from sweeping import same_bits, sweep_folder, table, tiny
 from training import ROOT, command, interruptible
+from training import rows as metrics_of
 
 TWELVE = ("model=vanilla,dcgan", "loss=non_saturating,hinge,wgan_gp", "seed=0,1")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
@@ -78,7 +80,6 @@ def test_every_launcher_computes_the_same_bits(
 
 def test_a_killed_and_a_failing_job_stop_no_other_and_the_sweep_goes_on(tmp_path: Path) -> None:
     """Seed 1 is killed, batches of 100,000 fail, divergence ends a third; the fourth finishes."""
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     words = ["seed=0,1", "trainer.max_steps=300", "callbacks.checkpoint.every_n_steps=100"]
     words += ["data.batch_size=8,100000", *JOBLIB]
     with interruptible("train.py", *tiny(tmp_path, *words)) as process:
@@ -121,8 +122,7 @@ def test_an_interrupted_sweep_saves_its_jobs_and_goes_on(
     launcher: tuple[str, ...], tmp_path: Path
 ) -> None:
     if launcher:
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    words = ["seed=0,1,2", "trainer.max_steps=2000", *launcher]
+        words = ["seed=0,1,2", "trainer.max_steps=2000", *launcher]
     with interruptible("train.py", *tiny(tmp_path, *words)) as process:
         until(lambda: any(tmp_path.rglob("0/metrics.csv")))
         sweep = sweep_folder(tmp_path)
@@ -136,15 +136,39 @@ def test_an_interrupted_sweep_saves_its_jobs_and_goes_on(
     assert (sweep / "0" / "checkpoints" / "last.ckpt").exists()
 
 
-def test_two_processes_in_each_job_under_joblib(tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    words = ["trainer=ddp_cpu", "seed=0,1", "objective=train/loss_d", *JOBLIB]
+@pytest.mark.parametrize("launcher", [(), JOBLIB], ids=["in_turn", "joblib"])
+def test_two_processes_in_each_job_return_its_score(
+    launcher: tuple[str, ...], tmp_path: Path
+) -> None:
+    words = ["trainer=ddp_cpu", "seed=0,1", "objective=train/loss_d", *launcher]
     done = command(*tiny(tmp_path, *words))
     assert done.returncode == 0, done.stderr
     sweep = sweep_folder(tmp_path)
     folders = sorted(path.name for path in sweep.iterdir() if path.is_dir())
     assert folders == [".jobs", "0", "1"]
-    assert [float(row["objective_value"]) > 0 for row in table(sweep)] == [True, True]
+    for row in table(sweep):
+        last = metrics_of(sweep / row["folder"])[-1]
+        assert float(row["objective_value"]) == float(last["train/loss_d"])
+        environment = json.loads((sweep / row["folder"] / "environment.json").read_text())
+        assert environment["seed"] == int(row["seed"])
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_from_job_to_job(tmp_path: Path) -> None:
+    """Every other job diverges: what failed is let go of like what finished."""
+    words = ["seed=0,1,2,3,4,5,6,7,8,9", "optimizer=sgd", "optimizer.lr=1e-3,1e8", "model=dcgan"]
+    resident = []
+    with interruptible("train.py", *tiny(tmp_path, *words)) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if re.match(r"\[\d+/20\]", line):
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                found = re.search(r"VmRSS:\s+(\d+)", status)
+                assert found is not None
+                resident.append(int(found[1]))
+    assert len(resident) == 20
+    assert [row["status"] for row in table(sweep_folder(tmp_path))] == ["finished", "failed"] * 10
+    assert max(resident[3:]) <= 1.05 * resident[2]
 
 
 def test_what_does_not_belong_to_a_sweep_is_refused(tmp_path: Path) -> None:

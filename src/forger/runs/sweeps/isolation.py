@@ -23,7 +23,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Puts back what a job changes for the whole process, and gives its memory back."""
+    """Puts back what a job changes for the whole process."""
     environment, path, argv = dict(os.environ), list(sys.path), list(sys.argv)
     filters, switches = list(warnings.filters), _torch_switches()
     main = threading.current_thread() is threading.main_thread()
@@ -39,7 +39,6 @@ def isolated() -> Iterator[None]:
         _set_torch_switches(switches)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        give_memory_back()
 
 
 def release(error: BaseException | None) -> None:

@@ -125,7 +125,7 @@ class OwnTask:
 
     def _run(self, cfg: DictConfig) -> dict[str, Any]:
         from forger.runs.jobs import message_of
-        from forger.runs.sweeps.isolation import isolated, release
+        from forger.runs.sweeps.isolation import give_memory_back, isolated, release
 
         try:
             with isolated():
@@ -134,8 +134,11 @@ class OwnTask:
             reason = message_of(error) or f"{type(error).__name__}: {error}"
             status = "pruned" if type(error).__name__ == "Pruned" else "failed"
             release(error)
-            return {"status": status, "reason": reason, "error": type(error).__name__}
-        return {"status": "finished", "reason": None, "error": None, "value": value}
+            found = {"status": status, "reason": reason, "error": type(error).__name__}
+        else:
+            found = {"status": "finished", "reason": None, "error": None, "value": value}
+        give_memory_back()  # once nothing holds the job's frames
+        return found
 
 
 def begin(record: SweepRecord, number: int, folder: Path) -> list[str]:
