@@ -116,6 +116,10 @@ MISTAKES = {
         "trainer.val_check_interval=100: training has no validation loop; for scores write "
         "metrics.every_n_steps=<number>"
     ),
+    "optimizer.lr=1e-3 optimizer.generator.lr=1e-4 optimizer.discriminator.lr=2e-4": (
+        "optimizer.lr=1e-3: does nothing, since optimizer.generator.lr and "
+        "optimizer.discriminator.lr are given; leave it out"
+    ),
     "trainer.strategy=ddp_spawn": (
         "trainer.strategy=ddp_spawn: is not one that train.py runs; write trainer.strategy=ddp"
     ),

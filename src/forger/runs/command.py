@@ -83,7 +83,9 @@ def _run(main: Callable[[], Any], folder: Path, config: str) -> tuple[int, str |
             _say(f"interrupted by {interrupted.cause}", interrupted.exit_code)
         return interrupted.exit_code, f"interrupted by {interrupted.cause}", "Interrupted"
     except Pruned as pruned:
-        return _say(f"pruned: {pruned}", 0), str(pruned), "Pruned"
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            _say(f"pruned: {pruned}", 0)
+        return 0, str(pruned), "Pruned"
     except StopRun as stop:
         return _report(stop.error), message_of(stop.error), type(stop.error).__name__
     except Exception as error:

@@ -19,7 +19,7 @@ _OF_THE_SWEEP = (
 def config_flags(arguments: list[str]) -> list[str]:
     """Returns the flags that say which config is meant, with their values."""
     flags: list[str] = []
-    for here, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for here, following in zip(arguments, [*arguments, ""][1:], strict=True):
         name, given, _ = here.partition("=")
         if name in _FLAGS_WITH_VALUE:
             flags += [here] if given else [here, following]

@@ -43,6 +43,7 @@ from forger.runs.scoring import build_scores, describe_scores
 from forger.runs.shapes import check_shapes
 from forger.runs.start import Start
 from forger.runs.status import locked
+from forger.runs.sweeps.search_trial import build_pruning
 from forger.whole_files import remove_leftovers
 
 log = logging.getLogger(__name__)
@@ -162,9 +163,10 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
     scores = build_scores(cfg, parts.datamodule)
     interrupts = Interrupts()
     compilation = Compilation(interrupts) if cfg.compile else None
+    pruning = build_pruning(cfg)
     callbacks: list[Callback] = [
         *(RecordInCheckpoint(folder, parts.shape, parts.sample), ExactResume(), interrupts),
-        *(callback for callback in (scores, compilation) if callback is not None),
+        *(callback for callback in (scores, compilation, pruning) if callback is not None),
     ]
     trainer = build_trainer(cfg, folder.path, loggers, callbacks)
     tell(cfg, folder, parts, trainer)

@@ -19,7 +19,7 @@ TARGETS = sorted(
     {
         target
         for path in CONFIGS.rglob("*.yaml")
-        if path.parent.name != "local"
+        if not {"local", "hydra"} & set(path.parts)  # Hydra builds its own
         for target in re.findall(r"_target_: ([\w.]+)", path.read_text())
     }
 )

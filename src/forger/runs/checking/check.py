@@ -56,6 +56,12 @@ def find_problems(cfg: DictConfig, main: str = "train") -> list[Problem]:
         return _Check(read_values(cfg), MAINS[main]).run()
 
 
+def is_overruled(name: str, node: dict[str, Any]) -> bool:
+    """Tells whether every member that is built has a value of its own for a shared word."""
+    built = [member for member in node.values() if _has_target(member)]
+    return bool(built) and all(name in member for member in built)
+
+
 class _Check:
     """One walk through one config."""
 
@@ -117,7 +123,7 @@ class _Check:
                     self.target(path, value, self.main.place_of(path))
             elif place.holds and not place.words:
                 self.refuse(path, value, "must be null or name a _target_")
-            elif place.words and self.values.is_read(path):
+            elif place.words and (self.values.is_read(path) or is_overruled(name, node)):
                 self.value(path, value, limits.get(name))
             else:
                 read_here = {name for name in node if self.values.is_read(f"{key}.{name}")}

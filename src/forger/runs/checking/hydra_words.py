@@ -13,7 +13,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from forger.runs.checking.messages import choice
 
@@ -60,7 +60,7 @@ def shared_folder(hydra: DictConfig) -> Iterator[str]:
 
 def missing_launcher(hydra: DictConfig) -> Iterator[str]:
     """Yields what to install for a launcher whose package is not here."""
-    package = ".".join(str(hydra.launcher.get("_target_")).split(".")[:2])
+    package = ".".join(str(OmegaConf.select(hydra, "launcher._target_")).split(".")[:2])
     extra = _EXTRAS.get(package)
     if extra is not None and find_spec(package) is None:
         word = hydra.runtime.choices.get("hydra/launcher", extra)

@@ -92,7 +92,12 @@ class Main:
 
 
 # What only train.py knows: its settings, and groups that are no setting.
-TRAIN_ONLY = read(f"{SCHEMA}.Run").parameters.keys() | {"experiment", "debug", "local"}
+TRAIN_ONLY = read(f"{SCHEMA}.Run").parameters.keys() | {
+    "experiment",
+    "hparams_search",
+    "debug",
+    "local",
+}
 
 _NEEDED = {"run": "<run folder>"}
 

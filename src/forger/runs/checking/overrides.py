@@ -7,7 +7,8 @@ values. Hydra itself would stop at the first, and leave a run folder behind.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -15,14 +16,16 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from forger.runs.checking.check import Problem, find_problems
+from forger.runs.checking.check import Problem, find_problems, is_overruled
 from forger.runs.checking.collector import collector_paused, set_aside_what_is_loaded
 from forger.runs.checking.hydra_words import missing_launcher, shared_folder
 from forger.runs.checking.messages import choice
 from forger.runs.checking.settings import apply
+from forger.runs.checking.values import read_values
 from forger.runs.checking.words import Command, Reading, read_words
+from forger.runs.quiet import quieten_hydra
 
 # Lines of OmegaConf's messages that are about its own types
 _INTERNAL = ("full_key:", "reference_type=", "object_type=")
@@ -39,8 +42,10 @@ def find_mistakes(command: Command) -> list[str]:
         return [f"--config-dir {command.extra_folder}: there is no such folder"]
     with (
         collector_paused(),
+        warnings.catch_warnings(),
         initialize_config_dir(str(command.folder), job_name="forger", version_base="1.3"),
     ):
+        quieten_hydra()
         try:
             reading = read_words(command, GlobalHydra.instance().config_loader())
         except HydraException as error:  # of the search path
@@ -89,6 +94,7 @@ def _try(command: Command, reading: Reading, groups: list[str]) -> tuple[list[st
         if not any(_concerns(problem, override) for problem in found):
             word = override.input_line
             problems.append(f"{word}: no file lists this setting; to add it, write +{word}")
+    problems += _overruled(cfg, reading)
     typed = {override.key_or_group for override in unlisted}
     problems += [p.text + (_elsewhere(command, p.key) if p.key in typed else "") for p in found]
     return problems, sweep
@@ -114,6 +120,21 @@ def _without_place(error: Exception, groups: list[str]) -> str | None:
     typed = next((word for word in groups if word.startswith(f"{missing[1]}/")), missing[0])
     whole = next((word for word in groups if word.startswith(f"{missing[1]}=")), missing[1])
     return f"{typed.replace('/', '.', 1)}: {whole} has no such choice; leave one of them out"
+
+
+def _overruled(cfg: DictConfig, reading: Reading) -> Iterator[str]:
+    """Yields words that the others make void: the networks all have values of their own."""
+    values = read_values(cfg)
+    for override in reading.settings:
+        parent, _, name = override.key_or_group.rpartition(".")
+        node = values.select(parent) if parent else None
+        if not isinstance(node, dict) or not reading.command.main.place_of(parent).words:
+            continue
+        void = name in node and is_overruled(name, node)
+        if void and not values.is_read(override.key_or_group):
+            members = [key for key, member in node.items() if isinstance(member, dict)]
+            each = " and ".join(f"{parent}.{member}.{name}" for member in members)
+            yield f"{override.input_line}: does nothing, since {each} are given; leave it out"
 
 
 def _concerns(problem: Problem, override: Override) -> bool:

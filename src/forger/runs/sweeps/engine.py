@@ -65,6 +65,7 @@ class Engine:
         )
         self.resumed = bool(OmegaConf.select(config, "sweep.resume"))
         self.minimise = True  # whether a lower score is better; a search may set it
+        self.excused: frozenset[str] = frozenset()  # errors that are no reason to stop early
         self._told: set[int] = set()
         self._jobs: Sequence[Job] = ()
         self._signal: int | None = None
@@ -241,7 +242,7 @@ class Engine:
                 minimise=self.minimise,
             ),
         )
-        if self._fail_fast and outcome.status in BAD:
+        if self._fail_fast and outcome.status in BAD and outcome.error not in self.excused:
             self.record.stop(f"job #{outcome.number} {outcome.status}")
 
     @property

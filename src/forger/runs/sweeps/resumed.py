@@ -15,7 +15,7 @@ from forger.runs.sweeps.record import SweepRecord
 
 _KEY = "sweep.resume"
 _LAUNCHER = ("hydra/launcher", "hydra.launcher")
-_ALLOWED = (*_LAUNCHER, "sweep.fail_fast")
+_ALLOWED = (*_LAUNCHER, "sweep.fail_fast", "hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")
 
 
 def wanted(words: Iterable[str]) -> str | None:
@@ -56,7 +56,8 @@ def arguments_for(value: str, words: Iterable[str]) -> list[str]:
         if not _key(word).startswith(_ALLOWED) and _key(word) not in hidden:
             raise ConfigError(
                 f"{word}: the sweep in {value} goes on with its own words; beside {_KEY} write"
-                " hydra/launcher=<word>, hydra.launcher.<setting>=<value> or sweep.fail_fast"
+                " hydra/launcher=<word>, hydra.launcher.<setting>=<value>, sweep.fail_fast=<value>"
+                " or, for a search, hydra.sweeper.n_trials=<number>"
             )
     for key in sorted(hidden - {_key(word) for word in own}):
         raise ConfigError(f"{where}: {key} looks secret and is not on record; write it again")

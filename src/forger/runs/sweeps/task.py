@@ -18,7 +18,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from forger.errors import Interrupted
+from forger.errors import Interrupted, Pruned
 from forger.runs.job_words import job_words, quoted
 from forger.runs.quiet import quieten_hydra
 from forger.runs.status import read_status
@@ -131,10 +131,11 @@ class OwnTask:
             with isolated():
                 value = self.main(cfg)
         except Exception as error:
-            reason = message_of(error) or f"{type(error).__name__}: {error}"
-            status = "pruned" if type(error).__name__ == "Pruned" else "failed"
+            kind, pruned = type(error).__name__, isinstance(error, Pruned)
+            reason = str(error) if pruned else message_of(error) or f"{kind}: {error}"
             release(error)
-            found = {"status": status, "reason": reason, "error": type(error).__name__}
+            status = "pruned" if pruned else "failed"
+            found: dict[str, Any] = {"status": status, "reason": reason, "error": kind}
         else:
             found = {"status": "finished", "reason": None, "error": None, "value": value}
         give_memory_back()  # once nothing holds the job's frames
