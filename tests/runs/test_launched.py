@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ Environment = Callable[[dict[str, str]], None]
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> Environment:
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
     """Has this process be launched so."""
+    before = dict(os.environ)
     for name in os.environ:
         if name.startswith(("SLURM_", "TORCHELASTIC_", "LOCAL_RANK")):
             monkeypatch.delenv(name)
@@ -47,7 +48,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Environment:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
-    return launch
+    yield launch
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]  # what Lightning adds
 
 
 def test_a_process_on_its_own(environment: Environment) -> None:
@@ -158,7 +161,7 @@ def record(run: Path, status: str, **environment: Any) -> None:
 
 
 ONE = {**SRUN, "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1"}
-ONE |= {name: "0" for name in ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")}
+ONE |= dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
 
 
 def test_a_requeued_job_goes_on_in_its_folder(

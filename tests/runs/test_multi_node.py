@@ -287,8 +287,10 @@ def test_two_machines_compute_what_two_processes_of_one_do(
     run = run_folder(tmp_path)
     assert list((tmp_path / "logs").glob("*/*")) == [run]
     assert status(tmp_path)["status"] == "finished"
-    said = [node.output() for node in nodes]
-    assert sorted(bool(text.strip()) for text in said) == [False, True]
+    # torchrun, too, may say something at the end: its processes do not wait for one another
+    assert sorted(" INFO " in node.everything() for node in nodes) == [False, True]
+    if backend == "static":  # where the second machine has its own file system, and lists it
+        assert f"{tmp_path}/logs" not in nodes[1].everything()
     alone = tmp_path / "alone"
     done = command(*two(alone, steps=20))
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,6 @@ neither torch nor anything that does.
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 import traceback
@@ -22,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from forger.errors import ConfigError, Interrupted, Pruned, UserError
-from forger.runs import resume
+from forger.runs import launched, resume, together
 from forger.runs.checking.messages import listed
 from forger.runs.checking.overrides import find_mistakes
 from forger.runs.checking.words import Command, words_for_hydra
@@ -74,16 +73,16 @@ def _run(main: Callable[[], Any], folder: Path, config: str) -> tuple[int, str |
             command = _command(arguments, folder, config)
             _respell(command)
             if not _only_shows(arguments):
-                _refuse_mistakes_or_resume(command)
+                together.settle(command, _refuse_mistakes_or_resume)
             main()
     except KeyboardInterrupt:
         return _say("interrupted", _INTERRUPTED), "interrupted by Ctrl-C", "KeyboardInterrupt"
     except Interrupted as interrupted:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # the first process speaks for all
+        if launched.rank() == 0:  # the first process speaks for all
             _say(f"interrupted by {interrupted.cause}", interrupted.exit_code)
         return interrupted.exit_code, f"interrupted by {interrupted.cause}", "Interrupted"
     except Pruned as pruned:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if launched.rank() == 0:
             _say(f"pruned: {pruned}", 0)
         return 0, str(pruned), "Pruned"
     except StopRun as stop:
@@ -194,6 +193,6 @@ def _summary() -> int:
 
 def _say(text: str, code: int) -> int:
     """Writes to stderr, a process of several with its rank, and returns the code."""
-    rank = os.environ.get("LOCAL_RANK", "0")
-    print(f"[rank {rank}] {text}" if rank != "0" else text, file=sys.stderr)
+    rank = launched.rank()
+    print(f"[rank {rank}] {text}" if rank else text, file=sys.stderr)
     return code

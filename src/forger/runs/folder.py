@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from forger.runs import launched
 from forger.runs.environment import describe_environment
 from forger.runs.status import read_status, write_status
 from forger.secret_words import looks_secret, masked
@@ -87,6 +88,8 @@ class RunFolder:
             hydra = HydraConfig.get()
             words = masked(hydra.overrides.task)
             self.environment["choices"] = choices_of(hydra.runtime.choices)
+        if launched.job.name is not None:
+            self.environment["job"] = launched.job.name
         if self.resumed:
             self._record_resume(words, iteration)
         else:

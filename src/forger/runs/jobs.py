@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from forger.errors import ConfigError, Pruned, UserError
+from forger.runs import launched
 from forger.runs.checking.check import check
 from forger.runs.checking.mains import MAINS
 from forger.runs.checking.messages import choice, given
@@ -167,7 +168,7 @@ def _log_to_file(message: str) -> None:
 
 def _remove_unused(folder: Path) -> bool:
     """Removes the folder of a run that never began, which holds its log at most."""
-    if "LOCAL_RANK" in os.environ or not folder.is_dir():
+    if launched.rank() != 0 or not folder.is_dir():
         return False
     if any(path.suffix != ".log" for path in folder.iterdir()):
         return False

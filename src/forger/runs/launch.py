@@ -19,7 +19,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
+from forger.runs import launched
 from forger.runs.job_words import config_flags, job_words
+from forger.runs.sweeps.places import CORES
 
 RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "RANK")
 
@@ -28,9 +30,16 @@ RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORL
 def launched_alone(folder: Path) -> Iterator[None]:
     """Makes other ranks run this job alone in `folder`, and leaves no rank variable behind.
 
-    Does nothing in a process that was itself launched as a rank, or outside the command line.
+    In a process that was itself launched as a rank, it only ends what torch has running; outside
+    the command line it does nothing.
     """
-    if not HydraConfig.initialized() or any(name in os.environ for name in RANK_VARIABLES):
+    if launched.launch() is not None:
+        try:
+            yield
+        finally:
+            _leave_the_others()
+        return
+    if not HydraConfig.initialized() or "LOCAL_RANK" in os.environ:  # by which Lightning tells
         yield
         return
     argv, before = sys.argv, dict(os.environ)
@@ -43,11 +52,16 @@ def launched_alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.argv = argv
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        _leave_the_others()
         for name in RANK_VARIABLES:
             if name not in before:
                 os.environ.pop(name, None)
+
+
+def _leave_the_others() -> None:
+    """Ends the process group, whose threads would abort a process that ends with them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def processes_on_cpu(cfg: DictConfig) -> int:
@@ -63,7 +77,8 @@ def cpu_threads(cfg: DictConfig) -> Iterator[None]:
     if wanted is None and processes == 1:
         yield
         return
-    threads = wanted or max(1, (os.cpu_count() or 1) // processes)
+    cores = int(os.environ.get(CORES, 0)) or os.cpu_count() or 1
+    threads = wanted or max(1, cores // processes)
     before, variable = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)  # for the processes that Lightning starts

@@ -19,6 +19,8 @@ from subprocess import Popen
 from typing import NamedTuple, TypeVar
 
 from forger.errors import UserError
+from forger.runs import meeting
+from forger.runs.meeting import Meeting
 from forger.whole_files import write_whole
 
 VARIABLE = "FORGER_LAUNCHER"  # set for the processes that a run starts
@@ -136,9 +138,11 @@ def true_reason(error: BaseException, folder: Path, processes: Processes) -> str
         folder: the run's.
         processes: that this one started.
     """
-    own = reason_of(error)
+    own, met = reason_of(error), meeting.present()
     if not is_consequence(own):
         return own
+    if met is not None:
+        return wait_for(met.cause_of_death) or own
     # the connection is closed before the process that held it is seen as ended
     return wait_for(lambda: cause_of_death(folder, processes)) or own
 
@@ -152,7 +156,9 @@ def hand_over(error: BaseException) -> None:
     Raises:
         SystemExit: there is nothing more to say here.
     """
-    above = launcher()
+    above, met = launcher(), meeting.present()
+    if met is not None and met.own.rank != 0:
+        _hand_over_to(met, error)
     if above is None:
         return
     rank = int(os.environ["LOCAL_RANK"])
@@ -165,6 +171,20 @@ def hand_over(error: BaseException) -> None:
     written = write_error(above.folder, rank, error)
     if written and isinstance(error, UserError) and not above.is_gone():
         raise SystemExit(error.exit_code) from None
+
+
+def _hand_over_to(met: Meeting, error: BaseException) -> None:
+    """Leaves an error to rank 0 of a run whose processes were launched from outside."""
+    reason = reason_of(error)
+    consequence = is_consequence(reason)
+    if not consequence:
+        met.tell(f"{met.name}: {reason}")
+    elif met.own.speaks:
+        reason = wait_for(met.cause_of_death) or reason.splitlines()[0]
+    if met.own.speaks and (consequence or isinstance(error, UserError)):
+        print(f"[rank {met.own.rank}] {reason}", file=sys.stderr, flush=True)
+    if consequence or isinstance(error, UserError):
+        raise SystemExit(getattr(error, "exit_code", 1)) from None
 
 
 def say_orphaned(rank: int) -> None:

@@ -15,7 +15,9 @@ from subprocess import Popen, TimeoutExpired
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from forger.errors import RunError
+from forger.errors import Pruned, RunError
+from forger.runs import meeting
+from forger.runs.meeting import Meeting
 from forger.runs.rank_errors import (
     VARIABLE,
     Launcher,
@@ -39,6 +41,7 @@ POLL = 1.0
 GRACE = 14.0  # for the main thread, which a failed collective mostly ends at once
 START_GRACE = 1.0  # while processes are still meeting: nothing but their number ends the wait
 RECORDING = 4.0
+ANOTHER = "another process of the run is gone; the output of what launched it says why"
 LEAVING = 5.0  # for processes that end by themselves
 TERMINATING = 2.0
 
@@ -47,7 +50,8 @@ TERMINATING = 2.0
 def watched(folder: Path, trainer: Trainer, on_death: Callable[[str], None]) -> Iterator[None]:
     """Has the death of any process of a run end all of them within 30 seconds.
 
-    The process that starts others watches them, and they watch it. One process alone is left alone.
+    The process that starts others watches them, and they it; those launched from outside watch for
+    one another's last words. One process alone is left alone.
 
     Args:
         folder: the run's, where `errors/` tells why a rank ended.
@@ -58,12 +62,14 @@ def watched(folder: Path, trainer: Trainer, on_death: Callable[[str], None]) -> 
     if trainer.world_size == 1:
         yield
         return
-    over, above = threading.Event(), launcher()
-    if above is not None:
+    over, above, met = threading.Event(), launcher(), meeting.present()
+    if above is None and trainer.global_rank == 0:
+        clear_reasons(folder)
+    if met is not None:
+        _start(_watch_met, met, on_death, over)
+    elif above is not None:
         _start(_watch_launcher, above, trainer.global_rank, over)
     else:
-        if trainer.global_rank == 0:
-            clear_reasons(folder)
         os.environ[VARIABLE] = f"{os.getpid()} {folder}"
         _start(_watch_started, folder, trainer, on_death, over)
     try:
@@ -89,6 +95,8 @@ def explained(folder: Path, trainer: Trainer) -> Iterator[None]:
     """
     try:
         yield
+    except Pruned:  # all ranks alike
+        raise
     except Exception as error:
         if trainer.world_size == 1:
             raise
@@ -100,6 +108,10 @@ def explained(folder: Path, trainer: Trainer) -> Iterator[None]:
             raise RunError(reason) from error
         if not is_consequence(reason):
             write_error(folder, trainer.global_rank, error)
+            if (met := meeting.present()) is not None:
+                met.tell(f"rank {trainer.global_rank}: {reason}")
+        elif meeting.present() is not None:
+            raise RunError(f"{ANOTHER} ({reason.splitlines()[0]})") from error
         raise
 
 
@@ -169,6 +181,14 @@ def _watch_started(
             _end_by_force(reason, processes, on_death)
 
 
+def _watch_met(met: Meeting, on_death: Callable[[str], None], over: threading.Event) -> None:
+    """In a process launched from outside: ends it once another one has said why it ends."""
+    while not over.wait(POLL):
+        reason = met.cause_of_death()
+        if reason is not None and not over.wait(GRACE if _have_met() else START_GRACE):
+            _end_by_force(reason, {}, on_death, tell=met.own.rank == 0 or met.own.speaks)
+
+
 def _dismiss_lightnings_watcher(trainer: Trainer) -> None:
     """Keeps Lightning from killing this process up to 5 s after a death, its work unfinished."""
     processes = getattr(trainer.strategy.launcher, "procs", None)
@@ -184,10 +204,13 @@ def _have_met() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
-def _end_by_force(reason: str, processes: Processes, on_death: Callable[[str], None]) -> None:
+def _end_by_force(
+    reason: str, processes: Processes, on_death: Callable[[str], None], tell: bool = True
+) -> None:
     """Ends this process, whose main thread does not, and those that it started."""
     _start(_record, on_death, reason).join(RECORDING)  # a disk may hang as well
-    print(f"error: {reason}", file=sys.stderr, flush=True)
+    if tell:
+        print(f"error: {reason}", file=sys.stderr, flush=True)
     try:
         end(processes, patience=0)
     finally:

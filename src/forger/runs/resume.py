@@ -6,7 +6,6 @@ mistakes are found before any work.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from forger.errors import ConfigError
+from forger.runs import launched
 from forger.runs.checking.messages import listed
 from forger.runs.checking.words import Command, read_words
 from forger.runs.job_words import quoted
@@ -54,7 +54,7 @@ def find_run(value: str, runs: Path) -> Path:
             raise ConfigError(f"{where}: is inside a run folder; write resume={folder.parent}")
         raise ConfigError(f"{where}: is not a run folder; it has no config.yaml")
     status = read_status(folder)
-    first = os.environ.get("LOCAL_RANK", "0") == "0"  # the others are of the very run
+    first = launched.rank() == 0  # the others are of the very run
     if status and first and is_running(folder, status):
         raise ConfigError(running(folder))
     return folder

@@ -19,6 +19,8 @@ from forger.whole_files import write_whole
 
 ANSWER = "FORGER_ANSWER"  # the file in which a job tells how it ended
 _POLL = 0.3  # seconds
+# By these Lightning would take the job for one of several processes that SLURM started.
+_OF_THE_LAUNCHER = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")
 _PATIENCE = 120.0  # seconds in which a job that was asked to end may save
 _TAIL = 4000  # bytes of what a dead process said last
 
@@ -61,7 +63,8 @@ def run_child(
     """
     answered = output.with_suffix(".answer")
     answered.unlink(missing_ok=True)
-    own = {**os.environ, **environment, ANSWER: str(answered)}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(_OF_THE_LAUNCHER)}
+    own = {**inherited, **environment, ANSWER: str(answered)}
     with output.open("ab") as file:
         process = subprocess.Popen(
             command,
