@@ -20,11 +20,15 @@ setup: ## Install everything into VENV (only if something changed)
 quickstart: setup ## Train on the embedded digits, offline, and say where the pictures are
 	$(BIN)/python train.py experiment=quickstart
 
+# Files of tests are dealt out to processes of one thread each: make test WORKERS=8
+WORKERS ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
 test: setup ## Run the tests (minutes; no network, no GPU)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-slow: setup ## Run the slow tests too
-	$(BIN)/python -m pytest -m 'slow or not slow'
+	$(PYTEST) -m 'slow or not slow'
 
 check: lint format-check types test ## All that a change must pass
 

@@ -38,7 +38,13 @@ def exchange(rank: int, folder: str, shared: bool) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["shared memory", "messages"])
+@pytest.mark.parametrize(
+    "shared",
+    [
+        pytest.param(True, id="shared memory"),
+        pytest.param(False, id="messages", marks=pytest.mark.slow),
+    ],
+)
 def test_unused_weights_count_as_zero_and_stay_without_gradient_if_unused_everywhere(
     shared: bool, tmp_path: Path
 ) -> None:

@@ -251,7 +251,10 @@ def test_secrets_are_not_written(composed: Compose, tmp_path: Path) -> None:
     assert kept == {"a": [{"api_key": "***"}], "token": None, "password": "***", "seed": 0}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model",
+    [m if m == "dcgan" else pytest.param(m, marks=pytest.mark.slow) for m in MODELS],
+)
 def test_two_processes_really_train(model: str, tmp_path: Path) -> None:
     loss = {"vanilla": "non_saturating", "dcgan": "wgan_gp"}.get(model, "hinge")
     words = short(tmp_path, f"model={model}", f"loss={loss}", "trainer=ddp_cpu", steps=3)

@@ -186,8 +186,8 @@ def _summary() -> int:
             outcome.reason or _UNEXPLAINED.get(outcome.status, outcome.status)
         ).splitlines()
         lines += [f"  #{outcome.number} {words}: {first}", *(f"     {line}" for line in rest)]
-    failed = [outcome for outcome in bad if outcome.status == "failed"]
-    mistakes = bool(failed) and all(outcome.error in _MISTAKES for outcome in failed)
+    begun = [outcome for outcome in bad if outcome.status != "missing"]
+    mistakes = bool(begun) and all(outcome.error in _MISTAKES for outcome in begun)
     return _say("\n".join(lines), UserError.exit_code if mistakes else 1)
 
 

@@ -54,6 +54,12 @@ def test_every_choice_passes(
     gpus(2)
     if word == "trainer=mps":
         monkeypatch.setattr(hardware, "has_mps", lambda: True)
+    if word.startswith("trainer=multi_node"):
+        each = 1 if word.endswith("cpu") else 2
+        started = {"TORCHELASTIC_RUN_ID": "1", "RANK": 0, "LOCAL_RANK": 0, "GROUP_RANK": 0}
+        started |= {"WORLD_SIZE": 2 * each, "LOCAL_WORLD_SIZE": each, "GROUP_WORLD_SIZE": 2}
+        for name, value in started.items():
+            monkeypatch.setenv(name, str(value))
     for index in range(100):
         (tmp_path / f"{index}.png").touch()
     root = [f"data.root={tmp_path}"] if word == "data=image_folder" else []

@@ -19,6 +19,10 @@ from training import rows as metrics_of
 
 TWELVE = ("model=vanilla,dcgan", "loss=non_saturating,hinge,wgan_gp", "seed=0,1")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+LAUNCHERS = [
+    pytest.param((), id="in_turn"),
+    pytest.param(JOBLIB, id="joblib", marks=pytest.mark.slow),
+]
 
 
 def until(happens: Callable[[], bool], patience: float = 120.0) -> None:
@@ -117,12 +121,11 @@ def test_the_first_failure_ends_a_sweep_that_wants_it(tmp_path: Path) -> None:
     assert not (sweep / "2").exists()
 
 
-@pytest.mark.parametrize("launcher", [(), JOBLIB], ids=["in_turn", "joblib"])
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_an_interrupted_sweep_saves_its_jobs_and_goes_on(
     launcher: tuple[str, ...], tmp_path: Path
 ) -> None:
-    if launcher:
-        words = ["seed=0,1,2", "trainer.max_steps=2000", *launcher]
+    words = ["seed=0,1,2", "trainer.max_steps=2000", *launcher]
     with interruptible("train.py", *tiny(tmp_path, *words)) as process:
         until(lambda: any(tmp_path.rglob("0/metrics.csv")))
         sweep = sweep_folder(tmp_path)
@@ -136,7 +139,7 @@ def test_an_interrupted_sweep_saves_its_jobs_and_goes_on(
     assert (sweep / "0" / "checkpoints" / "last.ckpt").exists()
 
 
-@pytest.mark.parametrize("launcher", [(), JOBLIB], ids=["in_turn", "joblib"])
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_processes_in_each_job_return_its_score(
     launcher: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -188,3 +191,10 @@ def test_what_does_not_belong_to_a_sweep_is_refused(tmp_path: Path) -> None:
     assert "goes on with its own words" in done.stderr
     done = command(f"sweep.resume={folder / '0'}")
     assert f"write sweep.resume={folder}" in done.stderr
+
+
+def test_a_plan_for_each_job_leaves_nothing(tmp_path: Path) -> None:
+    done = command(*tiny(tmp_path, "dry_run=true", "seed=0,1"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("training images") == 2
+    assert list((tmp_path / "logs").rglob("*.*")) == []

@@ -54,6 +54,7 @@ class Engine:
         self.folder = Path(str(config.hydra.sweep.dir)).absolute()
         self.record = SweepRecord(self.folder)
         self.objective: str | None = config.get("objective")
+        self._dry_run = bool(config.get("dry_run"))
         self._fail_fast = bool(OmegaConf.select(config, "sweep.fail_fast"))
         launcher = config.hydra.launcher
         kind = str(launcher._target_).rpartition(".")[2]
@@ -103,6 +104,8 @@ class Engine:
                 self.record.begin(words, flags, jobs)
             self._jobs = self.record.jobs()
             yield
+        if self._dry_run:
+            self.record.remove(outcome.folder for outcome in ended.values())
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Runs jobs to their end and returns what became of each.
@@ -140,6 +143,8 @@ class Engine:
         self.minimise = minimise
         for outcome in outcomes:
             ended[outcome.number] = outcome
+        if self._dry_run:
+            return
         made = report.write(self.folder, outcomes, objective=self.objective, minimise=self.minimise)
         print(render(made, shutil.get_terminal_size((80, 24)).columns), flush=True)
         if any(outcome.status in BAD for outcome in outcomes):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,17 @@ class SweepRecord:
             words = read_json(self.path_of(number)).get("overrides", ())
             found[number] = self.outcome(Job(number=number, overrides=tuple(words)))
         return found
+
+    def remove(self, folders: Iterable[Path]) -> None:
+        """Removes a sweep that trained nothing: its own files, and folders that hold logs alone."""
+        for folder in folders:
+            if folder.is_dir() and all(path.suffix == ".log" for path in folder.iterdir()):
+                shutil.rmtree(folder)
+        shutil.rmtree(self.folder / _JOBS, ignore_errors=True)
+        for name in (RECORD, ".lock"):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # something else lies there
+            self.folder.rmdir()
 
     def _alive(self, folder: Path, known: dict[str, Any]) -> bool:
         """Tells whether a job that says it runs does so: its process here, or its run anywhere."""
