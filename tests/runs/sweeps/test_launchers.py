@@ -193,6 +193,17 @@ def test_what_does_not_belong_to_a_sweep_is_refused(tmp_path: Path) -> None:
     assert f"write sweep.resume={folder}" in done.stderr
 
 
+def test_a_new_sweep_touches_no_earlier_one(tmp_path: Path) -> None:
+    sweep = tmp_path / "fixed"
+    words = tiny(tmp_path, "seed=0", f"hydra.sweep.dir={sweep}", "trainer.max_steps=1")
+    assert command(*words).returncode == 0
+    before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
+    done = command(*words)
+    assert done.returncode == 2
+    assert f"hydra.sweep.dir={sweep}: holds runs already" in done.stderr
+    assert {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()} == before
+
+
 def test_a_plan_for_each_job_leaves_nothing(tmp_path: Path) -> None:
     done = command(*tiny(tmp_path, "dry_run=true", "seed=0,1"))
     assert done.returncode == 0, done.stderr

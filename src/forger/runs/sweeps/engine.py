@@ -21,7 +21,7 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from forger.errors import Interrupted
+from forger.errors import ConfigError, Interrupted
 from forger.runs.job_words import config_flags, quoted
 from forger.runs.status import locked
 from forger.runs.sweeps import report
@@ -92,8 +92,13 @@ class Engine:
         """Makes the folder, keeps other sweeps out of it, and records what was asked for.
 
         Raises:
-            ConfigError: another process runs a sweep there.
+            ConfigError: another process runs a sweep there, or there are runs of an earlier one.
         """
+        if not self.resumed and (self.record.read() or any(self.folder.glob("*/status.json"))):
+            raise ConfigError(
+                f"hydra.sweep.dir={self.folder}: holds runs already; name another folder, or go on"
+                f" with that sweep: sweep.resume={self.folder}"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         taken = f"sweep.resume={self.folder}: another process runs this sweep; wait for its end"
         with locked(self.folder, taken):

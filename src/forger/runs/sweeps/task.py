@@ -153,7 +153,7 @@ def begin(record: SweepRecord, number: int, folder: Path) -> list[str]:
     if resumable(path):
         task = set(HydraConfig.get().overrides.task)
         own = [f"resume={quoted(path)}", *(word for word in own if word not in task)]
-    elif (path / "status.json").is_file():
+    elif (read_status(path) or {}).get("status") in ("failed", "interrupted"):
         shutil.rmtree(path)
         path.mkdir()
     record.note(
