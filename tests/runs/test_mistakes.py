@@ -120,6 +120,11 @@ MISTAKES = {
         "optimizer.lr=1e-3: does nothing, since optimizer.generator.lr and "
         "optimizer.discriminator.lr are given; leave it out"
     ),
+    "model=subpixel model.discriminator.norm=spectral": (
+        "model.discriminator.norm=spectral: unknown setting of "
+        "forger.networks.subpixel.Discriminator. Allowed: hidden, width; it is a setting of "
+        "model=dcgan or model=vanilla"
+    ),
     "trainer.strategy=ddp_spawn": (
         "trainer.strategy=ddp_spawn: is not one that train.py runs; write trainer.strategy=ddp"
     ),

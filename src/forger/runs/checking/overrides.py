@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -105,8 +106,8 @@ def _elsewhere(command: Command, key: str) -> str:
     parts = key.split(".")
     for depth in range(len(parts) - 1, 0, -1):
         files = sorted(command.folder.joinpath(*parts[:depth]).glob("*.yaml"))
-        group, name = ".".join(parts[:depth]), parts[depth]
-        homes = [f"{group}={path.stem}" for path in files if name in OmegaConf.load(path)]
+        group = ".".join(parts[:depth])
+        homes = [f"{group}={path.stem}" for path in files if _lists(path, parts[depth:])]
         if homes and command.main.has_group(group.replace(".", "/")):
             return f"; it is a setting of {' or '.join(homes)}"
     return ""
@@ -135,6 +136,16 @@ def _overruled(cfg: DictConfig, reading: Reading) -> Iterator[str]:
             members = [key for key, member in node.items() if isinstance(member, dict)]
             each = " and ".join(f"{parent}.{member}.{name}" for member in members)
             yield f"{override.input_line}: does nothing, since {each} are given; leave it out"
+
+
+def _lists(path: Path, keys: Sequence[str]) -> bool:
+    """Tells whether a config file has a setting."""
+    node: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    for key in keys:
+        if not isinstance(node, dict) or key not in node:
+            return False
+        node = node[key]
+    return True
 
 
 def _concerns(problem: Problem, override: Override) -> bool:
