@@ -122,9 +122,7 @@ def test_the_first_failure_ends_a_sweep_that_wants_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_an_interrupted_sweep_saves_its_jobs_and_goes_on(
-    launcher: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_an_interrupted_sweep_saves_its_jobs(launcher: tuple[str, ...], tmp_path: Path) -> None:
     words = ["seed=0,1,2", "trainer.max_steps=2000", *launcher]
     with interruptible("train.py", *tiny(tmp_path, *words)) as process:
         until(lambda: any(tmp_path.rglob("0/metrics.csv")))
