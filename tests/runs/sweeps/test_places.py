@@ -72,3 +72,13 @@ def test_without_gpus_there_is_a_job_for_each_core(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert places.visible_gpus() == []
     assert 1 <= places.jobs_at_once() <= (os.cpu_count() or 1)
+
+
+def test_each_launcher_tells_how_many_jobs_it_runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "cores", lambda: 8)
+    monkeypatch.setattr(places, "visible_gpus", list)
+    assert places.places_of("JoblibLauncher", {"n_jobs": 3}) == 3
+    assert places.places_of("JoblibLauncher", {"n_jobs": -1}) == 8
+    assert places.places_of("LocalLauncher", {"cpus_per_task": 4}) == 2
+    assert places.places_of("LocalLauncher", {"cpus_per_task": None}) == 8
+    assert places.places_of("SlurmLauncher", {}) is None

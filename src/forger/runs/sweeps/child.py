@@ -49,7 +49,6 @@ def run_child(
     cwd: Path,
     output: Path,
     ending: Callable[[], bool],
-    started: Callable[[int], None],
 ) -> dict[str, Any]:
     """Runs a command to its end, and returns its status, reason, error and value.
 
@@ -59,7 +58,6 @@ def run_child(
         cwd: where the sweep was started.
         output: file that takes what the command prints.
         ending: tells whether the command is to end now, its state saved.
-        started: called with the number of the process.
     """
     answered = output.with_suffix(".answer")
     answered.unlink(missing_ok=True)
@@ -77,7 +75,6 @@ def run_child(
         )
     with _deaf_to_interrupts():
         try:
-            started(process.pid)
             _await(process, ending)
         finally:
             if process.poll() is None:

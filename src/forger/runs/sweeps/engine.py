@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
@@ -27,8 +26,9 @@ from forger.runs.status import locked
 from forger.runs.sweeps import report
 from forger.runs.sweeps.outcome import BAD, Job, Outcome, ended
 from forger.runs.sweeps.override_words import by_key, chosen, swept
-from forger.runs.sweeps.places import cores, jobs_at_once, visible_gpus
+from forger.runs.sweeps.places import jobs_at_once, places_of
 from forger.runs.sweeps.record import SweepRecord
+from forger.runs.sweeps.stopping import gentle_stop
 from forger.runs.sweeps.task import NUMBER, OwnTask, SweepTask, resumable
 from forger.runs.sweeps.terminal_table import render
 
@@ -59,7 +59,7 @@ class Engine:
         launcher = config.hydra.launcher
         kind = str(launcher._target_).rpartition(".")[2]
         self._in_process = kind == "BasicLauncher"
-        self.parallel = 1 if self._in_process else _places(kind, launcher) or jobs_at_once()
+        self.parallel = 1 if self._in_process else places_of(kind, launcher) or jobs_at_once()
         task = OwnTask(self.folder, task_function) if self._in_process else self._task(kind, config)
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task, config=config
@@ -78,7 +78,7 @@ class Engine:
             str(Path(sys.argv[0]).absolute()),
             tuple(config_flags(sys.argv[1:])),
             Path.cwd(),
-            _places(kind, config.hydra.launcher),
+            places_of(kind, config.hydra.launcher),
             with_parent=kind == "JoblibLauncher",
         )
 
@@ -181,7 +181,7 @@ class Engine:
             if not left or self.stopped:
                 return
             try:
-                with self._gentle_stop():
+                with gentle_stop(self._stop):
                     self._launcher.launch([self._words(job) for job in left], left[0].number)
                 return
             except Exception as error:  # of the launcher: a job tells its own by its record
@@ -204,7 +204,7 @@ class Engine:
     def _words(self, job: Job) -> list[str]:
         words = list(job.overrides)
         known = self.record.outcome(job)
-        folder = known.folder if known.status != "missing" else job.folder
+        folder = None if known.status == "missing" else known.folder
         own = [f"+hydra.job.env_set.{NUMBER}='{job.number}'"]
         if folder is not None:
             own.append(f"hydra.sweep.subdir={quoted(folder.relative_to(self.folder))}")
@@ -264,41 +264,6 @@ class Engine:
         words = by_key(job.overrides)
         return chosen(words, words if self._keys is None else self._keys)
 
-    @contextmanager
-    def _gentle_stop(self) -> Iterator[None]:
-        """Has Ctrl-C and SIGTERM end the jobs first, each saved; a second one ends all at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-
-        def stop(number: int, _: Any) -> None:
-            self._signal = number
-            self.record.stop(signal.Signals(number).name)
-            log.warning("stopping: running jobs save and end; once more ends them at once")
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-        for number in before:
-            signal.signal(number, stop)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _places(kind: str, launcher: DictConfig) -> int | None:
-    """Returns how many jobs a launcher runs at once on this machine; `None`: it divides machines.
-
-    Args:
-        kind: name of its class.
-        launcher: its config.
-    """
-    if kind == "JoblibLauncher":
-        wanted = int(launcher.n_jobs)
-        return wanted if wanted > 0 else max(1, cores() + 1 + wanted)
-    if kind == "LocalLauncher":  # submitit's starts all jobs at once
-        each = int(launcher.get("cpus_per_task") or 1)
-        return len(visible_gpus()) or max(1, cores() // each)
-    return None
+    def _stop(self, number: int) -> None:
+        self._signal = number
+        self.record.stop(signal.Signals(number).name)

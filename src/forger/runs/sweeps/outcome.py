@@ -23,14 +23,10 @@ class Job:
     Args:
         number: its place in the sweep, from 0.
         overrides: its words, as Hydra takes them; those of the whole sweep among them.
-        folder: of an earlier attempt, to use again; `None`: named by `hydra.sweep.subdir`.
-        resumes: whether the run in `folder` goes on.
     """
 
     number: int
     overrides: tuple[str, ...]
-    folder: Path | None = None
-    resumes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
@@ -86,3 +87,19 @@ def share(number: int, count: int) -> dict[str, str]:
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     return environment
+
+
+def places_of(kind: str, launcher: Mapping[str, Any]) -> int | None:
+    """Returns how many jobs a launcher runs at once on this machine; `None`: it divides machines.
+
+    Args:
+        kind: name of its class.
+        launcher: its config.
+    """
+    if kind == "JoblibLauncher":
+        wanted = int(launcher["n_jobs"])
+        return wanted if wanted > 0 else max(1, cores() + 1 + wanted)
+    if kind == "LocalLauncher":  # submitit's starts all jobs at once
+        each = int(launcher.get("cpus_per_task") or 1)
+        return len(visible_gpus()) or max(1, cores() // each)
+    return None

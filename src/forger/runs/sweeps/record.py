@@ -90,7 +90,7 @@ class SweepRecord:
     def outcome(self, job: Job) -> Outcome:
         """Returns what is known about a job by now."""
         known = read_json(self.path_of(job.number))
-        folder = self.folder / str(known.get("folder", job.folder or job.number))
+        folder = self.folder / str(known.get("folder", job.number))
         status: Status = known.get("status", "missing")
         reason = known.get("reason")
         if status == "running" and not self._alive(folder, known):

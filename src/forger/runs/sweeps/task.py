@@ -89,7 +89,6 @@ class SweepTask:
             cwd=self.cwd,
             output=record.path_of(number, "log"),
             ending=ending,
-            started=lambda pid: record.note(number, child=pid),
         )
         record.note(number, **found, seconds=earlier + time.monotonic() - began)
 
