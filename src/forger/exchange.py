@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from forger.shared_memory import shared_rows
+from forger.shared_memory import shared_tensor
 
 
 def exchanges_itself(strategy: Strategy) -> bool:
@@ -48,10 +48,11 @@ class GradientSum:
             return
         first = self._weights[0]
         size = len(self._weights) + sum(weight.numel() for weight in self._weights)
-        rows = shared_rows(size, first.dtype) if first.device.type == "cpu" else None
-        self._shared = rows is not None
-        self._rows = [first.new_zeros(size)] if rows is None else list(rows)
-        self._views = [_views(row, self._weights) for row in self._rows]
+        # Two sets of rows in turn: who writes to one again has met all others since they read it.
+        shape = (2, distributed.get_world_size(), size)
+        self._shared = shared_tensor(shape, first.dtype) if first.device.type == "cpu" else None
+        numbers = self._shared.numbers if self._shared else first.new_zeros(1, 1, size)
+        self._turns = [_Rows(list(rows), self._weights) for rows in numbers]
 
     @torch.no_grad()
     def __call__(self) -> None:
@@ -60,31 +61,51 @@ class GradientSum:
             return
         missing = [weight.grad is None for weight in self._weights]
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in self._weights]
-        rank = distributed.get_rank() if self._shared else 0
-        row, views = self._rows[rank], self._views[rank]
-        flags = slice(0, len(missing))
-        row[flags] = torch.tensor([float(not m) for m in missing], dtype=row.dtype)
-        torch._foreach_copy_(views, gradients)
+        self._turns.reverse()
+        rows = self._turns[0]
+        rows.write(distributed.get_rank() if self._shared else 0, gradients, missing)
         if self._shared:
-            counts = self._sum_shared(gradients, flags)
+            self._shared.meet()
         else:
-            distributed.all_reduce(row)
-            torch._foreach_copy_(gradients, views)
-            counts = row[flags]
+            distributed.all_reduce(rows.rows[0])
+        rows.add_up(gradients)
         if any(missing):  # only then are the counts looked at, which waits for a GPU
-            for weight, gradient, count in zip(
-                self._weights, gradients, counts.tolist(), strict=True
-            ):
+            counts = rows.counts()
+            for weight, gradient, count in zip(self._weights, gradients, counts, strict=True):
                 weight.grad = gradient if count else None
 
-    def _sum_shared(self, gradients: list[Tensor], flags: slice) -> Tensor:
-        """Sums in the order of ranks, so that all processes get the same bits."""
-        distributed.barrier()  # all have written
-        torch._foreach_copy_(gradients, self._views[0])
-        for views in self._views[1:]:
-            torch._foreach_add_(gradients, views)
-        counts = torch.stack([row[flags] for row in self._rows]).sum(0)
-        distributed.barrier()  # all have read
+
+class _Rows:
+    """One row of numbers a process: for each weight whether it has a gradient, and all gradients.
+
+    Args:
+        rows: in the order of processes.
+        weights: whose gradients they hold.
+    """
+
+    def __init__(self, rows: list[Tensor], weights: Sequence[nn.Parameter]) -> None:
+        self.rows = rows
+        self._flags = [row[: len(weights)] for row in rows]
+        self._gradients = [_views(row, weights) for row in rows]
+
+    def write(self, place: int, gradients: list[Tensor], missing: list[bool]) -> None:
+        """Fills a row."""
+        flags = self._flags[place]
+        if any(missing):
+            flags.copy_(torch.tensor([float(not m) for m in missing], dtype=flags.dtype))
+        else:
+            flags.fill_(1)  # without numbers from the host
+        torch._foreach_copy_(self._gradients[place], gradients)
+
+    def add_up(self, gradients: list[Tensor]) -> None:
+        """Writes the sums to `gradients`, in the order of ranks: all get the same bits."""
+        torch._foreach_copy_(gradients, self._gradients[0])
+        for row in self._gradients[1:]:
+            torch._foreach_add_(gradients, row)
+
+    def counts(self) -> list[float]:
+        """Returns how many processes had each gradient."""
+        counts: list[float] = torch.stack(self._flags).sum(0).tolist()
         return counts
 
 

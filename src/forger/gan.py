@@ -7,6 +7,7 @@ update with its `n_critic` discriminator updates; Lightning's counters then coun
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -254,13 +255,12 @@ class GAN(LightningModule):
         if self._exchanges:
             parts *= self.trainer.world_size  # gradients are summed over the processes
         loss = loss / parts if parts > 1 else loss
-        if self._updates_are_plain:
-            loss.backward()  # type: ignore[no-untyped-call]
-        elif self._exchanges:
-            with self.trainer.strategy.block_backward_sync():  # type: ignore[attr-defined]
+        strategy: Any = self.trainer.strategy
+        with strategy.block_backward_sync() if self._exchanges else nullcontext():
+            if self._updates_are_plain:
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
                 self.manual_backward(loss)
-        else:
-            self.manual_backward(loss)
 
     def _judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Returns D's logits of real and of fake images, each `(B,)`."""

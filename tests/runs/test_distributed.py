@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from combinations import PROCESSES, Combination
 from helpers import make_trainer
 from test_adding_own import SCORES, own, write_own
 from torch import Tensor
-from training import command, rows, run_folder
+from training import ROOT, command, latest, rows, run_folder
 
 from forger.runs.devices import threads
 from forger.runs.plan import notes
@@ -108,3 +109,28 @@ def test_two_processes_of_the_command_line_compute_what_one_does(tmp_path: Path)
     for one, other in zip(*scores, strict=True):
         for name in [name for name in one if name.startswith("val/")]:
             assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-4, abs=1e-6), name
+
+
+def test_a_score_of_two_processes_is_that_of_the_saved_network(tmp_path: Path) -> None:
+    """Each has its own BatchNorm statistics; those of rank 0 are saved."""
+    write_own(tmp_path)
+    words = ["model=vanilla", "data=mnist_sample", "trainer=ddp_cpu", "trainer.threads=1"]
+    words += ["trainer.max_steps=8", *SCORES, "metrics.every_n_steps=8", "metrics.num_fake=600"]
+    last = {word.partition("=")[0]: word for word in own(tmp_path, *words)}
+    done = command(*last.values(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = run_folder(tmp_path)
+    words = [f"run={run}", "checkpoint=last", *SCORES[1:], "metrics.num_fake=600"]
+    words = [word for word in words if not word.startswith("metrics.every_n_steps")]
+    done = command(
+        *("--config-dir", str(tmp_path / "configs"), *latest(words)),
+        cwd=tmp_path,
+        script=ROOT / "evaluate.py",
+    )
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((run / "scores.json").read_text())["scores"]
+    (row,) = [row for row in rows(run) if row["val/fid"]]
+    names = [name for name in row if name.startswith("val/")]
+    assert {"val/fid", "val/d_auroc", "val/coverage"} <= set(names)
+    for name in names:
+        assert float(row[name]) == pytest.approx(scores[name.removeprefix("val/")], rel=1e-6), name

@@ -65,10 +65,11 @@ class Interrupts(LightningCheckpoint):
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Takes over from Lightning's handlers; from here on there is something to save."""
         self._training = True
         self._listen()
+        _ask_no_more(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Ends training if asked to, unless it is over anyway."""
@@ -102,6 +103,16 @@ class Interrupts(LightningCheckpoint):
         number = self._asked or signal.SIGTERM  # another process was asked
         self._training = False
         raise Interrupted(number, trainer.global_step)
+
+
+def _ask_no_more(trainer: Trainer) -> None:
+    """Takes a message out of each iteration: that Lightning's handler has seen no signal.
+
+    Rank 0 sends it, all others wait for it, and a GPU's processes read it.
+    """
+    epoch: Any = trainer.fit_loop.epoch_loop
+    if hasattr(epoch, "_broadcast_sigterm_tensor"):
+        epoch._broadcast_sigterm_tensor = lambda: None
 
 
 @rank_zero_only

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.callbacks.score_pictures import score_pictures
@@ -131,6 +131,8 @@ class Scores(Callback):
         assert self._scorer is not None
         self._scored_at = gan.iteration
         start = time.perf_counter()
+        if trainer.world_size > 1:
+            _follow_rank_0(gan)
         network = gan.generator if self.weights == "raw" else gan.ema_generator.module
         sampler = Sampler(network, gan.prior)
         with random_state_kept(gan.device):
@@ -172,6 +174,12 @@ class Scores(Callback):
         """Restores it."""
         self.best_fid = state_dict["best_fid"]
         self.best = state_dict.get("best", {})  # not yet known to runs of earlier versions
+
+
+def _follow_rank_0(gan: nn.Module) -> None:
+    """Gives all processes rank 0's BatchNorm statistics: each has its own, but one is saved."""
+    for buffer in gan.buffers():
+        distributed.broadcast(buffer, src=0)
 
 
 def _gather(tensor: Tensor) -> Tensor:
