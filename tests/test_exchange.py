@@ -86,13 +86,16 @@ needs_shared_memory = pytest.mark.skipif(
 def test_unused_weights_count_as_zero_and_stay_without_gradient_if_unused_everywhere(
     shared: bool, tmp_path: Path
 ) -> None:
-    before = list(Path("/dev/shm").glob("forger_*"))
+    before = set(Path("/dev/shm").glob("forger_*"))
     multiprocessing.spawn(exchange, (str(tmp_path), shared), nprocs=2)
     for rank in range(2):
         *found, image = torch.load(tmp_path / f"{rank}.pt")
         assert [None if g is None else g.tolist() for g in found] == list(SUMS)
         assert torch.equal(image, torch.full((2, 3, 4, 4), 3.0))
-    assert list(Path("/dev/shm").glob("forger_*")) == before
+    left = set(Path("/dev/shm").glob("forger_*")) - before
+    until = time.monotonic() + 10
+    while any(path.exists() for path in left):  # another test's are gone at once
+        assert time.monotonic() < until, left
 
 
 @needs_shared_memory
