@@ -150,7 +150,7 @@ def test_spectral_norm(model: Any, tmp_path: Path) -> None:
 
 
 def test_grids_of_other_sizes_compile_nothing(tmp_path: Path) -> None:
-    """Both generators draw 100 images, in a batch of 64 and one of 36, after each iteration."""
+    """Both generators draw 100 images after each iteration."""
     gan, noted = compiled(make_dcgan()), Graphs()
     fit(gan, tmp_path, callbacks=[SampleGrid(n=100, every_n_steps=1), noted])
     assert len(list((tmp_path / "samples").glob("*_raw.png"))) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import make_dcgan, make_gan
+from torch import Tensor, nn
 
 from forger.sampler import CHUNK, Sampler, chunk_sizes
 
@@ -69,6 +70,23 @@ def test_it_is_a_copy_in_float32_and_eval_mode() -> None:
     assert not any(p.requires_grad for p in sampler.parameters())
     assert generator.training
     assert all(torch.equal(value, before[name]) for name, value in generator.state_dict().items())
+
+
+def test_what_a_generator_draws_by_itself_is_of_the_seed_too(sampler: Sampler) -> None:
+    class Jitter(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + 0.1 * torch.randn_like(x)).clamp(-1, 1)
+
+    plain = sampler.sample(4)
+    sampler.generator.layers.append(Jitter())
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = sampler.sample(4)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert torch.equal(sampler.sample(4), first)
+    assert not torch.equal(first, plain)
+    assert not torch.equal(sampler.sample(4, seed=1), first)
 
 
 def test_an_image_does_not_depend_on_its_neighbours() -> None:

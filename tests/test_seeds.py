@@ -1,12 +1,27 @@
 from __future__ import annotations
 
+import ast
 import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
 
-from forger.seeds import mix
+import pytest
+import torch
+from helpers import fit, make_gan
+
+import forger
+from forger import losses as L
+from forger.callbacks.exact_resume import KEY
+from forger.metrics.classifier_training import Recipe, train_network, untrained
+from forger.metrics.fidelity import kernel_distance
+from forger.runs.start import Start
+from forger.sampler import Sampler
+from forger.seeds import STREAMS, Purpose, mix, seed_for
 
 
 def test_neighbours_get_unrelated_seeds() -> None:
-    values = [mix(*pair) for pair in itertools.product(range(-2, 100), repeat=2)]
+    values = [mix(*pair) >> 32 for pair in itertools.product(range(-2, 100), repeat=2)]
     assert len(set(values)) == len(values)
     assert all(0 <= value < 2**32 for value in values)
     # About half of the bits differ between neighbours.
@@ -20,5 +35,80 @@ def test_order_and_number_of_values_count() -> None:
 
 def test_values_are_fixed() -> None:
     """Changing them would change every run; the first is SplitMix64's own for seed 0."""
-    assert mix(0) == 0xE220A8397B1DCDAF >> 32
-    assert mix(1, 2, 3) == 3497215824
+    assert mix(0) == 0xE220A8397B1DCDAF
+    assert mix(1, 2, 3) >> 32 == 3497215824
+    assert seed_for(Purpose.TRAINING_NOISE, 0, 1) == 7806873273127108147
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_no_two_purposes_share_a_seed(seed: int) -> None:
+    """Of what torch looks at on the CPU: the low 32 bits."""
+    owners: dict[int, set[Purpose]] = defaultdict(set)
+    for purpose, number in itertools.product(Purpose, range(2000)):
+        owners[seed_for(purpose, seed, number) & 0xFFFFFFFF].add(purpose)
+    assert all(len(purposes) == 1 for purposes in owners.values())
+    assert not owners.keys() & set(range(2**16))  # nor with the global state
+
+
+def test_the_source_seeds_generators_in_one_place() -> None:
+    """What seeds a stream goes through `seed_for`, with a purpose of its own."""
+
+    def calls() -> Iterator[tuple[str, ast.Call]]:
+        for path in Path(forger.__file__).parent.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                    yield path.name, node
+
+    seeding = [(f, c) for f, c in calls() if getattr(c.func, "attr", "") == "manual_seed"]
+    assert {name for name, _ in seeding} == {
+        *("noise.py", "seeds.py", "classifier_training.py"),
+        "random_state.py",  # sets what the sampler asks for
+    }
+    told = [call for name, call in seeding if name not in ("seeds.py", "random_state.py")]
+    assert all("seed_for(Purpose." in ast.unparse(call) for call in told)
+
+
+def test_training_sampling_and_scoring_draw_different_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Collects all seeds that one run with its scores uses, with every seed setting at 0."""
+    used: dict[int, set[str]] = defaultdict(set)
+
+    def recorded(purpose: Purpose, *key: int) -> int:
+        seed = seed_for(purpose, *key)
+        used[seed & 0xFFFFFFFF].add(f"{purpose.name}{key}")
+        return seed
+
+    for module in ("seeds", "noise", "data.foreign", "metrics.classifier_training", "sampler"):
+        monkeypatch.setattr(f"forger.{module}.seed_for", recorded)
+    gan = make_gan(loss=L.Wasserstein(gradient_penalty=10.0))
+    fit(gan, tmp_path, max_steps=20)
+    Sampler(gan.generator, "normal").sample(1000)
+    kernel_distance(torch.rand(9, 2), torch.rand(9, 2), subsets=2, subset_size=4, seed=0)
+    recipe = Recipe(least_updates=1, images=8, batch_size=4)
+    images, labels = torch.zeros(8, 1, 8, 8, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64)
+    train_network(untrained((1, 8, 8), 2, recipe), images, labels, recipe)
+    assert all(len(names) == 1 for names in used.values())
+    purposes = {next(iter(names)).partition("(")[0] for names in used.values()}
+    assert purposes == {
+        *("TRAINING_NOISE", "PENALTIES", "SAMPLES", "DRAWS_OF_GENERATOR", "ORDER"),
+        *("KID_SUBSETS", "CLASSIFIER_WEIGHTS", "CLASSIFIER_BATCHES"),
+    }
+
+
+@pytest.mark.parametrize(("written", "told"), [(STREAMS, False), (None, True), (1, True)])
+def test_a_resume_tells_of_earlier_streams(written: int | None, told: bool) -> None:
+    content = {
+        "global_step": 3,
+        "threads": torch.get_num_threads(),
+        "random_streams": written,
+        KEY: {"epoch": 0},
+    }
+    lines = Start(Path("run"), Path("last.ckpt"), content).lines()
+    assert any("other random numbers" in line for line in lines) is told
+
+
+def test_checkpoints_record_their_streams(tmp_path: Path) -> None:
+    trainer = fit(make_gan(), tmp_path, max_steps=1)
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    assert torch.load(tmp_path / "x.ckpt", weights_only=True)["random_streams"] == STREAMS

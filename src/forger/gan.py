@@ -28,6 +28,7 @@ from forger.noise import PRIORS, NoiseSource, Prior
 from forger.parts import real_images
 from forger.reports import Reporter
 from forger.scoreboard import scoreboard
+from forger.seeds import STREAMS
 from forger.updates import Updates, match_layout
 
 
@@ -304,6 +305,7 @@ class GAN(LightningModule):
         if hasattr(self, "_watch"):  # it has trained
             self._watch.check(self.iteration)
         checkpoint["images_seen"] = self.images_seen
+        checkpoint["random_streams"] = STREAMS
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores it, and makes the weights as wide as those that will be loaded.

@@ -1,7 +1,7 @@
 """Random numbers of training as a pure function of (seed, iteration, place in the global batch).
 
-Owns what they depend on: no global random state, so that a resumed run and a run divided among
-processes draw what one undisturbed process would.
+They come from no global random state, so that a resumed run and a run divided among processes draw
+what one undisturbed process would.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from forger.seeds import mix
+from forger.seeds import Purpose, seed_for
 
 Prior = Literal["normal", "uniform"]
 
@@ -59,21 +59,20 @@ class NoiseSource:
         self.seed = seed
         self.rank, self.world_size = rank, world_size
         self.dtype = dtype
-        self.generator = torch.Generator(device=device)
+        self._noise, self._uniform = torch.Generator(device), torch.Generator(device)
 
     def start(self, iteration: int) -> None:
-        """Begins the iteration's own sequence of numbers."""
-        self.generator.manual_seed(mix(self.seed, iteration))
+        """Begins the iteration's own sequences of numbers."""
+        self._noise.manual_seed(seed_for(Purpose.TRAINING_NOISE, self.seed, iteration))
+        self._uniform.manual_seed(seed_for(Purpose.PENALTIES, self.seed, iteration))
 
     def prior(self, batch: int, size: int) -> Tensor:
         """Draws the generator's input, `(batch, size)`."""
-        drawn = self.draw((batch * self.world_size, size), self.generator, self.dtype)
+        drawn = self.draw((batch * self.world_size, size), self._noise, self.dtype)
         return drawn[self.rank :: self.world_size]
 
     def uniform(self, batch: int, *shape: int) -> Tensor:
-        """Draws U(0, 1), `(batch, *shape)`."""
-        size = (batch * self.world_size, *shape)
-        drawn = torch.rand(
-            size, generator=self.generator, dtype=self.dtype, device=self.generator.device
-        )
+        """Draws U(0, 1) for penalties, `(batch, *shape)`."""
+        size, generator = (batch * self.world_size, *shape), self._uniform
+        drawn = torch.rand(size, generator=generator, dtype=self.dtype, device=generator.device)
         return drawn[self.rank :: self.world_size]

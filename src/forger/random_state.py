@@ -20,6 +20,17 @@ def random_state_kept(device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def random_state_of(seed: int, device: torch.device) -> Iterator[None]:
+    """Lets torch draw from a seed inside, on the CPU and on `device`, and undoes it afterwards."""
+    with random_state_kept(device):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reset every GPU
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
 def random_states(device: torch.device = _CPU) -> dict[str, Any]:
     """Returns the states of torch (CPU and `device`), NumPy and Python as tensors and lists."""
     name, keys, *rest = np.random.get_state()

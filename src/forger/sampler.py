@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import deepcopy
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor, nn
 
 from forger.noise import PRIORS, Prior
 from forger.pictures import to_pixels
-from forger.seeds import mix
+from forger.random_state import random_state_of
+from forger.seeds import Purpose, seed_for, stream
 
 CHUNK = 250  # images of one seeded draw, and of one pass through a network or an extractor
 
@@ -19,7 +19,8 @@ class Sampler(nn.Module):
     """A copy of a generator in float32 and eval mode, with the noise that it was trained on.
 
     Row i of a seed's noise is the same whatever the number of rows: it is drawn in chunks of 250,
-    each a function of (seed, number of the chunk), on the CPU.
+    each a function of (seed, number of the chunk), on the CPU. So is what a generator draws by
+    itself.
 
     Args:
         generator: noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1]; it is copied.
@@ -44,15 +45,17 @@ class Sampler(nn.Module):
 
     def noise(self, n: int, seed: int = 0) -> Tensor:
         """Draws the noise of the seed's first n images, `(n, latent_dim)`, on the CPU."""
-        return torch.cat(list(self._noise(n, seed)))
+        chunks = enumerate(chunk_sizes(n))
+        return torch.cat([self._draw(number, size, seed) for number, size in chunks])
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Generates the seed's first n images, `(n, C, H, W)` in [-1, 1], where the weights are."""
-        return torch.cat([self._images(z) for z in self._noise(n, seed)])
+        chunks = enumerate(chunk_sizes(n))
+        return torch.cat([self._images(number, size, seed) for number, size in chunks])
 
     def chunk(self, number: int, size: int = CHUNK, seed: int = 0) -> Tensor:
         """Generates the first images of one chunk as pixels, uint8 `(size, C, H, W)`."""
-        return to_pixels(self._images(self._draw(number, size, seed)))
+        return to_pixels(self._images(number, size, seed))
 
     @property
     def device(self) -> torch.device:
@@ -60,17 +63,15 @@ class Sampler(nn.Module):
         return next(self.generator.parameters()).device
 
     @torch.inference_mode()
-    def _images(self, noise: Tensor) -> Tensor:
+    def _images(self, number: int, size: int, seed: int) -> Tensor:
         """Generates; what callers make of it outside this mode is a tensor like any other."""
-        images: Tensor = self(noise.to(self.device))
+        device, own = self.device, seed_for(Purpose.DRAWS_OF_GENERATOR, seed, number)
+        with random_state_of(own, device):
+            images: Tensor = self(self._draw(number, size, seed).to(device))
         return images
 
-    def _noise(self, n: int, seed: int) -> Iterator[Tensor]:
-        for number, size in enumerate(chunk_sizes(n)):
-            yield self._draw(number, size, seed)
-
     def _draw(self, number: int, size: int, seed: int) -> Tensor:
-        generator = torch.Generator().manual_seed(mix(seed, number))
+        generator = stream(Purpose.SAMPLES, seed, number)
         whole = PRIORS[self.prior]((CHUNK, self.latent_dim), generator, torch.float32)
         return whole[:size]
 

@@ -1,31 +1,77 @@
-"""Seeds for independent random streams. Owns the mixing of integers; it draws nothing itself.
+"""Seeds of independent random streams, each named by what its numbers are for.
 
-A stream is named by integers such as (seed, epoch, purpose). Mixed into one number they seed an own
-`torch.Generator`, so that a draw depends on these integers alone and never on the global state.
+A stream is keyed by its purpose and integers such as (seed, epoch). Mixed into one number they seed
+a `torch.Generator` of its own, so that a draw depends on these alone and never on global state.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
+
+import torch
+
+STREAMS = 2  # the version of what the seeds below mean; checkpoints and protocols record it
 _MASK = (1 << 64) - 1
+_LOW_BITS = 28  # of a seed's low 32 bits; the four above hold the purpose
+
+
+class Purpose(IntEnum):
+    """What a stream's numbers are for; no two purposes ever share a seed.
+
+    0 is left to the global random state, which a run seeds with its own small number.
+    """
+
+    TRAINING_NOISE = 1
+    PENALTIES = 2
+    SAMPLES = 3  # the images that a seed means: grids, generate.py, scores, walks
+    ORDER = 4  # of the images in an epoch
+    FLIPS = 5
+    SCORED_REAL = 6  # which real images are scored
+    KID_SUBSETS = 7
+    CLASSIFIER_WEIGHTS = 8
+    CLASSIFIER_BATCHES = 9
+    DRAWS_OF_GENERATOR = 10  # of one that draws by itself, while it is sampled
+
+
+def seed_for(purpose: Purpose, *key: int) -> int:
+    """Returns the seed of a purpose's stream.
+
+    torch's CPU generator uses the low 32 bits of its seed only, so the purpose stands in their
+    upper four; generators of GPUs use the bits above too.
+
+    Args:
+        purpose: what the numbers are for.
+        key: what else they depend on, for example (seed, iteration).
+
+    Returns:
+        A whole number in [0, 2**64).
+    """
+    mixed = mix(purpose, *key)
+    low = (1 << _LOW_BITS) - 1
+    return mixed >> 32 << 32 | purpose << _LOW_BITS | mixed & low
+
+
+def stream(purpose: Purpose, *key: int) -> torch.Generator:
+    """Returns a generator on the CPU that draws the purpose's numbers."""
+    return torch.Generator().manual_seed(seed_for(purpose, *key))
 
 
 def mix(*values: int) -> int:
-    """Mixes integers, in order, into one seed that looks unrelated to that of its neighbours.
+    """Mixes integers, in order, into one number that looks unrelated to that of its neighbours.
 
     Each value is folded in by the finalizer of SplitMix64 (Steele, Lea and Flood, 2014,
-    "Fast splittable pseudorandom number generators"). The upper half of the state is returned,
-    because torch's CPU generator uses the low 32 bits of its seed only.
+    "Fast splittable pseudorandom number generators").
 
     Args:
         values: whole numbers of any sign; the low 64 bits of each count.
 
     Returns:
-        A whole number in [0, 2**32).
+        A whole number in [0, 2**64).
     """
     state = 0
     for value in values:
         state = _finalize((state ^ value) + 0x9E3779B97F4A7C15)
-    return state >> 32
+    return state
 
 
 def _finalize(state: int) -> int:

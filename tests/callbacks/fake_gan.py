@@ -27,7 +27,10 @@ class FakeGAN(LightningModule):
             nn.Unflatten(1, shape),
             nn.Tanh(),
         )
-        self.ema_generator = copy.deepcopy(self.generator)
+        self.generator.latent_dim = 4  # type: ignore[assignment]
+        self.ema_generator = nn.Module()
+        self.ema_generator.module = copy.deepcopy(self.generator)
+        self.prior = "normal"
 
     def on_train_start(self) -> None:
         self.ema_generator.eval()  # here, since Lightning warns of modules in eval mode before it
@@ -35,9 +38,6 @@ class FakeGAN(LightningModule):
     @property
     def iteration(self) -> int:
         return self.global_step
-
-    def sample_noise(self, n: int, generator: torch.Generator) -> Tensor:
-        return torch.randn(n, 4, generator=generator, device=generator.device)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         optimizer: Any = self.optimizers()

@@ -134,6 +134,13 @@ def test_the_same_seed_gives_the_same_bytes(into: Callable[..., Path], tmp_path:
     assert raw["images/000000.png"] != first["images/000000.png"]
 
 
+def test_the_grid_of_training_shows_the_same_images(run: Path, tmp_path: Path) -> None:
+    """`samples/last.png` of the run is `grid.png` of its last checkpoint, with the same seed."""
+    grid = generate(config(run, n=4, output=str(tmp_path / "made"))) / "grid.png"
+    with Image.open(run / "samples" / "last.png") as shown, Image.open(grid) as made:
+        assert np.array_equal(np.array(shown), np.array(made))
+
+
 def test_more_images_begin_with_the_same_ones(into: Callable[..., Path], tmp_path: Path) -> None:
     """Across chunks; a batch of another size may round differently by one level."""
     few = into(output=str(tmp_path / "few"), n=3, npz=True)

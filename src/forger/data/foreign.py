@@ -23,6 +23,7 @@ from forger.data.module import overfits
 from forger.data.parts import Grouped
 from forger.errors import ConfigError
 from forger.parts import Parts
+from forger.seeds import Purpose, seed_for
 
 # Set on the instance, so that Lightning sees which of these the wrapped module defines.
 _DELEGATED = (
@@ -126,7 +127,7 @@ class GroupedDataModule(LightningDataModule):
             num_replicas=trainer.world_size,
             rank=trainer.global_rank,
             shuffle=isinstance(loader.sampler, RandomSampler) and not overfits(trainer),
-            seed=self.seed,
+            seed=seed_for(Purpose.ORDER, self.seed),
             drop_last=True,
         )
 

@@ -13,9 +13,7 @@ from torch import Tensor
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.errors import ConfigError
-from forger.seeds import mix
-
-_ORDER_STREAM = 0x0DA7A  # tells these draws from other uses of the same seed
+from forger.seeds import Purpose, stream
 
 
 class Batch(NamedTuple):
@@ -118,9 +116,11 @@ class ResidentLoader:
 
     def _plan(self, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Returns the order `(N,)` of an epoch's images and, in that order, which to flip."""
-        generator = torch.Generator().manual_seed(mix(self.seed, epoch, _ORDER_STREAM))
-        order = torch.randperm(len(self.images), generator=generator)
+        order = torch.randperm(len(self.images), generator=stream(Purpose.ORDER, self.seed, epoch))
         # All at once, so that any batch of the epoch can be had without drawing those before it.
-        flips = torch.rand(len(order), generator=generator) < 0.5 if self.flip else None
+        flips = None
+        if self.flip:
+            generator = stream(Purpose.FLIPS, self.seed, epoch)
+            flips = torch.rand(len(order), generator=generator) < 0.5
         device = self.images.device  # drawn on the CPU, so that the order is the same everywhere
         return order.to(device), None if flips is None else flips.to(device)

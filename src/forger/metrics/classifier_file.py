@@ -19,6 +19,7 @@ from forger.metrics.classifier_training import Recipe
 from forger.metrics.extractor import ImageData
 from forger.metrics.files import whole_file
 from forger.metrics.fingerprint import DIGITS, weights_hash
+from forger.seeds import STREAMS
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def file_of(data: ImageData, cache_dir: Path, recipe: Recipe) -> Path:
     Raises:
         DataError: the data cannot be read.
     """
-    facts = (data_hash(data), asdict(recipe), VERSION)
+    facts = (data_hash(data), asdict(recipe), VERSION, STREAMS)
     return cache_dir / f"classifier-{sha256(repr(facts).encode()).hexdigest()[:DIGITS]}.pt"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from forger.metrics.classifier_network import ClassifierNetwork
 from forger.sampler import CHUNK
+from forger.seeds import Purpose, seed_for, stream
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def untrained(
     width = recipe.grey_width if image_shape[0] == 1 else recipe.colour_width
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also reset the streams of every GPU.
-        torch.default_generator.manual_seed(recipe.seed)
+        torch.default_generator.manual_seed(seed_for(Purpose.CLASSIFIER_WEIGHTS, recipe.seed))
         return ClassifierNetwork(image_shape, num_classes, width)
 
 
@@ -110,7 +111,7 @@ def _threads(count: int) -> Iterator[None]:
 
 def _batches(images: Tensor, recipe: Recipe, total: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields, update by update, which images `(B,)` and how far each is moved `(B, 2)`."""
-    generator = torch.Generator().manual_seed(recipe.seed)
+    generator = stream(Purpose.CLASSIFIER_BATCHES, recipe.seed)
     size = min(recipe.batch_size, len(images))
     reach = [round(side * recipe.shift) for side in images.shape[2:]]
     done = 0

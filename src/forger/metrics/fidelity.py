@@ -17,6 +17,7 @@ from forger.metrics.extractor import Features
 from forger.metrics.inception_score import InceptionScore
 from forger.metrics.neighbours import neighbour_scores
 from forger.metrics.reference import FirstFeatures, Reference
+from forger.seeds import Purpose, stream
 
 
 class FakeScores:
@@ -132,7 +133,7 @@ def kernel_distance(
     """
     size = min(subset_size, len(real), len(fake))
     # torchmetrics' class draws the same way, but from the global random state.
-    generator = torch.Generator().manual_seed(seed)
+    generator = stream(Purpose.KID_SUBSETS, seed)
 
     def subset(features: Tensor) -> Tensor:
         rows = torch.randperm(len(features), generator=generator)[:size]

@@ -23,7 +23,7 @@ from forger.metrics.ordered import Processes, concatenated, in_order
 from forger.metrics.reference import Reference
 from forger.metrics.settings import ScoreSettings
 from forger.sampler import Sampler, chunk_sizes
-from forger.seeds import mix
+from forger.seeds import STREAMS, Purpose, stream
 
 Split = Literal["train", "test"]
 DEFAULT_FAKES = 10_000
@@ -187,6 +187,7 @@ class Scorer:
             "reference": {"split": self.reference_split, "count": self.num_real},
             "pixels": "uint8, round(127.5 (x + 1))",
             "precision": "float32",
+            "random_streams": STREAMS,
         }
 
     def _fake_scores(self, count: int) -> FakeScores:
@@ -220,7 +221,7 @@ class Scorer:
 
         Folders are sorted by class: what only sees the first images must see all classes.
         """
-        generator = torch.Generator().manual_seed(mix(self.settings.seed, _SPLITS.index(split)))
+        generator = stream(Purpose.SCORED_REAL, self.settings.seed, _SPLITS.index(split))
         return torch.randperm(len(self._images(split)), generator=generator)[:count]
 
 

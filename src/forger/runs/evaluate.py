@@ -191,6 +191,12 @@ def refuse_another(cfg: DictConfig, now: dict[str, Any]) -> None:
     if cfg.protocol is None:
         return
     before = json.loads(Path(cfg.protocol).expanduser().read_text())["protocol"]
+    if before.get("random_streams") != now["random_streams"]:
+        log.warning(
+            "protocol=%s was written by an earlier version of forger, which drew other images from"
+            " a seed: scores compare, their digits differ",
+            cfg.protocol,
+        )
     for part, key in (("extractor", "fingerprint"), ("data", "hash")):
         if before[part][key] != now[part][key]:
             raise UserError(

@@ -16,6 +16,7 @@ from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.runs.load import find_checkpoint
 from forger.runs.status import read_status
+from forger.seeds import STREAMS
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,11 @@ class Start:
         then, now = self.content["threads"], torch.get_num_threads()
         if then != now:
             lines.append(f"{now} CPU threads in place of {then}: the last bits will differ")
+        if self.content.get("random_streams") != STREAMS:
+            lines.append(
+                "written by an earlier version of forger, which drew other random numbers: the run"
+                " goes on, but not to the bits of one that was never interrupted"
+            )
         return lines
 
     def clear_up(self) -> None:
