@@ -170,6 +170,13 @@ class TestTrainPy:
         assert expected in done.stdout
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("name", ["train", "evaluate", "generate"])
+    def test_help_fits_80_columns(self, name: str, tmp_path: Path) -> None:
+        done = python(ROOT / f"{name}.py", "--help", cwd=tmp_path, COLUMNS="80")
+        assert max(map(len, done.stdout.splitlines())) <= 80
+        losses = sorted(path.stem for path in (ROOT / "configs" / "loss").glob("*.yaml"))
+        assert name != "train" or f"loss: {', '.join(losses)}" in " ".join(done.stdout.split())
+
     def test_hydras_own_flags_with_a_mistake(self, tmp_path: Path) -> None:
         done = python(ROOT / "train.py", "--cfg", "job", "modle=dcgan", cwd=tmp_path)
         assert done.returncode == 2

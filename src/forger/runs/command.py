@@ -7,11 +7,13 @@ neither torch nor anything that does.
 
 from __future__ import annotations
 
+import io
 import secrets
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from forger.runs.checking.messages import listed
 from forger.runs.checking.overrides import find_mistakes
 from forger.runs.checking.words import Command, words_for_hydra
 from forger.runs.jobs import StopRun, hydra_errors, message_of, returned
+from forger.runs.log_lines import wrapped
 from forger.runs.quiet import quieten_hydra
 from forger.runs.sweeps import resumed as resumed_sweeps
 from forger.runs.sweeps.child import answer
@@ -74,7 +77,8 @@ def _run(main: Callable[[], Any], folder: Path, config: str) -> tuple[int, str |
             _respell(command)
             if not _only_shows(arguments):
                 together.settle(command, _refuse_mistakes_or_resume)
-            main()
+            with _help_wrapped(arguments):
+                main()
     except KeyboardInterrupt:
         return _say("interrupted", _INTERRUPTED), "interrupted by Ctrl-C", "KeyboardInterrupt"
     except Interrupted as interrupted:
@@ -152,6 +156,20 @@ def _only_shows(arguments: Namespace) -> bool:
     """Tells whether the flags ask for help or the config alone, and so for Hydra's own answer."""
     flags = ("help", "hydra_help", "cfg", "info", "shell_completion", "experimental_rerun")
     return any(getattr(arguments, flag) for flag in flags)
+
+
+@contextmanager
+def _help_wrapped(arguments: Namespace) -> Iterator[None]:
+    """Has Hydra's `--help`, whose lists of words may be long, break them between words."""
+    if not arguments.help:
+        yield
+        return
+    shown = io.StringIO()
+    try:
+        with redirect_stdout(shown):
+            yield
+    finally:
+        print(wrapped(shown.getvalue()), end="")
 
 
 def _report(error: Exception, command: Command | None = None) -> int:

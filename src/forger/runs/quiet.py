@@ -27,8 +27,10 @@ def quieten_lightning() -> None:
 
 
 def quieten_hydra() -> None:
-    """Drops a warning about configs/hydra/launcher/*.yaml, which fill in the plugins' own.
+    """Drops what Hydra and imported packages say before there is a plan.
 
-    Hydra 1.3 merges files of one name; later versions will have another way.
+    Hydra 1.3 warns that configs/hydra/launcher/*.yaml fill in the plugins' own files of that name;
+    later versions will have another way. Matplotlib tells that it has looked for fonts.
     """
     warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
