@@ -29,6 +29,7 @@ from forger.runs.checking.overrides import find_mistakes
 from forger.runs.checking.words import Command, words_for_hydra
 from forger.runs.jobs import StopRun, hydra_errors, message_of, returned
 from forger.runs.log_lines import wrapped
+from forger.runs.program import program
 from forger.runs.quiet import quieten_hydra
 from forger.runs.sweeps import resumed as resumed_sweeps
 from forger.runs.sweeps.child import answer
@@ -46,6 +47,8 @@ OmegaConf.register_new_resolver(
 )
 # For launchers of several processes on this machine.
 OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
+# For the texts of --help: `python train.py`, or `forger train`.
+OmegaConf.register_new_resolver("typed", program.typed, replace=True)
 
 
 def run(main: Callable[[], Any], folder: Path, config: str) -> None:
@@ -56,7 +59,8 @@ def run(main: Callable[[], Any], folder: Path, config: str) -> None:
         folder: the folder of config files, beside the script.
         config: the name of the main config.
     """
-    load_dotenv(folder.parent / ".env")  # keys of trackers; what the environment holds wins
+    for home in (Path.cwd(), folder.parent):  # keys of trackers; what the environment holds wins
+        load_dotenv(home / ".env")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # for classes of the user's own, wherever train.py lies
     code, reason, error = _run(main, folder, config)
@@ -72,7 +76,7 @@ def _run(main: Callable[[], Any], folder: Path, config: str) -> tuple[int, str |
     quieten_hydra()
     try:
         with hydra_errors.raised():
-            arguments = _arguments(config)
+            arguments = _arguments(config, folder)
             command = _command(arguments, folder, config)
             _respell(command)
             if not _only_shows(arguments):
@@ -97,14 +101,22 @@ def _run(main: Callable[[], Any], folder: Path, config: str) -> tuple[int, str |
     return (_summary() if ended else 0), None, None
 
 
-def _arguments(config: str) -> Namespace:
+def _arguments(config: str, folder: Path) -> Namespace:
     """Returns the arguments as Hydra reads them; a sweep that goes on has its own in `sys.argv`."""
     arguments = get_args_parser().parse_args()
+    if arguments.config_path is not None:  # Hydra would look for it beside its own module
+        sys.argv += ["--config-path", str(_config_path(arguments.config_path, folder))]
     value = resumed_sweeps.wanted(arguments.overrides)
     if value is not None and config == "train":
         sys.argv[1:] = resumed_sweeps.arguments_for(value, arguments.overrides)
         arguments = get_args_parser().parse_args()
     return arguments
+
+
+def _config_path(given: str, folder: Path) -> Path:
+    """Returns the folder that --config-path names: here, or else beside the script."""
+    here = Path(given).expanduser().absolute()
+    return here if here.is_dir() else Path(folder.parent, given).absolute()
 
 
 def _refuse_mistakes_or_resume(command: Command) -> None:
@@ -132,9 +144,9 @@ def refuse_mistakes(command: Command) -> None:
 
 
 def _command(arguments: Namespace, folder: Path, config: str) -> Command:
-    words = list(arguments.overrides)
+    words, given = list(arguments.overrides), arguments.config_path
     return Command(
-        folder=Path(folder.parent, arguments.config_path or folder.name).absolute(),
+        folder=folder.absolute() if given is None else _config_path(given, folder),
         config=arguments.config_name or config,
         words=words,
         multirun=arguments.multirun or "hydra.mode=MULTIRUN" in words,

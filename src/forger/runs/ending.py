@@ -13,6 +13,7 @@ from forger.checkpoint_files import FOLDER, LAST, PREVIOUS
 from forger.errors import Interrupted, Pruned, RunError, UserError
 from forger.loggers import close_loggers, send_models
 from forger.runs.folder import RunFolder, is_main_process
+from forger.runs.program import program
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def _say_what_is_left(folder: RunFolder) -> None:
     kept = [name for name in (LAST, PREVIOUS) if (folder.path / FOLDER / name).is_file()]
     if kept:
         log.info("kept            %s", folder.path / FOLDER / kept[0])
-    log.info("to go on        python train.py resume=%s", folder.path)
+    log.info("to go on        %s resume=%s", program.typed("train"), folder.path)
 
 
 def _words(error: OSError) -> str:

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
+import forger
 from forger.secret_words import masked
 
 PACKAGES = (
-    "forger",
     "torch",
     "torchvision",
     "lightning",
@@ -47,7 +47,7 @@ def git(*arguments: str) -> str | None:
 @cache
 def package_versions() -> dict[str, str | None]:
     """Returns the installed version of each package that shapes a result."""
-    found: dict[str, str | None] = {}
+    found: dict[str, str | None] = {"forger": forger.__version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from forger.runs import launched
 from forger.runs.job_words import config_flags, job_words
+from forger.runs.program import program
 from forger.runs.sweeps.places import CORES
 
 RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "RANK")
@@ -43,9 +44,11 @@ def launched_alone(folder: Path) -> Iterator[None]:
         yield
         return
     argv, before = sys.argv, dict(os.environ)
+    words = argv[1:]
     hydra: Any = HydraConfig.instance().cfg
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        sys.argv = [argv[0], *config_flags(argv[1:]), *job_words()]
+        words = [*config_flags(words), *job_words()]
+    sys.argv = [argv[0], *program.subcommand, *words]
     with read_write(hydra.hydra), open_dict(hydra.hydra):
         hydra.hydra.run.dir = str(folder)
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+import forger
 from forger.checkpoint_files import FOLDER, LAST, newest, read_checkpoint
 from forger.errors import UserError
 from forger.random_state import random_state_kept
@@ -67,10 +67,7 @@ class Run(Origin):
 
 def forger_version() -> str:
     """Returns the installed version of this package."""
-    try:
-        return version("forger")
-    except PackageNotFoundError:
-        return "unknown"
+    return forger.__version__
 
 
 def find_checkpoint(run: str | Path, checkpoint: str = "last", setting: str = "run") -> Path:

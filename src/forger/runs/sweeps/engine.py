@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.errors import ConfigError, Interrupted
 from forger.runs.job_words import config_flags, quoted
+from forger.runs.program import program
 from forger.runs.status import locked
 from forger.runs.sweeps import report
 from forger.runs.sweeps.outcome import BAD, Job, Outcome, ended
@@ -75,7 +76,7 @@ class Engine:
     def _task(self, kind: str, config: DictConfig) -> SweepTask:
         return SweepTask(
             self.folder,
-            str(Path(sys.argv[0]).absolute()),
+            tuple(program.again()),
             tuple(config_flags(sys.argv[1:])),
             Path.cwd(),
             places_of(kind, config.hydra.launcher),
@@ -153,9 +154,8 @@ class Engine:
         made = report.write(self.folder, outcomes, objective=self.objective, minimise=self.minimise)
         print(render(made, shutil.get_terminal_size((80, 24)).columns), flush=True)
         if any(outcome.status in BAD for outcome in outcomes):
-            script = shlex.quote(Path(sys.argv[0]).name)
             word = shlex.quote(f"sweep.resume={self.folder}")
-            print(f"go on with      python {script} -m {word}", flush=True)
+            print(f"go on with      {program.typed('train')} -m {word}", flush=True)
 
     def _is_due(self, job: Job) -> bool:
         """Tells whether a job is to run; what has diverged would diverge again."""

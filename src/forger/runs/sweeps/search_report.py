@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from forger.runs.program import program
 from forger.runs.sweeps.search_space import Space
 from forger.runs.sweeps.search_study import FOLDER, INTERRUPTED, OBJECTIVE, REASON, WORDS, count
 from forger.whole_files import write_whole
@@ -57,7 +58,7 @@ def best_trial(study: Study) -> FrozenTrial | None:
 
 def command(trial: FrozenTrial) -> str:
     """Returns the command that runs a trial's words once, ready for a shell."""
-    return f"python train.py {shlex.join(trial.user_attrs.get(WORDS, ()))}"
+    return f"{program.typed('train')} {shlex.join(trial.user_attrs.get(WORDS, ()))}"
 
 
 def _typed(trial: FrozenTrial) -> dict[str, Any]:

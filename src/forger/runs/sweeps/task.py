@@ -40,7 +40,7 @@ class SweepTask:
 
     Args:
         sweep: the sweep's folder.
-        script: to start again for a job in a process of its own.
+        program: arguments of Python that start the script again, for a job in its own process.
         flags: those of the command that say which config is meant.
         cwd: where the command was given.
         places: jobs at once on this machine; `None`: the launcher divides it.
@@ -48,7 +48,7 @@ class SweepTask:
     """
 
     sweep: Path
-    script: str
+    program: tuple[str, ...]
     flags: tuple[str, ...]
     cwd: Path
     places: int | None
@@ -84,7 +84,7 @@ class SweepTask:
         words = begin(record, number, folder)
         began = time.monotonic()
         found = run_child(
-            [sys.executable, self.script, *self.flags, *words],
+            [sys.executable, *self.program, *self.flags, *words],
             environment=environment | {SWEEP: self.sweep.name, NUMBER: str(number)},
             cwd=self.cwd,
             output=record.path_of(number, "log"),
