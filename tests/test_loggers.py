@@ -289,7 +289,16 @@ def test_wandb_has_the_iteration_as_x_axis_and_the_best_in_the_summary(tmp_path:
     assert {f"best/{name}": run.summary[f"best/{name}"] for name in SCORES} == {
         f"best/{name}": value for name, value in SCORES.items()
     }
+    assert not [key for row in run.history for key in row if key.startswith("best/")]
     assert not tmp_path.joinpath("metrics.csv").exists()
+
+
+def test_pictures_in_wandb_say_their_iteration(tmp_path: Path) -> None:
+    logger = Wandb(tmp_path, offline=True)
+    log_image(logger, "samples/ema", torch.zeros(1, 4, 4, dtype=torch.uint8), step=1500)
+    close_loggers([logger], exit_code=0)
+    (run,) = read_offline_runs(tmp_path)
+    assert run.history[0]["samples/ema"]["captions"] == ["iteration 1,500"]
 
 
 def test_a_checkpoint_sent_to_wandb_stays_whole_when_its_file_is_replaced(tmp_path: Path) -> None:

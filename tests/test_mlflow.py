@@ -85,6 +85,7 @@ def test_a_run_has_settings_metrics_pictures_names_and_its_end(store: Path, tmp_
     logger.log_metrics({"train/loss_g": torch.tensor(0.5), "word": "x"}, step=1)
     logger.log_metrics({"train/loss_g": float("nan")}, step=2)
     log_image(logger, "samples/ema", torch.zeros(3, 4, 5, dtype=torch.uint8), step=2)
+    log_best([logger], {"iteration": 1, "fid": 4.5})
     log_best([logger], SCORES)
     send_models([logger], folder, iteration=2)
     close_loggers([logger], exit_code=0)
@@ -108,6 +109,7 @@ def test_a_run_has_settings_metrics_pictures_names_and_its_end(store: Path, tmp_
     assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
     assert steps(store, run, "train/loss_g") == [1, 2]
     assert run.data.metrics["best/fid"] == 3.5
+    assert steps(store, run, "best/fid") == [2]  # one value, though told twice
     assert pictures(store, run) == ["images/samples~ema+step+2"]
     place = Path(client(store).download_artifacts(run.info.run_id, "checkpoints", str(tmp_path)))
     assert (place / "best.ckpt").read_bytes() == b"weights"

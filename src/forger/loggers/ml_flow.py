@@ -141,13 +141,6 @@ class MLflow(Tracker, Logger):
         self._deliver(self.run.send_picture, key, to_pil(image), step)
 
     @rank_zero_only
-    def log_best(self, scores: Mapping[str, float]) -> None:
-        """Logs the scores of the best checkpoint as `best/<score>`."""
-        super().log_best(scores)
-        row = {f"best/{name}": score for name, score in scores.items()}
-        self.log_metrics(row, int(scores["iteration"]))
-
-    @rank_zero_only
     def send_model(self, model: Model) -> None:
         """Copies a checkpoint to `checkpoints/` of the run's artifacts, in place of the last."""
         about = {"aliases": list(model.aliases), **model.metadata}
@@ -155,13 +148,18 @@ class MLflow(Tracker, Logger):
 
     @rank_zero_only
     def close(self, exit_code: int) -> None:
-        """Ends the run, if it has begun; tries once more to send what could not be sent."""
+        """Ends the run, if it has begun; tries once more to send what could not be sent.
+
+        The best scores are metrics of one value, `best/<score>`, and so are sent here alone.
+        """
         if self._run is None:
             return
+        self._deliver(self._send_best)
         if self._off:
             with self.harmless():
                 self._run.ask_again()
                 self._catch_up(Earlier(rows_of(self._folder), pictures_of(self._folder)))
+                self._send_best()
                 log.info("MLflow is there again, and has now got what it could not take")
         with self.harmless():
             status = "FINISHED" if exit_code == 0 else "KILLED" if exit_code > 128 else "FAILED"
@@ -178,12 +176,14 @@ class MLflow(Tracker, Logger):
     def _catch_up(self, earlier: Earlier) -> None:
         for step, row in earlier.rows:
             self.run.send(row, step)
-        if self.best:
-            best = {f"best/{name}": score for name, score in self.best.items()}
-            self.run.send(best, int(self.best["iteration"]))
         for step, key, path in earlier.pictures:
             with Image.open(path) as image:
                 self.run.send_picture(key, image, step)
+
+    def _send_best(self) -> None:
+        best = {f"best/{name}": score for name, score in self.best.items()}
+        if best:
+            self.run.send(best, int(self.best["iteration"]))
 
     def _deliver(self, work: Callable[..., None], *arguments: Any) -> None:
         """Does it, unless something has failed: each further try would hold the training up."""

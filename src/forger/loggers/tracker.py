@@ -101,6 +101,11 @@ class Tracker:
             self._warned = True
 
 
+def caption(step: int) -> str:
+    """Returns the words under a picture."""
+    return f"iteration {step:,}"
+
+
 def flat(config: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
     """Flattens nested settings: `{"a": {"b": 1}}` becomes `{"a.b": 1}`; lists stay."""
     found: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from forger.checkpoint_files import FOLDER, LAST
-from forger.loggers.tracker import Model, Tracker
+from forger.loggers.tracker import Model, Tracker, caption
 from forger.pictures import to_pil
 
 BEST = "best.ckpt"
@@ -30,7 +30,8 @@ def log_image(logger: Logger, key: str, image: Tensor, step: int) -> None:
     if isinstance(logger, Tracker):
         logger.log_picture(key, image, step)
     elif isinstance(logger, WandbLogger):
-        logger.log_image(key=key, images=[to_pil(image)], step=step)  # W&B would rescale a tensor
+        pictures, captions = [to_pil(image)], [caption(step)]  # W&B would rescale a tensor
+        logger.log_image(key=key, images=pictures, caption=captions, step=step)
     elif isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(key, image, global_step=step)
 

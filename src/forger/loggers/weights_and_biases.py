@@ -17,7 +17,7 @@ from torch import Tensor
 
 from forger.errors import RunError
 from forger.loggers.history import Earlier
-from forger.loggers.tracker import Model, Models, Tracker, check_tags, lacking
+from forger.loggers.tracker import Model, Models, Tracker, caption, check_tags, lacking
 from forger.loggers.wandb_parts import (
     check_wandb_login,
     define_metrics,
@@ -165,12 +165,10 @@ class Wandb(Tracker, WandbLogger):
 
     @rank_zero_only
     def log_best(self, scores: Mapping[str, float]) -> None:
-        """Logs the scores of the best checkpoint as `best/<score>`, and into the summary."""
+        """Sets `best/<score>` in the summary: one value each of the run, and no curve."""
         super().log_best(scores)
-        best = {f"best/{name}": score for name, score in scores.items()}
-        self.log_metrics(best, int(scores["iteration"]))
         with self.harmless():
-            self.experiment.summary.update(best)  # of a run that goes on, the row is there already
+            self.experiment.summary.update({f"best/{name}": v for name, v in scores.items()})
 
     @rank_zero_only
     def send_model(self, model: Model) -> None:
@@ -225,4 +223,5 @@ class Wandb(Tracker, WandbLogger):
     def _log_pil(self, key: str, image: Any, step: int) -> None:
         import wandb
 
-        self.log_metrics({key: [wandb.Image(image)]}, step)  # W&B would rescale a tensor
+        picture = wandb.Image(image, caption=caption(step))  # W&B would rescale a tensor
+        self.log_metrics({key: [picture]}, step)
