@@ -25,9 +25,15 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "samples").iterdir())
 
 
-def test_grids_are_written_at_the_interval_and_once_at_the_end(tmp_path: Path) -> None:
+FIRST = ["000000_ema.png", "000000_real.png"]  # of each new run
+
+
+def test_grids_are_written_first_at_the_interval_and_once_at_the_end(tmp_path: Path) -> None:
     fit(tmp_path, SampleGrid(every_n_steps=4))
     assert names(tmp_path) == [
+        "000000_ema.png",
+        "000000_raw.png",
+        "000000_real.png",
         "000004_ema.png",
         "000004_raw.png",
         "000008_ema.png",
@@ -51,12 +57,12 @@ def test_the_last_iteration_is_drawn_once(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("forger.callbacks.samples.image_grid", counted)
     fit(tmp_path, SampleGrid(every_n_steps=5, raw=False))
-    assert len(drawn) == 2
+    assert len(drawn) == 4  # at 0, the real ones, at 5, at 10
 
 
 def test_without_raw_only_the_averaged_generator_is_drawn(tmp_path: Path) -> None:
     fit(tmp_path, SampleGrid(raw=False))
-    assert names(tmp_path) == ["000010_ema.png", "last.png"]
+    assert names(tmp_path) == [*FIRST, "000010_ema.png", "last.png"]
 
 
 def test_the_grid_shows_what_the_generator_makes_of_the_fixed_noise(tmp_path: Path) -> None:
@@ -119,7 +125,7 @@ def test_samples_are_made_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("forger.callbacks.samples.image_grid", seen)
     fit(tmp_path, SampleGrid(raw=False), precision="bf16-mixed")
-    assert dtypes == [torch.float32]
+    assert dtypes == [torch.float32] * 3
 
 
 def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +154,7 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(tmp_path)])
     assert len(names(tmp_path)) == 1
     fit(tmp_path, SampleGrid(raw=False))
-    assert names(tmp_path) == ["000010_ema.png", "last.png"]
+    assert names(tmp_path) == [*FIRST, "000010_ema.png", "last.png"]
 
 
 def test_loggers_that_take_images_get_the_grids(
@@ -168,11 +174,23 @@ def test_loggers_that_take_images_get_the_grids(
     )
     loggers = [Plain(), Plain()]
     fit(tmp_path, SampleGrid(every_n_steps=10), logger=loggers)
-    assert sent == [
-        (logger, f"samples/{kind}", (1, 690, 690), 10)
-        for kind in ("ema", "raw")
-        for logger in loggers
+    grids = [("ema", 0), ("raw", 0), ("real", 0), ("ema", 10), ("raw", 10)]
+    assert [(logger, key, step) for logger, key, _, step in sent] == [
+        (logger, f"samples/{kind}", step) for kind, step in grids for logger in loggers
     ]
+
+
+def test_the_real_grid_shows_the_images_of_the_first_iteration_once(tmp_path: Path) -> None:
+    fit(tmp_path, SampleGrid(n=1), batches=2)
+    path = tmp_path / "samples" / "000000_real.png"
+    with Image.open(path) as image:  # the batch's images are grey, 0 in [-1, 1]
+        assert set(image.tobytes()) == {128}
+    path.unlink()
+    checkpoint = tmp_path / "last.ckpt"
+    fit(tmp_path, SampleGrid(n=1), batches=2).save_checkpoint(checkpoint)
+    path.write_bytes(b"kept")
+    fit(tmp_path, SampleGrid(n=1), batches=2, ckpt_path=checkpoint, max_epochs=2)
+    assert path.read_bytes() == b"kept"
 
 
 @pytest.mark.parametrize("setting", [{"n": 0}, {"every_n_steps": 0}, {"seed": -1}, {"n": 1.5}])

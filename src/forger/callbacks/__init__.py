@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from forger.callbacks.checkpoint import Checkpoint
+from forger.callbacks.curves import MetricCurves
+from forger.callbacks.film import TrainingFilm
 from forger.callbacks.progress import Progress
 from forger.callbacks.samples import SampleGrid
 
-__all__ = ["Checkpoint", "Progress", "SampleGrid"]
+__all__ = ["Checkpoint", "MetricCurves", "Progress", "SampleGrid", "TrainingFilm"]

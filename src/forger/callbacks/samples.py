@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.loggers import log_image
+from forger.parts import real_images
 from forger.pictures import image_grid, png_bytes
 from forger.sampler import Sampler
 from forger.whole_files import remove_leftovers, write_whole
@@ -17,10 +20,11 @@ from forger.whole_files import remove_leftovers, write_whole
 class SampleGrid(Callback):
     """Draws what the generator makes of the same noise, again and again, as PNG grids.
 
-    Every `every_n_steps` iterations, and once at the end of `fit`, it writes
+    At iteration 0, every `every_n_steps` iterations, and once at the end of `fit`, it writes
     `samples/<iteration>_ema.png` (and `_raw.png`) into the run folder, copies the newest EMA grid
     to `samples/last.png`, and hands the grids to each logger that takes images, as `samples/ema`
-    and `samples/raw`. The process of rank 0 does this alone.
+    and `samples/raw`. Real images to compare with, the first of the first iteration, are drawn once
+    as `samples/000000_real.png`. The process of rank 0 does this alone.
 
     The images are those that `generate.py seed=<seed> n=<n>` makes of a checkpoint of the same
     iteration: the `Sampler`'s noise through a copy of the network in float32 and eval mode. A run
@@ -53,9 +57,19 @@ class SampleGrid(Callback):
         self._drawn_at: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Removes what a killed run left half written."""
+        """Removes what a killed run left half written, and draws a new run's first grids."""
         if trainer.is_global_zero:
             remove_leftovers(Path(trainer.default_root_dir) / "samples", "*.png")
+            if pl_module.iteration == 0:
+                self._draw(trainer, pl_module)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draws the real images of a new run's first iteration."""
+        if trainer.is_global_zero and pl_module.iteration == 0:
+            reals = torch.cat(real_images(batch, pl_module.batches_per_iteration))
+            self._write(trainer, "real", image_grid(reals[: self.n]), 0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Draws the grids when their iteration has come."""
@@ -69,13 +83,16 @@ class SampleGrid(Callback):
 
     def _draw(self, trainer: Trainer, gan: Any) -> None:
         self._drawn_at = gan.iteration
-        folder = Path(trainer.default_root_dir) / "samples"
         networks = {"ema": gan.ema_generator.module} | ({"raw": gan.generator} if self.raw else {})
         for kind, network in networks.items():
             grid = image_grid(Sampler(network, gan.prior).sample(self.n, self.seed))
-            png = png_bytes(grid)
-            write_whole(folder / f"{gan.iteration:06d}_{kind}.png", png)
-            if kind == "ema":
-                write_whole(folder / "last.png", png)
-            for logger in trainer.loggers:
-                log_image(logger, f"samples/{kind}", grid, gan.iteration)
+            self._write(trainer, kind, grid, gan.iteration)
+
+    def _write(self, trainer: Trainer, kind: str, grid: Tensor, iteration: int) -> None:
+        """Writes a grid `(C, H, W)`, uint8, and sends it to the loggers."""
+        folder, png = Path(trainer.default_root_dir) / "samples", png_bytes(grid)
+        write_whole(folder / f"{iteration:06d}_{kind}.png", png)
+        if kind == "ema":
+            write_whole(folder / "last.png", png)
+        for logger in trainer.loggers:
+            log_image(logger, f"samples/{kind}", grid, iteration)

@@ -1,0 +1,75 @@
+"""Joins the sample grids of a run to a film of its training."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image, ImageDraw
+
+from forger.bounds import PositiveInt, check_bounds
+from forger.whole_files import write_whole
+
+log = logging.getLogger(__name__)
+
+_STRIP = 22  # pixels below each grid, for the iteration
+_PAUSE = 1500  # milliseconds on the last frame
+
+
+class TrainingFilm(Callback):
+    """Writes `samples/training.gif` at the end of training: the EMA grids, one after the other.
+
+    It takes three grids at least. A film that cannot be written is told in the log, and ends no
+    run.
+
+    Args:
+        frames: most frames; of more grids, evenly spaced ones are shown, the first and the last
+            among them.
+        rate: frames per second.
+
+    Raises:
+        ConfigError: `frames` or `rate` is out of range.
+    """
+
+    def __init__(self, frames: PositiveInt = 60, rate: PositiveInt = 6) -> None:
+        check_bounds(frames, PositiveInt, "frames")
+        check_bounds(rate, PositiveInt, "rate")
+        self.frames = frames
+        self.rate = rate
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the film."""
+        folder = Path(trainer.default_root_dir) / "samples"
+        grids = sorted(folder.glob("*_ema.png"))
+        if not trainer.is_global_zero or len(grids) < 3:
+            return
+        steps = min(self.frames, len(grids)) - 1
+        chosen = [grids[round(i * (len(grids) - 1) / max(steps, 1))] for i in range(steps + 1)]
+        try:
+            write_whole(folder / "training.gif", _gif(chosen, 1000 // self.rate))
+        except OSError as error:
+            log.warning("samples/training.gif cannot be written: %s", error)
+
+
+def _gif(grids: Sequence[Path], milliseconds: int) -> bytes:
+    """Encodes the grids as a GIF that repeats for ever."""
+    frames = (_frame(path) for path in grids)
+    durations = [milliseconds] * (len(grids) - 1) + [_PAUSE]
+    buffer = io.BytesIO()
+    next(frames).save(
+        buffer, "gif", save_all=True, append_images=frames, duration=durations, loop=0
+    )
+    return buffer.getvalue()
+
+
+def _frame(path: Path) -> Image.Image:
+    """Returns a grid with its iteration written below."""
+    with Image.open(path) as grid:
+        frame = Image.new(grid.mode, (grid.width, grid.height + _STRIP))
+        frame.paste(grid)
+        words = f"iteration {int(path.name.partition('_')[0]):,}"
+        ImageDraw.Draw(frame).text((4, grid.height + 5), words, fill="white")
+    return frame
