@@ -222,7 +222,9 @@ class TestJobs:
         done = python(script, "name=mine", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
         (folder,) = (tmp_path / "logs" / "mine").iterdir()
-        assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_[0-9a-f]{6}", folder.name)
+        stamp = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
+        pattern = rf"{stamp}_vanilla-non_saturating-mnist-s0_[0-9a-f]{{6}}"
+        assert re.fullmatch(pattern, folder.name)
         assert "full error None" in done.stdout, "jobs and their processes see the user's setting"
 
     def test_a_users_mistake_in_a_run(self, script: Path, tmp_path: Path) -> None:
@@ -263,7 +265,7 @@ class TestJobs:
         done = python(script, "-m", "seed=1,-1,2,0", "hydra.sweep.dir=sweep", cwd=tmp_path)
         assert done.returncode == 1, "a bug among them"
         assert done.stdout.count("full error None") == 3
-        logs = {path.parent.name: path.read_text() for path in tmp_path.glob("sweep/*/*.log")}
+        logs = {path.parent.name[0]: path.read_text() for path in tmp_path.glob("sweep/*/*.log")}
         assert set(logs) == {"0", "1", "2"}
         assert logs["0"].endswith("ERROR   data.root=x: is damaged\n")
         assert "ERROR   seed=-1: must be a whole number" in logs["1"]

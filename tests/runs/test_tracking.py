@@ -33,7 +33,8 @@ def test_offline_wandb_run_holds_history_config_and_images(
     for row, written in zip(history, rows(run), strict=True):
         assert row["train/loss_g"] == float(written["train/loss_g"])
     images = tracked.images("samples/ema")
-    assert sorted(images) == [2, 4]
+    assert sorted(images) == [0, 2, 4]
+    assert sorted(tracked.images("samples/real")) == [0]
     with Image.open(images[4]) as sent, Image.open(run / "samples" / "last.png") as kept:
         assert sent.convert("RGB").tobytes() == kept.convert("RGB").tobytes()
     config = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
@@ -66,7 +67,7 @@ def test_several_trackers_together(composed: Compose, tmp_path: Path) -> None:
     written = {int(row["step"]): float(row["train/loss_d"]) for row in rows(run)}
     seen = {event.step: event.value for event in events.Scalars("train/loss_d")}
     assert seen == pytest.approx(written)
-    assert [image.step for image in events.Images("samples/ema")] == [3]
+    assert [image.step for image in events.Images("samples/ema")] == [0, 3]
     assert len(read_offline_runs(run)) == 1
 
 
@@ -152,14 +153,15 @@ def test_a_resumed_run_is_one_run_and_no_step_is_logged_twice(
     ]
     numbers = [row["_step"] for tracked in (first, second) for row in tracked.history]
     assert numbers == list(range(len(numbers)))  # W&B's own count goes on, too
-    assert sorted([*first.images("samples/ema"), *second.images("samples/ema")]) == [2, 4, 6, 8, 9]
+    drawn = [*first.images("samples/ema"), *second.images("samples/ema")]
+    assert sorted(drawn) == [0, 2, 4, 6, 8, 9]
     assert [int(row["step"]) for row in rows(run)] == list(range(1, 10))
 
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = reader.EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0})
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss_d")] == list(range(1, 10))
-    assert [image.step for image in events.Images("samples/ema")] == [2, 4, 6, 8, 9]
+    assert [image.step for image in events.Images("samples/ema")] == [0, 2, 4, 6, 8, 9]
 
 
 def test_a_sweep_is_a_group_of_runs_and_a_resumed_job_stays_in_it(tmp_path: Path) -> None:
@@ -168,25 +170,27 @@ def test_a_sweep_is_a_group_of_runs_and_a_resumed_job_stays_in_it(tmp_path: Path
     assert done.returncode == 0, done.stderr
     sweep = next((tmp_path / "logs").rglob("status.json")).parents[1]
     for seed in (0, 1):
-        job = sweep / str(seed)
+        job = next(sweep.glob(f"{seed}_*"))
         (tracked,) = read_offline_runs(job)
         assert (tracked.run.run_group, tracked.run.job_type) == (sweep.name, "sweep")
+        assert tracked.run.display_name == f"{seed}_vanilla-non_saturating-mnist_sample-s{seed}"
         assert tracked.config["seed"] == seed
+        assert tracked.config["choice_model"] == "vanilla"
         assert tracked.config["environment"]["git"]["commit"] == tracked.run.git.commit
         assert tracked.steps("train/loss_g") == [1, 2]
         assert tracked.metrics["*"].step_metric == "iteration"
         losses = [row["train/loss_g"] for row in tracked.history if "train/loss_g" in row]
         assert tracked.summary["train/loss_g"] == losses[-1]
-        assert sorted(tracked.images("samples/ema")) == [2]
+        assert sorted(tracked.images("samples/ema")) == [0, 2]
         assert tracked.exit_code == 0
-    assert len({read_offline_runs(sweep / name)[0].run.run_id for name in "01"}) == 2
+    assert len({read_offline_runs(job)[0].run.run_id for job in sweep.glob("[01]_*")}) == 2
 
-    train(resumed(sweep / "1", 4))
-    parts = read_offline_runs(sweep / "1")
+    train(resumed(job, 4))
+    parts = read_offline_runs(job)
     assert len(parts) == 2
     assert len({(part.run.run_id, part.run.run_group, part.run.job_type) for part in parts}) == 1
     assert [step for part in parts for step in part.steps("train/loss_g")] == [1, 2, 3, 4]
-    assert [step for part in parts for step in part.images("samples/ema")] == [2, 4]
+    assert [step for part in parts for step in part.images("samples/ema")] == [0, 2, 4]
 
 
 def test_names_in_trackers_follow_the_sweep(

@@ -115,6 +115,7 @@ def test_run_folder_records_what_was_run(composed: Compose, tmp_path: Path) -> N
         "environment.json",
         "status.json",
         "metrics.csv",
+        "curves.png",
         "samples",
         "checkpoints",
     }

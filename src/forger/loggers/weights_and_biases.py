@@ -89,7 +89,7 @@ class Wandb(Tracker, WandbLogger):
         )
         self.log_model, self.best = log_model, {}
         self._run_id = id
-        self._held, self._held_up_to = Held(), 0
+        self._held, self._held_up_to = Held(), -1
         self._wandb_init.pop("anonymous", None)  # Lightning passes it on, and W&B warns of it
         if of_agent:
             self._wandb_init.pop("project")  # Lightning has a default of its own
@@ -218,7 +218,7 @@ class Wandb(Tracker, WandbLogger):
             self._held_up_to = int(at) if math.isfinite(at) else 0
             self._held.steps = 0  # the server goes on with its own count
         elif paths:  # else they were synced and removed: nothing tells what was in them
-            self._held_up_to = 0
+            self._held_up_to = -1
 
     def _log_pil(self, key: str, image: Any, step: int) -> None:
         import wandb

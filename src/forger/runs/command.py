@@ -23,7 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from forger.errors import ConfigError, Interrupted, Pruned, UserError
-from forger.runs import launched, resume, together
+from forger.runs import launched, resume, run_name, together
 from forger.runs.checking.messages import listed
 from forger.runs.checking.overrides import find_mistakes
 from forger.runs.checking.words import Command, words_for_hydra
@@ -45,6 +45,7 @@ _MISTAKES = ("ConfigError", "DataError", "UserError")  # errors that end a comma
 OmegaConf.register_new_resolver(
     "short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True
 )
+run_name.register()
 # For launchers of several processes on this machine.
 OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
 # For the texts of --help: `python train.py`, or `forger train`.

@@ -67,6 +67,7 @@ class RunFolder:
         assert isinstance(own, dict)
         self.config: dict[str, Any] = without_secrets(own | {"resume": None})
         self.environment: dict[str, Any] = {}
+        self.choices: dict[str, Any] = {}  # of the run, also where another command resumes it
         self._began = datetime.now().astimezone()
         self._iteration = 0
         earlier = (read_status(self.path) or {}) if self.resumed else {}
@@ -87,10 +88,11 @@ class RunFolder:
         if HydraConfig.initialized():
             hydra = HydraConfig.get()
             words = masked(hydra.overrides.task)
-            self.environment["choices"] = choices_of(hydra.runtime.choices)
+            self.environment["choices"] = self.choices = choices_of(hydra.runtime.choices)
         if launched.job.name is not None:
             self.environment["job"] = launched.job.name
         if self.resumed:
+            self.choices = read_choices(self.path)
             self._record_resume(words, iteration)
         else:
             write_whole(self.path / "overrides.yaml", OmegaConf.to_yaml(words).encode())
@@ -131,6 +133,16 @@ class RunFolder:
                 "seconds": round(seconds, 1),
             },
         )
+
+
+def read_choices(folder: Path) -> dict[str, Any]:
+    """Returns the choices that a run recorded; none where its record cannot be read."""
+    try:
+        recorded = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    choices = recorded.get("choices") if isinstance(recorded, dict) else None
+    return choices if isinstance(choices, dict) else {}
 
 
 def choices_of(choices: Mapping[str, Any]) -> dict[str, Any]:

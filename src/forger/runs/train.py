@@ -189,8 +189,9 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
                 scores.prepare(trainer.strategy.root_device)
         folder.record(start.iteration)
         with recorded(folder, trainer), ranks.explained(folder.path, trainer):
+            chosen = {f"choice_{group}": word for group, word in folder.choices.items()}
             for logger in loggers:
-                logger.log_hyperparams(folder.config | {"environment": folder.environment})
+                logger.log_hyperparams(folder.config | chosen | {"environment": folder.environment})
             with compilation or nullcontext(), lean():
                 trainer.fit(parts.gan, datamodule=parts.datamodule, ckpt_path=start.checkpoint)
     last_grid = folder.path / "samples" / "last.png"

@@ -26,6 +26,12 @@ def sweep_folder(folder: Path) -> Path:
     return found
 
 
+def job(sweep: Path, number: int) -> Path:
+    """The run folder of a job."""
+    (found,) = sweep.glob(f"{number}_*")
+    return found
+
+
 def table(sweep: Path) -> list[dict[str, str]]:
     """The rows of `sweep.csv`."""
     with (sweep / "sweep.csv").open() as file:

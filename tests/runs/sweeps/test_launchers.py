@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
-from sweeping import same_bits, sweep_folder, table, tiny
+from sweeping import job, same_bits, sweep_folder, table, tiny
 from training import ROOT, command, interruptible
 from training import rows as metrics_of
 
@@ -87,9 +87,9 @@ def test_a_killed_and_a_failing_job_stop_no_other_and_the_sweep_goes_on(tmp_path
     words = ["seed=0,1", "trainer.max_steps=300", "callbacks.checkpoint.every_n_steps=100"]
     words += ["data.batch_size=8,100000", *JOBLIB]
     with interruptible("train.py", *tiny(tmp_path, *words)) as process:
-        until(lambda: any(tmp_path.rglob("1/checkpoints/last.ckpt")))
+        until(lambda: any(tmp_path.rglob("1_*/checkpoints/last.ckpt")))
         sweep = sweep_folder(tmp_path)
-        kill(sweep / "1")
+        kill(job(sweep, 1))
         output, errors = process.communicate(timeout=240)
     assert process.returncode == 1
     assert "#1 data.batch_size=8 seed=1: interrupted" in output
@@ -98,18 +98,18 @@ def test_a_killed_and_a_failing_job_stop_no_other_and_the_sweep_goes_on(tmp_path
     statuses = [row["status"] for row in table(sweep)]
     assert statuses == ["finished", "interrupted", "failed", "failed"]
 
-    kept = (sweep / "0" / "status.json").read_bytes()
+    kept = (job(sweep, 0) / "status.json").read_bytes()
     done = command(f"sweep.resume={sweep}")
     assert done.returncode == 2
     statuses = [row["status"] for row in table(sweep)]
     assert statuses == ["finished", "finished", "failed", "failed"]
-    assert (sweep / "0" / "status.json").read_bytes() == kept
-    assert len(json.loads((sweep / "1" / "resumes.json").read_text())["resumes"]) == 1
+    assert (job(sweep, 0) / "status.json").read_bytes() == kept
+    assert len(json.loads((job(sweep, 1) / "resumes.json").read_text())["resumes"]) == 1
 
     alone = command(*tiny(tmp_path / "alone", *words[1:3], "seed=1")[1:])
     assert alone.returncode == 0, alone.stderr
     (run,) = (path.parent for path in (tmp_path / "alone").rglob("status.json"))
-    assert same_bits(run, sweep / "1")
+    assert same_bits(run, job(sweep, 1))
 
 
 def test_the_first_failure_ends_a_sweep_that_wants_it(tmp_path: Path) -> None:
@@ -118,14 +118,14 @@ def test_the_first_failure_ends_a_sweep_that_wants_it(tmp_path: Path) -> None:
     assert done.returncode == 2
     sweep = sweep_folder(tmp_path)
     assert [row["status"] for row in table(sweep)] == ["finished", "failed", "missing"]
-    assert not (sweep / "2").exists()
+    assert not [*sweep.glob("2_*")]
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_an_interrupted_sweep_saves_its_jobs(launcher: tuple[str, ...], tmp_path: Path) -> None:
     words = ["seed=0,1,2", "trainer.max_steps=2000", *launcher]
     with interruptible("train.py", *tiny(tmp_path, *words)) as process:
-        until(lambda: any(tmp_path.rglob("0/metrics.csv")))
+        until(lambda: any(tmp_path.rglob("0_*/metrics.csv")))
         sweep = sweep_folder(tmp_path)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
@@ -134,7 +134,7 @@ def test_an_interrupted_sweep_saves_its_jobs(launcher: tuple[str, ...], tmp_path
     assert first[0]["status"] == "interrupted"
     assert first[2]["status"] == "missing"
     assert 0 < int(first[0]["iterations"]) < 2000
-    assert (sweep / "0" / "checkpoints" / "last.ckpt").exists()
+    assert (job(sweep, 0) / "checkpoints" / "last.ckpt").exists()
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

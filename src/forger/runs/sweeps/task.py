@@ -19,6 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from forger.errors import Interrupted, Pruned
+from forger.runs import run_name
 from forger.runs.job_words import job_words, quoted
 from forger.runs.quiet import quieten_hydra
 from forger.runs.status import read_status
@@ -32,6 +33,7 @@ SWEEP = "FORGER_SWEEP"  # set for each job: name of the sweep's folder
 
 
 quieten_hydra()  # in a launcher's process, where no command line begins
+run_name.register()
 
 
 @dataclass(frozen=True)
