@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from forger.ema import EMA
 from forger.errors import ConfigError
+from forger.sampler import Sampler
 
 
 def network() -> nn.Sequential:
@@ -30,6 +36,105 @@ def test_averages_weights_and_batchnorm_statistics() -> None:
     for name, value in ema.module.state_dict().items():
         expected = start[name] + 0.1 if value.is_floating_point() else start[name] + 1
         torch.testing.assert_close(value, expected)
+
+
+def old_weight_norm(layer: nn.Linear) -> nn.Module:
+    with pytest.warns(FutureWarning):
+        return nn.utils.weight_norm(layer)
+
+
+NORMS: dict[str, Callable[[nn.Linear], nn.Module]] = {
+    "spectral": parametrizations.spectral_norm,
+    "older spectral": nn.utils.spectral_norm,
+    "weight": parametrizations.weight_norm,
+    "older weight": old_weight_norm,
+    "orthogonal": parametrizations.orthogonal,
+}
+
+
+def trained_with_average(norm: Callable[[nn.Linear], nn.Module]) -> tuple[nn.Module, EMA]:
+    """Some hundred steps of a generator whose weights move far."""
+    torch.manual_seed(0)
+    source = nn.Sequential(norm(nn.Linear(6, 8)), nn.ReLU(), norm(nn.Linear(8, 8)))
+    ema = EMA(source, decay=0.99)
+    optimizer = torch.optim.Adam(source.parameters(), lr=0.01)
+    for iteration in range(1, 301):
+        loss = (source(torch.randn(16, 6)) - torch.randn(16, 8)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        ema.update(source, iteration)
+    return source, ema
+
+
+@pytest.mark.parametrize("name", ["spectral", "older spectral"])
+def test_averaged_layers_keep_their_spectral_norm(name: str) -> None:
+    _, ema = trained_with_average(NORMS[name])
+    average = Sampler(with_latent_dim(ema.module), "normal").generator
+    average(torch.randn(2, 6))  # older hooks compute the weight here
+    for layer in (average[0], average[2]):
+        largest = torch.linalg.matrix_norm(layer.weight, ord=2).item()
+        assert largest == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+def test_every_reparametrisation_is_averaged_and_can_be_sampled(norm: Any) -> None:
+    """Also after training, when older hooks keep a weight that autograd has computed."""
+    source, ema = trained_with_average(norm)
+    noise = torch.randn(5, 6)
+    for network in (source, ema.module):
+        sampler = Sampler(with_latent_dim(network), "normal")
+        torch.testing.assert_close(sampler(noise), network.eval()(noise))
+    assert (ema(noise) - source(noise)).abs().mean() < 0.3
+
+
+def with_latent_dim(network: nn.Module) -> nn.Module:
+    network.latent_dim = 6  # type: ignore[assignment]
+    return network
+
+
+def test_what_cannot_be_copied_is_refused_with_its_reason() -> None:
+    source = network()
+    source.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match=r"model\.generator: Sequential cannot be copied.*lock"):
+        EMA(source, decay=0.9)
+
+
+def test_other_buffers_are_copied() -> None:
+    source = network()
+    source.register_buffer("anything", torch.zeros(2))
+    ema = EMA(source, decay=0.9)
+    source.anything += 5
+    ema.update(source, iteration=1000)
+    assert torch.equal(ema.module.anything, torch.full((2,), 5.0))
+
+
+def test_stays_in_float32_beside_16_bits() -> None:
+    """The step of an average is far below the resolution of bfloat16."""
+    source = network()
+    ema = EMA(source, decay=0.999)
+    nn.ModuleList([source, ema]).bfloat16()
+    start = ema.module[0].weight.clone()
+    move(source)
+    for _ in range(10):
+        ema.update(source, iteration=100_000)
+    assert {tensor.dtype for tensor in ema.module.parameters()} == {torch.float32}
+    expected = start + (1 - 0.999**10) * (source[0].weight.float() - start)
+    torch.testing.assert_close(ema.module[0].weight, expected)
+    assert ema(torch.zeros(2, 3, dtype=torch.bfloat16)).dtype == torch.float32
+    of_halves = EMA(source, decay=0.9)
+    assert {tensor.dtype for tensor in of_halves.module.parameters()} == {torch.float32}
+    assert source[0].weight.dtype == torch.bfloat16
+
+
+def test_the_warm_up_counts_earlier_updates() -> None:
+    source = network()
+    ema = EMA(source, decay=0.999)
+    ema.earlier_updates = 100_000
+    start = ema.module[0].weight.clone()
+    move(source)
+    ema.update(source, iteration=1)
+    torch.testing.assert_close(ema.module[0].weight, start + 0.001)
 
 
 def test_follows_buffers_that_are_replaced_and_weights_that_are_moved() -> None:

@@ -20,6 +20,7 @@ from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.networks import dcgan
 from forger.noise import NoiseSource
+from forger.parts import real_images
 from forger.schedules import Linear
 from forger.updates import Updates
 
@@ -340,10 +341,124 @@ def test_lazy_penalty_is_taken_at_its_interval_with_its_weight_times_that(tmp_pa
     gan = make_gan(loss=L.Hinge(r1_gamma=2.0, penalty_interval=3))
     real = torch.randn(4, *SHAPE)
     gan._noise = NoiseSource("normal", seed=0)
-    due = [gan._penalties(real, real, iteration) for iteration in range(1, 7)]
+    due = [gan._penalties(real, real, number) for number in range(1, 7)]
     assert [set(terms) for terms in due] == [set(), set(), {"r1"}] * 2
     plain = gan.penalties["r1"](gan.discriminator, real, real, gan._noise.uniform)
     torch.testing.assert_close(due[2]["r1"], 6 * plain)
+
+
+def test_lazy_penalties_count_updates_of_the_discriminator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 3 updates an iteration, every second one is the 2nd, 4th and 6th of two iterations."""
+    gan = make_gan(loss=L.Hinge(r1_gamma=2.0, penalty_interval=2, n_critic=3))
+    taken: list[bool] = []
+    penalties = gan._penalties
+    monkeypatch.setattr(
+        gan, "_penalties", lambda *a: (terms := penalties(*a), taken.append(bool(terms)))[0]
+    )
+    fit(gan, tmp_path, max_steps=2)
+    assert taken == [False, True] * 3
+
+
+class KeepBatches(Callback):
+    """Keeps the real images of each iteration."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, index: int) -> None:
+        self.seen.append(real_images(batch, pl_module.batches_per_iteration))
+
+
+def train_by_hand(gan: GAN, iterations: list[Any], *, seed: int = 0) -> None:
+    """Trains in bf16-mixed from float32 weights, which each forward pass casts afresh."""
+    optimizer_g, optimizer_d = (
+        torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
+        for network in (gan.generator, gan.discriminator)
+    )
+    noise = NoiseSource("normal", seed)
+
+    def mixed(network: nn.Module, inputs: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            return network(inputs)
+
+    for iteration, reals in enumerate(iterations, 1):
+        noise.start(iteration)
+        for real in reals:
+            with torch.no_grad():
+                fake = mixed(gan.generator, noise.prior(8, 6))
+            judged = [mixed(gan.discriminator, images).float() for images in (real, fake)]
+            loss = gan.loss.discriminator(*judged)
+            for term in gan.penalties.values():
+                penalty = term(gan.discriminator, real, fake.float(), noise.uniform)
+                loss = loss + term.weight * penalty
+            optimizer_d.zero_grad()
+            loss.backward()
+            optimizer_d.step()
+        optimizer_g.zero_grad()
+        logits = mixed(gan.discriminator, mixed(gan.generator, noise.prior(8, 6)))
+        gan.loss.generator(logits.float(), None).backward()
+        optimizer_g.step()
+
+
+@pytest.mark.parametrize("penalty", [0.0, 10.0])
+@pytest.mark.parametrize("cache", [True, False])
+def test_bf16_mixed_casts_the_weights_as_they_are(
+    cache: bool, penalty: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever Lightning's autocast caches, and with penalties in float32, backwards too."""
+    monkeypatch.setattr(
+        MixedPrecision,
+        "autocast_context_manager",
+        lambda _: torch.autocast("cpu", torch.bfloat16, cache_enabled=cache),
+    )
+    clip = {} if penalty else {"weight_clip": 100.0}
+    loss = L.Wasserstein(n_critic=3, gradient_penalty=penalty, **clip)
+    gan, alone, kept = make_dcgan(loss=loss), make_dcgan(loss=loss), KeepBatches()
+    gan.discriminator.independent_samples = False  # two passes, as by hand
+    fit(gan, tmp_path, precision="bf16-mixed", callbacks=[kept])
+    train_by_hand(alone, kept.seen)
+    for name, weight in alone.discriminator.named_parameters():
+        assert torch.equal(gan.discriminator.get_parameter(name), weight), name
+    for name, weight in alone.generator.named_parameters():
+        assert torch.equal(gan.generator.get_parameter(name), weight), name
+
+
+def test_bf16_true_keeps_the_average_and_penalties_in_float32(tmp_path: Path) -> None:
+    decay, loss = 0.99, L.NonSaturating(r1_gamma=10.0)
+    gan = make_dcgan(ema_decay=decay, loss=loss)
+    expected = copy.deepcopy(gan.ema_generator.module)
+    dtypes: list[torch.dtype] = []
+
+    class Follow(Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: GAN, *_: Any) -> None:
+            step = min(decay, (1 + pl_module.iteration) / (10 + pl_module.iteration))
+            pairs = zip(expected.parameters(), pl_module.generator.parameters(), strict=True)
+            with torch.no_grad():
+                for mean, weight in pairs:
+                    mean.lerp_(weight.float(), 1 - step)
+
+    def seen(module: nn.Module, inputs: Any) -> None:
+        dtypes.append(inputs[0].dtype)
+
+    gan.discriminator.register_forward_pre_hook(seen)
+    trainer = fit(gan, tmp_path, precision="bf16-true", max_steps=5, callbacks=[Follow()])
+    assert all(p.dtype == torch.bfloat16 for p in gan.generator.parameters())
+    pairs = zip(expected.parameters(), gan.ema_generator.parameters(), strict=True)
+    for wanted, mean in pairs:
+        assert mean.dtype == torch.float32
+        torch.testing.assert_close(mean, wanted, rtol=0, atol=2e-4)  # rounded once at the start
+    assert dtypes.count(torch.float32) == 5  # R1 of each iteration
+    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    again = make_dcgan(ema_decay=decay, loss=loss)
+    data = Squares(batch_size=8, seed=0)
+    more = make_trainer(tmp_path, max_steps=5, precision="bf16-true")
+    more.fit(again, datamodule=data, ckpt_path=tmp_path / "half.ckpt")
+    for ours, theirs in zip(
+        again.ema_generator.parameters(), gan.ema_generator.parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs)  # not rounded by loading
 
 
 def test_ema_follows_the_generator_and_is_what_samples(tmp_path: Path) -> None:

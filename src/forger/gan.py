@@ -7,7 +7,7 @@ update with its `n_critic` discriminator updates; Lightning's counters then coun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from forger.bounds import FractionBelowOne
 from forger.compiling import uncompiled
+from forger.copying import in_float32
 from forger.divergence import FiniteWatch
 from forger.ema import EMA
 from forger.errors import ConfigError
@@ -148,6 +149,7 @@ class GAN(LightningModule):
     def on_train_start(self) -> None:
         """Sets up what stays the same from one iteration to the next, and the clock."""
         self._dtype = self._float_type
+        self._mixed, self._unmixed = self._precisions()
         for optimizer in self.trainer.optimizers:
             match_layout(optimizer)
         self._updates_are_plain = updates_are_plain(self)
@@ -172,6 +174,10 @@ class GAN(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Runs one iteration on `batches_per_iteration` batches of real images."""
+        with self._unmixed:
+            self._iterate(batch)
+
+    def _iterate(self, batch: Any) -> None:
         images = real_images(batch, self.batches_per_iteration)
         reals = [real.to(self._dtype) for real in images]
         iteration = self.iteration + 1
@@ -182,7 +188,8 @@ class GAN(LightningModule):
         for update in range(self.loss.n_critic):
             last = update == self.loss.n_critic - 1
             taken = reals[update * accumulate : (update + 1) * accumulate]
-            game = self._update_discriminator(taken, shared, iteration, report and last)
+            number = (iteration - 1) * self.loss.n_critic + update + 1
+            game = self._update_discriminator(taken, shared, iteration, number, report and last)
         game |= self._update_generator(reals, shared, iteration, report)
         self.ema_generator.update(self.generator, iteration)
         self.images_seen += sum(len(real) for real in reals) * self.trainer.world_size
@@ -198,13 +205,23 @@ class GAN(LightningModule):
 
     def _fakes(self, batch: int) -> Tensor:
         """Generates `(batch, C, H, W)` from fresh noise."""
-        fakes: Tensor = self.generator(self._noise.prior(batch, self._latent_dim))
+        noise = self._noise.prior(batch, self._latent_dim)
+        with self._mixed:
+            fakes: Tensor = self.generator(noise)
         return fakes
 
     def _update_discriminator(
-        self, reals: Sequence[Tensor], shared: Tensor | None, iteration: int, report: bool
+        self,
+        reals: Sequence[Tensor],
+        shared: Tensor | None,
+        iteration: int,
+        number: int,
+        report: bool,
     ) -> dict[str, Tensor]:
-        """Makes one discriminator update from `reals`, one batch for each accumulated gradient."""
+        """Makes one discriminator update from `reals`, one batch for each accumulated gradient.
+
+        It is D's update of that number since the start of the run, counted from 1.
+        """
         optimizer = self._optimizers[1]
         optimizer.zero_grad()
         for real in reals:
@@ -212,7 +229,7 @@ class GAN(LightningModule):
                 fake = self._fakes(len(real)) if shared is None else shared.detach()
             real_logits, fake_logits = self._judge(real, fake)
             loss = self.loss.discriminator(real_logits, fake_logits)
-            penalties = self._penalties(real, fake, iteration)
+            penalties = self._penalties(real, fake, number)
             total = sum(penalties.values(), start=loss)
             self._watch.see("discriminator", total, iteration)
             self._backward(total, len(reals))
@@ -272,19 +289,22 @@ class GAN(LightningModule):
 
     def _logits(self, images: Tensor) -> Tensor:
         """Returns D's logits as `(B,)`: `(B, 1)` would broadcast in relativistic losses."""
-        return full_precision(self.discriminator(images)).view(len(images))
+        with self._mixed:
+            logits = self.discriminator(images)
+        return full_precision(logits).view(len(images))
 
-    def _penalties(self, real: Tensor, fake: Tensor, iteration: int) -> dict[str, Tensor]:
-        """Returns the weighted penalties due at this iteration, in float32: they take a norm."""
-        due = {k: p for k, p in self.penalties.items() if iteration % p.interval == 0}
+    def _penalties(self, real: Tensor, fake: Tensor, number: int) -> dict[str, Tensor]:
+        """Returns the weighted penalties due at D's update `number`, in float32: they are norms."""
+        due = {k: p for k, p in self.penalties.items() if number % p.interval == 0}
         if not due:
             return {}
-        with torch.autocast(self.device.type, enabled=False), uncompiled():
+        judge, real = in_float32(self.discriminator), full_precision(real)
+        with uncompiled():
             fake = fake.to(real.dtype)
             return {
                 name: penalty.weight
                 * penalty.interval
-                * penalty(self.discriminator, real, fake, self._noise.uniform)
+                * penalty(judge, real, fake, self._noise.uniform)
                 for name, penalty in due.items()
             }
 
@@ -306,6 +326,7 @@ class GAN(LightningModule):
             self._watch.check(self.iteration)
         checkpoint["images_seen"] = self.images_seen
         checkpoint["random_streams"] = STREAMS
+        checkpoint["earlier_updates"] = self.ema_generator.earlier_updates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores it, and makes the weights as wide as those that will be loaded.
@@ -313,8 +334,24 @@ class GAN(LightningModule):
         Lightning does so only after it has loaded them, which would round 64 bits to 32.
         """
         self.images_seen = checkpoint["images_seen"]
+        self.ema_generator.earlier_updates = checkpoint.get("earlier_updates", 0)
         weights = checkpoint["state_dict"].values()
         self.to(next(weight.dtype for weight in weights if weight.is_floating_point()))
+
+    def _precisions(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+        """Returns the context of a network's forward pass, and that of all else in an iteration.
+
+        Lightning puts the whole iteration into one autocast context. Its cache may hold casts of
+        weights that an optimizer has stepped since, and a backward pass inside it would round the
+        gradients of penalties, which are float32.
+        """
+        with self.trainer.precision_plugin.forward_context():
+            device = self.device.type
+            if not torch.is_autocast_enabled(device):
+                return nullcontext(), nullcontext()
+            dtype = torch.get_autocast_dtype(device)
+        mixed = torch.autocast(device, dtype, cache_enabled=False)
+        return mixed, torch.autocast(device, enabled=False)
 
     @property
     def _optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:

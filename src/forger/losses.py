@@ -39,7 +39,8 @@ class AdversarialLoss(ABC):
         weight_clip: after each discriminator update its weights are clamped to `[-c, c]`.
         r1_gamma: weight of R1 on real images; 0 is off.
         r2_gamma: weight of R2 on fake images; 0 is off.
-        penalty_interval: R1 and R2 are added every so many iterations, their weight times as much.
+        penalty_interval: R1 and R2 are added to every so many updates of the discriminator, their
+            weight times as much.
 
     Raises:
         ConfigError: an argument is out of its range.

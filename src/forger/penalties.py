@@ -52,7 +52,7 @@ class Penalty(ABC):
 
     Args:
         weight: factor of the term.
-        interval: the term is added every `interval` iterations with `weight * interval`, which
+        interval: the term is added to every so many updates of D with `weight * interval`, which
             keeps its mean (lazy regularisation, arXiv:1912.04958, section 3.1).
     """
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 import torch
 from torch import Tensor, nn
 
+from forger.copying import copied
 from forger.noise import PRIORS, Prior
 from forger.pictures import to_pixels
 from forger.random_state import random_state_of
@@ -29,7 +28,7 @@ class Sampler(nn.Module):
 
     def __init__(self, generator: nn.Module, prior: Prior) -> None:
         super().__init__()
-        self.generator = deepcopy(generator).float().eval().requires_grad_(False)
+        self.generator = copied(generator).float().eval().requires_grad_(False)
         self.prior: Prior = prior
         self.latent_dim = int(generator.latent_dim)  # type: ignore[arg-type]
 

@@ -288,6 +288,15 @@ class TestInitFrom:
             if name.startswith("discriminator."):
                 torch.testing.assert_close(new["state_dict"][name], weight)
         assert rows(run_folder(folder))[0]["step"] == "1"
+        # The average's warm-up goes on where it was.
+        assert new["earlier_updates"] == old["global_step"] > 0
+        updates = old["global_step"] + 1
+        decay = (1 + updates) / (10 + updates)
+        name = "generator.layers.0.weight"
+        average = old["state_dict"][f"ema_{name.replace('.', '.module.', 1)}"]
+        expected = torch.lerp(average, old["state_dict"][name], 1 - decay)
+        found = new["state_dict"][f"ema_{name.replace('.', '.module.', 1)}"]
+        torch.testing.assert_close(found, expected)
 
     def test_other_networks_are_named(self, run: Path, composed: Compose, tmp_path: Path) -> None:
         words = [f"init_from={run}", "model.generator.latent_dim=7"]

@@ -6,13 +6,13 @@ Lightning's own `ModelSummary` wants the whole as one LightningModule with one i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import deepcopy
 
 import torch
 from lightning.pytorch.utilities.model_summary.model_summary import LayerSummary
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
+from forger.copying import copied
 from forger.random_state import random_state_kept
 
 BATCH = 2  # images that are run, shown as the batch that they stand for
@@ -26,10 +26,10 @@ def layer_table(network: nn.Module, inputs: Tensor) -> list[str]:
         network: not changed, nor is the random state: a copy of it runs forward.
         inputs: what it takes, two of them.
     """
-    copied = deepcopy(network)
-    layers = [(name, layer, LayerSummary(layer)) for name, layer in _leaves(copied)]
+    ran = copied(network)
+    layers = [(name, layer, LayerSummary(layer)) for name, layer in _leaves(ran)]
     with torch.no_grad(), random_state_kept(torch.device("cpu")):
-        copied(inputs)
+        ran(inputs)
     rows = [
         (name, _type_of(layer), _shape(seen.out_size), seen.num_parameters)
         for name, layer, seen in layers

@@ -63,18 +63,19 @@ def estimate_memory(
     states = g * state_per_weight(gan.generator_updates)
     states += d * state_per_weight(gan.discriminator_updates)
     copies = 2 if trainer.world_size > 1 else 1  # DDP exchanges gradients in buckets of its own
+    average = g * max(1, 4 // trial.dtype.itemsize)  # never in 16 bits
     batch = batch_per_process(datamodule, trainer) or 1
     return Memory(
         lasting={
             "weights": g + d,
             "gradients": (g + d) * copies,
             "optimizer states": round(states),
-            "averaged generator": g,
+            "averaged generator": average,
             **images_on_device(datamodule, trainer.strategy.root_device),
         },
         iteration={"batches": trial.batches(batch)} | trial.activations(batch),
         images=resident_bytes(datamodule),
-        checkpoint=g + d + g + round(states),
+        checkpoint=g + d + average + round(states),
     )
 
 

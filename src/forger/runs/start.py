@@ -70,7 +70,8 @@ class Start:
         if self.init_from is None:
             return
         path = find_checkpoint(self.init_from, setting="init_from")
-        theirs, ours = read_checkpoint(path)["state_dict"], gan.state_dict()
+        content = read_checkpoint(path)
+        theirs, ours = content["state_dict"], gan.state_dict()
         differing = [
             f"{name} is {_shape(theirs.get(name))} there and {_shape(ours.get(name))} here"
             for name in dict.fromkeys([*ours, *theirs])
@@ -83,6 +84,8 @@ class Start:
                 f" {', '.join(differing[:3])}{more}; choose the model and data of that run"
             )
         gan.load_state_dict(theirs)
+        updates = content.get("earlier_updates", 0) + content.get("global_step", 0)
+        gan.ema_generator.earlier_updates = updates
 
     def check_fits(self, shape: tuple[int, int, int], now: dict[str, Any] | None) -> None:
         """Compares what the training images are with what they were.

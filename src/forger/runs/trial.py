@@ -6,13 +6,13 @@ Nothing of the run itself moves, random states included; the estimate of memory 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from forger.copying import copied, in_float32
 from forger.gan import GAN
 from forger.gradients import frozen, full_precision, trainable
 from forger.noise import NoiseSource
@@ -39,8 +39,8 @@ class Trial:
         self.gan, self.image_shape = gan, image_shape
         self.dtype = whole.get(precision, torch.float32)
         self.mixed = precision in ("16-mixed", "bf16-mixed")
-        self.generator = deepcopy(gan.generator).to(self.dtype)
-        self.discriminator = deepcopy(gan.discriminator).to(self.dtype)
+        self.generator = copied(gan.generator).to(self.dtype)
+        self.discriminator = copied(gan.discriminator).to(self.dtype)
         self.noise = NoiseSource(gan.prior, gan.seed, dtype=self.dtype)
         self.noise.start(1)
 
@@ -89,9 +89,10 @@ class Trial:
             fake = self.generator(self._latents(n))
         loss = self.gan.loss.discriminator(self._logits(real), self._logits(fake))
         with torch.autocast("cpu", enabled=False):
+            judge, real = in_float32(self.discriminator), full_precision(real)
             for penalty in self.gan.penalties.values():
                 fake = fake.to(real.dtype)
-                loss = loss + penalty(self.discriminator, real, fake, self.noise.uniform)
+                loss = loss + penalty(judge, real, fake, self.noise.uniform)
         return loss
 
     def _generator_loss(self, n: int) -> Tensor:
