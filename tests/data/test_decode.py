@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image, features
 
 from forger.data.decode import decode
 
@@ -90,7 +90,74 @@ def test_large_jpeg_is_close_to_its_exact_resize(tmp_path: Path) -> None:
     assert np.abs(decode(path, 1, 64)[0] - exact).mean() < 1
 
 
-def test_floating_point_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.tiff", Image.fromarray(np.zeros((4, 4), dtype=np.float32)))
-    with pytest.raises(ValueError, match="8 or 16 bits"):
+def deep(path: Path, values: list[float], kind: type) -> Path:
+    """Saves a row of deep pixels, four rows of it."""
+    return saved(path, Image.fromarray(np.array([values] * 4, dtype=kind)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [(np.float32, "floating-point pixels from 0 to 3"), (np.int32, "32-bit pixels from 0 to 3")],
+)
+def test_deep_pixels_without_a_convention_need_a_range(
+    tmp_path: Path, kind: type, words: str
+) -> None:
+    path = deep(tmp_path / "a.tiff", [0, 1, 2, 3], kind)
+    with pytest.raises(ValueError, match=rf"{words}; write data\.value_range=\["):
         decode(path, 1, 4)
+    assert decode(path, 1, 4, (0, 3))[0, 0].tolist() == [0, 85, 170, 255]
+    assert decode(path, 1, 4, (1, 2))[0, 0].tolist() == [0, 0, 255, 255]
+
+
+@pytest.mark.parametrize("ending", ["png", "pgm", "tiff", "jp2"])
+def test_a_range_holds_for_16_bits_too(tmp_path: Path, ending: str) -> None:
+    path = deep(tmp_path / f"a.{ending}", [0, 1365, 2730, 4095], np.uint16)
+    assert decode(path, 1, 4, (0, 4095))[0, 0].tolist() == [0, 85, 170, 255]
+    path = deep(tmp_path / f"b.{ending}", [0, 256, 4096, 65535], np.uint16)
+    assert decode(path, 1, 4)[0, 0].tolist() == [0, 1, 16, 255]
+
+
+def test_16_bits_that_would_come_out_black_are_refused(tmp_path: Path) -> None:
+    path = deep(tmp_path / "a.png", [0, 85, 170, 255], np.uint16)
+    with pytest.raises(ValueError, match="16-bit pixels from 0 to 255, which would come out black"):
+        decode(path, 1, 4)
+    assert decode(path, 1, 4, (0, 255))[0, 0].tolist() == [0, 85, 170, 255]
+    assert decode(deep(tmp_path / "b.png", [0] * 4, np.uint16), 1, 4).max() == 0  # it is black
+
+
+def test_what_is_no_number_is_refused(tmp_path: Path) -> None:
+    path = deep(tmp_path / "a.tiff", [0, float("nan"), 1, 1], np.float32)
+    with pytest.raises(ValueError, match="no finite numbers"):
+        decode(path, 1, 4, (0, 1))
+
+
+def test_postscript_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the file is called, Pillow would start Ghostscript for it."""
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("it was run"))
+    monkeypatch.setattr("subprocess.check_call", lambda *_, **__: pytest.fail("it was run"))
+    path = tmp_path / "a.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")
+    with pytest.raises(ValueError, match="is PostScript"):
+        decode(path, 3, 8)
+
+
+def test_damaged_notes_of_a_camera_leave_the_image_readable(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", Image.fromarray(HALVES), exif=b"Exif\0\0no such notes")
+    assert decode(path, 1, 8)[0].std() > 80
+
+
+@pytest.mark.parametrize("ending", ["gif", "webp", "png", "tiff", "avif"])
+def test_the_first_of_several_frames(tmp_path: Path, ending: str) -> None:
+    if ending == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow reads no AVIF")
+    frames = [Image.new("RGB", (16, 16), (value, value, value)) for value in (200, 20)]
+    path = tmp_path / f"a.{ending}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert abs(int(decode(path, 1, 8).mean()) - 200) < 4
+
+
+def test_no_method_that_older_pillows_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow 10.0 has no `has_transparency_data`."""
+    monkeypatch.delattr(Image.Image, "has_transparency_data")
+    path = saved(tmp_path / "a.png", Image.new("RGBA", (8, 8), (0, 0, 0, 0)))
+    assert decode(path, 3, 8).min() == 255

@@ -19,7 +19,7 @@ from forger.data.decoders import in_processes
 from forger.data.decoding import decoded
 from forger.errors import DataError
 
-SHAPE = (1, 8, 8)
+FORM = ((1, 8, 8), None)
 
 
 @pytest.fixture
@@ -45,12 +45,12 @@ def is_alive(pid: int) -> bool:
 
 def test_processes_decode_as_this_process_does(root: Path) -> None:
     (root / "30.png").write_bytes(b"no image")
-    with in_processes(SHAPE, 1) as decode:
+    with in_processes(FORM, 1) as decode:
         images, faults = decode(paths(root))
-    expected, expected_faults = decode_all(paths(root), SHAPE)
+    expected, expected_faults = decode_all(paths(root), FORM)
     assert np.array_equal(images, expected)
     assert faults == expected_faults
-    assert "30.png: not an image" in faults[0]
+    assert faults == [(str(root / "30.png"), "not an image, or its beginning is damaged")]
 
 
 def test_many_images_keep_their_order_in_processes(
@@ -61,7 +61,7 @@ def test_many_images_keep_their_order_in_processes(
     monkeypatch.setattr(decoding, "_processors", lambda: 2)
     monkeypatch.setattr(decoders, "decode_all", None)
     names = [Path(path).name for path in paths(root)]
-    images = np.concatenate([found for found, _ in decoded(root, names, SHAPE, done=4)])
+    images = np.concatenate([found for found, _ in decoded(root, names, FORM, done=4)])
     assert images[:, 0, 0, 0].tolist() == list(range(4, 20))
 
 
@@ -69,9 +69,9 @@ def test_what_the_user_allowed_pillow_holds_there_too(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
-    with in_processes(SHAPE, 1) as decode:
+    with in_processes(FORM, 1) as decode:
         _, faults = decode(paths(root)[:1])
-    assert "Image size (144 pixels) exceeds limit" in faults[0]
+    assert "Image size (144 pixels) exceeds limit" in faults[0][1]
 
 
 def test_a_process_that_dies_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_a_process_that_dies_is_told(root: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1]
     )  # type: ignore[call-overload]
-    with in_processes(SHAPE, 1) as decode:
+    with in_processes(FORM, 1) as decode:
         decode(paths(root)[:1])
         started[0].kill()
         with pytest.raises(DataError, match=r"ended with code -9, at one of 2 .*00\.png .*01\.png"):
@@ -108,9 +108,9 @@ def test_they_end_when_their_parent_is_killed(tmp_path: Path, busy: bool) -> Non
         "from forger.data import decoders\n"
         "popen, started = subprocess.Popen, []\n"
         "subprocess.Popen = lambda *a, **k: started.append(popen(*a, **k)) or started[-1]\n"
-        "with decoders.in_processes((3, 512, 512), 2):\n"
+        "with decoders.in_processes(((3, 512, 512), None), 2):\n"
         "    if len(sys.argv) > 1:\n"
-        "        decoder = decoders._Decoder((3, 512, 512))\n"
+        "        decoder = decoders._Decoder(((3, 512, 512), None))\n"
         "        decoder._send([sys.argv[1]])\n"
         "    print(*(process.pid for process in started), flush=True)\n"
         "    sys.stdin.read()\n"

@@ -131,7 +131,9 @@ def test_later_runs_use_the_cache(
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npy"]
 
 
-@pytest.mark.parametrize("change", ["pixels", "time", "name", "more", "size", "channels", "root"])
+@pytest.mark.parametrize(
+    "change", ["pixels", "time", "name", "more", "size", "channels", "root", "range"]
+)
 def test_any_change_builds_another_cache(
     make: Make, root: Path, tmp_path: Path, change: str
 ) -> None:
@@ -149,7 +151,8 @@ def test_any_change_builds_another_cache(
     elif change == "root":
         settings = {"root": root.rename(tmp_path / "moved")}
     else:
-        settings = {"image_size": 9} if change == "size" else {"channels": 3}
+        changed = {"size": {"image_size": 9}, "channels": {"channels": 3}}
+        settings = changed.get(change, {"value_range": (0, 255)})
     make(test_fraction=0.0, **settings)
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
 
@@ -234,7 +237,13 @@ def test_unreadable_images_are_named(make: Make, root: Path, tmp_path: Path) -> 
     message = str(caught.value)
     assert str(root / "bad0.png") in message
     assert message.endswith("and 2 more")
-    assert list((tmp_path / "cache").iterdir()) == []
+    (listed,) = (tmp_path / "cache").iterdir()
+    assert str(listed) in message
+    lines = listed.read_text().splitlines()
+    assert [line.partition("\t")[0] for line in lines] == sorted(
+        str(path) for path in root.iterdir() if path.name != "good.png"
+    )
+    assert lines[0].endswith("\tnot an image, or its beginning is damaged")
 
 
 def test_a_cut_photo_is_unreadable(make: Make, root: Path) -> None:
@@ -263,7 +272,7 @@ def test_missing_empty_and_wrong_folders(make: Make, root: Path, tmp_path: Path)
     with pytest.raises(DataError, match="there is no such folder"):
         make()
     root.mkdir()
-    with pytest.raises(DataError, match=r"no images in .*\.jpg, \.jpeg"):
+    with pytest.raises(DataError, match=r"holds no images; there is nothing in it"):
         make()
     with pytest.raises(DataError, match="is a file"):
         make(root=put(tmp_path / "one.png"))
@@ -299,7 +308,7 @@ def test_a_file_vanishes_after_it_was_listed(
     monkeypatch.setattr(folder_cache, "_key", key)
     with pytest.raises(DataError, match=r"1 of 2 images.*\n.*a\.png: No such file"):
         make(test_fraction=0.0)
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert not list((tmp_path / "cache").glob("*.npy"))
 
 
 def test_a_file_changes_while_it_is_decoded(
@@ -330,7 +339,7 @@ def test_a_link_in_a_circle_is_named(make: Make, root: Path, link: str, target: 
     put(root / "dogs" / "a.png")
     (root / "dogs" / "other").symlink_to(root / "cats")
     (root / link).symlink_to(root / target)
-    with pytest.raises(DataError, match=r"data\.root: .* is a link to a folder around it"):
+    with pytest.raises(DataError, match=r"data\.root=.*: .* is a link to a folder around it"):
         make()
 
 
@@ -361,7 +370,7 @@ def test_an_empty_file_and_a_folder_named_as_an_image(make: Make, root: Path) ->
 def test_only_hidden_files_are_no_images(make: Make, root: Path) -> None:
     put(root / ".a.png")
     put(root / ".git" / "a.png")
-    with pytest.raises(DataError, match="no images in"):
+    with pytest.raises(DataError, match=r"holds no images .*; it has 2 hidden"):
         make()
 
 
@@ -510,15 +519,93 @@ def test_test_classes_must_be_among_those_of_train(make: Make, root: Path) -> No
     put(root / "test/cats/b.png")
     assert make().classes == ("cats", "dogs")
     put(root / "test/cows/b.png")
-    with pytest.raises(DataError, match="test/ has the class 'cows', which train/ lacks"):
+    with pytest.raises(DataError, match="the test images have the class 'cows'"):
         make()
 
 
-def test_test_without_class_folders(make: Make, root: Path) -> None:
+def test_test_images_without_class_folders_have_no_labels(make: Make, root: Path) -> None:
     put(root / "train/cats/a.png")
+    put(root / "train/dogs/a.png")
     put(root / "test/b.png")
-    with pytest.raises(DataError, match="train/ has class folders, and test/ has none"):
+    data = make()
+    assert data.train_labels is not None
+    assert data.train_labels.tolist() == [0, 1]
+    assert data.test_labels is None
+
+
+def test_the_plan_names_classes_splits_and_what_is_left_out(make: Make, root: Path) -> None:
+    for name in ("train/cats/a", "train/dogs/a", "train/dogs/b", "Test/dogs/c", "val/x"):
+        put(root / f"{name}.png")
+    (root / "train/cats/a.heic").touch()
+    assert make().describe() == [
+        "1 test images (Test/)",
+        "2 classes: cats, dogs",
+        "left out: 1 images in val/, 1 .heic",
+    ]
+    assert make(root=root / "train").describe() == [
+        "1 test images (held out of them: data.test_fraction)",
+        "2 classes: cats, dogs",
+        "left out: 1 .heic",
+    ]
+
+
+def test_unreadable_images_are_skipped_where_it_is_wanted(
+    make: Make, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value, name in enumerate(["train/a/0", "train/a/1", "train/b/2", "test/a/3", "test/b/4"]):
+        put(root / f"{name}.png", value)
+    for name in ("train/a/bad.png", "train/b/worse.png", "test/a/bad.png"):
+        (root / name).write_bytes(b"no image")
+    for _ in range(2):
+        data = make(skip_unreadable=True)
+        assert firsts(data.train_images) == [0, 1, 2]
+        assert data.num_train_images == 3
+        assert data.train_labels is not None
+        assert data.train_labels.tolist() == [0, 0, 1]
+        assert firsts(data.test_images) == [3, 4]
+        assert data.test_labels is not None
+        assert data.test_labels.tolist() == [0, 1]
+        (listed,) = (tmp_path / "cache").glob("*.unreadable.txt")
+        assert data.describe()[-1] == f"left out: 3 unreadable, named in {listed}"
+        # The second time nothing but what could not be read is tried again.
+        monkeypatch.setattr(folder_cache, "_build", None)
+    with pytest.raises(DataError, match=r"3 of 8 images .*data\.skip_unreadable=true"):
         make()
+    put(root / "train/a/bad.png", 9)
+    monkeypatch.undo()
+    assert firsts(make(skip_unreadable=True).train_images) == [0, 1, 9, 2]
+
+
+def test_nothing_but_unreadable_images_is_an_error(make: Make, root: Path) -> None:
+    root.mkdir()
+    (root / "a.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="1 of 1 images cannot be read"):
+        make(skip_unreadable=True, test_fraction=0.0)
+
+
+def test_what_is_wrong_with_every_image_is_told_at_once(
+    make: Make, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_cache, "_MANY", 10)
+    monkeypatch.setattr(folder_cache, "decoded", None)
+    root.mkdir()
+    for value in range(20):
+        Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(root / f"{value}.tiff")
+    with pytest.raises(DataError, match=r"none of 20 images .*(\n.*value_range.*){5}$"):
+        make()
+
+
+def test_16_bit_images_that_use_little_of_it_are_not_trained_on_black(
+    make: Make, root: Path
+) -> None:
+    root.mkdir()
+    Image.fromarray(np.array([[0, 4000]] * 2, np.uint16)).save(root / "a.png")
+    with pytest.raises(DataError, match=r"above 4000 .*data\.value_range=\[0,4095\], or"):
+        make(test_fraction=0.0)
+    settings: dict[str, Any] = {"test_fraction": 0.0, "image_size": 2}
+    bright = make(value_range=(0, 4000), **settings).train_images
+    assert bright[0, 0, 0].tolist() == [0, 255]
+    assert make(value_range=[0, 65535], **settings).train_images.max() == 16
 
 
 @pytest.mark.parametrize(
@@ -528,6 +615,10 @@ def test_test_without_class_folders(make: Make, root: Path) -> None:
         ({"test_fraction": 1.0}, r"data\.test_fraction=1\.0"),
         ({"image_size": 0}, r"data\.image_size=0"),
         ({"image_size": None}, r"data\.image_size=None"),
+        ({"skip_unreadable": "yes"}, r"data\.skip_unreadable='yes'"),
+        ({"value_range": [1, 1]}, r"data\.value_range=\[1, 1\]: must be two numbers"),
+        ({"value_range": [0, 1, 2]}, r"data\.value_range=\[0, 1, 2\]: must be two numbers"),
+        ({"value_range": [0, float("nan")]}, r"data\.value_range=.*must be two numbers"),
     ],
 )
 def test_wrong_settings_are_named(make: Make, settings: dict[str, Any], words: str) -> None:

@@ -1,4 +1,4 @@
-"""One image file to one square uint8 array. Owns what happens to odd sizes, modes and rotations.
+"""One image file to one square uint8 array: odd sizes, kinds of pixels, rotations.
 
 It stands alone, since processes that decode run this file without importing the package.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,65 +15,95 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-Decoded: TypeAlias = tuple[NDArray[np.uint8], list[str]]  # images, and faults in words
+Decoded: TypeAlias = tuple[NDArray[np.uint8], list[tuple[str, str]]]
+"""Images, and the paths of those that cannot be read, each with the reason."""
+
+Range: TypeAlias = "tuple[float, float] | None"
+"""Which values of deep pixels (more than 8 bits) become black and white; None: see `decode`."""
+
+Form: TypeAlias = tuple[tuple[int, int, int], Range]
+"""What becomes of each image: its shape `(C, S, S)`, and the range of deep pixels."""
+
+_TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
+_DARK = 1 << 8  # of 16 bits: an image with no value as high would come out black
 
 
-def decode_all(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> Decoded:
+def decode_all(paths: Sequence[str | Path], form: Form) -> Decoded:
     """Decodes some images, going on where one cannot be read.
 
     Args:
         paths: of the images.
-        shape: `(C, S, S)` of each result.
+        form: of each result.
 
     Returns:
         uint8 `(N, C, S, S)`, those that can be read, in order; and what is wrong with the others.
     """
+    shape, value_range = form
     images, faults = np.empty((len(paths), *shape), dtype=np.uint8), []
     good = 0
     for path in paths:
         try:
-            images[good] = decode(path, channels=shape[0], size=shape[1])
+            images[good] = decode(path, shape[0], shape[1], value_range)
             good += 1
-        except UnidentifiedImageError:
-            faults.append(f"{path}: not an image, or its beginning is damaged")
         except Exception as error:  # Pillow's plugins raise many kinds for a damaged file
-            faults.append(
-                f"{path}: {getattr(error, 'strerror', None) or str(error) or repr(error)}"
-            )
+            faults.append((str(path), _reason(error)))
     return images[:good], faults
 
 
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image, or its beginning is damaged"
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    kinds = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+    if reason and isinstance(error, kinds):
+        return str(reason)
+    return f"{type(error).__name__}: {reason}"
+
+
 def allow_large() -> None:
-    """Lets Pillow read large images in silence: they are the user's own.
+    """Keeps Pillow's warnings back, which name no file; large images are the user's own.
 
     What has twice as many pixels as Pillow warns of is refused, and named.
     """
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
 
 
-def decode(path: str | Path, channels: int, size: int) -> NDArray[np.uint8]:
+def decode(
+    path: str | Path, channels: int, size: int, value_range: Range = None
+) -> NDArray[np.uint8]:
     """Reads an image upright, cuts its central square and resizes it, antialiased.
 
-    Transparent images are laid on white; 16-bit grey keeps its upper 8 bits; an animation gives its
-    first frame.
+    Transparent images are laid on white; an animation, or a file of several pages, gives its first.
+    Of 16-bit grey pixels 0 becomes black and 65535 white, unless `value_range` says otherwise;
+    32-bit and floating-point pixels have no such convention and need it.
 
     Args:
         path: anything that Pillow reads.
         channels: 1 (grey) or 3 (colour).
         size: side S of the result in pixels.
+        value_range: values of deep pixels that become black and white.
 
     Returns:
         uint8 `(channels, S, S)`.
 
     Raises:
-        OSError, ValueError, SyntaxError: what Pillow raises for a file that it cannot read.
+        OSError, ValueError, SyntaxError: what Pillow raises for a file that it cannot read; or deep
+            pixels would lose their contrast.
     """
     with Image.open(path) as image:
+        if image.format == "EPS":  # Pillow would have Ghostscript run it
+            raise ValueError("is PostScript, which is a program; save it as an image")
         # A JPEG decoder halves sizes at next to no cost; twice the result leaves the rest to an
         # antialiased resize.
         image.draft(None, (2 * size, 2 * size))
-        ImageOps.exif_transpose(image, in_place=True)
-        flat = _flat(image).convert("L" if channels == 1 else "RGB")
+        cut = ";16" in str(getattr(image, "tile", "")) and not _is_deep(image)
+        image.load()
+        with suppress(
+            Exception
+        ):  # damaged notes on how a photograph was taken: its pixels are good
+            ImageOps.exif_transpose(image, in_place=True)
+        flat = _flat(image, value_range).convert("L" if channels == 1 else "RGB")
     width, height = flat.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
@@ -80,19 +111,56 @@ def decode(path: str | Path, channels: int, size: int) -> NDArray[np.uint8]:
     if (width, height) != (size, size):
         flat = flat.resize((size, size), Image.Resampling.BILINEAR, box=square)
     pixels = np.asarray(flat, dtype=np.uint8).reshape(size, size, channels)
+    if cut and value_range is None and pixels.max() == 0:
+        raise ValueError(
+            "has 16-bit colours, of which Pillow gives the upper 8 bits, and these are black; "
+            "save it with 8 bits"
+        )
     chw: NDArray[np.uint8] = pixels.transpose(2, 0, 1)
     return chw
 
 
-def _flat(image: Image.Image) -> Image.Image:
+def largest_of_16_bits(path: str | Path) -> int | None:
+    """Returns the largest value of a 16-bit grey image; None: another kind, or unreadable."""
+    with suppress(Exception), Image.open(path) as image:
+        if image.mode.startswith("I") and image.format != "EPS":
+            return int(np.asarray(image).max())
+    return None
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def _flat(image: Image.Image, value_range: Range) -> Image.Image:
     """Returns an opaque 8-bit image."""
-    if image.mode == "F":
-        raise ValueError("has floating-point pixels; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to white
-        wide = np.asarray(image).clip(0, 65535)
-        return Image.fromarray((wide >> 8).astype(np.uint8))
-    if image.has_transparency_data:
+    if _is_deep(image):
+        return Image.fromarray(_eight_bits(image, value_range))
+    palette = image.palette.mode if image.mode == "P" and image.palette is not None else ""
+    if image.mode in _TRANSPARENT or "transparency" in image.info or palette.endswith("A"):
         colour = image.convert("RGBA")
         white = Image.new("RGBA", colour.size, "white")
         return Image.alpha_composite(white, colour)
     return image
+
+
+def _eight_bits(image: Image.Image, value_range: Range) -> NDArray[np.uint8]:
+    """Brings deep pixels to 8 bits."""
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise ValueError("holds pixels that are no finite numbers")
+    low, high = values.min(), values.max()
+    if value_range is not None:
+        black, white = value_range
+        scaled = (values.astype(np.float64) - black) * (255 / (white - black))
+        return np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    kind = {"F": "floating-point", "I": "32-bit"}.get(image.mode, "16-bit")
+    if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits in Pillow's 32
+        kind = "16-bit"
+    if kind != "16-bit" or 0 < high < _DARK:
+        lost = ", which would come out black" if kind == "16-bit" else ""
+        raise ValueError(
+            f"has {kind} pixels from {low:g} to {high:g}{lost}; "
+            f"write data.value_range=[<black>,<white>] for all images"
+        )
+    return (values.clip(0, 65535).astype(np.int64) >> 8).astype(np.uint8)

@@ -1,7 +1,6 @@
 """A program that decodes images for `forger.data.decoders`, which starts it.
 
-Owns the exchange on its standard input and output; it imports nothing of the package, as that would
-take seconds.
+It imports nothing of the package, as that would take seconds.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints is no answer
     try:
-        shape, limits = pickle.load(sys.stdin.buffer)
+        form, limits = pickle.load(sys.stdin.buffer)
         Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = limits
         while True:
             paths = pickle.load(sys.stdin.buffer)
-            pickle.dump(decode["decode_all"](paths, shape), answers, pickle.HIGHEST_PROTOCOL)
+            pickle.dump(decode["decode_all"](paths, form), answers, pickle.HIGHEST_PROTOCOL)
             answers.flush()
     except (EOFError, BrokenPipeError):  # the other process has ended, or needs no more
         os._exit(0)  # without an attempt to flush

@@ -19,23 +19,22 @@ from typing import Any
 
 from PIL import Image, ImageFile
 
-from forger.data.decode import Decoded, allow_large, decode_all
+from forger.data.decode import Decoded, Form, allow_large, decode_all
 from forger.errors import DataError
 
 _PROGRAM = Path(__file__).with_name("decoder_program.py")
-_Shape = tuple[int, int, int]
 
 
 @contextmanager
-def here(shape: _Shape) -> Iterator[Callable[[list[str]], Decoded]]:
+def here(form: Form) -> Iterator[Callable[[list[str]], Decoded]]:
     """Yields a function that decodes in the thread that calls it."""
     with warnings.catch_warnings():
         allow_large()
-        yield lambda paths: decode_all(paths, shape)
+        yield lambda paths: decode_all(paths, form)
 
 
 @contextmanager
-def in_processes(shape: _Shape, count: int) -> Iterator[Callable[[list[str]], Decoded]]:
+def in_processes(form: Form, count: int) -> Iterator[Callable[[list[str]], Decoded]]:
     """Yields a function that has one of `count` processes decode, for as many threads."""
     idle: SimpleQueue[_Decoder] = SimpleQueue()
 
@@ -48,7 +47,7 @@ def in_processes(shape: _Shape, count: int) -> Iterator[Callable[[list[str]], De
 
     with ExitStack() as stack:
         for _ in range(count):
-            decoder = _Decoder(shape)
+            decoder = _Decoder(form)
             stack.callback(decoder.close)
             idle.put(decoder)
         yield decode
@@ -57,7 +56,7 @@ def in_processes(shape: _Shape, count: int) -> Iterator[Callable[[list[str]], De
 class _Decoder:
     """A process that decodes."""
 
-    def __init__(self, shape: _Shape) -> None:
+    def __init__(self, form: Form) -> None:
         paths = os.pathsep.join(filter(None, sys.path))  # it finds NumPy and Pillow as we do
         self._process = subprocess.Popen(
             [sys.executable, str(_PROGRAM)],
@@ -68,7 +67,7 @@ class _Decoder:
         )
         # What the user may have set in this process.
         limits = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES)
-        self._send((shape, limits))
+        self._send((form, limits))
 
     def decode(self, paths: list[str]) -> Decoded:
         """Decodes some images.

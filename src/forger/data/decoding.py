@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from forger.data.decode import Decoded
+from forger.data.decode import Decoded, Form
 from forger.data.decoders import here, in_processes
 
 _TASK = 64  # images that a worker decodes at a time, at most
@@ -26,23 +26,21 @@ _TINY = 8192  # bytes of a file, below which a second thread makes decoding slow
 _PATIENCE = 2.0  # seconds before a progress bar appears
 
 
-def decoded(
-    root: Path, names: list[str], shape: tuple[int, int, int], done: int = 0
-) -> Iterator[Decoded]:
+def decoded(root: Path, names: list[str], form: Form, done: int = 0) -> Iterator[Decoded]:
     """Decodes in processes or, if they are few, in threads, with a progress bar if it takes long.
 
     Args:
         root: the folder that the images are in.
         names: of all images below it.
-        shape: `(C, S, S)` of each.
+        form: of each result.
         done: images at the beginning that are decoded already.
 
     Yields:
         The images of a task, uint8 `(n, C, S, S)`, in the order of `names`; and what is wrong with
         those that are missing.
     """
-    workers, decoders = _decoders(root, names, shape, len(names) - done)
-    size = min(_TASK, max(1, _TASK_BYTES // prod(shape)))
+    workers, decoders = _decoders(root, names, form, len(names) - done)
+    size = min(_TASK, max(1, _TASK_BYTES // prod(form[0])))
     waiting: deque[Future[Decoded]] = deque()
     with _Bar(len(names), done) as bar, decoders as decode, ThreadPoolExecutor(workers) as pool:
         try:
@@ -60,14 +58,14 @@ def decoded(
 
 
 def _decoders(
-    root: Path, names: list[str], shape: tuple[int, int, int], count: int
+    root: Path, names: list[str], form: Form, count: int
 ) -> tuple[int, AbstractContextManager[Callable[[list[str]], Decoded]]]:
     """Returns how many images are decoded at once, and what decodes them."""
     workers = _processors()
     if count >= _MANY and workers > 1:
         workers = min(workers, _MOST)
-        return workers, in_processes(shape, workers)
-    return 1 if _are_tiny(root, names) else workers, here(shape)
+        return workers, in_processes(form, workers)
+    return 1 if _are_tiny(root, names) else workers, here(form)
 
 
 def _processors() -> int:

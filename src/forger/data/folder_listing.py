@@ -1,21 +1,18 @@
-"""Which images a folder holds, their splits and classes. Reads names, never pixels."""
+"""The images of a folder in order, with their splits, classes and labels; reads no pixels."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import compress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from forger.errors import DataError
-
-_SKIPPED = "__MACOSX"  # what macOS leaves in archives, full of files that only look like images
+from forger.image_folders import Found, find_splits, left_out, walk
 
 
 @dataclass(frozen=True)
@@ -27,148 +24,176 @@ class Listing:
         num_train: how many belong to the training split.
         num_test: how many are held out for tests.
         labels: index into `classes` of each image, or None.
+        test_labelled: whether the labels of the test images mean something.
         classes: sorted names, or None.
+        test_folder: where the test images lie; None: they are held out of the training folder.
+        left_out: what in the folder is not used, by kind and number.
     """
 
     names: list[str]
     num_train: int
     num_test: int
     labels: NDArray[np.int64] | None
+    test_labelled: bool
     classes: tuple[str, ...] | None
+    test_folder: str | None
+    left_out: tuple[str, ...]
+
+    def without(self, unreadable: Collection[str]) -> Listing:
+        """Returns the listing without some of its images."""
+        kept = [name not in unreadable for name in self.names]
+        num_train = sum(kept[: self.num_train])
+        return replace(
+            self,
+            names=[*compress(self.names, kept)],
+            num_train=num_train,
+            num_test=sum(kept) - num_train,
+            labels=None if self.labels is None else self.labels[kept],
+        )
 
 
-def list_images(root: Path, test_fraction: float) -> Listing:
-    """Lists the images below `root`; see `forger.data.ImageFolder` for the layouts.
+def list_images(
+    root: Path,
+    test_fraction: float,
+    train_folder: str | None = None,
+    test_folder: str | None = None,
+) -> Listing:
+    """Lists the images below `root`; see docs/data.md for how splits and classes are found.
 
     Args:
         root: the user's folder.
         test_fraction: share of the images to hold out where there is no test split.
+        train_folder: the folder below `root` to train on; None: found by its name.
+        test_folder: the folder below `root` that is held out; None: found by its name.
 
     Raises:
-        DataError: no folder, no images, images both beside and inside class folders, or a class of
-            the test split that the training split lacks.
+        DataError: no folder, no images, no telling which are for tests, images both beside and
+            inside class folders, or a class of the test images that the training images lack.
     """
     try:
         if not root.exists():
             raise DataError(f"data.root={root}: there is no such folder (looked in {Path.cwd()})")
         if not root.is_dir():
             raise DataError(f"data.root={root}: is a file; give the folder that holds the images")
-        return _list(root, test_fraction)
+        found = walk(root)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"data.root: {error.filename or root} cannot be read: {reason}") from None
+    assert found is not None
+    return _list(root, found, test_fraction, train_folder, test_folder)
 
 
-def _list(root: Path, test_fraction: float) -> Listing:
-    # Names are kept once, and nothing else of each: there may be a million.
-    divided = (root / "train").is_dir()
-    depth = 1 if divided else 0  # of the classes
-    names = _split(root, "train/" if divided else "")
-    known = _classes(names, depth)
-    if divided and (root / "test").is_dir():
-        num_train = len(names)
-        test = _split(root, "test/")
-        _check_same_classes(root, known, _classes(test, depth))
-        names += test
+def _list(
+    root: Path, found: Found, fraction: float, train_folder: str | None, test_folder: str | None
+) -> Listing:
+    splits = find_splits(root, found, train_folder, test_folder)
+    train, test = splits.folders(found)
+    # Names are kept once, and little else of each: there may be a million.
+    names, parent = _names(found, train), _class_folder(splits.train, train)
+    _check_not_mixed(root, found, parent, train)
+    known = sorted(_inside(parent, train))
+    labels, test_classes = _labels(names, parent, known), {*known}
+    if splits.test is None:
+        num_train = len(names) - _count(len(names), fraction)
+        order = _order(names, num_train)
+        names, labels = [names[place] for place in order.tolist()], labels[order]
     else:
-        names, num_train = _hold_out(names, test_fraction)
-    classes = tuple(sorted(known))
-    index = {name: number for number, name in enumerate(classes)}
-    labels = (index[name.split("/", depth + 1)[depth]] for name in names)
+        num_train, held_out = len(names), _names(found, test)
+        parent = _class_folder(splits.test, test, known)
+        _check_not_mixed(root, found, parent, test)
+        test_classes = _inside(parent, test)
+        _check_known(root, known, test_classes)
+        names += held_out
+        labels = np.concatenate((labels, _labels(held_out, parent, known)))
     return Listing(
         names=names,
         num_train=num_train,
         num_test=len(names) - num_train,
-        labels=np.fromiter(labels, np.int64, len(names)) if classes else None,
-        classes=classes or None,
+        labels=labels if known else None,
+        test_labelled=bool(test_classes),
+        classes=tuple(known) or None,
+        test_folder=splits.test,
+        left_out=(*left_out(found, splits),),
     )
 
 
-def _split(root: Path, prefix: str) -> list[str]:
-    """Lists a split's images in an order that is the same on every machine."""
-    names = sorted(_walk(root, prefix))
-    if not names:
+def _class_folder(split: str, folders: list[str], known: Collection[str] = ()) -> str:
+    """Returns the folder whose sub-folders are the classes of a split.
+
+    A folder that holds a single folder and no image is passed through: one class is no class.
+
+    Args:
+        split: folder of the split.
+        folders: of its images.
+        known: classes of the training split, which are not passed through.
+    """
+    while split not in folders and len(inside := _inside(split, folders)) == 1:
+        (name,) = inside
+        if name in known:
+            break
+        split += f"{name}/"
+    return split
+
+
+def _inside(parent: str, folders: list[str]) -> set[str]:
+    """Returns the names of the sub-folders."""
+    return {path[len(parent) :].partition("/")[0] for path in folders} - {""}
+
+
+def _labels(names: list[str], parent: str, classes: list[str]) -> NDArray[np.int64]:
+    """Returns the number of each image's class; 0 where there are none."""
+    index = {name: number for number, name in enumerate(classes)}
+    begin = len(parent)
+    found = (index.get(name[begin:].partition("/")[0], 0) for name in names)
+    return np.fromiter(found, np.int64, len(names))
+
+
+def _names(found: Found, folders: list[str]) -> list[str]:
+    """Lists the images of some folders in an order that is the same on every machine."""
+    return sorted(folder + name for folder in folders for name in found.images[folder])
+
+
+def _check_not_mixed(root: Path, found: Found, parent: str, folders: list[str]) -> None:
+    inside = [path for path in folders if path != parent]
+    if inside and parent in folders:
+        loose, first = found.images[parent], min(inside)
         raise DataError(
-            f"data.root: no images in {root / prefix} or its sub-folders; "
-            f"they are known by their extensions, {', '.join(IMG_EXTENSIONS)}"
-        )
-    loose = [name for name in names if "/" not in name[len(prefix) :]]
-    if loose and len(loose) < len(names):
-        inside = next(name for name in names if "/" in name[len(prefix) :])
-        raise DataError(
-            f"data.root: {root / prefix} holds images both directly ({len(loose)}, such as "
-            f"{loose[0][len(prefix) :]}) and in sub-folders (such as {inside[len(prefix) :]}); "
+            f"data.root: {root / parent} holds images both directly ({len(loose)}, such as "
+            f"{min(loose)}) and in sub-folders (such as "
+            f"{first[len(parent) :]}{min(found.images[first])}); "
             "sub-folders are classes, so move all images into class folders, or all out of them"
         )
-    return names
 
 
-def _classes(names: list[str], depth: int) -> set[str]:
-    """Returns the folders at a depth of the names; none, where the images lie there."""
-    parts = (name.split("/", depth + 1) for name in names)
-    return {part[depth] for part in parts if len(part) > depth + 1}
+def _count(images: int, fraction: float) -> int:
+    """Returns how many of some images are held out."""
+    count = max(1, round(images * fraction)) if fraction > 0 else 0
+    if count >= images:
+        raise DataError(
+            f"data.test_fraction={fraction}: would hold out all of the {images} images; "
+            "add images, or write data.test_fraction=0"
+        )
+    return count
 
 
-def _walk(root: Path, prefix: str) -> Iterator[str]:
-    """Yields the images of a split by their names below `root`."""
-    below = [prefix]  # folders to look into, with a slash behind each
-    while below:
-        parent = below.pop()
-        with os.scandir(root / parent) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith("."):
-                    continue
-                if _is_folder(entry):
-                    if name != _SKIPPED:
-                        _check_circle(root / parent / name, root / prefix)
-                        below.append(f"{parent}{name}/")
-                elif name.lower().endswith(IMG_EXTENSIONS):
-                    yield parent + name
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads in a circle; reading it will tell
-        return False
-
-
-def _check_circle(path: Path, folder: Path) -> None:
-    """Raises `DataError` for a link to a folder that it lies in: images would be listed again."""
-    if path.is_symlink():
-        above = path.resolve()
-        outer = path
-        while outer != folder:
-            outer = outer.parent
-            if outer.resolve() == above:
-                raise DataError(f"data.root: {path} is a link to a folder around it; remove it")
-
-
-def _hold_out(names: list[str], fraction: float) -> tuple[list[str], int]:
-    """Moves those held out to the end, and returns how many are left before them.
+def _order(names: list[str], num_train: int) -> NDArray[np.int64]:
+    """Returns the places of the images, those held out moved to the end.
 
     It divides by a hash of the names: without a seed, and a new image moves hardly any other.
     """
-    count = max(1, round(len(names) * fraction)) if fraction > 0 else 0
-    if count >= len(names):
-        raise DataError(
-            f"data.test_fraction={fraction}: would hold out all of the {len(names)} images; "
-            "add images, or write data.test_fraction=0"
-        )
-    if count == 0:
-        return names, len(names)
+    if num_train == len(names):
+        return np.arange(num_train)
     hashes = (sha256(name.encode(errors="surrogateescape")).digest() for name in names)
     ranks = np.fromiter((int.from_bytes(found[:8], "big") for found in hashes), np.uint64)
     held_out = np.zeros(len(names), dtype=bool)
-    held_out[np.argsort(ranks, kind="stable")[:count]] = True
-    kept = [*compress(names, (~held_out).tolist())]
-    return [*kept, *compress(names, held_out.tolist())], len(kept)
+    held_out[np.argsort(ranks, kind="stable")[: len(names) - num_train]] = True
+    return np.argsort(held_out, kind="stable")
 
 
-def _check_same_classes(root: Path, known: set[str], found: set[str]) -> None:
-    extra = sorted(found - known)
-    if extra:
-        raise DataError(f"data.root={root}: test/ has the class {extra[0]!r}, which train/ lacks")
-    if known and not found:
-        raise DataError(f"data.root={root}: train/ has class folders, and test/ has none")
+def _check_known(root: Path, known: list[str], found: set[str]) -> None:
+    extra = sorted(found - {*known})
+    if known and extra:
+        raise DataError(
+            f"data.root={root}: the test images have the class {extra[0]!r}, which the training"
+            " images lack"
+        )

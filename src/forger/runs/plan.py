@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
@@ -13,6 +14,8 @@ from forger.gan import GAN
 from forger.runs.length import describe_length
 from forger.runs.memory import batch_per_process, estimate_memory, megabytes
 from forger.updates import Updates
+
+_WIDTH = 62  # columns beside the names of the plan's parts
 
 
 def count(network: nn.Module) -> str:
@@ -58,6 +61,12 @@ def norm_of(network: nn.Module) -> str:
     return f", norm {norm}" if isinstance(norm, str) else ""
 
 
+def describe_data(datamodule: LightningDataModule) -> list[str]:
+    """Returns what a data module with a method `describe` says of its images, in short lines."""
+    describe = getattr(datamodule, "describe", None)
+    return [part for line in (describe() if describe else []) for part in wrap(line, _WIDTH)]
+
+
 def describe_plan(
     gan: GAN,
     datamodule: LightningDataModule,
@@ -79,6 +88,7 @@ def describe_plan(
     shape = "x".join(map(str, image_shape))
     lines = [
         f"data            {type(datamodule).__name__}, images {shape}",
+        *(f"                {line}" for line in describe_data(datamodule)),
         *(f"                {line}" for line in describe_length(gan, datamodule, trainer)),
         f"generator       {type(generator).__module__}: {count(generator)}{norm_of(generator)},"
         f" z {generator.latent_dim} {gan.prior}, EMA {gan.ema_generator.decay}",

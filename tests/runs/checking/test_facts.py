@@ -12,7 +12,6 @@ from hydra.utils import get_class
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.trainer.connectors.accelerator_connector import _AcceleratorConnector
 from omegaconf import DictConfig, OmegaConf
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 import forger.data
 from forger.data import ImageDataModule, MNISTSample
@@ -179,46 +178,51 @@ class TestFolders:
         for index in range(count):
             (folder / f"{index}.png").touch()
 
-    def counted(self, root: Path, fraction: float, wanted: int) -> int | None:
-        return data_rules._in_folder(root, fraction, wanted)
-
     @pytest.mark.parametrize("fraction", [0, 0.1, 0.5, 0.9])
-    @pytest.mark.parametrize("layout", ["flat", "classes", "train", "both"])
+    @pytest.mark.parametrize("layout", ["flat", "classes", "train", "both", "deeper"])
     def test_counts_what_training_would_use(
-        self, layout: str, fraction: float, tmp_path: Path
+        self, layout: str, fraction: float, tmp_path: Path, composed: Compose
     ) -> None:
         for place in {
             "flat": [""],
             "classes": ["a", "b"],
             "train": ["train/a", "train/b"],
             "both": ["train", "test"],
+            "deeper": ["all/Train/a", "all/Train/b", "all/val/a"],
         }[layout]:
             self.images(tmp_path / place, 11)
         (tmp_path / "notes.txt").touch()
         (tmp_path / ".hidden.png").touch()
         real = list_images(tmp_path, fraction).num_train
-        assert self.counted(tmp_path, fraction, 1_000) == real
-        assert self.counted(tmp_path, fraction, real + 1) == real, "one image is missing"
-        assert self.counted(tmp_path, fraction, 1) in (None, real), "enough: counted no further"
+        words = ["data=image_folder", f"data.root={tmp_path}", f"data.test_fraction={fraction}"]
+        assert find_problems(composed(*words, "model.generator.norm=none", f"data.batch_size={real}")) == []
+        (found,) = find_problems(composed(*words, f"data.batch_size={real + 1}"))
+        assert found.text.endswith(
+            f"there are {real} training images; write data.batch_size={real} or less"
+        )
 
-    def test_it_stops_counting(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        seen = []
-        self.images(tmp_path, 500)
-        original = data_rules._files
+    def test_it_stops_counting(
+        self, tmp_path: Path, composed: Compose, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.images(tmp_path, 5)
+        monkeypatch.setattr(data_rules, "_LOOKED_AT", 4)
+        assert find_problems(composed("data=image_folder", f"data.root={tmp_path}")) == []
 
-        def files(folder: Path) -> Any:
-            for name in original(folder):
-                seen.append(name)
-                yield name
-
-        monkeypatch.setattr(data_rules, "_files", files)
-        assert self.counted(tmp_path, 0.1, 64) is None
-        assert len(seen) < 80
+    def test_a_folder_that_does_not_tell_is_refused(
+        self, tmp_path: Path, composed: Compose
+    ) -> None:
+        for place in ("trainA", "trainB", "testA", "testB"):
+            self.images(tmp_path / place, 100)
+        words = ["data=image_folder", f"data.root={tmp_path}"]
+        (found,) = find_problems(composed(*words))
+        assert "write for example data.train_folder=trainA data.test_folder=testA" in found.text
+        words += ["data.train_folder=trainA", "data.test_folder=testA"]
+        assert find_problems(composed(*words)) == []
 
     def test_too_few_and_none(self, tmp_path: Path, composed: Compose) -> None:
         cfg = composed("data=image_folder", f"data.root={tmp_path}", "data.batch_size=16")
         (found,) = find_problems(cfg)
-        assert found.text.endswith("holds no images that could be trained on")
+        assert found.text.endswith("holds no images; there is nothing in it")
         self.images(tmp_path, 11)
         (found,) = find_problems(cfg)
         assert found.text == (
@@ -226,9 +230,6 @@ class TestFolders:
         )
         self.images(tmp_path, 18)
         assert find_problems(cfg) == []
-
-    def test_endings(self) -> None:
-        assert data_rules._image_endings() == IMG_EXTENSIONS
 
 
 def test_sizes_are_planned_without_torch() -> None:

@@ -1,17 +1,13 @@
-"""Batches that the data cannot fill. Owns the count of images, and of the files of a folder.
+"""Batches that the data cannot fill, and folders that do not tell what to train on.
 
 The data modules say the same once they have read the images. See `rules`.
 """
 
 from __future__ import annotations
 
-import ast
-import os
-from collections.abc import Iterator
-from functools import cache
-from itertools import islice
 from pathlib import Path
 
+from forger.image_folders import FolderError, find_splits, walk
 from forger.runs.checking.accepted import Findings, Select
 from forger.runs.checking.device_rules import processes
 from forger.runs.checking.facts import (
@@ -21,7 +17,8 @@ from forger.runs.checking.facts import (
     ours,
     target_of,
 )
-from forger.runs.checking.modules import find_module
+
+_LOOKED_AT = 20_000  # files and folders: more take too long for a check
 
 
 def folders(select: Select) -> Findings:
@@ -51,9 +48,13 @@ def enough(select: Select) -> Findings:
     """Yields an iteration that needs more images than there are."""
     size = select("data.batch_size") or 64
     batches = batches_per_iteration(select)
-    count = images(select, batches * size)
+    try:
+        count = images(select)
+    except FolderError as error:
+        yield error.key, error.words
+        return
     if count == 0:
-        yield "data.root", "holds no images that could be trained on"
+        yield "data.test_fraction", "leaves no images to train on"
     elif count is not None and count < batches * size:
         if count < batches:
             yield (
@@ -94,63 +95,29 @@ def loaders(select: Select) -> Findings:
                 )
 
 
-def images(select: Select, wanted: int) -> int | None:
-    """Counts training images; `None` where the settings do not tell, or there are enough.
+def images(select: Select) -> int | None:
+    """Counts training images; `None` where the settings do not tell, or a folder is large.
 
-    Args:
-        select: the settings.
-        wanted: how many are enough: the files of a folder are counted no further.
+    Raises:
+        FolderError: the folder does not say which images are for training.
     """
     if not select.sound("data"):
         return None
-    home = target_of(select, "data")
+    home, root = target_of(select, "data"), select("data.root")
     if home in DATA_SETS:
         return DATA_SETS[home].count
-    root = select("data.root")
-    if home != FOLDER or not isinstance(root, str):
+    if home != FOLDER or not isinstance(root, str) or not Path(root).expanduser().is_dir():
         return None
-    fraction = select("data.test_fraction")
-    return _in_folder(Path(root).expanduser(), 0.1 if fraction is None else fraction, wanted)
-
-
-def _in_folder(root: Path, fraction: float, wanted: int) -> int | None:
-    """Counts a folder's training images, the held-out ones left off; `None`: enough or unreadable.
-
-    Args:
-        root: as `forger.data.ImageFolder` takes it.
-        fraction: held out where there is no test split.
-        wanted: where to stop.
-    """
-    if not root.is_dir():
-        return None
-    divided = (root / "train").is_dir()
-    if divided and (root / "test").is_dir():
-        fraction = 0.0
-    enough = int(wanted / (1 - fraction)) + 2
     try:
-        total = sum(1 for _ in islice(_files(root / "train" if divided else root), enough))
+        found = walk(Path(root).expanduser(), most=_LOOKED_AT)
     except OSError:
         return None
-    held_out = max(1, round(total * fraction)) if fraction > 0 else 0
-    return max(0, total - held_out) if total < enough else None
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """Yields the images below a folder, hidden ones left out, in no order."""
-    endings = _image_endings()
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
-                continue
-            if entry.is_dir():
-                yield from _files(Path(entry.path))
-            elif entry.name.lower().endswith(endings):
-                yield entry.name
-
-
-@cache
-def _image_endings() -> tuple[str, ...]:
-    """Reads the endings of image files from torchvision's source; all files where it has none."""
-    module = find_module("torchvision.datasets.folder")
-    value = module.bindings.get("IMG_EXTENSIONS") if module is not None else None
-    return tuple(ast.literal_eval(value)) if isinstance(value, ast.Tuple) else ("",)
+    if found is None:
+        return None
+    named = (select("data.train_folder"), select("data.test_folder"))
+    splits = find_splits(Path(root), found, *named)
+    count = sum(len(found.images[folder]) for folder in splits.folders(found)[0])
+    fraction = select("data.test_fraction")
+    fraction = 0.1 if fraction is None else fraction
+    held_out = max(1, round(count * fraction)) if splits.test is None and fraction > 0 else 0
+    return max(0, count - held_out)

@@ -1,0 +1,315 @@
+"""Which images a folder holds, and which of them are for training or for tests.
+
+It reads names, never pixels, and imports no torch: the config check asks before that is imported.
+The rules are those of docs/data.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from forger.errors import DataError
+
+_ARCHIVE_NOTES = "__MACOSX"  # what macOS leaves in archives, full of files that look like images
+
+# Formats that Pillow names but cannot decode, or has another program run (PostScript).
+_NOT_DECODED = {"BUFR", "EMF", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+
+_KINDS = {
+    "train": ("train", "training", "trainset", "trainval"),
+    "test": ("test", "testing", "testset"),
+    "val": ("val", "valid", "validation", "valset", "eval", "evaluation", "dev", "holdout"),
+}
+_KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words}
+# A word by itself, or before the A and B of two domains
+_WORD = re.compile(rf"(?<![a-z])({'|'.join(_KIND_OF)})(?:(?![a-z])|(?=[ab]$))")
+# What may stand beside the word in a name that says nothing but the split, as in `test_images2`
+_BESIDE = re.compile(r"(set|split|data|images?|imgs?|photos?|pictures?|[a-d])?\d*")
+
+
+class FolderError(DataError):
+    """A folder that is not what the settings say, or does not say which images to train on.
+
+    Attributes:
+        key: of the setting.
+        words: what is wrong with its value, and what to write.
+    """
+
+    def __init__(self, key: str, value: object, words: str) -> None:
+        super().__init__(f"{key}={value}: {words}")
+        self.key, self.words = key, words
+
+
+@dataclass
+class Found:
+    """What lies below a folder.
+
+    Attributes:
+        images: names of the images in each folder; a folder's path ends in "/", the root's is "".
+        other: how many files are no images, by kind: their extension, or "hidden".
+    """
+
+    images: dict[str, list[str]] = field(default_factory=dict)
+    other: Counter[str] = field(default_factory=Counter)
+
+    def count(self, folder: str) -> int:
+        """Returns the number of images in a folder and its sub-folders."""
+        return sum(len(names) for path, names in self.images.items() if path.startswith(folder))
+
+    def below(self, folder: str) -> list[str]:
+        """Returns the sub-folders of a folder that hold images at any depth, sorted."""
+        return sorted(self.tree.get(folder, ()))
+
+    @cached_property
+    def tree(self) -> dict[str, set[str]]:
+        """Names of the sub-folders of each folder that has some, where they hold images."""
+        tree: dict[str, set[str]] = {}
+        for path in self.images:
+            while path:
+                parent = _parent(path)
+                tree.setdefault(parent, set()).add(path[len(parent) : -1])
+                path = parent
+        return tree
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Where the images of each split lie, below the root.
+
+    Attributes:
+        train: folder of the training images, "" or with "/" behind.
+        test: folder of the test images, inside `train` too; None: a part of `train` is held out.
+    """
+
+    train: str
+    test: str | None
+
+    def folders(self, found: Found) -> tuple[list[str], list[str]]:
+        """Returns the folders whose images are for training, and those for tests."""
+        test = [p for p in found.images if self.test is not None and p.startswith(self.test)]
+        apart = set(test)
+        return [p for p in found.images if p.startswith(self.train) and p not in apart], test
+
+
+def _parent(path: str) -> str:
+    return path[: path.rfind("/", 0, -1) + 1]
+
+
+def image_endings() -> tuple[str, ...]:
+    """Returns the extensions, in lower case, of all files that Pillow decodes."""
+    from PIL import Image
+
+    known = Image.registered_extensions()
+    return tuple(
+        ending
+        for ending, kind in known.items()
+        if kind not in _NOT_DECODED and (kind in Image.OPEN or kind == "MPO")  # read as JPEG
+    )
+
+
+def walk(root: Path, most: int | None = None) -> Found | None:
+    """Finds all images below a folder.
+
+    Args:
+        root: hidden files and folders in it are skipped.
+        most: entries to look at; None is returned where there are more.
+
+    Raises:
+        OSError: a folder cannot be read.
+        FolderError: a link leads in a circle.
+    """
+    found, endings, seen = Found(), image_endings(), 0
+    waiting = [""]
+    while waiting:
+        parent = waiting.pop()
+        with os.scandir(root / parent) as entries:
+            for entry in entries:
+                seen += 1
+                if most is not None and seen > most:
+                    return None
+                name = entry.name
+                if name.startswith("."):
+                    found.other["hidden"] += 1
+                elif _is_folder(entry):
+                    if name == _ARCHIVE_NOTES:
+                        found.other[name] += 1
+                    else:
+                        _check_circle(root / parent / name, root)
+                        waiting.append(f"{parent}{name}/")
+                elif name.lower().endswith(endings):
+                    found.images.setdefault(parent, []).append(name)
+                else:
+                    found.other[os.path.splitext(name)[1].lower() or "no extension"] += 1  # noqa: PTH122
+    return found
+
+
+def find_splits(root: Path, found: Found, train: str | None, test: str | None) -> Splits:
+    """Tells which images are for training and which for tests.
+
+    Args:
+        root: for messages.
+        found: what lies in it.
+        train: the folder below `root` that the user named; "." is `root` itself.
+        test: the same for tests.
+
+    Raises:
+        FolderError: there are no images, or the names of the folders do not tell.
+    """
+    if not found.images:
+        raise FolderError("data.root", root, f"holds no images{_instead(found)}")
+    if train is not None or test is not None:
+        return _named(root, found, train, test)
+    base = _passed_through(found, "")
+    inside = found.below(base)
+    kinds = _split_folders(inside)
+    if not any(kinds.values()):
+        splits = Splits(base, None)
+    else:
+        splits = _told_by_names(root, found, base, kinds)
+    _check_no_test_inside(root, found, splits.train)
+    return splits
+
+
+def left_out(found: Found, splits: Splits) -> list[str]:
+    """Says which images and other files are not used, by kind and number."""
+    used = {path for paths in splits.folders(found) for path in paths}
+    images: Counter[str] = Counter()
+    for path, names in found.images.items():
+        if path not in used:
+            images[_first(path, splits.train)] += len(names)
+    words = [f"{number:,} images in {path}" for path, number in images.items()]
+    return sorted(words) + [f"{n:,} {kind}" for kind, n in sorted(found.other.items())]
+
+
+def _first(path: str, train: str) -> str:
+    """Cuts a path off where it leaves that of the training images."""
+    parts, other = path.split("/"), train.split("/")
+    apart = next((i for i, (a, b) in enumerate(zip(parts, other, strict=False)) if a != b), 0)
+    return ("/".join(parts[: apart + 1]).rstrip("/") or ".") + "/"
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle; reading it will tell
+        return False
+
+
+def _check_circle(path: Path, root: Path) -> None:
+    """Raises `FolderError` for a link to a folder that it lies in: images would be listed again."""
+    if path.is_symlink():
+        above = path.resolve()
+        outer = path
+        while outer != root:
+            outer = outer.parent
+            if outer.resolve() == above:
+                words = f"{path} is a link to a folder around it; remove it"
+                raise FolderError("data.root", root, words)
+
+
+def _instead(found: Found) -> str:
+    """Says what there is where images were looked for."""
+    if not found.other:
+        return "; there is nothing in it"
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in found.other.most_common(5))
+    return f" that Pillow reads, which are known by their extensions; it has {kinds}"
+
+
+def _named(root: Path, found: Found, train: str | None, test: str | None) -> Splits:
+    """Checks the folders that the user named."""
+    if train is None:
+        raise FolderError("data.test_folder", test, "needs data.train_folder beside it")
+    first = _folder(root, found, "data.train_folder", train)
+    second = None if test is None else _folder(root, found, "data.test_folder", test)
+    splits = Splits(first, second)
+    if not splits.folders(found)[0]:
+        raise FolderError("data.test_folder", test, "leaves no images to train on")
+    return splits
+
+
+def _folder(root: Path, found: Found, key: str, value: str) -> str:
+    """Returns a folder below the root as `Found` has it."""
+    parts = [part for part in value.split("/") if part not in ("", ".")]
+    if value.startswith("/") or ".." in parts:
+        raise FolderError(key, value, "must be a sub-folder of data.root, such as train")
+    path = "".join(f"{part}/" for part in parts)
+    if found.count(path) == 0:
+        raise FolderError(key, value, f"there are no images in {root / path}")
+    return path
+
+
+def _passed_through(found: Found, base: str) -> str:
+    """Goes into a folder that is alone in the root, unless its name is that of a split."""
+    while base not in found.images and len(inside := found.below(base)) == 1:
+        if any(_split_folders(inside).values()):
+            break
+        base += f"{inside[0]}/"
+    return base
+
+
+def _split_folders(names: Iterable[str]) -> dict[str, list[str]]:
+    """Returns those names that mean a split, by its kind.
+
+    `train`, `Test`, `val2017` and `trainA` do by themselves; `seg_train` only beside a `seg_test`,
+    since `bullet_train` may be a class.
+    """
+    words: list[tuple[str, str, str]] = []
+    for name in names:
+        spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+        match = _WORD.search(spaced)
+        if match is not None:
+            rest = re.sub(r"[^a-z0-9]", "", spaced[: match.start()] + spaced[match.end() :])
+            words.append((name, _KIND_OF[match[1]], rest))
+    kinds_of_rest: dict[str, set[str]] = {}
+    for _, kind, rest in words:
+        kinds_of_rest.setdefault(rest, set()).add(kind)
+    found: dict[str, list[str]] = {kind: [] for kind in _KINDS}
+    for name, kind, rest in words:
+        paired = "train" in kinds_of_rest[rest] and len(kinds_of_rest[rest]) > 1
+        if paired or _BESIDE.fullmatch(rest):
+            found[kind].append(name)
+    return found
+
+
+def _told_by_names(root: Path, found: Found, base: str, kinds: dict[str, list[str]]) -> Splits:
+    """Takes the one folder for training, and the one for tests or else for validation."""
+    train, tests, inside = kinds["train"], kinds["test"] or kinds["val"], found.below(base)
+    others = [name for name in inside if not any(name in names for names in kinds.values())]
+    here = f"data.train_folder={base.rstrip('/') or '.'}"
+    test = f" data.test_folder={base}{tests[0]}" if tests else ""
+    if not train:
+        alone = len(others) == 1 and base not in found.images
+        first = f"data.train_folder={base}{others[0]}" if alone else here
+        problem, remedy = "a folder for tests and none for training", f"{first}{test}"
+    elif len(train) > 1 or len(tests) > 1:
+        problem = "several folders for one split"
+        remedy = f"for example data.train_folder={base}{train[0]}{test}"
+    elif others and not tests:
+        problem = "a folder for training beside others"
+        remedy = f"data.train_folder={base}{train[0]} to train on it alone"
+    else:
+        return Splits(f"{base}{train[0]}/", f"{base}{tests[0]}/" if tests else None)
+    shown = ", ".join(f"{base}{name}/" for name in inside[:6]) + ", ..." * (len(inside) > 6)
+    words = f"has {problem}, {shown}; write {remedy}, or {here} where all of them are classes"
+    raise FolderError("data.root", root, words)
+
+
+def _check_no_test_inside(root: Path, found: Found, train: str) -> None:
+    """Raises `FolderError` where a folder among the training images is named as if for tests."""
+    for folder in sorted(path for path in found.tree if path.startswith(train)):
+        kinds = _split_folders(found.below(folder))
+        for name in kinds["test"] + kinds["val"]:
+            here = train.rstrip("/") or "."
+            raise FolderError(
+                "data.root",
+                root,
+                f"would train on {folder}{name}/, which is named as if for tests; write "
+                f"data.train_folder=<folder> data.test_folder=<folder>, or data.train_folder={here}"
+                " where it is a class",
+            )
