@@ -45,7 +45,7 @@ def build(folder: Path, count: int) -> dict[str, float]:
         before = {name: getattr(decoding, name) for name in settings}
         vars(decoding).update(settings)
         began = time.perf_counter()
-        load_or_build(root, names, folder / way, PHOTO)
+        load_or_build(root, names, folder / way, (PHOTO, None))
         found[way] = count / (time.perf_counter() - began)
         vars(decoding).update(before)
         print(f"decoding by {way}: {found[way]:.0f} images/s", flush=True)

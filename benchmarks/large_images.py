@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from forger.array_files import ArrayWriter
-from forger.data.folder_cache import cache_file
+from forger.data.folder_cache import _key, cache_file
 from forger.data.folder_listing import list_images
 from forger.whole_files import resumable_file
 
@@ -44,7 +44,8 @@ def write_cache(root: Path, cache: Path, shape: Shape) -> Path:
     """Writes random images as what is decoded from a folder, and returns the file."""
     names = list_images(root, test_fraction=0.0).names
     random = np.random.default_rng(0)
-    target = cache_file(root, names, cache, shape)
+    form = (shape, None)
+    target = cache_file(cache, form, _key(root, names, form))
     with resumable_file(target) as file:
         writer = ArrayWriter(file, np.dtype(np.uint8), (len(names), *shape))
         for begin in range(0, len(names), _CHUNK):

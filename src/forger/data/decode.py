@@ -153,7 +153,8 @@ def _eight_bits(image: Image.Image, value_range: Range) -> NDArray[np.uint8]:
     if value_range is not None:
         black, white = value_range
         scaled = (values.astype(np.float64) - black) * (255 / (white - black))
-        return np.rint(scaled.clip(0, 255)).astype(np.uint8)
+        rounded: NDArray[np.uint8] = np.rint(scaled.clip(0, 255)).astype(np.uint8)
+        return rounded
     kind = {"F": "floating-point", "I": "32-bit"}.get(image.mode, "16-bit")
     if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits in Pillow's 32
         kind = "16-bit"

@@ -64,7 +64,7 @@ def load_or_build(
     def is_unchanged() -> bool:
         return _key(root, names, form) == key
 
-    target = _cache_file(cache_dir, form, key)
+    target = cache_file(cache_dir, form, key)
     listed = target.with_suffix(".unreadable.txt")
     try:
         faults = _still_unreadable(root, names, listed, form)
@@ -77,7 +77,7 @@ def load_or_build(
         raise _unreadable(root, faults, len(names), listed)
     good = [name for name in names if name not in faults]
     rest = "\n".join([key, *faults]).encode(errors="surrogateescape")
-    target = _cache_file(cache_dir, form, sha256(rest).hexdigest()[:20])
+    target = cache_file(cache_dir, form, sha256(rest).hexdigest()[:20])
     try:
         return _mapped(root, good, target, form, is_unchanged), listed, set(faults)
     except _UnreadableError as error:  # meanwhile
@@ -105,7 +105,7 @@ def _mapped(
     return images
 
 
-def _cache_file(cache_dir: Path, form: Form, key: str) -> Path:
+def cache_file(cache_dir: Path, form: Form, key: str) -> Path:
     """Returns the file that holds or will hold the decoded images."""
     channels, size, _ = form[0]
     return cache_dir / f"images-{size}px-{channels}ch-{key}.npy"

@@ -98,6 +98,10 @@ class ImageDataModule(LightningDataModule, ABC):
     def read(self, split: Split) -> Pixels:
         """Reads one split: uint8 images `(N, C, H, W)`, and int64 labels `(N,)` or None."""
 
+    def describe(self) -> list[str]:
+        """Says what the plan of a run shall say of the images, beside their number and shape."""
+        return []
+
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape `(C, H, W)` of the images that are trained on; known before any is read."""

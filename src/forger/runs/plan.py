@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from textwrap import wrap
 
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from forger.data import GroupedDataModule, ImageDataModule
 from forger.gan import GAN
 from forger.runs.length import describe_length
 from forger.runs.memory import batch_per_process, estimate_memory, megabytes
 from forger.updates import Updates
-
-_WIDTH = 62  # columns beside the names of the plan's parts
 
 
 def count(network: nn.Module) -> str:
@@ -62,9 +60,8 @@ def norm_of(network: nn.Module) -> str:
 
 
 def describe_data(datamodule: LightningDataModule) -> list[str]:
-    """Returns what a data module with a method `describe` says of its images, in short lines."""
-    describe = getattr(datamodule, "describe", None)
-    return [part for line in (describe() if describe else []) for part in wrap(line, _WIDTH)]
+    """Returns what the data module says of its images, one of ours that is."""
+    return datamodule.describe() if isinstance(datamodule, ImageDataModule) else []
 
 
 def describe_plan(
@@ -86,10 +83,11 @@ def describe_plan(
     generator, discriminator, loss = gan.generator, gan.discriminator, gan.loss
     terms = [f"{n} x {p.weight:g}" for n, p in gan.penalties.items()]
     shape = "x".join(map(str, image_shape))
+    own = datamodule.datamodule if isinstance(datamodule, GroupedDataModule) else datamodule
     lines = [
-        f"data            {type(datamodule).__name__}, images {shape}",
-        *(f"                {line}" for line in describe_data(datamodule)),
+        f"data            {type(own).__name__}, images {shape}",
         *(f"                {line}" for line in describe_length(gan, datamodule, trainer)),
+        *(f"                {line}" for line in describe_data(datamodule)),
         f"generator       {type(generator).__module__}: {count(generator)}{norm_of(generator)},"
         f" z {generator.latent_dim} {gan.prior}, EMA {gan.ema_generator.decay}",
         f"                {describe_updates(gan.generator_updates)}",

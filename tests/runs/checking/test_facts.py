@@ -195,7 +195,10 @@ class TestFolders:
         (tmp_path / ".hidden.png").touch()
         real = list_images(tmp_path, fraction).num_train
         words = ["data=image_folder", f"data.root={tmp_path}", f"data.test_fraction={fraction}"]
-        assert find_problems(composed(*words, "model.generator.norm=none", f"data.batch_size={real}")) == []
+        assert (
+            find_problems(composed(*words, "model.generator.norm=none", f"data.batch_size={real}"))
+            == []
+        )
         (found,) = find_problems(composed(*words, f"data.batch_size={real + 1}"))
         assert found.text.endswith(
             f"there are {real} training images; write data.batch_size={real} or less"
