@@ -16,15 +16,17 @@ from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
 from forger.metrics.scorer import Scorer
 from forger.runs.build import build_data
+from forger.runs.checking.check import check
 from forger.runs.devices import pick_device, threads
 from forger.runs.folder import write_json
-from forger.runs.load import Run, forger_version, load_run
+from forger.runs.load import Run, forger_version, load_run, refuse_untrusted, trusted
 from forger.runs.score_figures import draw_figures
 from forger.runs.scoring import build_scorer
 from forger.runs.tables import comparison_table, score_table, show
 
 log = logging.getLogger(__name__)
 FORMAT = 1  # of scores.json
+_REPEATED = ("checkpoint", "device", "threads", "metrics")  # settings that a protocol holds
 
 
 def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
@@ -44,7 +46,8 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
         cfg = as_before(cfg)
     seed_everything(0, workers=True, verbose=False)
     names = [cfg.run] if isinstance(cfg.run, str) else list(cfg.run)
-    runs = [load_run(name, cfg.checkpoint) for name in names]
+    trust, moved = cfg.get("trust") or (), cfg.get("moved")
+    runs = [load_run(name, cfg.checkpoint, trust, moved) for name in names]
     with threads(cfg.threads):
         found = [evaluate_run(cfg, run) for run in runs]
     if len(runs) > 1:
@@ -108,7 +111,9 @@ def rebuild_data(cfg: DictConfig, run: Run) -> ImageDataModule:
     Raises:
         UserError: it is not there, is not the data of the run, or cannot be scored.
     """
-    recorded = OmegaConf.create({"data": run.cfg.data})
+    plain = {"data": OmegaConf.to_container(run.cfg.data)}
+    refuse_untrusted(plain, run.checkpoint, trusted(cfg.get("trust"), cfg.get("moved")), ["data"])
+    recorded = OmegaConf.create(plain)
     changes = {key: value for key, value in cfg.data.items() if value is not None}
     if "cache_dir" in recorded.data and cfg.paths.cache_dir is not None:
         changes["cache_dir"] = cfg.paths.cache_dir
@@ -179,7 +184,14 @@ def as_before(cfg: DictConfig) -> DictConfig:
             f"protocol={path}: is not a scores.json of evaluate.py"
             f" ({type(error).__name__}: {error})"
         ) from error
-    return OmegaConf.merge(cfg, settings)  # type: ignore[return-value]
+    if not isinstance(settings, dict) or settings.keys() - {*_REPEATED}:
+        raise UserError(f"protocol={path}: settings may be {', '.join(_REPEATED)}")
+    # the file may be anybody's
+    refuse_untrusted(settings, path, trusted(cfg.get("trust"), cfg.get("moved")), ["metrics"])
+    merged = OmegaConf.merge(cfg, settings)
+    assert isinstance(merged, DictConfig)
+    check(merged, "evaluate")
+    return merged
 
 
 def refuse_another(cfg: DictConfig, now: dict[str, Any]) -> None:

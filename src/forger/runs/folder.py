@@ -65,6 +65,8 @@ class RunFolder:
         self.path = Path(cfg.resume).absolute() if self.resumed else find_folder(cfg)
         own = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(own, dict)
+        for name in ("trust", "moved"):  # of this command
+            own.pop(name, None)
         self.config: dict[str, Any] = without_secrets(own | {"resume": None})
         self.environment: dict[str, Any] = {}
         self.choices: dict[str, Any] = {}  # of the run, also where another command resumes it

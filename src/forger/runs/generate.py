@@ -53,7 +53,9 @@ def generate(cfg: DictConfig) -> Path:
     """
     _check(cfg)
     device = pick_device(cfg.device)
-    run, sampler = load_sampler(cfg.run, cfg.checkpoint, cfg.weights)
+    run, sampler = load_sampler(
+        cfg.run, cfg.checkpoint, cfg.weights, cfg.get("trust") or (), cfg.get("moved")
+    )
     output = _output(cfg, run)
     check_replaceable(output)
     sampler.to(device)

@@ -5,7 +5,7 @@ The whole GAN needs Lightning; the generator alone, to sample from, does not wai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +19,17 @@ from torch import nn
 
 import forger
 from forger.checkpoint_files import FOLDER, LAST, newest, read_checkpoint
-from forger.errors import UserError
+from forger.errors import ConfigError, UserError
 from forger.random_state import random_state_kept
+from forger.runs.checking.messages import listed
+from forger.runs.checking.records import find_untrusted, move
 from forger.runs.making import make
 from forger.sampler import Sampler
 
 if TYPE_CHECKING:
     from forger.gan import GAN
 
+_TRAINING = ("optimizer", "schedule")
 _WEIGHTS = {"ema": "ema_generator.module.", "raw": "generator."}  # how their names begin
 
 
@@ -92,23 +95,31 @@ def find_checkpoint(run: str | Path, checkpoint: str = "last", setting: str = "r
     raise UserError(f"{setting}={run}: no checkpoint there; looked for {path}{hint}")
 
 
-def load_run(run: str | Path, checkpoint: str = "last") -> Run:
+def load_run(
+    run: str | Path,
+    checkpoint: str = "last",
+    trust: Sequence[str] = (),
+    moved: Mapping[str, str] | None = None,
+) -> Run:
     """Rebuilds the GAN of a run from its folder or a checkpoint file.
 
-    Nothing in the file is executed: it is read with `weights_only=True`.
+    Nothing in the file is executed: it is read with `weights_only=True`, and its config may name
+    classes of known packages only, see docs/runs.md.
 
     Args:
         run: a run folder, or a checkpoint file.
         checkpoint: which one of a folder, `last` or `best`; a damaged last one gives way to the
             one before it.
+        trust: further modules whose classes the run's config may name.
+        moved: new places of classes and modules, by their old ones.
 
     Raises:
-        UserError: there is no checkpoint, it is damaged, does not say how its run was made, or
-            does not fit this version of forger.
+        UserError: there is no checkpoint, it is damaged, does not say how its run was made, names
+            what is not trusted, or does not fit this version of forger.
     """
     from forger.runs.build import build_gan  # imports Lightning
 
-    origin, content = _read(run, checkpoint)
+    origin, content = _read(run, checkpoint, trust, moved, ("model", "loss", *_TRAINING))
     with _fitting(origin.checkpoint, content):
         gan = build_gan(origin.cfg, origin.image_shape, origin.cfg.seed)
         gan.load_state_dict(content["state_dict"])
@@ -116,7 +127,11 @@ def load_run(run: str | Path, checkpoint: str = "last") -> Run:
 
 
 def load_sampler(
-    run: str | Path, checkpoint: str = "last", weights: str = "ema"
+    run: str | Path,
+    checkpoint: str = "last",
+    weights: str = "ema",
+    trust: Sequence[str] = (),
+    moved: Mapping[str, str] | None = None,
 ) -> tuple[Origin, Sampler]:
     """Rebuilds the generator alone, from the same files as `load_run`.
 
@@ -124,6 +139,8 @@ def load_sampler(
         run: a run folder, or a checkpoint file.
         checkpoint: which one of a folder, `last` or `best`.
         weights: `ema`, the moving average, or `raw`.
+        trust: further modules whose classes the run's config may name.
+        moved: new places of classes and modules, by their old ones.
 
     Returns:
         What the run was, and what generates as its own `Run.sampler(weights)` would.
@@ -131,7 +148,7 @@ def load_sampler(
     Raises:
         UserError: as `load_run`, but what is not of the generator need not fit.
     """
-    origin, content = _read(run, checkpoint)
+    origin, content = _read(run, checkpoint, trust, moved, ("model.generator",))
     prefix, own = _WEIGHTS[weights], {}
     for name, tensor in content["state_dict"].items():
         if name.startswith(prefix):
@@ -143,8 +160,14 @@ def load_sampler(
     return origin, sampler
 
 
-def _read(run: str | Path, checkpoint: str) -> tuple[Origin, dict[str, Any]]:
-    """Reads a checkpoint, and what it says of its run."""
+def _read(
+    run: str | Path,
+    checkpoint: str,
+    trust: Sequence[str],
+    moved: Mapping[str, str] | None,
+    build: Sequence[str],
+) -> tuple[Origin, dict[str, Any]]:
+    """Reads a checkpoint, and what it says of its run; `build` are the parts that are wanted."""
     path = find_checkpoint(run, checkpoint)
     whole_run = path.name == LAST and Path(run).expanduser().is_dir()
     found = newest(path.parent.parent) if whole_run else None
@@ -155,11 +178,43 @@ def _read(run: str | Path, checkpoint: str) -> tuple[Origin, dict[str, Any]]:
             " networks cannot be rebuilt; give one that train.py wrote"
         )
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    config = move(content["config"], moved)
+    refuse_untrusted(config, path, trusted(trust, moved), build)
     with _fitting(path, content):
         channels, height, width = (int(size) for size in content["image_shape"])
-        cfg = OmegaConf.create(content["config"])
+        cfg = OmegaConf.create(config)
     shape = (channels, height, width)
     return Origin(folder, path, cfg, shape, int(content.get("global_step", 0))), content
+
+
+def trusted(trust: Sequence[str] | None, moved: Mapping[str, str] | None) -> list[str]:
+    """Returns all that a user has named: `trust`, and the new places of what has moved."""
+    return [*([trust] if isinstance(trust, str) else trust or ()), *(moved or {}).values()]
+
+
+def refuse_untrusted(
+    config: Any, path: Path, trust: Sequence[str], build: Sequence[str], where: bool = True
+) -> None:
+    """Refuses the config of a record, before anything in it is imported or called.
+
+    Args:
+        config: as plain containers.
+        path: of the record.
+        trust: modules and classes that the user names.
+        build: parts that are to be built.
+        where: whether to check what says where they write.
+
+    Raises:
+        ConfigError: it names what a record may not name.
+    """
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: its config is none; give a run that train.py wrote")
+    with random_state_kept(torch.device("cpu")):
+        problems = find_untrusted(config, trust, build=build, where=where)
+    if problems:
+        raise ConfigError(
+            f"{path}: names what a record may not, and nothing of it was run: {listed(problems)}"
+        )
 
 
 @contextmanager
@@ -179,13 +234,24 @@ def _fitting(path: Path, content: dict[str, Any]) -> Iterator[None]:
 _MISFITS = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
 
 
-def load(run: str | Path, checkpoint: str = "last", weights: str = "ema") -> Sampler:
+def load(
+    run: str | Path,
+    checkpoint: str = "last",
+    weights: str = "ema",
+    trust: Sequence[str] = (),
+    moved: Mapping[str, str] | None = None,
+) -> Sampler:
     """Returns the generator of a run, ready to sample from: float32, eval mode, on the CPU.
+
+    The run may be anybody's: its config may name classes of our package and torch's alone, and of
+    the modules that `trust` names.
 
     Args:
         run: a run folder, or a checkpoint file.
         checkpoint: which one of a folder, `last` or `best`.
         weights: `ema`, the moving average, or `raw`.
+        trust: modules of your own whose classes the run is made of: `["my_nets"]`.
+        moved: where classes or modules of yours lie now: `{"old_nets.G": "my_nets.G"}`.
 
     Raises:
         UserError: see `load_sampler`.
@@ -194,7 +260,7 @@ def load(run: str | Path, checkpoint: str = "last", weights: str = "ema") -> Sam
         raise UserError(f"weights={weights}: must be one of ema, raw")
     if checkpoint not in ("last", "best"):
         raise UserError(f"checkpoint={checkpoint}: must be one of last, best")
-    return load_sampler(run, checkpoint, weights)[1]
+    return load_sampler(run, checkpoint, weights, trust, moved)[1]
 
 
 def _misfit(path: Path, content: dict[str, Any], error: Exception) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from forger.errors import ConfigError
 from forger.runs import launched
@@ -150,4 +150,5 @@ def config_of_job(cfg: DictConfig, words: Iterable[str]) -> DictConfig:
     own, problems = resumed_config(Path(cfg.resume), parsed, cfg)
     if problems:
         raise ConfigError(listed(problems))
+    OmegaConf.resolve(own)  # what was typed: a run's own config holds values alone
     return own

@@ -6,7 +6,7 @@ Imports neither torch nor anything that does.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from forger.errors import ConfigError
 from forger.runs.checking.check import find_problems
 from forger.runs.checking.mains import MAINS
 from forger.runs.checking.messages import given
+from forger.runs.checking.records import PACKAGES, find_untrusted, is_named, move, targets_in
 from forger.runs.checking.settings import apply
 from forger.runs.checking.signatures import read
 
@@ -30,7 +31,7 @@ _CHANGEABLE = (
     *(f"trainer.{how}" for how in ("threads", "deterministic")),
     *("callbacks", "logger", "metrics.every_n_steps", "metrics.inception_weights"),
     *("data.root", "data.download", "data.cache_dir", "data.device", "paths.cache_dir"),
-    *("objective", "dry_run", "compile", "resume"),
+    *("objective", "dry_run", "compile", "resume", "trust", "moved"),
 )
 _HARDWARE = ("accelerator", "devices", "strategy", "num_nodes", "sync_batchnorm")
 _GROUPS = ("trainer", "logger")  # of which another file may be chosen
@@ -41,22 +42,25 @@ def resumed_config(
 ) -> tuple[DictConfig, list[str]]:
     """Returns the run's own config with the words applied, and what is wrong, one line each.
 
+    The run may be anybody's: its config is held against `trust`, which what is typed, and what the
+    command's own config names, need not be.
+
     Args:
         folder: of the run.
         words: of the command.
         composed: the config that the command would have without `resume`, for chosen files.
     """
-    cfg = _own_config(folder)
+    cfg = _own_config(folder, composed)
     own, choices = _plain(cfg), _own_choices(folder)
-    problems, settings = [], []
+    problems, settings, taken = list[str](), list[Override](), list[str]()
     for word in words:
         group = word.key_or_group.replace(".", "/")
-        if word.key_or_group == RESUME:
+        if word.key_or_group in (RESUME, "trust", "moved"):
             continue
         if group not in choices or "={" in str(word.input_line):
             settings.append(word)
         elif group in _GROUPS:
-            _take_group(cfg, group, composed)
+            taken += _take_group(cfg, group, composed)
         elif (problem := _other_choice(word, choices[group], folder)) is not None:
             problems.append(problem)
     before = _plain(cfg)
@@ -71,10 +75,43 @@ def resumed_config(
             line = word.input_line
             wrong.append(f"{line}: no such setting; to add it, write +{line}")
     cfg.resume = str(folder)
-    return cfg, problems + wrong + [problem.text for problem in found]
+    problems += wrong + [problem.text for problem in found]
+    return cfg, problems + _untrusted(cfg, settings, taken, composed, build=not problems)
 
 
-def _own_config(folder: Path) -> DictConfig:
+def _untrusted(
+    cfg: DictConfig, words: list[Override], taken: list[str], composed: DictConfig, build: bool
+) -> list[str]:
+    """Returns what the run may not bring; `cfg.trust` becomes all that the user has named."""
+    typed = [*taken, *(key for word in words for key in _leaves(word.key_or_group, _value(word)))]
+    for key in list(typed):  # what `_spread` passes on
+        group, _, name = key.partition(".")
+        typed += [
+            f"logger.{other}.{name}" for other in cfg.get("logger") or () if group == "logger"
+        ]
+    named = [*(composed.get("trust") or ()), *(composed.get("moved") or {}).values()]
+    named += [name for name in targets_in(_plain(composed)) if not is_named(name, PACKAGES)]
+    plain = _plain(cfg)
+    found = find_untrusted(plain, named, typed=typed, build=[""] if build else ())
+    named += [str(_at(plain, key)) for key in typed if key.endswith("._target_")]
+    cfg.trust = [*named, *(name for key in taken for name in targets_in(_at(plain, key)))]
+    return found
+
+
+def _value(word: Override) -> Any:
+    return None if word.is_delete() or word.is_sweep_override() else word.value()
+
+
+def _leaves(key: str, value: Any) -> Iterator[str]:
+    """Yields the keys that a word sets: a mapping is merged into what the run has."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(f"{key}.{name}", item)
+    else:
+        yield key
+
+
+def _own_config(folder: Path, composed: DictConfig) -> DictConfig:
     path = folder / "config.yaml"
     try:
         cfg = OmegaConf.load(path)
@@ -83,7 +120,9 @@ def _own_config(folder: Path) -> DictConfig:
         raise ConfigError(f"resume={folder}: {path.name} cannot be read: {reason}") from None
     if not isinstance(cfg, DictConfig) or "trainer" not in cfg:
         raise ConfigError(f"resume={folder}: {path.name} is not the config of a run")
+    cfg = DictConfig(move(_plain(cfg), composed.get("moved")))
     with open_dict(cfg):
+        cfg.trust, cfg.moved = [], None  # for this command to say, not for the run
         cfg.setdefault("init_from", None)  # not yet known to runs of earlier versions
         cfg.model.setdefault("share_fakes", False)
         cfg.setdefault("compile", False)
@@ -112,15 +151,16 @@ def _own_choices(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _take_group(cfg: DictConfig, group: str, composed: DictConfig) -> None:
-    """Takes the hardware of another trainer file, or other loggers."""
+def _take_group(cfg: DictConfig, group: str, composed: DictConfig) -> list[str]:
+    """Takes the hardware of another trainer file, or other loggers, and returns their keys."""
     if group == "logger":
         cfg.logger = composed.get("logger")
-        return
+        return [group]
     for name in _HARDWARE:
         cfg.trainer.pop(name, None)
         if name in composed.trainer:
             cfg.trainer[name] = composed.trainer[name]
+    return [f"{group}.{name}" for name in _HARDWARE]
 
 
 def _other_choice(word: Override, own: Any, folder: Path) -> str | None:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.interrupts import Interrupts
@@ -34,6 +35,7 @@ from forger.runs.dry_run import describe_dry_run
 from forger.runs.ending import recorded
 from forger.runs.folder import RunFolder, is_main_process
 from forger.runs.launch import cpu_threads, launched_alone
+from forger.runs.load import refuse_untrusted, trusted
 from forger.runs.overhead import lean
 from forger.runs.plan import describe_plan
 from forger.runs.precision import choose_precision
@@ -47,6 +49,8 @@ from forger.runs.sweeps.search_trial import build_pruning
 from forger.whole_files import remove_leftovers
 
 log = logging.getLogger(__name__)
+
+_ALL = ("",)  # parts of the config
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -67,6 +71,9 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """
     quieten_lightning()
     cfg = cfg.copy()
+    if cfg.resume is not None:  # a run folder may be anybody's
+        named, config = trusted(cfg.get("trust"), cfg.get("moved")), OmegaConf.to_container(cfg)
+        refuse_untrusted(config, Path(cfg.resume), named, _ALL, where=False)
     cfg.seed = choose_seed(cfg.seed)
     precision = choose_precision(cfg)
     name_trackers(cfg)

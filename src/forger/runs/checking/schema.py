@@ -40,6 +40,8 @@ class Run:
     compile: bool
     resume: str | None
     init_from: str | None
+    trust: list[str]
+    moved: dict[str, str] | None
     model: Section
     loss: Section
     data: Section

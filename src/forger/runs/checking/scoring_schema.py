@@ -59,6 +59,8 @@ class Evaluation:
     device: str
     threads: PositiveInt | None
     protocol: str | None
+    trust: list[str]
+    moved: dict[str, str] | None
 
 
 @dataclass
@@ -91,3 +93,5 @@ class Generation:
     output: str | None
     device: str
     threads: PositiveInt | None
+    trust: list[str]
+    moved: dict[str, str] | None

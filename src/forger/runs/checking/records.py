@@ -1,0 +1,278 @@
+"""Finds what the config of a record names that its reader has not trusted.
+
+A checkpoint, a run folder and a sweep's files may be anybody's, and building what a config names
+runs it. So a record may name classes alone, of the kind that belongs in their place, from our own
+package and torch's, or from what the user names in `trust`. Names are judged first, by the source
+of what they stand for; what passes is imported, and judged once more as what it really is.
+
+Imports neither torch nor anything that does, unless parts are to be built.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
+from typing import Any, get_args, get_origin, get_type_hints
+
+from forger.runs.checking.mains import MAINS
+from forger.runs.checking.messages import given
+from forger.runs.checking.places import Place
+from forger.runs.checking.sources import NotFoundError, locate
+from forger.runs.checking.targets import derives
+
+OWN = __name__.partition(".")[0]
+PACKAGES = (OWN, "torch", "torchvision", "torchmetrics", "lightning")
+# Where all of them would be too many: classes of the right kind that load or fetch what they like.
+_NARROWER = {
+    **{"model": (OWN, "torch", "torchvision"), "optimizer": ("torch",)},
+    **{"trainer": (OWN, "lightning"), "callbacks": (OWN, "lightning")},
+    **{"logger": (OWN, "lightning")},
+    **dict.fromkeys(("data", "loss", "schedule", "metrics"), (OWN,)),
+}
+_HYDRAS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
+# Arguments that say where a class writes or what it connects to.
+_WHERE = re.compile(r"(?:.*_)?(dir|dirpath|root|path|folder|uri|url|host|address|port|location)")
+_OURS = frozenset({"local_dir", "tracking_uri"})  # those of our own classes
+_OUTSIDE = re.compile(r"~|/|[A-Za-z]:[\\/]|(.*[\\/])?\.\.([\\/]|$)|.*://", re.DOTALL)
+
+
+def is_named(value: str, trust: Iterable[str]) -> bool:
+    """Tells whether `trust` names a dotted name or path, or a module or folder that it lies in."""
+    if "/" in value and "://" not in value:
+        value = os.path.normpath(value)  # lest dots lead out of a folder
+    return any(value == one or value.startswith((f"{one}.", f"{one}/")) for one in trust)
+
+
+def move(config: Any, moved: Mapping[str, str] | None) -> Any:
+    """Returns a plain config in which classes and modules have their new places, old to new."""
+    if isinstance(config, dict):
+        return {key: _moved(key, value, moved or {}) for key, value in config.items()}
+    return [move(value, moved) for value in config] if isinstance(config, list) else config
+
+
+def _moved(key: Any, value: Any, moved: Mapping[str, str]) -> Any:
+    if key == "_target_" and isinstance(value, str):
+        for old, new in moved.items():
+            if value == old or value.startswith(f"{old}."):
+                return f"{new}{value.removeprefix(old)}"
+    return move(value, moved)
+
+
+def targets_in(config: Any) -> Iterator[str]:
+    """Yields every `_target_` in a plain config."""
+    if isinstance(config, dict):
+        if isinstance(config.get("_target_"), str):
+            yield config["_target_"]
+        config = list(config.values())
+    for value in config if isinstance(config, list) else ():
+        yield from targets_in(value)
+
+
+def find_untrusted(
+    config: dict[str, Any],
+    trust: Sequence[str] = (),
+    *,
+    typed: Iterable[str] = (),
+    build: Iterable[str] = (),
+    where: bool = True,
+) -> list[str]:
+    """Returns what a record may not bring, one line each.
+
+    Args:
+        config: of the record, as plain containers, before anything in it is resolved.
+        trust: modules and classes that the user names, and paths and addresses.
+        typed: keys whose values are the user's.
+        build: parts that are to be built, such as `model.generator`; `""` is all of them. Their
+            classes are imported, once nothing has been found by name.
+        where: whether to check what says where they write, and what they connect to.
+    """
+    walk = _Walk(tuple(trust), tuple(typed), where)
+    walk.part("", config)
+    if not walk.problems:
+        walk.build = tuple(build)
+        walk.part("", config)
+    return list(walk.problems.values())
+
+
+class _Walk:
+    """One walk through one config."""
+
+    def __init__(self, trust: tuple[str, ...], typed: tuple[str, ...], where: bool) -> None:
+        self.trust, self.typed, self.where = trust, typed, where
+        self.build: tuple[str, ...] = ()
+        self.problems: dict[str, str] = {}
+
+    def refuse(self, key: str, value: Any, reason: str) -> None:
+        self.problems.setdefault(key, f"{given(key, value)}: {reason}")
+
+    def part(self, key: str, value: Any, among: Any = None) -> None:
+        """Checks a part; `among` are the classes that the argument takes of which it is part."""
+        if _below(key, self.typed):
+            return
+        if isinstance(value, dict) and "_target_" in value:
+            self.target(key, value, among)
+        elif isinstance(value, dict):
+            for name, item in value.items():
+                self.part(f"{key}.{name}" if key else str(name), item, among)
+        elif isinstance(value, list):
+            for place, item in enumerate(value):
+                self.part(f"{key}.{place}", item, among)
+        elif isinstance(value, str) and "${" in value:
+            self.refuse(key, value, "a record holds values, and nothing that reads others")
+
+    def target(self, key: str, node: dict[str, Any], among: Any) -> None:
+        name, at = node["_target_"], f"{key}._target_"
+        typed = _below(at, self.typed)
+        if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
+            self.refuse(at, name, "must be a dotted name, such as package.module.Class")
+            return
+        place = MAINS["train"].place_of(key) if among is None else None
+        problem = None if typed or name in self.trust else self.by_name(key, name, place)
+        hints: dict[str, Any] = {}
+        built = "" in self.build or _below(key, self.build)
+        if problem is None and built:
+            problem, hints = self.as_it_is(name, place, among, any_callable=typed)
+        if problem is not None:
+            self.refuse(at, name, problem)
+            return
+        for argument, value in node.items():
+            if argument == "_target_":
+                continue
+            path = f"{key}.{argument}"
+            self.part(path, value, tuple(_classes(hints.get(argument))))
+            vouched = typed or is_named(name, self.trust) or _below(path, self.typed)
+            if built and self.where and not vouched:
+                self.argument(path, argument, value, name, place)
+
+    def argument(self, key: str, name: str, value: Any, target: str, place: Place | None) -> None:
+        """Checks an argument of a class that the user has not vouched for."""
+        ours = target.partition(".")[0] == OWN
+        if name == "_args_" or (name == "_partial_" and not (place is not None and place.partial)):
+            self.refuse(key, value, "has no place in a record")
+        elif name in _HYDRAS or value is None:
+            return
+        elif name in _OURS if ours else _WHERE.fullmatch(name):
+            if not is_named(str(value), self.trust):
+                self.refuse(key, value, _not_where(str(value)))
+        elif not ours:
+            for text in _texts(value):
+                if _OUTSIDE.match(text) and not is_named(text, self.trust):
+                    self.refuse(key, text, _not_where(text))
+
+    def by_name(self, key: str, name: str, place: Place | None) -> str | None:
+        """Says what is wrong with a name, by its package and its source."""
+        top, owner = name.partition(".")[0], name.rpartition(".")[0]
+        trusted = is_named(name, self.trust)
+        if place is not None and not (place.base or key.startswith("schedule.")):
+            return "no object belongs in this place"
+        allowed: tuple[str, ...] = PACKAGES
+        if place is not None:
+            allowed = _NARROWER.get(key.partition(".")[0], PACKAGES)
+        if not trusted and (top not in allowed or "._" in name):
+            return (
+                f"a record may name classes of {', '.join(allowed)} here; if you know what this"
+                f" is, write trust=[{owner or name}]"
+            )
+        try:
+            found = locate(name)
+        except NotFoundError:
+            return None  # nothing to run; what builds it will say so
+        if found is None:
+            return None if trusted else f"is no class that its source shows; {_exactly(name)}"
+        if not isinstance(found.node, ast.ClassDef):
+            return f"is no class, and a record may name nothing else; {_exactly(name)}"
+        home = f"{found.module.name}.{found.node.name}"
+        if not trusted and home.partition(".")[0] not in PACKAGES:
+            return f"is {home}, and no class of {top}; {_exactly(name)}"
+        if place is not None and not derives(name, place.base):
+            return f"must derive from {place.base[0]}"
+        return None
+
+    def as_it_is(
+        self, name: str, place: Place | None, among: Any, any_callable: bool
+    ) -> tuple[str | None, dict[str, Any]]:
+        """Imports what a name stands for: what is wrong with it, and the hints of its arguments."""
+        try:
+            found = _import(name)
+        except Exception as error:  # whatever the user's module does when it is imported
+            if name.startswith(f"{OWN}."):
+                return None, {}  # of another version: what builds it says which
+            return f"{type(error).__name__}: {error}{_elsewhere(name, error)}", {}
+        hints = _hints(found)
+        if any_callable or name in self.trust:
+            return None, hints
+        if not isinstance(found, type):
+            return f"is no class, and a record may name nothing else; {_exactly(name)}", {}
+        home = f"{found.__module__}.{found.__qualname__}"
+        if home.partition(".")[0] not in PACKAGES and not is_named(home, self.trust):
+            return f"is {home}; if you know what this is, write trust=[{found.__module__}]", {}
+        if place is not None and place.base and not issubclass(found, _import(place.base[0])):
+            return f"must derive from {place.base[0]}", {}
+        if among is not None and not issubclass(found, tuple(among)):
+            return f"no such object belongs in this place; {_exactly(name)}", {}
+        return None, hints
+
+
+def _exactly(name: str) -> str:
+    return f"if you know what this is, write trust=[{name}]"
+
+
+def _elsewhere(name: str, error: Exception) -> str:
+    gone = isinstance(error, (ImportError, AttributeError))
+    return f"; if it has moved, write moved={{{name}:<its new place>}}" if gone else ""
+
+
+def _not_where(value: str) -> str:
+    return (
+        "a record does not decide where things are written or sent; leave it out, set it yourself,"
+        f" or write trust=['{value}']"
+    )
+
+
+def _below(key: str, parts: Iterable[str]) -> bool:
+    return any(key == part or key.startswith(f"{part}.") for part in parts)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yields the texts in an argument, but those of objects in it, which are checked as such."""
+    if isinstance(value, str):
+        yield value
+    if isinstance(value, dict) and "_target_" in value:
+        return
+    items = value.values() if isinstance(value, dict) else value
+    for item in items if isinstance(value, (dict, list)) else ():
+        yield from _texts(item)
+
+
+def _import(name: str) -> Any:
+    """Returns what a dotted name stands for, as Hydra finds it."""
+    first, *parts = name.split(".")
+    found: Any = import_module(first)
+    for place, part in enumerate(parts, 1):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            if isinstance(found, type):
+                raise
+            found = import_module(".".join([first, *parts[:place]]))
+    return found
+
+
+def _hints(found: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(found.__init__ if isinstance(found, type) else found)
+    except Exception:  # names that only a type checker knows
+        return {}
+
+
+def _classes(annotation: Any) -> Iterator[type]:
+    """Yields the classes whose objects an annotation asks for."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        if annotation.__module__.partition(".")[0] not in ("builtins", "typing", "pathlib"):
+            yield annotation
+    elif get_origin(annotation) not in (type, Callable):
+        for part in get_args(annotation):
+            yield from _classes(part)
