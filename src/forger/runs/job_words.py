@@ -5,9 +5,14 @@ Imports neither torch nor anything that does: processes that only start others u
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from forger.runs.checking.records import places_in, targets_in
 
 _FLAGS_WITH_VALUE = ("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd")
 _OF_THE_SWEEP = (
@@ -33,7 +38,29 @@ def job_words() -> list[str]:
     return [*hydra.overrides.task, *kept, "hydra.mode=RUN"]
 
 
-def quoted(path: Path) -> str:
+def without_trust(words: Iterable[str]) -> list[str]:
+    """Returns words without those that are about records and not of a job."""
+    of_records = ("sweep.resume", "trust", "moved")
+    return [word for word in words if word.partition("=")[0].lstrip("+") not in of_records]
+
+
+def trust_of(cfg: DictConfig, *, own: bool) -> list[str]:
+    """Returns the words by which a run that goes on is trusted as far as this command is.
+
+    Args:
+        cfg: of the command.
+        own: whether all that it names is the user's, and not a record's.
+    """
+    named, moved = list(cfg.get("trust") or ()), dict(cfg.get("moved") or {})
+    if own:
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+        named += [*targets_in(plain), *places_in(plain)]
+    words = [f"trust=[{','.join(quoted(name) for name in dict.fromkeys(named))}]"] if named else []
+    pairs = ",".join(f"{quoted(old)}:{quoted(new)}" for old, new in moved.items())
+    return [*words, f"moved={{{pairs}}}"] if moved else words
+
+
+def quoted(path: Path | str) -> str:
     """Returns a path as a value that Hydra's grammar reads, whatever it contains."""
     escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"

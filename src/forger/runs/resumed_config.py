@@ -17,7 +17,7 @@ from forger.errors import ConfigError
 from forger.runs.checking.check import find_problems
 from forger.runs.checking.mains import MAINS
 from forger.runs.checking.messages import given
-from forger.runs.checking.records import PACKAGES, find_untrusted, is_named, move, targets_in
+from forger.runs.checking.records import find_untrusted, move, targets_in
 from forger.runs.checking.settings import apply
 from forger.runs.checking.signatures import read
 
@@ -90,11 +90,11 @@ def _untrusted(
             f"logger.{other}.{name}" for other in cfg.get("logger") or () if group == "logger"
         ]
     named = [*(composed.get("trust") or ()), *(composed.get("moved") or {}).values()]
-    named += [name for name in targets_in(_plain(composed)) if not is_named(name, PACKAGES)]
+    named += targets_in(_plain(composed))
     plain = _plain(cfg)
     found = find_untrusted(plain, named, typed=typed, build=[""] if build else ())
     named += [str(_at(plain, key)) for key in typed if key.endswith("._target_")]
-    cfg.trust = [*named, *(name for key in taken for name in targets_in(_at(plain, key)))]
+    cfg.trust = named  # what was taken from another file stands in the command's own config
     return found
 
 

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from forger.errors import ConfigError, UserError
 from forger.runs import launched, resume
 from forger.runs.checking.messages import listed
 from forger.runs.checking.words import Command, words_for_hydra
-from forger.runs.job_words import config_flags, quoted
+from forger.runs.job_words import config_flags, quoted, trust_of
 from forger.runs.meeting import Meeting
 from forger.runs.status import read_status
 
@@ -130,6 +131,7 @@ def _take(plan: dict[str, Any], command: Command, typed: list[str]) -> None:
     folder = Path(plan["folder"])
     if plan["restart"]:  # its own config says all
         kept = [word for word in command.words if _key(word) in _PER_MACHINE]
+        kept += trust_of(_compose(command), own=True)
         problems = resume.find_mistakes(replace(command, words=kept), folder)
         if problems:
             raise ConfigError(listed(problems))
@@ -162,12 +164,16 @@ def _earlier(met: Meeting | None, command: Command, typed: list[str]) -> Path | 
 
 def _composed(command: Command) -> tuple[Path, int | None]:
     """Returns the folder that Hydra would make now, and the seed."""
+    cfg = _compose(command, return_hydra_config=True)
+    return Path(cfg.hydra.run.dir).absolute(), cfg.seed
+
+
+def _compose(command: Command, return_hydra_config: bool = False) -> DictConfig:
     words = words_for_hydra(command)
     if command.extra_folder is not None:
         words = [*words, f"hydra.searchpath=[{quoted(Path(command.extra_folder).absolute())}]"]
     with initialize_config_dir(str(command.folder), job_name=command.script, version_base="1.3"):
-        cfg = compose(command.config, overrides=words, return_hydra_config=True)
-        return Path(cfg.hydra.run.dir).absolute(), cfg.seed
+        return compose(command.config, overrides=words, return_hydra_config=return_hydra_config)
 
 
 def _differs(plan: dict[str, Any], typed: list[str]) -> str | None:

@@ -34,7 +34,9 @@ _NARROWER = {
 }
 _HYDRAS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
 # Arguments that say where a class writes or what it connects to.
-_WHERE = re.compile(r"(?:.*_)?(dir|dirpath|root|path|folder|uri|url|host|address|port|location)")
+_WHERE = re.compile(
+    r"(?:.*_)?(dir|dirpath|root|path|folder|uri|url|host|address|port|location|storage)"
+)
 _OURS = frozenset({"local_dir", "tracking_uri"})  # those of our own classes
 _OUTSIDE = re.compile(r"~|/|[A-Za-z]:[\\/]|(.*[\\/])?\.\.([\\/]|$)|.*://", re.DOTALL)
 
@@ -62,13 +64,24 @@ def _moved(key: Any, value: Any, moved: Mapping[str, str]) -> Any:
 
 
 def targets_in(config: Any) -> Iterator[str]:
-    """Yields every `_target_` in a plain config."""
+    """Yields every `_target_` in a plain config that is not of a known package."""
     if isinstance(config, dict):
-        if isinstance(config.get("_target_"), str):
-            yield config["_target_"]
+        target = config.get("_target_")
+        if isinstance(target, str) and not is_named(target, PACKAGES):
+            yield target
         config = list(config.values())
     for value in config if isinstance(config, list) else ():
         yield from targets_in(value)
+
+
+def places_in(config: Any) -> Iterator[str]:
+    """Yields what a plain config says of where things are written or sent."""
+    items = config.items() if isinstance(config, dict) else ()
+    for key, value in items:
+        if isinstance(value, str) and _WHERE.fullmatch(str(key)):
+            yield value
+    for value in config if isinstance(config, list) else dict(items).values():
+        yield from places_in(value)
 
 
 def find_untrusted(
@@ -263,7 +276,8 @@ def _import(name: str) -> Any:
 
 def _hints(found: Any) -> dict[str, Any]:
     try:
-        return get_type_hints(found.__init__ if isinstance(found, type) else found)
+        constructor = found.__init__ if isinstance(found, type) else found  # type: ignore[misc]
+        return get_type_hints(constructor)
     except Exception:  # names that only a type checker knows
         return {}
 

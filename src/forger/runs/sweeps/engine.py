@@ -21,7 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from forger.errors import ConfigError, Interrupted
-from forger.runs.job_words import config_flags, quoted
+from forger.runs.job_words import config_flags, quoted, trust_of
 from forger.runs.program import program
 from forger.runs.status import locked
 from forger.runs.sweeps import report
@@ -57,6 +57,8 @@ class Engine:
         self.objective: str | None = config.get("objective")
         self._dry_run = bool(config.get("dry_run"))
         self._fail_fast = bool(OmegaConf.select(config, "sweep.fail_fast"))
+        self.resumed = bool(OmegaConf.select(config, "sweep.resume"))
+        self._trust = trust_of(config, own=False)
         launcher = config.hydra.launcher
         kind = str(launcher._target_).rpartition(".")[2]
         self._in_process = kind == "BasicLauncher"
@@ -65,7 +67,6 @@ class Engine:
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task, config=config
         )
-        self.resumed = bool(OmegaConf.select(config, "sweep.resume"))
         self.minimise = True  # whether a lower score is better; a search may set it
         self.excused: frozenset[str] = frozenset()  # errors that are no reason to stop early
         self._told: set[int] = set()
@@ -81,6 +82,7 @@ class Engine:
             Path.cwd(),
             places_of(kind, config.hydra.launcher),
             with_parent=kind == "JoblibLauncher",
+            trust=tuple(self._trust) if self.resumed else None,
         )
 
     @property
@@ -209,7 +211,7 @@ class Engine:
         if folder is not None:
             own.append(f"hydra.sweep.subdir={quoted(folder.relative_to(self.folder))}")
             if self._in_process and resumable(folder):
-                words = [f"resume={quoted(folder)}"]
+                words = [f"resume={quoted(folder)}", *self._trust]
         return words + own
 
     @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from forger.errors import ConfigError
+from forger.runs.job_words import without_trust
 from forger.runs.sweeps.engine import Engine
 from forger.runs.sweeps.outcome import Job, Outcome
 from forger.secret_words import masked
@@ -18,7 +19,7 @@ def run_grid(engine: Engine, combinations: Sequence[Sequence[str]]) -> list[Outc
         KeyboardInterrupt, Interrupted: the user stopped it.
     """
     jobs = [
-        Job(number=number, overrides=tuple(w for w in words if not w.startswith("sweep.resume=")))
+        Job(number=number, overrides=tuple(without_trust(words)))
         for number, words in enumerate(combinations)
     ]
     with engine.begun(jobs):

@@ -24,7 +24,7 @@ from forger.errors import ConfigError
 from forger.runs.checking.messages import written
 
 Value: TypeAlias = "str | int | float"
-_OF_THE_SWEEP = "sweep."
+_NOT_OF_JOBS = ("sweep.", "trust", "moved")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def read_space(arguments: Iterable[str], params: Mapping[str, Any], loader: Any 
         for key, value in params.items()
         if key.lstrip("+~") not in names
     ]
-    words = [o for o in (*recipe, *typed) if not o.get_key_element().startswith(_OF_THE_SWEEP)]
+    words = [o for o in (*recipe, *typed) if not o.get_key_element().startswith(_NOT_OF_JOBS)]
     searched = [override for override in words if override.is_sweep_override()]
     if not searched:
         raise ConfigError(

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from forger.errors import Interrupted, Pruned
 from forger.runs import run_name
-from forger.runs.job_words import job_words, quoted
+from forger.runs.job_words import job_words, quoted, trust_of
 from forger.runs.quiet import quieten_hydra
 from forger.runs.status import read_status
 from forger.runs.sweeps.child import run_child
@@ -47,6 +47,8 @@ class SweepTask:
         cwd: where the command was given.
         places: jobs at once on this machine; `None`: the launcher divides it.
         with_parent: whether jobs end with the process that launched them.
+        trust: words by which their runs are trusted to go on; `None`: what their configs name is
+            the user's.
     """
 
     sweep: Path
@@ -55,8 +57,9 @@ class SweepTask:
     cwd: Path
     places: int | None
     with_parent: bool
+    trust: tuple[str, ...] | None = None
 
-    def __call__(self, _: DictConfig) -> None:
+    def __call__(self, cfg: DictConfig) -> None:
         """Runs the job in a process of its own."""
         record, number = SweepRecord(self.sweep), int(os.environ[NUMBER])
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -65,11 +68,12 @@ class SweepTask:
         def ending() -> bool:
             return record.stopped or (self.with_parent and os.getppid() != parent)
 
+        trust = trust_of(cfg, own=True) if self.trust is None else self.trust
         if self.places is None:
-            self._run(record, number, folder, ending, {})
+            self._run(record, number, folder, ending, {}, trust)
         else:
             with place(self.sweep / ".jobs", self.places) as own:
-                self._run(record, number, folder, ending, share(own, self.places))
+                self._run(record, number, folder, ending, share(own, self.places), trust)
 
     def _run(
         self,
@@ -78,12 +82,13 @@ class SweepTask:
         folder: Path,
         ending: Callable[[], bool],
         environment: dict[str, str],
+        trust: Sequence[str],
     ) -> None:
         if ending():
             remove_if_empty(folder)
             return
         earlier = read_json(record.path_of(number)).get("seconds") or 0.0
-        words = begin(record, number, folder)
+        words = begin(record, number, folder, trust)
         began = time.monotonic()
         found = run_child(
             [sys.executable, *self.program, *self.flags, *words],
@@ -143,17 +148,18 @@ class OwnTask:
         return found
 
 
-def begin(record: SweepRecord, number: int, folder: Path) -> list[str]:
+def begin(record: SweepRecord, number: int, folder: Path, trust: Sequence[str] = ()) -> list[str]:
     """Notes that a job has begun, and returns the words that run it alone.
 
-    A run that was broken off goes on; what never saved anything begins afresh.
+    A run that was broken off goes on, trusted as `trust` says; what never saved anything begins
+    afresh.
     """
     path, words = folder.absolute(), job_words()
     known = read_json(record.path_of(number)).get("overrides")
     own = [*words, f"hydra.run.dir={quoted(path)}", f"hydra.job.num={number}"]
     if resumable(path):
         task = set(HydraConfig.get().overrides.task)
-        own = [f"resume={quoted(path)}", *(word for word in own if word not in task)]
+        own = [f"resume={quoted(path)}", *trust, *(word for word in own if word not in task)]
     elif (read_status(path) or {}).get("status") in ("failed", "interrupted"):
         shutil.rmtree(path)
         path.mkdir()
