@@ -6,7 +6,6 @@ torch's `AveragedModel` reads its counter back from the device at every update; 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +76,8 @@ class EMA(nn.Module):
             return tensor.to(applied.device) if narrowed else applied
 
         self._following = None
-        applied: Any = super()._apply(at_least_float32, recurse)  # type: ignore[no-untyped-call]
-        return applied
+        super()._apply(at_least_float32, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     @torch.no_grad()
     def update(self, source: nn.Module, iteration: int) -> None:

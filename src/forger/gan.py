@@ -28,7 +28,7 @@ from forger.losses import AdversarialLoss, NonSaturating
 from forger.noise import PRIORS, NoiseSource, Prior
 from forger.parts import real_images
 from forger.reports import Reporter
-from forger.scoreboard import scoreboard
+from forger.scoreboard import middle_of, scoreboard
 from forger.seeds import STREAMS
 from forger.updates import Updates, match_layout
 
@@ -244,7 +244,10 @@ class GAN(LightningModule):
             clamp_weights(self.discriminator, self.loss.weight_clip)
         if norm is None or not report:
             return {}
-        game = {"loss_d": loss, "grad_norm_d": norm, **scoreboard(real_logits, fake_logits)}
+        middle = middle_of(real_logits, fake_logits)
+        middle = self.trainer.strategy.reduce(middle, reduce_op="mean")  # as in one process
+        board = scoreboard(real_logits, fake_logits, self.loss, middle)
+        game = {"loss_d": loss, "grad_norm_d": norm, **board}
         return game | {f"penalty_{name}": term for name, term in penalties.items()}
 
     def _update_generator(

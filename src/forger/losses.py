@@ -8,6 +8,7 @@ are summed, not averaged.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -32,7 +33,8 @@ from forger.penalties import R1, R2, AroundReal, Interpolates, Penalty
 class AdversarialLoss(ABC):
     """Base of all losses: what the discriminator and the generator minimise.
 
-    A loss of your own derives from it and defines `discriminator` and `generator`.
+    A loss of your own derives from it and defines `discriminator` and `generator`; and `boundary`
+    and `output` too where its D decides at a certain logit, or means a probability.
 
     Args:
         n_critic: discriminator updates per generator update.
@@ -80,6 +82,19 @@ class AdversarialLoss(ABC):
         """
 
     @property
+    def boundary(self) -> float | None:
+        """The logit at which the best D finds real and fake equally likely; `None`: it has none.
+
+        Critics and relativistic losses have none: a constant added to all their logits changes
+        nothing.
+        """
+        return None
+
+    def output(self, logits: Tensor) -> Tensor:
+        """Returns D(x) as the loss means it: a probability where it is one, else the logit."""
+        return logits
+
+    @property
     def penalties(self) -> dict[str, Penalty]:
         """The penalties of the discriminator's loss by the name they are logged under."""
         found: dict[str, Penalty] = {}
@@ -113,6 +128,16 @@ class NonSaturating(Smoothable):
     D minimises `E sp(-r) + E sp(f)`, which is binary cross-entropy on logits, and G `E sp(-f)`.
     """
 
+    @property
+    @override
+    def boundary(self) -> float | None:
+        a = self.label_smoothing  # the best D is (1 - a) p_real / (p_real + p_fake)
+        return math.log((1 - a) / (1 + a))
+
+    @override
+    def output(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
     @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         # With target 1 - a: (1 - a) sp(-r) + a sp(r) = sp(-r) + a r, since sp(r) = sp(-r) + r.
@@ -144,6 +169,11 @@ class LeastSquares(Smoothable):
     D minimises `E (r - 1)^2 / 2 + E f^2 / 2`, and G `E (f - 1)^2 / 2`.
     """
 
+    @property
+    @override
+    def boundary(self) -> float | None:
+        return (1 - self.label_smoothing) / 2
+
     @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         target = 1 - self.label_smoothing
@@ -160,6 +190,11 @@ class Hinge(AdversarialLoss):
 
     D minimises `E relu(1 - r) + E relu(1 + f)`, and G `-E f`.
     """
+
+    @property
+    @override
+    def boundary(self) -> float | None:
+        return 0.0  # the best D is the sign of p_real - p_fake
 
     @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:

@@ -1,30 +1,68 @@
-"""Who is winning: the numbers of one iteration. Owns their definitions, not their logging."""
+"""Who is winning: D's outputs on real and fake images, and its confusion matrix as rates."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from forger.losses import AdversarialLoss
 
-def scoreboard(real_logits: Tensor, fake_logits: Tensor) -> dict[str, Tensor]:
+RATES = ("tpr", "fnr", "tnr", "fpr", "accuracy")
+RELATIVE = "relative_"  # how rates are named that have no absolute boundary
+
+
+def scoreboard(
+    real_logits: Tensor,
+    fake_logits: Tensor,
+    loss: AdversarialLoss,
+    middle: Tensor | None = None,
+) -> dict[str, Tensor]:
     """Describes how the discriminator tells real images from fake ones.
 
     Args:
-        real_logits: `D(x)`, `(B,)`; a logit above 0 calls an image real.
-        fake_logits: `D(G(z))`, `(B,)`.
+        real_logits: `(B,)`.
+        fake_logits: `(B,)`.
+        loss: what D was trained with.
+        middle: the boundary of a loss that has none, see `confusion_rates`.
 
     Returns:
-        Scalars in [0, 1]: `d_real` and `d_fake`, the mean probabilities of being real; and D's
-        confusion matrix as rates, positive meaning real: `tpr` and `fnr` of real images, `tnr` and
-        `fpr` of fake ones, and `accuracy` over both.
+        Scalars: `d_real` and `d_fake`, the means of D(x) and D(G(z)) as the loss means them
+        (probabilities under cross-entropy, else the outputs themselves); and the rates of
+        `confusion_rates`.
     """
-    tpr = (real_logits > 0).to(real_logits.dtype).mean()
-    fpr = (fake_logits > 0).to(fake_logits.dtype).mean()
-    return {
-        "d_real": real_logits.sigmoid().mean(),
-        "d_fake": fake_logits.sigmoid().mean(),
-        "tpr": tpr,
-        "fnr": 1 - tpr,
-        "tnr": 1 - fpr,
-        "fpr": fpr,
-        "accuracy": (tpr + 1 - fpr) / 2,
-    }
+    rates = confusion_rates(real_logits, fake_logits, loss.boundary, middle)
+    outputs = {"d_real": loss.output(real_logits), "d_fake": loss.output(fake_logits)}
+    return {name: output.mean() for name, output in outputs.items()} | rates
+
+
+def confusion_rates(
+    real_logits: Tensor,
+    fake_logits: Tensor,
+    boundary: float | None,
+    middle: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Returns D's confusion matrix as rates, positive meaning real.
+
+    Args:
+        real_logits: `(N,)`; a logit above the boundary calls an image real.
+        fake_logits: `(M,)`.
+        boundary: of the loss; `None`: it has none, and `middle` takes its place.
+        middle: the middle between the mean logit of real and that of fake images, computed here
+            if it is not given.
+
+    Returns:
+        Scalars in [0, 1]: `tpr` and `fnr` of real images, `tnr` and `fpr` of fake ones, and
+        `accuracy`, the mean of `tpr` and `tnr`: 0.5 for a coin, whatever the counts. Without a
+        boundary they are named `relative_tpr` and so on.
+    """
+    threshold: float | Tensor | None = middle if boundary is None else boundary
+    if threshold is None:
+        threshold = middle_of(real_logits, fake_logits)
+    tpr = (real_logits > threshold).to(real_logits.dtype).mean()
+    fpr = (fake_logits > threshold).to(fake_logits.dtype).mean()
+    rates = dict(zip(RATES, (tpr, 1 - tpr, 1 - fpr, fpr, (tpr + 1 - fpr) / 2), strict=True))
+    return {(RELATIVE if boundary is None else "") + name: rate for name, rate in rates.items()}
+
+
+def middle_of(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Returns the middle between the mean logit of real images and that of fake ones."""
+    return (real_logits.mean() + fake_logits.mean()) / 2

@@ -93,6 +93,11 @@ def test_confusion_matrix_shades_each_cell_by_its_share() -> None:
     ]
 
 
+def test_confusion_matrix_tells_its_boundary() -> None:
+    drawn = {figures.confusion_matrix(0.9, 0.1, 0.3, 0.7, boundary=b) for b in (None, 0.0, 0.5)}
+    assert len(drawn) == 3
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_neighbours_stand_in_the_row_of_their_sample(channels: int) -> None:
     samples = torch.stack([plain(30, channels), plain(40, channels)])

@@ -13,12 +13,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from forger.scoreboard import RELATIVE
+
 
 def score_pictures(
     scores: Mapping[str, float],
     shares: Sequence[float] | None,
     reference_shares: Sequence[float] | None,
     classes: Sequence[str] | None,
+    boundary: float | None,
 ) -> dict[str, Tensor]:
     """Draws the discriminator's confusion matrix, and the classes where they are known.
 
@@ -27,17 +30,26 @@ def score_pictures(
         shares: of each class among the generated images; None: unknown.
         reference_shares: the same of the real images.
         classes: their names.
+        boundary: the logit at which the discriminator decides; None: its loss has none.
 
     Returns:
         Pictures `(3, H, W)`, uint8, by name.
     """
-    from forger.metrics import figures  # matplotlib: of no use to a run without trackers
+    from forger.metrics import figures
 
-    rates = [scores[name] for name in ("d_tpr", "d_fnr", "d_fpr", "d_tnr")]
-    drawn = {"confusion_matrix": figures.confusion_matrix(*rates)}
+    drawn = {"confusion_matrix": confusion_matrix(scores, boundary)}
     if shares is not None and reference_shares is not None and classes is not None:
         drawn["class_histogram"] = figures.class_histogram(shares, reference_shares, classes)
     return {name: _pixels(png) for name, png in drawn.items()}
+
+
+def confusion_matrix(scores: Mapping[str, float], boundary: float | None) -> bytes:
+    """Draws the discriminator's confusion matrix as a PNG from the scores of one scoring."""
+    from forger.metrics import figures  # matplotlib: of no use to a run without trackers
+
+    kind = "d_" if boundary is not None else f"d_{RELATIVE}"
+    rates = [scores[f"{kind}{name}"] for name in ("tpr", "fnr", "fpr", "tnr")]
+    return figures.confusion_matrix(*rates, boundary=boundary)
 
 
 def _pixels(png: bytes) -> Tensor:

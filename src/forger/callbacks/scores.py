@@ -114,18 +114,19 @@ class Scores(Callback):
         if self._on and pl_module.iteration not in (0, self._scored_at):
             self._score(trainer, pl_module)
         if self.last and trainer.is_global_zero:
-            self._draw(trainer, pl_module.iteration)
+            self._draw(trainer, pl_module)
 
-    def _draw(self, trainer: Trainer, iteration: int) -> None:
+    def _draw(self, trainer: Trainer, gan: Any) -> None:
         """Sends what the last scores look like to the trackers; evaluate.py draws more."""
         trackers = [logger for logger in trainer.loggers if isinstance(logger, Tracker)]
         if not trackers:
             return
         assert self._scorer is not None
         classes, reference = self._scorer.extractor.classes, self._scorer.reference_shares
-        for name, picture in score_pictures(self.last, self._shares, reference, classes).items():
+        pictures = score_pictures(self.last, self._shares, reference, classes, gan.loss.boundary)
+        for name, picture in pictures.items():
             for tracker in trackers:
-                tracker.log_picture(f"figures/{name}", picture, iteration)
+                tracker.log_picture(f"figures/{name}", picture, gan.iteration)
 
     def _score(self, trainer: Trainer, gan: Any) -> None:
         assert self._scorer is not None
@@ -141,6 +142,7 @@ class Scores(Callback):
                 gan.discriminator,
                 num_fake=self.num_fake,
                 seed=self.seed,
+                boundary=gan.loss.boundary,
                 processes=Processes(trainer.global_rank, trainer.world_size, _gather),
             )
         # Last bits may differ between machines, but all must agree on whether to save.

@@ -7,17 +7,23 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torchmetrics.functional.classification import binary_auroc, binary_confusion_matrix
+from torchmetrics.functional.classification import binary_auroc
+
+from forger.scoreboard import confusion_rates
 
 
 def discriminator_scores(
-    real_train_logits: Tensor, real_test_logits: Tensor, fake_logits: Tensor
+    real_train_logits: Tensor,
+    real_test_logits: Tensor,
+    fake_logits: Tensor,
+    boundary: float | None = None,
 ) -> dict[str, float]:
     """Scores a discriminator on held-out real images, its positives, against fresh fakes.
 
     - `d_tpr`, `d_fnr`, `d_tnr`, `d_fpr`: shares of held-out real images, and of fakes, that it
-      calls real (logit above 0) or fake. A critic's 0 means nothing; scores by rank serve it too.
+      calls real (logit above the boundary) or fake.
     - `d_accuracy`: `(d_tpr + d_tnr) / 2`, balanced: 0.5 for a coin whatever the counts.
+    - `d_relative_tpr` and so on in their place without a boundary, see `confusion_rates`.
     - `d_auroc`: probability that a held-out real image has a higher logit than a fake.
     - `d_train_logit`, `d_test_logit`, `d_gap`: mean on training images, on held-out ones, and the
       difference, in logits.
@@ -28,20 +34,13 @@ def discriminator_scores(
         real_train_logits: `(N,)`, of images that it was trained on.
         real_test_logits: `(M,)`, of images that it never saw.
         fake_logits: `(L,)`.
+        boundary: the logit at which it decides; `None`: its loss has none.
     """
-    logits = torch.cat([fake_logits, real_test_logits])
-    real = torch.cat([torch.zeros_like(fake_logits), torch.ones_like(real_test_logits)]).long()
-    # Decisions, not logits: torchmetrics takes logits that all lie in [0, 1] for probabilities.
-    counts = binary_confusion_matrix((logits > 0).long(), real).double()
-    (tnr, fpr), (fnr, tpr) = (counts / counts.sum(dim=1, keepdim=True)).tolist()
+    rates = confusion_rates(real_test_logits.double(), fake_logits.double(), boundary)
     train = real_train_logits.double().mean().item()
     test = real_test_logits.double().mean().item()
     return {
-        "d_tpr": tpr,
-        "d_fnr": fnr,
-        "d_tnr": tnr,
-        "d_fpr": fpr,
-        "d_accuracy": (tpr + tnr) / 2,
+        **{f"d_{name}": rate.item() for name, rate in rates.items()},
         "d_auroc": _auroc(real_test_logits, fake_logits),
         "d_train_logit": train,
         "d_test_logit": test,

@@ -56,7 +56,9 @@ def class_histogram(
     return _png(figure)
 
 
-def confusion_matrix(tpr: float, fnr: float, fpr: float, tnr: float) -> bytes:
+def confusion_matrix(
+    tpr: float, fnr: float, fpr: float, tnr: float, boundary: float | None = None
+) -> bytes:
     """Draws how D judges held-out real images and generated ones, real being the positive class.
 
     Args:
@@ -64,6 +66,8 @@ def confusion_matrix(tpr: float, fnr: float, fpr: float, tnr: float) -> bytes:
         fnr: share of real images called fake.
         fpr: share of generated images called real.
         tnr: share of generated images called fake.
+        boundary: the logit at which D decides; None: its loss has none, and it is the middle
+            between the mean logits of both.
 
     Returns:
         A PNG.
@@ -77,10 +81,13 @@ def confusion_matrix(tpr: float, fnr: float, fpr: float, tnr: float) -> bytes:
             colour = "white" if share > 0.6 else "black"
             words = f"{100 * share:.1f} %"
             axes.text(x, y, words, ha="center", va="center", fontsize=20, color=colour)
-    axes.set_xticks([0, 1], ["called real\n(logit > 0)", "called fake\n(logit ≤ 0)"], fontsize=11)
+    threshold = "middle" if boundary is None else f"{boundary:.3g}"
+    calls = [f"called real\n(logit > {threshold})", f"called fake\n(logit ≤ {threshold})"]
+    axes.set_xticks([0, 1], calls, fontsize=11)
     axes.set_yticks([0, 1], ["real,\nheld out", "generated"], fontsize=11)
     axes.tick_params(length=0)
-    axes.set_title("The discriminator, threshold at logit 0", fontsize=13, pad=12)
+    at = "midway between both mean logits" if boundary is None else f"at logit {threshold}"
+    axes.set_title(f"The discriminator, threshold {at}", fontsize=13, pad=12)
     return _png(figure)
 
 

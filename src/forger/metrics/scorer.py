@@ -113,6 +113,7 @@ class Scorer:
         *,
         num_fake: int,
         seed: int = 0,
+        boundary: float | None = None,
         processes: Processes | None = None,
     ) -> Scored:
         """Scores the seed's first `num_fake` images of a generator, and the discriminator.
@@ -124,6 +125,7 @@ class Scorer:
             discriminator: images `(B, C, H, W)` in [-1, 1] to logits.
             num_fake: how many images to generate.
             seed: of their noise.
+            boundary: the logit at which the discriminator decides; None: its loss has none.
             processes: that share the work; None: this one alone.
         """
         processes = processes or Processes()
@@ -143,7 +145,7 @@ class Scorer:
                 scores.update(Features(result[:, :width].cpu(), result[:, width:-1].cpu()))
                 verdicts.append(result[:, -1].cpu())
             train, test = (self._verdicts(judge, split, num_fake, processes) for split in _SPLITS)
-            judged = discriminator_scores(train, test, torch.cat(verdicts))
+            judged = discriminator_scores(train, test, torch.cat(verdicts), boundary)
             return Scored(scores.compute() | judged, scores.class_shares, scores.memory_note)
 
     def floor(self, num_fake: int) -> Scored:

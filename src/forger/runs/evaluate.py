@@ -66,7 +66,14 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     num_fake = scorer.check_count(cfg.metrics.num_fake)
     refuse_another(cfg, scorer.protocol)
     sampler = run.sampler(cfg.metrics.weights)
-    scored = scorer.score(sampler, run.gan.discriminator, num_fake=num_fake, seed=cfg.metrics.seed)
+    boundary = run.gan.loss.boundary
+    scored = scorer.score(
+        sampler,
+        run.gan.discriminator,
+        num_fake=num_fake,
+        seed=cfg.metrics.seed,
+        boundary=boundary,
+    )
     log.info("memory          %s", scored.memory)
     floor = scorer.floor(num_fake)
     classes = scorer.extractor.classes
@@ -82,7 +89,7 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     write_json(run.folder / "scores.json", record)
     show(score_table(record, run))
     log.info("scores          %s", run.folder / "scores.json")
-    draw_figures(figures, scorer, sampler, scored, cfg.metrics.seed)
+    draw_figures(figures, scorer, sampler, scored, cfg.metrics.seed, boundary)
     log.info("figures         %s", figures)
     return record
 

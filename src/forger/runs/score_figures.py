@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from forger.callbacks.score_pictures import confusion_matrix
 from forger.metrics import figures
 from forger.metrics.neighbours import nearest
 from forger.metrics.scorer import Scored, Scorer
@@ -18,11 +19,18 @@ NEIGHBOURS = 6
 LOOKED_AT = 1_000  # for the grid per class
 
 
-def draw_figures(folder: Path, scorer: Scorer, sampler: Sampler, scored: Scored, seed: int) -> None:
-    """Writes the figures of one evaluation as PNG."""
+def draw_figures(
+    folder: Path,
+    scorer: Scorer,
+    sampler: Sampler,
+    scored: Scored,
+    seed: int,
+    boundary: float | None,
+) -> None:
+    """Writes the figures of one evaluation as PNG; `boundary` is that of the loss."""
     images, features, logits = _look(scorer, sampler, seed)
     pictures = {
-        "confusion_matrix": _confusion(scored),
+        "confusion_matrix": confusion_matrix(scored.scores, boundary),
         "nearest_neighbours": _neighbours(scorer, images, features),
     }
     classes = scorer.extractor.classes
@@ -47,11 +55,6 @@ def _look(scorer: Scorer, sampler: Sampler, seed: int) -> tuple[Tensor, Tensor, 
         features.append(seen.features.cpu())
         logits.append(seen.logits.cpu())
     return torch.cat(images), torch.cat(features), torch.cat(logits)
-
-
-def _confusion(scored: Scored) -> bytes:
-    rates = [scored.scores[name] for name in ("d_tpr", "d_fnr", "d_fpr", "d_tnr")]
-    return figures.confusion_matrix(*rates)
 
 
 def _neighbours(scorer: Scorer, images: Tensor, features: Tensor) -> bytes:

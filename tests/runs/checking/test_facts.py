@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,9 @@ def test_schedules_that_need_an_end() -> None:
 def test_losses_that_see_real_images() -> None:
     ours = {kind for kind in subclasses(AdversarialLoss) if kind.__module__ == facts.LOSSES}
     assert {kind.__name__ for kind in ours if kind.generator_sees_real} == facts.SEE_REAL
+    kinds = [kind for kind in ours if not inspect.isabstract(kind)]
+    made = {kind.__name__: kind(weight_clip=1.0) for kind in kinds}
+    assert {name for name, loss in made.items() if loss.boundary is None} == facts.NO_BOUNDARY
 
 
 def test_image_sizes(composed: Compose) -> None:

@@ -9,7 +9,7 @@ from disks import read_only
 from test_command import ROOT, mistakes
 from training import Compose, rows, run_folder, short
 
-from forger.runs.checking.start_rules import LOGGED
+from forger.runs.checking.start_rules import LOGGED, logged
 from forger.runs.train import train
 
 
@@ -38,14 +38,23 @@ def test_a_misspelt_objective() -> None:
     (found,) = mistakes("objective=train/los_g")
     assert "objective=train/los_g: no such metric is logged; did you mean 'train/loss_g'?" in found
     assert mistakes("objective=train/penalty_r1", "loss.r1_gamma=1") == []
+    (found,) = mistakes("objective=train/accuracy", "loss=wgan_gp")
+    assert "did you mean 'train/relative_accuracy'?" in found
+    assert mistakes("objective=train/relative_tpr", "loss=r3gan") == []
     own = "+callbacks.mine={_target_:lightning.pytorch.callbacks.DeviceStatsMonitor}"
     assert mistakes("objective=mine", own) == []
 
 
-def test_what_training_logs_is_what_it_says(composed: Compose, tmp_path: Path) -> None:
-    train(composed(*short(tmp_path, steps=1)))
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [("non_saturating", set(LOGGED)), ("wasserstein", set(logged("Wasserstein")))],
+)
+def test_what_training_logs_is_what_it_says(
+    loss: str, expected: set[str], composed: Compose, tmp_path: Path
+) -> None:
+    train(composed(*short(tmp_path, f"loss={loss}", steps=1)))
     (row,) = rows(run_folder(tmp_path))
-    assert {name for name in row if name.startswith("train/")} == set(LOGGED)
+    assert {name for name in row if name.startswith("train/")} == expected
 
 
 def test_variables_of_lightning(monkeypatch: pytest.MonkeyPatch) -> None:

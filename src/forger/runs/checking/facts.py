@@ -22,6 +22,9 @@ FOLDER = "forger.data.folder.ImageFolder"
 SEE_REAL = {"RelativisticAverage", "RelativisticPairing", "R3GAN"}
 """Losses whose generator compares with fresh real images."""
 
+NO_BOUNDARY = SEE_REAL | {"Wasserstein"}
+"""Losses whose D decides at no certain logit: its rates are relative, and named so."""
+
 NEED_TOTAL = {"forger.schedules.Linear", "forger.schedules.Cosine"}
 """Schedules that end with the run."""
 

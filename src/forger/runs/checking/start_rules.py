@@ -10,6 +10,7 @@ from pathlib import Path
 
 from forger.runs.checking.accepted import Findings, Select
 from forger.runs.checking.checkpoints import run_refusal
+from forger.runs.checking.facts import NO_BOUNDARY, loss_name
 from forger.runs.checking.messages import choice
 
 _LOGGED = (
@@ -17,6 +18,8 @@ _LOGGED = (
     *("grad_norm_g", "grad_norm_d", "lr_g", "lr_d", "images_per_second", "images_seen"),
 )
 LOGGED = tuple(f"train/{name}" for name in _LOGGED)
+_RATES = ("accuracy", "tpr", "fnr", "tnr", "fpr")
+_RELATIVE = {f"train/{name}": f"train/relative_{name}" for name in _RATES}  # without a boundary
 _PENALTY = "train/penalty_"  # one for each penalty of the loss
 
 
@@ -45,9 +48,17 @@ def objective(select: Select) -> Findings:
     targets = [node.get("_target_", "") for node in members if isinstance(node, dict)]
     if not isinstance(name, str) or not all(str(t).startswith("forger.") for t in targets):
         return
-    if name.startswith(("val/", _PENALTY)) or name in LOGGED:  # scores depend on their features
+    known = logged(loss_name(select))
+    if name.startswith(("val/", _PENALTY)) or name in known:  # scores depend on their features
         return
-    yield "objective", "no such metric is logged" + choice(name, [*LOGGED, "val/fid", "val/kid"])
+    yield "objective", "no such metric is logged" + choice(name, [*known, "val/fid", "val/kid"])
+
+
+def logged(loss: str | None) -> list[str]:
+    """Returns what a run with a loss of ours logs, or with an unknown one may log."""
+    if loss is None:
+        return [*LOGGED, *_RELATIVE.values()]
+    return [_RELATIVE.get(name, name) if loss in NO_BOUNDARY else name for name in LOGGED]
 
 
 def environment(_: Select) -> Findings:
