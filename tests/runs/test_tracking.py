@@ -305,7 +305,7 @@ def test_a_missing_package_is_told_before_any_work(
     with pytest.raises(ConfigError) as caught:
         check(composed(*words))
     for extra in ("tensorboard", "mlflow"):
-        assert f'pip install "forger[{extra}]"' in str(caught.value)
+        assert f'pip install -e ".[{extra}]"' in str(caught.value)
     assert "sqlalchemy" in str(caught.value)  # without a server
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
     with pytest.raises(ConfigError) as caught:

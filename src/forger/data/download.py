@@ -68,7 +68,7 @@ def unavailable(name: str, root: Path, folder: str, files: Iterable[str], reason
         f"{name} is not available in {root / folder}: {reason}\n"
         f"  expected there: {', '.join(files)}\n"
         "  without a network, choose one of\n"
-        '    data=mnist_sample  (5,000 real digits, no download; pip install "forger[sample]")\n'
+        "    data=mnist_sample  (5,000 real digits, no download)\n"
         f"    data.root=<folder that holds {folder}>\n"
         "    data=image_folder data.root=<your images>"
     )

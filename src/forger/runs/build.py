@@ -22,6 +22,7 @@ from torch import nn
 from forger.checkpoint_writing import CheckpointFiles
 from forger.data import GroupedDataModule, ImageDataModule
 from forger.errors import ConfigError
+from forger.extras import install_command
 from forger.gan import GAN
 from forger.loggers import Earlier, MetricsCSV, Tracker
 from forger.loggers.history import pictures_of, rows_of
@@ -163,7 +164,7 @@ def make_tracker(node: DictConfig, folder: Path, earlier: Earlier | None) -> Log
         tracker: Logger = make(node, **runtime)
     except ImportError as error:
         raise ConfigError(
-            f"logger={name}: {error}; install it, for example: pip install 'forger[{name}]'"
+            f"logger={name}: {error}; install it, for example: {install_command(name)}"
         ) from None
     if earlier is not None and isinstance(tracker, Tracker):
         tracker.go_on(replace(earlier, tracked=_was_tracked(node, folder)))

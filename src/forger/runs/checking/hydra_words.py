@@ -15,6 +15,7 @@ from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from forger.extras import install_command
 from forger.runs.checking.messages import choice
 
 _EXTRAS = {f"hydra_plugins.hydra_{name}_launcher": name for name in ("joblib", "submitit", "ray")}
@@ -64,10 +65,7 @@ def missing_launcher(hydra: DictConfig) -> Iterator[str]:
     extra = _EXTRAS.get(package)
     if extra is not None and find_spec(package) is None:
         word = hydra.runtime.choices.get("hydra/launcher", extra)
-        yield (
-            f"hydra/launcher={word}: its package is not installed; run pip install"
-            f' "forger[{extra}]"'
-        )
+        yield (f"hydra/launcher={word}: its package is not installed; run {install_command(extra)}")
 
 
 def _unknown(key: str) -> str | None:

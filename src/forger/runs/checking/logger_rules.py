@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
+from forger.extras import install_command
 from forger.runs.checking.accepted import Findings, Select
 from forger.runs.checking.facts import target_of
 
@@ -30,7 +31,7 @@ def packages(select: Select) -> Findings:
             missing += [package for package in _DATABASE if not _there(package)]
         if missing:
             words = f"needs {', '.join(missing)}, which is not installed here; write"
-            yield f"logger.{name}._target_", f'{words} pip install "forger[{extra}]"'
+            yield f"logger.{name}._target_", f"{words} {install_command(extra)}"
 
 
 def _is_local(uri: object) -> bool:

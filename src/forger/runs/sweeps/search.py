@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from forger.errors import ConfigError
+from forger.extras import install_command
 from forger.runs.sweeps.search_settings import read_settings
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def search(
         ConfigError: the search makes no sense; no trial has begun.
     """
     if importlib.util.find_spec("optuna") is None:
-        raise ConfigError('hydra/sweeper=optuna: needs Optuna; pip install "forger[optuna]"')
+        raise ConfigError(f"hydra/sweeper=optuna: needs Optuna; {install_command('optuna')}")
     from forger.runs.sweeps.search_check import check_space
     from forger.runs.sweeps.search_loop import Search, wanted_trials
     from forger.runs.sweeps.search_parts import make_pruner, make_sampler, open_storage, storage_url

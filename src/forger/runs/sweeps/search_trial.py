@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.callbacks.pruning import Pruning
 from forger.errors import ConfigError
+from forger.extras import install_command
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -41,7 +42,7 @@ def build_pruning(cfg: DictConfig) -> Pruning | None:
             "sweep.trial: is filled in by hydra/sweeper=optuna; leave it out of the command"
         )
     if importlib.util.find_spec("optuna") is None:
-        raise ConfigError('sweep.trial: needs Optuna; pip install "forger[optuna]"')
+        raise ConfigError(f"sweep.trial: needs Optuna; {install_command('optuna')}")
     return Pruning(
         str(node.metric), partial(open_trial, str(node.storage), str(node.study), int(node.number))
     )

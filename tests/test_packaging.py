@@ -1,0 +1,172 @@
+"""What `pip install .` gives: a command with its configs, from a wheel, in any folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import forger
+from forger import __main__ as forger_command
+from forger import extras
+from forger.runs.program import Program
+
+ROOT = Path(__file__).parents[1]
+TINY = ("data=mnist_sample", "model.generator.hidden=[4]", "model.discriminator.hidden=[4]")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    builders = pytest.importorskip("hatchling.builders.wheel")
+    folder = tmp_path_factory.mktemp("wheel")
+    built = builders.WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+    with zipfile.ZipFile(next(built)) as file:
+        yield file
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: zipfile.ZipFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what pip unpacks, to stand before the clone on the path."""
+    folder = tmp_path_factory.mktemp("site-packages")
+    wheel.extractall(folder)
+    return folder
+
+
+def run(site: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "forger", *words],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(site), "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def test_the_wheel_holds_the_configs_and_the_command(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    configs = {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")}
+    private = {name for name in configs if name.startswith("configs/local/")}
+    assert {f"forger/{name}" for name in configs - private} <= names
+    assert not {f"forger/{name}" for name in private} & names, "git ignores them"
+    assert {"forger/py.typed", "forger/__main__.py"} <= names
+    assert {"hydra_plugins/forger_sweeps/__init__.py"} <= names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {
+        *("forger", "hydra_plugins", "forger_gan")
+    }
+    (points,) = (name for name in names if name.endswith("entry_points.txt"))
+    assert "forger = forger.__main__:main" in wheel.read(points).decode()
+
+
+def test_what_the_quickstart_needs_is_installed_along(wheel: zipfile.ZipFile) -> None:
+    (name,) = (name for name in wheel.namelist() if name.endswith("METADATA"))
+    metadata = wheel.read(name).decode()
+    assert re.search(r"^Name: (?!forger$)", metadata, re.MULTILINE), "a stranger's on the index"
+    assert f"\nVersion: {forger.__version__}\n" in metadata
+    assert re.search(r"^Requires-Dist: mlxtend[^;]*$", metadata, re.MULTILINE)
+
+
+def test_settings_are_found_in_any_folder(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "configs" / "loss").mkdir(parents=True)
+    own = "_target_: forger.losses.Hinge\nn_critic: 7\n"
+    (tmp_path / "configs" / "loss" / "mine.yaml").write_text(own)
+    done = run(installed, "train", "--info", "searchpath", cwd=tmp_path)
+    assert str(installed / "forger" / "configs") in done.stdout, done.stderr
+    words = ["--config-dir", "configs", "--cfg", "job", "loss=mine"]
+    done = run(installed, "train", *words, cwd=tmp_path)
+    assert "n_critic: 7" in done.stdout, done.stderr
+    for name in ("train", "evaluate", "generate"):
+        done = run(installed, name, "--help", cwd=tmp_path)
+        assert f"  forger {name} " in done.stdout, done.stderr
+        assert ".py" not in done.stdout
+
+
+def test_processes_of_a_sweep_and_of_a_run_are_started_again(
+    installed: Path, tmp_path: Path
+) -> None:
+    """By the launcher, for a job of its own, and in it by Lightning, for the second rank."""
+    words = [*TINY, "trainer.max_steps=2", "metrics=none", "trainer=ddp_cpu", "trainer.threads=1"]
+    launcher = ["hydra/launcher=joblib", "hydra.sweep.dir=sweep"]
+    done = run(installed, "train", "-m", *words, *launcher, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 jobs finished" in done.stdout
+    assert (tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt").is_file()
+    assert (tmp_path / "sweep" / "0" / "train.log").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        ([], 2, "usage: forger <command>"),
+        (["--help"], 0, "usage: forger <command>"),
+        (["--version"], 0, f"forger {forger.__version__}\n"),
+        (["trian"], 2, "error: forger trian: no such command; did you mean 'train'? Allowed: "),
+        (["seed=1"], 2, "the command comes first; write forger train seed=1\n"),
+        (["-m", "evaluate", "run=a b"], 2, "write forger evaluate -m 'run=a b'\n"),
+    ],
+)
+def test_what_is_no_command(
+    words: list[str],
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["forger", *words])
+    ended = 0
+    try:
+        forger_command.main()
+    except SystemExit as error:
+        ended = error.code  # type: ignore[assignment]
+    output = capsys.readouterr()
+    assert ended == code
+    assert told in (output.err if code else output.out)
+
+
+def test_a_program_is_started_again_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(sys, "argv", ["/clone/train.py", "seed=1"])
+    monkeypatch.setattr(main, "__spec__", None)
+    assert Program().again() == ["/clone/train.py"]
+    assert Program().typed("evaluate") == "python evaluate.py"
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/forger", "seed=1"])
+    assert Program(("train",)).again() == ["/venv/bin/forger", "train"]
+    monkeypatch.setattr(main, "__spec__", forger_command.__spec__)
+    assert Program(("train",)).again() == ["-m", "forger.__main__", "train"]
+    assert Program(("train",)).typed("evaluate") == "forger evaluate"
+
+
+def test_extras_are_installed_from_where_the_package_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert extras.install_command("optuna") == 'pip install -e ".[optuna]"'
+    monkeypatch.setattr(extras, "_CLONE", tmp_path)
+    assert extras.install_command("optuna") == 'pip install "forger-gan[optuna]"'
+
+
+def test_nothing_says_to_install_the_strangers_package() -> None:
+    files = [path for folder in ("src", "configs", "docs") for path in (ROOT / folder).rglob("*.*")]
+    for path in [*files, ROOT / "README.md"]:
+        if path.suffix in (".py", ".yaml", ".md"):
+            found = re.search(r"install\s[^\n]*\bforger(?!-gan)", path.read_text())
+            assert found is None, (path, found)
+
+
+def test_a_folder_of_configs_is_looked_for_here(tmp_path: Path) -> None:
+    """`--config-path` as a user types it, from any folder."""
+    (tmp_path / "own").symlink_to(ROOT / "configs")
+    words = ["--config-path", "own", "--info", "searchpath"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert str(tmp_path / "own") in done.stdout, done.stderr
