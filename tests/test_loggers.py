@@ -278,14 +278,14 @@ def test_wandb_has_the_iteration_as_x_axis_and_the_best_in_the_summary(tmp_path:
     logger = Wandb(tmp_path, offline=True)
     logger.log_hyperparams({"seed": 0})
     for step, fid, coverage in ((10, 5.0, 0.2), (20, 3.5, 0.5), (30, 4.0, 0.6)):
-        logger.log_metrics({"val/fid": fid, "val/coverage": coverage}, step)
+        logger.log_metrics({"val/fid": fid, "val/mine_coverage": coverage}, step)
     log_best([logger, MetricsCSV(tmp_path)], SCORES)
     close_loggers([logger], exit_code=0)
     (run,) = read_offline_runs(tmp_path)
     assert run.metrics["*"].step_metric == "iteration"
     assert {metric.step_metric for metric in run.metrics.values()} == {"", "iteration"}
     assert run.summary["val/fid"] == {"min": 3.5, "last": 4.0}
-    assert run.summary["val/coverage"] == {"max": 0.6, "last": 0.6}
+    assert run.summary["val/mine_coverage"] == {"max": 0.6, "last": 0.6}
     assert {f"best/{name}": run.summary[f"best/{name}"] for name in SCORES} == {
         f"best/{name}": value for name, value in SCORES.items()
     }

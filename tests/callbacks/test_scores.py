@@ -22,7 +22,7 @@ from forger.metrics.settings import ScoreSettings
 from forger.networks import dcgan
 from forger.sampler import Sampler
 
-SETTINGS = ScoreSettings(k=2, kid_subsets=3, kid_subset_size=20, splits=2)
+SETTINGS = ScoreSettings(precision_k=2, coverage_k=2, kid_subsets=3, kid_subset_size=20, splits=2)
 
 
 def make_scorer(folder: Path, device: torch.device) -> Scorer:
@@ -39,7 +39,7 @@ def scores(folder: Path, **arguments: Any) -> Scores:
 
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open() as file:
-        return [row for row in csv.DictReader(file) if row.get("val/fid")]
+        return [row for row in csv.DictReader(file) if row.get("val/projection_fid")]
 
 
 def spectral() -> GAN:
@@ -74,9 +74,9 @@ def test_scores_are_logged_at_the_interval_and_at_the_last_iteration(tmp_path: P
         make_gan(), tmp_path, callbacks=[callback], logger=MetricsCSV(tmp_path), max_steps=5
     )
     assert [row["step"] for row in rows(tmp_path)] == ["2", "4", "5"]
-    assert float(rows(tmp_path)[-1]["val/fid"]) == callback.last["fid"]
-    assert float(rows(tmp_path)[1]["val/fid"]) == pytest.approx(
-        trainer.callback_metrics["val/fid"].item(), rel=1e-6
+    assert float(rows(tmp_path)[-1]["val/projection_fid"]) == callback.last["projection_fid"]
+    assert float(rows(tmp_path)[-1]["val/projection_fid"]) == pytest.approx(
+        trainer.callback_metrics["val/projection_fid"].item(), rel=1e-6
     )
 
 
@@ -173,7 +173,7 @@ def test_raw_weights_are_scored_where_asked(tmp_path: Path) -> None:
     for weights in ("ema", "raw"):
         callback = scores(tmp_path, weights=weights)
         fit(make_gan(ema_decay=0.99), tmp_path, callbacks=[callback], max_steps=6)
-        found.append(callback.last["fid"])
+        found.append(callback.last["projection_fid"])
     assert found[0] != found[1]
 
 
@@ -181,7 +181,7 @@ def test_unwanted_scores_prepare_and_write_nothing(tmp_path: Path) -> None:
     def never(device: torch.device) -> Scorer:
         raise AssertionError("not wanted")
 
-    callback = Scores(never, wanted=lambda: False, every_n_steps=1, num_fake=40)
+    callback = Scores(never, wanted=False, every_n_steps=1, num_fake=40)
     fit(make_gan(), tmp_path, callbacks=[callback], logger=MetricsCSV(tmp_path))
     assert callback.last == {}
     assert rows(tmp_path) == []

@@ -113,10 +113,10 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
 
 def scores(fakes: Features, reals: Features) -> dict[str, float]:
     settings = ScoreSettings(
-        kid_subsets=SUBSETS, kid_subset_size=COUNT // 2, splits=SPLITS, k=3, neighbour_images=COUNT
+        kid_subsets=SUBSETS, kid_subset_size=COUNT // 2, splits=SPLITS, neighbour_images=COUNT
     )
     reference = Reference(settings)
     reference.update(reals)
-    ours = FakeScores(reference, COUNT, score_name="inception_score", has_classes=False)
+    ours = FakeScores(reference, COUNT, prefix="", score_name="inception_score", has_classes=False)
     ours.update(fakes)
     return ours.compute()

@@ -82,7 +82,7 @@ def test_the_number_of_threads_gives_no_other_classifier(trained: Path, tmp_path
 
 def test_is_trained_once(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="forger")
-    assert Classifier().ready(Bars(), trained)
+    assert Classifier().to_do(Bars(), trained) is None
     prepared(trained)
     assert caplog.messages == []
 
@@ -91,7 +91,9 @@ def test_announces_the_training_and_its_outcome(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger=CLASSIFIER)
-    assert not Classifier().ready(Bars(), tmp_path)
+    assert (
+        Classifier().to_do(Bars(), tmp_path) == "a classifier has to be trained on 90 images first"
+    )
     prepared(tmp_path)
     before, after = caplog.messages
     (file,) = tmp_path.glob("classifier-*.pt")
@@ -108,9 +110,9 @@ def test_other_data_or_recipes_get_another_classifier(
     label.test_labels[4] = 0
     named = Bars(classes=("a", "b", "c"))
     for other in (pixel, label, named):
-        assert not Classifier().ready(other, trained)
+        assert Classifier().to_do(other, trained) is not None
     monkeypatch.setattr(classifier, "RECIPE", Recipe(seed=1))
-    assert not Classifier().ready(Bars(), trained)
+    assert Classifier().to_do(Bars(), trained) is not None
 
 
 def test_a_bound_refuses_without_training_again(
@@ -123,11 +125,14 @@ def test_a_bound_refuses_without_training_again(
         prepared(tmp_path, hard)
     message = str(refused.value)
     assert message.startswith("metrics.min_accuracy: a classifier trained on 90 images names ")
-    for way_out in ("metrics.features=inception", "metrics=none"):
+    for way_out in (
+        "metrics.features=inception metrics.inception_weights=",
+        "metrics.features=pixels",
+    ):
         assert way_out in message
     caplog.set_level(logging.INFO, logger="forger")
     with pytest.raises(DataError, match=r"metrics\.min_accuracy"):
-        Classifier().ready(hard, tmp_path)
+        Classifier().to_do(hard, tmp_path)
     advised = float(message.partition("metrics.min_accuracy=")[2].partition(",")[0])
     assert prepared(tmp_path, hard, min_accuracy=advised).description["accuracy"] >= advised
     assert caplog.messages == []
@@ -287,7 +292,9 @@ def test_a_file_of_code_runs_nothing(trained: Path, tmp_path: Path) -> None:
 
 
 def test_data_that_no_classifier_can_be_trained_on(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"Bars has no labels .*one sub-folder per class, metrics"):
+    with pytest.raises(
+        DataError, match=r"Bars has no labels .*write metrics.features=pixels .*its classes"
+    ):
         prepared(tmp_path, Bars(labels_of=()))
     with pytest.raises(DataError, match="test images of Bars have no labels"):
         prepared(tmp_path, Bars(labels_of=("train",)))

@@ -40,7 +40,11 @@ def scored(
     real: Reference, images: Features, batch: int = 128, has_classes: bool = True
 ) -> FakeScores:
     scores = FakeScores(
-        real, len(images.features), score_name="classifier_score", has_classes=has_classes
+        real,
+        len(images.features),
+        prefix="",
+        score_name="classifier_score",
+        has_classes=has_classes,
     )
     for features, logits in zip(*(part.split(batch) for part in images), strict=True):
         scores.update(Features(features, logits))
@@ -86,7 +90,7 @@ def test_fid_does_not_depend_on_the_order_of_the_images() -> None:
 
 def test_worse_images_score_worse() -> None:
     real = reference(drawn(500, 0))
-    scores = [scored(real, drawn(500, 1, shift=shift)).compute() for shift in (0.0, 0.5, 2.0)]
+    scores = [scored(real, drawn(500, 1, shift=shift)).compute() for shift in (0.0, 1.0, 2.0)]
     for key, sign in {"fid": 1, "kid": 1, "precision": -1, "coverage": -1}.items():
         assert sign * scores[0][key] < sign * scores[1][key] < sign * scores[2][key], key
 
@@ -135,8 +139,8 @@ def test_one_reference_serves_many_and_stays_as_it_is() -> None:
 
 def test_the_keys() -> None:
     real, fake = reference(drawn(200, 0)), drawn(200, 1)
-    common = ["fid", "kid", "kid_std", "classifier_score", "classifier_score_std"]
-    common += ["precision", "recall", "density", "coverage"]
+    common = ["fid", "kid", "kid_std", "precision", "recall", "density", "coverage"]
+    common += ["classifier_score", "classifier_score_std"]
     scores = scored(real, fake).compute()
     assert list(scores) == [*common, "class_entropy", "classes_reached"]
     assert all(type(value) is float for value in scores.values())
@@ -177,26 +181,27 @@ def test_memory_does_not_grow_with_the_number_of_images() -> None:
 
 
 def test_two_images_are_enough() -> None:
-    settings = ScoreSettings(k=1, splits=2)
+    settings = ScoreSettings(precision_k=1, coverage_k=1, splits=2)
     scores = scored(reference(drawn(2, 0), settings), drawn(2, 1)).compute()
     assert all(math.isfinite(value) for value in scores.values())
 
 
-@pytest.mark.parametrize(("real", "fake"), [(5, 100), (100, 5), (0, 100), (100, 0)])
+@pytest.mark.parametrize(("real", "fake"), [(5, 100), (100, 3), (0, 100), (100, 0)])
 def test_too_few_images_for_k(real, fake) -> None:
     known = reference(drawn(real, 0)) if real else Reference(SETTINGS)
-    text = rf"^metrics\.k=5: must be below .* side, {real} in the reference and {fake} to score$"
+    name = "coverage_k=5" if real == 5 else "precision_k=3"
+    text = rf"^metrics\.{name}: must be below the number of .*, {min(real, fake)}(; write|$)"
     with pytest.raises(ConfigError, match=text):
-        FakeScores(known, fake, score_name="inception_score", has_classes=False)
+        FakeScores(known, fake, prefix="", score_name="inception_score", has_classes=False)
 
 
 def test_too_few_images_for_the_splits() -> None:
     with pytest.raises(ConfigError, match=r"^metrics\.splits=10: must be at most .*, 8$"):
-        FakeScores(reference(drawn(50, 0)), 8, score_name="s", has_classes=False)
+        FakeScores(reference(drawn(50, 0)), 8, prefix="", score_name="s", has_classes=False)
 
 
 def test_another_number_of_images_than_announced() -> None:
-    scores = FakeScores(reference(drawn(50, 0)), 60, score_name="s", has_classes=False)
+    scores = FakeScores(reference(drawn(50, 0)), 60, prefix="", score_name="s", has_classes=False)
     scores.update(drawn(50, 1))
     with pytest.raises(ValueError, match="num_fake=60: 50 images came"):
         scores.compute()

@@ -77,7 +77,7 @@ def test_describes_itself(extractor: Inception, weights: Path) -> None:
         "resize": "299x299, bilinear as TensorFlow 1",
         "weights": "random.pth",
     }
-    assert extractor.ready(DATA, weights.parent)
+    assert extractor.to_do(DATA, weights.parent) is None
     before = torch.get_rng_state()
     other = Inception(weights=weights, layer="64")
     other.prepare(DATA, weights.parent)
@@ -87,9 +87,9 @@ def test_describes_itself(extractor: Inception, weights: Path) -> None:
 
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
-    assert not Inception(weights=path).ready(DATA, tmp_path)
-    with pytest.raises(ConfigError, match=r"metrics\.inception_weights=.*no such file.*https"):
-        Inception(weights=path).prepare(DATA, tmp_path)
+    for first in (Inception(weights=path).to_do, Inception(weights=path).prepare):
+        with pytest.raises(ConfigError, match=r"metrics\.inception_weights=.*no such file.*https"):
+            first(DATA, tmp_path)
     path.write_text("hello")
     contents: list[Any] = [
         None,
@@ -117,12 +117,12 @@ def test_without_network_and_file_both_ways_out_are_named(
         raise URLError("Name or service not known")
 
     monkeypatch.setattr(torch.hub, "urlopen", offline)
-    assert not Inception().ready(DATA, empty_hub)
+    assert "downloaded first" in (Inception().to_do(DATA, empty_hub) or "")
     with pytest.raises(DataError, match="Name or service not known") as refused:
         Inception().prepare(DATA, empty_hub)
     message = str(refused.value)
     assert message.startswith("metrics.features=inception: its weights cannot be downloaded")
-    for way_out in (URL, "metrics.inception_weights=<file>", "metrics.features=classifier"):
+    for way_out in (URL, "metrics.inception_weights=<file>", "metrics.features=pixels"):
         assert way_out in message
     assert list(empty_hub.parent.iterdir()) == []
 
@@ -141,7 +141,7 @@ def test_the_download_is_used_again(
         found = Inception(layer="192")
         found.prepare(DATA, empty_hub)
         assert found.fingerprint == extractor.fingerprint
-        assert Inception().ready(DATA, empty_hub)
+        assert Inception().to_do(DATA, empty_hub) is None
         monkeypatch.setattr(torch.hub, "download_url_to_file", None)
 
 
@@ -150,3 +150,16 @@ def test_a_damaged_download_is_named(empty_hub: Path) -> None:
     empty_hub.write_bytes(b"half")
     with pytest.raises(DataError, match=r"6726825d\.pth: is damaged .*delete it to download"):
         Inception().prepare(DATA, empty_hub)
+
+
+def test_only_published_features_give_plain_names(extractor: Inception) -> None:
+    assert Inception().prefix == ""
+    assert extractor.prefix == "inception192_"
+
+
+def test_images_that_it_cannot_see_are_refused_at_once(weights: Path) -> None:
+    data = Bars()
+    data._splits["train"] = torch.zeros(9, 4, 8, 8, dtype=torch.uint8), None
+    for first in (Inception(weights=weights).to_do, Inception(weights=weights).prepare):
+        with pytest.raises(DataError, match=r"these have 4 channels; write metrics\.features=pix"):
+            first(data, weights.parent)

@@ -15,6 +15,10 @@ from forger.metrics import neighbours
 from forger.metrics.neighbours import Balls, nearest, neighbour_scores
 
 
+def scores_of(real: Tensor, k: int, fake: Tensor) -> dict[str, float]:
+    return neighbour_scores(Balls(real, k), fake, precision_k=k, coverage_k=k)
+
+
 def normal(count: int, dim: int = 6, seed: int = 0) -> Tensor:
     return torch.randn(count, dim, generator=torch.Generator().manual_seed(seed))
 
@@ -45,14 +49,24 @@ def test_against_the_formulas(k, offset) -> None:
     fake = (0.6 * normal(130, seed=1) + 0.5) + offset
     expected = naive(real.double().numpy(), fake.double().numpy(), k)
     assert 0 < expected["recall"] < 1
-    assert neighbour_scores(Balls(real, k), fake) == pytest.approx(expected, abs=1e-12)
+    assert scores_of(real, k, fake) == pytest.approx(expected, abs=1e-12)
+
+
+def test_precision_and_coverage_have_a_k_of_their_own() -> None:
+    real, fake = normal(150), 0.6 * normal(130, seed=1) + 0.5
+    found = neighbour_scores(Balls(real, 3, 5), fake, precision_k=3, coverage_k=5)
+    three, five = (naive(real.double().numpy(), fake.double().numpy(), k) for k in (3, 5))
+    expected = {name: three[name] for name in ("precision", "recall")}
+    expected |= {name: five[name] for name in ("density", "coverage")}
+    assert found == pytest.approx(expected, abs=1e-12)
+    assert three["precision"] != five["precision"]
 
 
 def test_by_hand_on_a_line() -> None:
     """Real 0, 1, 3 have radii 1, 1, 2; fake 0.5, 1.5, 9 have radii 1, 1, 7.5."""
     real = torch.tensor([[0.0], [1.0], [3.0]])
     fake = torch.tensor([[0.5], [1.5], [9.0]])
-    assert neighbour_scores(Balls(real, 1), fake) == pytest.approx(
+    assert scores_of(real, 1, fake) == pytest.approx(
         {"precision": 2 / 3, "recall": 1.0, "density": 4 / 3, "coverage": 1.0}
     )
 
@@ -60,37 +74,37 @@ def test_by_hand_on_a_line() -> None:
 @pytest.mark.parametrize("k", [1, 5])
 def test_a_set_against_itself(k) -> None:
     features = normal(300, 64) * 100 + 1000
-    scores = neighbour_scores(Balls(features, k), features[torch.randperm(300)])
+    scores = scores_of(features, k, features[torch.randperm(300)])
     assert scores == {"precision": 1, "recall": 1, "density": (k + 1) / k, "coverage": 1}
 
 
 def test_copies_within_a_set_lie_in_balls_without_extent() -> None:
     features = normal(20, 64).repeat(4, 1) * 1e3
-    scores = neighbour_scores(Balls(features, 3), features)
+    scores = scores_of(features, 3, features)
     assert (scores["precision"], scores["recall"], scores["coverage"]) == (1, 1, 1)
 
 
 def test_mode_collapse_and_noise_show() -> None:
     real = normal(400)
-    one_mode = neighbour_scores(Balls(real, 5), 0.01 * normal(400, seed=1))
+    one_mode = scores_of(real, 5, 0.01 * normal(400, seed=1))
     assert one_mode["precision"] == 1
     assert one_mode["recall"] == pytest.approx(0, abs=0.01)
     assert one_mode["coverage"] < 0.5
-    far_off = neighbour_scores(Balls(real, 5), normal(400, seed=1) + 50)
+    far_off = scores_of(real, 5, normal(400, seed=1) + 50)
     assert far_off == {"precision": 0, "recall": 0, "density": 0, "coverage": 0}
 
 
 def test_density_is_one_for_two_sets_of_one_distribution() -> None:
-    scores = neighbour_scores(Balls(normal(2000), 5), normal(2000, seed=1))
+    scores = scores_of(normal(2000), 5, normal(2000, seed=1))
     assert scores["density"] == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("block", [1, 700, 10**9])
 def test_the_size_of_blocks_changes_nothing(block, monkeypatch) -> None:
     real, fake = normal(100), normal(90, seed=1)
-    expected = neighbour_scores(Balls(real, 5), fake)
+    expected = scores_of(real, 5, fake)
     monkeypatch.setattr(neighbours, "_BLOCK", block)
-    assert neighbour_scores(Balls(real, 5), fake) == expected
+    assert scores_of(real, 5, fake) == expected
 
 
 def test_no_more_than_a_block_of_distances_is_held(monkeypatch) -> None:
@@ -103,14 +117,14 @@ def test_no_more_than_a_block_of_distances_is_held(monkeypatch) -> None:
 
     monkeypatch.setattr(neighbours, "_BLOCK", 5000)
     monkeypatch.setattr(torch, "cdist", watched)
-    neighbour_scores(Balls(normal(300), 5), normal(200))
+    scores_of(normal(300), 5, normal(200))
     assert max(computed) <= 5000
 
 
 @pytest.mark.parametrize(("real", "fake", "count"), [(5, 100, 5), (100, 4, 4)])
 def test_too_few_images_for_k(real, fake, count) -> None:
-    with pytest.raises(ConfigError, match=rf"^metrics\.k=5: must be below .* images, {count}$"):
-        neighbour_scores(Balls(normal(real), 5), normal(fake))
+    with pytest.raises(ConfigError, match=rf"^k=5: must be below .* images, {count}$"):
+        scores_of(normal(real), 5, normal(fake))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 50, 1000])

@@ -136,7 +136,7 @@ def own(folder: Path, *words: str) -> list[str]:
 
 # Scores of few images by the user's own features.
 SCORES = [
-    *("metrics=quick", "metrics.features=corners", "metrics.num_fake=40", "metrics.k=2"),
+    *("metrics=quick", "metrics.features=corners", "metrics.num_fake=40", "metrics.coverage_k=2"),
     *("metrics.every_n_steps=1", "metrics.kid_subset_size=20", "metrics.kid_subsets=3"),
 ]
 
@@ -148,9 +148,9 @@ def test_own_features(tmp_path: Path) -> None:
     done = command(*own(tmp_path, *words), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = run_folder(tmp_path)
-    assert [row["step"] for row in rows(run) if row["val/fid"]] == ["1", "2"]
+    assert [row["step"] for row in rows(run) if row["val/corners_fid"]] == ["1", "2"]
     assert float(rows(run)[-1]["val/corner_score"]) >= 1
-    words = [f"run={run}", "metrics.features=corners", "metrics.k=2"]
+    words = [f"run={run}", "metrics.features=corners", "metrics.coverage_k=2"]
     words = ["--config-dir", str(tmp_path / "configs"), *words]
     done = command(*words, cwd=tmp_path, script=ROOT / "evaluate.py")
     assert done.returncode == 0, done.stderr

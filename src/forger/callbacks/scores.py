@@ -22,7 +22,7 @@ from forger.checkpoint_files import FOLDER
 from forger.loggers import Tracker, log_best, send_best
 from forger.loggers.trackers import BEST
 from forger.metrics.ordered import Processes
-from forger.metrics.scorer import Scored, Scorer
+from forger.metrics.scorer import Scored, Scorer, usual_count
 from forger.random_state import random_state_kept
 from forger.reports import show
 from forger.sampler import Sampler
@@ -41,9 +41,9 @@ class Scores(Callback):
 
     Args:
         make_scorer: called once by every process, rank 0 of its machine first, with the device.
-        wanted: whether to score at all; rank 0 asks, before training. None: yes.
+        wanted: whether to score at all; rank 0's counts.
         every_n_steps: iterations between scores; the last iteration is always scored.
-        num_fake: images to generate.
+        num_fake: images to generate; None: 10,000, or all that the other split has if fewer.
         weights: `ema`, the moving average, or `raw`.
         seed: of the noise, the same at every scoring.
         keep_best: whether to write checkpoints.
@@ -56,15 +56,16 @@ class Scores(Callback):
         self,
         make_scorer: Callable[[torch.device], Scorer],
         *,
-        wanted: Callable[[], bool] | None = None,
+        wanted: bool = True,
         every_n_steps: PositiveInt,
-        num_fake: PositiveInt,
+        num_fake: PositiveInt | None,
         weights: Literal["ema", "raw"] = "ema",
         seed: NonNegativeInt = 0,
         keep_best: bool = True,
     ) -> None:
         check_bounds(every_n_steps, PositiveInt, "metrics.every_n_steps")
-        check_bounds(num_fake, PositiveInt, "metrics.num_fake")
+        if num_fake is not None:
+            check_bounds(num_fake, PositiveInt, "metrics.num_fake")
         check_bounds(seed, NonNegativeInt, "metrics.seed")
         self.make_scorer, self.wanted = make_scorer, wanted
         self.every_n_steps, self.num_fake = every_n_steps, num_fake
@@ -72,25 +73,27 @@ class Scores(Callback):
         self.best_fid = math.inf
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
+        self.prefix = ""  # of the names of scores; known once there are any
         self._shares: list[float] | None = None
         self._scored_at: int | None = None
         self._scorer: Scorer | None = None
-        self._on: bool | None = None  # None: not asked yet
 
-    def prepare(self, device: torch.device) -> bool:
-        """Prepares the extractor, which may train it, if scores are wanted; returns whether."""
-        if self._on is None:
-            self._on = self.wanted is None or self.wanted()
-        if self._on and self._scorer is None:
+    @property
+    def fid(self) -> str:
+        """Name under which the FID is logged, by the features that the run scores by."""
+        return f"val/{self.prefix}fid"
+
+    def prepare(self, device: torch.device) -> None:
+        """Prepares the extractor, which may train it, if scores are wanted."""
+        if self.wanted and self._scorer is None:
             with random_state_kept(device):
                 self._scorer = self.make_scorer(device)
-        return self._on
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Prepares what rank 0 wants on every rank; one process of each machine goes first."""
         if trainer.is_global_zero:
             self.prepare(pl_module.device)
-        self._on = trainer.strategy.broadcast(self._on)  # asked once: the answer may change
+        self.wanted = trainer.strategy.broadcast(self.wanted)
         if trainer.local_rank == 0:
             self.prepare(pl_module.device)
         trainer.strategy.barrier()
@@ -103,15 +106,14 @@ class Scores(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Scores when the iteration has come."""
-        if self._on and pl_module.iteration % self.every_n_steps == 0:
+        if self.wanted and pl_module.iteration % self.every_n_steps == 0:
             start = time.perf_counter()
             self._score(trainer, pl_module)
             pl_module.leave_out(time.perf_counter() - start)
-            show(trainer, {f"val/{k}": v for k, v in self.last.items()})
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Scores the last iteration, unless that has just been done."""
-        if self._on and pl_module.iteration not in (0, self._scored_at):
+        if self.wanted and pl_module.iteration not in (0, self._scored_at):
             self._score(trainer, pl_module)
         if self.last and trainer.is_global_zero:
             self._draw(trainer, pl_module)
@@ -129,7 +131,8 @@ class Scores(Callback):
                 tracker.log_picture(f"figures/{name}", picture, gan.iteration)
 
     def _score(self, trainer: Trainer, gan: Any) -> None:
-        assert self._scorer is not None
+        scorer = self._scorer
+        assert scorer is not None
         self._scored_at = gan.iteration
         start = time.perf_counter()
         if trainer.world_size > 1:
@@ -137,26 +140,28 @@ class Scores(Callback):
         network = gan.generator if self.weights == "raw" else gan.ema_generator.module
         sampler = Sampler(network, gan.prior)
         with random_state_kept(gan.device):
-            scored = self._scorer.score(
+            scored = scorer.score(
                 sampler,
                 gan.discriminator,
-                num_fake=self.num_fake,
+                num_fake=self.num_fake or usual_count(scorer.data, scorer.reference_split),
                 seed=self.seed,
                 boundary=gan.loss.boundary,
                 processes=Processes(trainer.global_rank, trainer.world_size, _gather),
             )
         # Last bits may differ between machines, but all must agree on whether to save.
         self.last = trainer.strategy.broadcast(scored.scores)
-        self._shares = scored.class_shares
+        self._shares, self.prefix = scored.class_shares, scored.prefix
+        show(trainer, {f"val/{key}": value for key, value in self.last.items()})
         for logger in trainer.loggers:
             row = {f"val/{key}": value for key, value in self.last.items()}
             logger.log_metrics(row, step=gan.iteration)
-        best = self.last["fid"] < self.best_fid
+        fid = self.last[f"{self.prefix}fid"]
+        best = fid < self.best_fid
         seconds = time.perf_counter() - start
         if trainer.is_global_zero:
             log.info("%s", _line(gan.iteration, scored, seconds, best))
         if best:
-            self.best_fid = self.last["fid"]
+            self.best_fid = fid
             self.best = {"iteration": gan.iteration, **self.last}
             log_best(trainer.loggers, self.best)
             self._save(trainer)
@@ -170,12 +175,13 @@ class Scores(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run needs to know: the best so far."""
-        return {"best_fid": self.best_fid, "best": self.best}
+        return {"best_fid": self.best_fid, "best": self.best, "prefix": self.prefix}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores it."""
         self.best_fid = state_dict["best_fid"]
-        self.best = state_dict.get("best", {})  # not yet known to runs of earlier versions
+        if "prefix" in state_dict:  # in earlier versions a FID had one name by any features
+            self.best, self.prefix = state_dict["best"], state_dict["prefix"]
 
 
 def _follow_rank_0(gan: nn.Module) -> None:
@@ -193,8 +199,9 @@ def _gather(tensor: Tensor) -> Tensor:
 
 def _line(iteration: int, scored: Scored, seconds: float, best: bool) -> str:
     """Words one scoring for the log."""
-    scores = scored.scores
-    words = [f"FID {scores['fid']:.4g}", f"coverage {scores['coverage']:.3f}"]
+    scores, features = scored.scores, scored.prefix.replace("_", " ")
+    coverage = scores[f"{scored.prefix}coverage"]
+    words = [f"{features}FID {scored.fid:.4g}", f"coverage {coverage:.3f}"]
     if "classes_reached" in scores and scored.class_shares is not None:
         words.append(f"{scores['classes_reached']:.0f} of {len(scored.class_shares)} classes")
     mark = ", best so far" if best else ""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from forger.errors import ConfigError
 from forger.loggers.tracker import Model
+from forger.metrics.names import better
 from forger.secret_words import masked
-
-_LOWEST = ("fid", "kid")
-_HIGHEST = ("precision", "recall", "density", "coverage", "inception_score", "classifier_score")
 
 
 def check_wandb_login() -> None:
@@ -39,12 +38,17 @@ def check_wandb_login() -> None:
 
 
 def define_metrics(run: Any, step: str) -> None:
-    """Sets the x-axis of everything, and that the summary of a score has its best value too."""
+    """Sets the x-axis of everything."""
     run.define_metric(step)
     run.define_metric("*", step_metric=step, step_sync=True)
-    for names, summary in ((_LOWEST, "min,last"), (_HIGHEST, "max,last")):
-        for name in names:
-            run.define_metric(f"val/{name}", step_metric=step, step_sync=True, summary=summary)
+
+
+def define_scores(run: Any, step: str, names: Iterable[str]) -> None:
+    """Sets that the summary of a score has its best value too."""
+    for name in names:
+        if name.startswith("val/") and (best := better(name)) is not None:
+            summary = f"{best},last"
+            run.define_metric(name, step_metric=step, step_sync=True, summary=summary)
 
 
 def settings() -> dict[str, Any]:

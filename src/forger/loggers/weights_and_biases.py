@@ -21,6 +21,7 @@ from forger.loggers.tracker import Model, Models, Tracker, caption, check_tags, 
 from forger.loggers.wandb_parts import (
     check_wandb_login,
     define_metrics,
+    define_scores,
     kept_file,
     settings,
 )
@@ -90,6 +91,7 @@ class Wandb(Tracker, WandbLogger):
         self.log_model, self.best = log_model, {}
         self._run_id = id
         self._held, self._held_up_to = Held(), -1
+        self._defined: set[str] = set()  # names of metrics that W&B knows
         self._wandb_init.pop("anonymous", None)  # Lightning passes it on, and W&B warns of it
         if of_agent:
             self._wandb_init.pop("project")  # Lightning has a default of its own
@@ -149,6 +151,8 @@ class Wandb(Tracker, WandbLogger):
         """Logs a row; of a run that goes on, only what it does not have yet."""
         with self.harmless():
             run = self.experiment
+            define_scores(run, STEP, metrics.keys() - self._defined)
+            self._defined |= metrics.keys()
             if step is None:
                 run.log(dict(metrics))
             elif step > self._held_up_to and (new := lacking(self._held.pairs, metrics, step)):

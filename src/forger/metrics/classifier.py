@@ -58,8 +58,8 @@ class Classifier(FeatureExtractor):
         self._facts: dict[str, Any] = {}
         self.register_buffer("_place", torch.empty(0), persistent=False)  # knows the device
 
-    def ready(self, data: ImageData, cache_dir: Path) -> bool:
-        """Tells whether a classifier of this data is in the cache.
+    def to_do(self, data: ImageData, cache_dir: Path) -> str | None:
+        """Tells whether a classifier of this data has to be trained first.
 
         Raises:
             DataError: the data has no labels, or the classifier is not accurate enough.
@@ -67,9 +67,9 @@ class Classifier(FeatureExtractor):
         images = labelled(data)
         trained = classifier_file.load(file_of(data, cache_dir, RECIPE))
         if trained is None:
-            return False
+            return f"a classifier has to be trained on {len(images.train_images):,} images first"
         trained.check(self._bound(data, images))
-        return True
+        return None
 
     def prepare(self, data: ImageData, cache_dir: Path) -> None:
         """Loads the classifier of this data from the cache, or trains it and stores it there.

@@ -9,7 +9,10 @@ from torch import Tensor
 from forger.errors import DataError
 from forger.metrics.extractor import ImageData
 
-WAYS_OUT = "write metrics.features=inception, which needs no labels, or metrics=none"
+WAYS_OUT = (
+    "write metrics.features=pixels (crude, but needs nothing else) or"
+    " metrics.features=inception metrics.inception_weights=<file>"
+)
 
 
 class Labelled(NamedTuple):
@@ -40,8 +43,8 @@ def labelled(data: ImageData) -> Labelled:
     train_labels = data.train_labels
     if train_labels is None:
         raise DataError(
-            f"metrics.features=classifier: {name} has no labels to train a classifier on; give the "
-            f"folder one sub-folder per class, {WAYS_OUT.removeprefix('write ')}"
+            f"metrics.features=classifier: {name} has no labels to train a classifier on;"
+            f" {WAYS_OUT}; the sub-folders of a folder of images would be its classes"
         )
     test_labels = data.test_labels
     if test_labels is None:

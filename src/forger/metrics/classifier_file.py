@@ -14,6 +14,7 @@ from torch import Tensor
 
 from forger.errors import DataError
 from forger.metrics.cache import data_hash
+from forger.metrics.classifier_data import WAYS_OUT
 from forger.metrics.classifier_network import VERSION
 from forger.metrics.classifier_training import Recipe
 from forger.metrics.extractor import ImageData
@@ -62,7 +63,7 @@ class Trained:
                 f"metrics.min_accuracy: a classifier trained on {self.num_train:,} images names "
                 f"{percent(self.accuracy)} of the {self.num_test:,} test images rightly, and "
                 f"scores need {percent(bound)}; accept it with metrics.min_accuracy={enough:g}, "
-                "or write metrics.features=inception or metrics=none"
+                f"or {WAYS_OUT}"
             )
 
 

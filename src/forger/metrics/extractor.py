@@ -58,21 +58,31 @@ class FeatureExtractor(nn.Module, ABC):
     To add an extractor, derive from this class and write `prepare`, `forward` and `fingerprint`.
 
     Attributes:
-        name: as it stands in a protocol.
-        score_name: what exp of the mean KL divergence of its class probabilities is called.
+        name: as it stands in a protocol, and in front of the names of its scores.
+        score_name: what exp of the mean KL divergence of its class probabilities is called; None:
+            it knows no classes, and its logits are not looked at.
         num_features: D; known after `prepare`.
         classes: names of the data set's own classes, if the logits stand for these; after
             `prepare`.
     """
 
     name: ClassVar[str]
-    score_name: ClassVar[str]
+    score_name: ClassVar[str | None] = None
     num_features: int
     classes: tuple[str, ...] | None = None
 
-    def ready(self, data: ImageData, cache_dir: Path) -> bool:
-        """Tells whether `prepare` will be quick: nothing to train."""
-        return True
+    @property
+    def prefix(self) -> str:
+        """What stands in front of the names of its scores; Inception alone has none."""
+        return f"{self.name}_"
+
+    def to_do(self, data: ImageData, cache_dir: Path) -> str | None:
+        """Says what `prepare` has to do first that takes long; None: nothing.
+
+        Raises:
+            UserError: the data cannot be scored by this extractor.
+        """
+        return None
 
     @abstractmethod
     def prepare(self, data: ImageData, cache_dir: Path) -> None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torchmetrics.image.kid import poly_mmd
 
-from forger.errors import ConfigError
 from forger.metrics.classes import class_counts, class_entropy, class_shares, classes_reached
 from forger.metrics.extractor import Features
 from forger.metrics.inception_score import InceptionScore
@@ -28,8 +27,10 @@ class FakeScores:
     - `kid`, `kid_std` (arXiv:1801.01401): unbiased squared MMD with the kernel
       `(x.y / D + 1)^3`, mean and standard deviation over subsets.
     - `<score_name>`, `<score_name>_std`: the Inception score, mean and standard deviation over
-      splits. It doesn't look at the reference.
+      splits, where the extractor has one. It doesn't look at the reference.
     - `precision`, `recall`, `density`, `coverage`: see `neighbour_scores`.
+
+    All of these have the extractor's prefix in front of their names. Then
     - `class_entropy` in nats, `classes_reached`: where the logits are those of the data's classes.
 
     All else being equal, the same batches in the same order give the same bits. The reference stays
@@ -38,7 +39,8 @@ class FakeScores:
     Args:
         reference: complete.
         num_fake: how many images will come, in random order.
-        score_name: what the Inception score is called with this extractor.
+        prefix: of the names of scores of features, see `forger.metrics.names`.
+        score_name: what the Inception score is called with this extractor; None: there is none.
         has_classes: whether logits stand for the classes of the data set.
 
     Raises:
@@ -46,16 +48,18 @@ class FakeScores:
     """
 
     def __init__(
-        self, reference: Reference, num_fake: int, *, score_name: str, has_classes: bool
+        self,
+        reference: Reference,
+        num_fake: int,
+        *,
+        prefix: str,
+        score_name: str | None,
+        has_classes: bool,
     ) -> None:
         settings = reference.settings
-        real = len(reference.kept)
-        if settings.k >= min(real, num_fake):
-            raise ConfigError(
-                f"metrics.k={settings.k}: must be below the number of images on either side,"
-                f" {real} in the reference and {num_fake} to score"
-            )
-        self.reference, self.num_fake, self.score_name = reference, num_fake, score_name
+        settings.check(len(reference.kept), num_fake)
+        self.reference, self.num_fake = reference, num_fake
+        self.prefix, self.score_name = prefix, score_name
         self.kept = FirstFeatures(settings.neighbour_images)
         self._inception = InceptionScore(num_fake, settings.splits)
         self._frechet = deepcopy(reference.frechet)  # with the sums of the real images in it
@@ -92,9 +96,15 @@ class FakeScores:
             subset_size=settings.kid_subset_size,
             seed=settings.seed,
         )
-        name = self.score_name
-        scores[name], scores[f"{name}_std"] = self._inception.compute()
-        scores |= neighbour_scores(self.reference.balls, self.kept.tensor)
+        scores |= neighbour_scores(
+            self.reference.balls,
+            self.kept.tensor,
+            precision_k=settings.precision_k,
+            coverage_k=settings.coverage_k,
+        )
+        scores = {f"{self.prefix}{name}": value for name, value in scores.items()}
+        if (name := self.score_name) is not None:
+            scores[name], scores[f"{name}_std"] = self._inception.compute()
         if self._counts is not None and self.reference.class_counts is not None:
             scores["class_entropy"] = class_entropy(self._counts)
             reached = classes_reached(self._counts, self.reference.class_counts)

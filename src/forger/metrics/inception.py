@@ -65,17 +65,33 @@ class Inception(FeatureExtractor):
         self.network: FeatureExtractorInceptionV3 | None = None
         self._fingerprint = ""
 
-    def ready(self, data: ImageData, cache_dir: Path) -> bool:
-        """Tells whether the weights are on this machine."""
-        return self._path.is_file()
+    @property
+    def prefix(self) -> str:
+        """Nothing for the features of published scores; else the layer."""
+        return "" if self.layer == "2048" else f"inception{self.layer}_"
+
+    def to_do(self, data: ImageData, cache_dir: Path) -> str | None:
+        """Tells whether the weights have to be downloaded first.
+
+        Raises:
+            ConfigError: there is no such file.
+            DataError: the images are neither grey nor colour.
+        """
+        self._check_channels(data)
+        if self._path.is_file():
+            return None
+        if self.weights is not None:
+            raise self._no_file(self.weights)
+        return "Inception's weights, 96 MB, have to be downloaded first"
 
     def prepare(self, data: ImageData, cache_dir: Path) -> None:
         """Loads the weights, after downloading them where they are missing.
 
         Raises:
             ConfigError: the given file is missing or not of the right format.
-            DataError: the download failed or is damaged.
+            DataError: the download failed or is damaged, or the images are neither grey nor colour.
         """
+        self._check_channels(data)
         path = self._path
         if self.weights is None and not path.is_file():
             _download(path)
@@ -137,14 +153,25 @@ class Inception(FeatureExtractor):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
-            raise ConfigError(
-                f"metrics.inception_weights={path}: there is no such file; it is fetched from {URL}"
-            ) from None
+            raise self._no_file(path) from None
         except Exception as error:  # what is no file of torch raises many kinds
             raise self._unusable(path, error) from None
         if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
             raise self._unusable(path, TypeError("it does not hold tensors by name"))
         return state
+
+    def _check_channels(self, data: ImageData) -> None:
+        channels = data.train_images.shape[1]
+        if channels not in (1, 3):
+            raise DataError(
+                f"metrics.features=inception: sees grey or colour images, and these have {channels}"
+                " channels; write metrics.features=pixels"
+            )
+
+    def _no_file(self, path: Path) -> ConfigError:
+        return ConfigError(
+            f"metrics.inception_weights={path}: there is no such file; it is fetched from {URL}"
+        )
 
     def _unusable(self, path: Path, error: Exception) -> ConfigError | DataError:
         reason = str(error).strip().partition("\n")[0].rstrip(".:")
@@ -171,8 +198,9 @@ def _download(path: Path) -> None:
         reason = getattr(error, "reason", None) or error
         raise DataError(
             f"metrics.features=inception: its weights cannot be downloaded to {path}: {reason}; "
-            f"fetch {URL} on a machine with network and write metrics.inception_weights=<file>, "
-            "or write metrics.features=classifier"
+            f"fetch {URL} on a machine with network and write metrics.inception_weights=<file>; "
+            "without it, metrics.features=classifier scores images with labels, and "
+            "metrics.features=pixels any, crudely"
         ) from None
 
 

@@ -26,9 +26,12 @@ class Balls:
     The radius of image i is the distance to its k-th nearest other image. A ball holds its border,
     and images equal to its centre, so that ties come out the same whatever the rounding.
 
+    Attributes:
+        radii: `(N,)` by k.
+
     Args:
         features: `(N, D)`.
-        k: neighbours, below N.
+        *ks: neighbours, each below N.
         centre: `(D,)`, subtracted before distances are taken, since these cancel badly far from 0;
             None: the mean.
 
@@ -36,30 +39,35 @@ class Balls:
         ConfigError: there are no k neighbours.
     """
 
-    def __init__(self, features: Tensor, k: int, centre: Tensor | None = None) -> None:
-        if k >= len(features):
-            raise ConfigError(f"metrics.k={k}: must be below the number of images, {len(features)}")
-        self.features, self.k = features, k
+    def __init__(self, features: Tensor, *ks: int, centre: Tensor | None = None) -> None:
+        if max(ks) >= len(features):
+            raise ConfigError(f"k={max(ks)}: must be below the number of images, {len(features)}")
+        self.features = features
         self.centre = features.double().mean(dim=0) if centre is None else centre
         points = self.points()
-        nearest = [
-            block.topk(k + 1, largest=False).values[:, -1]  # k + 1: an image is its own nearest
-            for _, block in _distances(points, points)
-        ]
+        nearest = torch.cat(
+            [
+                block.topk(max(ks) + 1, largest=False).values  # + 1: an image is its own nearest
+                for _, block in _distances(points, points)
+            ]
+        )
         margin = _ROUNDING * points.square().sum(dim=1).max().sqrt()
-        self.radii = torch.hypot(torch.cat(nearest), margin)
+        self.radii = {k: torch.hypot(nearest[:, k], margin) for k in ks}
 
     def points(self) -> Tensor:
         """Returns the centred features, float64 `(N, D)`."""
         return self.features.double() - self.centre
 
 
-def neighbour_scores(real: Balls, fake_features: Tensor) -> dict[str, float]:
+def neighbour_scores(
+    real: Balls, fake_features: Tensor, *, precision_k: int, coverage_k: int
+) -> dict[str, float]:
     r"""Compares N real images with M fake ones by the balls around both.
 
-    - precision: share of fakes in any real ball (arXiv:1904.06991, eq. 1 and 2);
+    - precision: share of fakes in any real ball (arXiv:1904.06991, eq. 1 and 2, which has k = 3);
     - recall: share of real images in any fake ball (the same);
-    - density: real balls that hold a fake, mean over fakes, divided by k (arXiv:2002.09797, eq. 3);
+    - density: real balls that hold a fake, mean over fakes, divided by k (arXiv:2002.09797, eq. 3,
+      which has k = 5);
     - coverage: share of real balls that hold any fake (arXiv:2002.09797, eq. 4).
 
     All lie in [0, 1] but density, whose mean is 1 for two sets of one distribution. A set against
@@ -67,28 +75,30 @@ def neighbour_scores(real: Balls, fake_features: Tensor) -> dict[str, float]:
     own ball.
 
     Args:
-        real: of N images.
+        real: of N images, with radii for both k.
         fake_features: `(M, D)`.
+        precision_k: k of precision and recall.
+        coverage_k: k of density and coverage.
 
     Raises:
-        ConfigError: M is not above k.
+        ConfigError: M is not above `precision_k`.
     """
-    fake = Balls(fake_features, real.k, real.centre)
+    fake = Balls(fake_features, precision_k, centre=real.centre)
     fake_points, real_points = fake.points(), real.points()
     recalled = torch.zeros(len(real_points), dtype=torch.bool, device=real_points.device)
     covered = torch.zeros_like(recalled)
     precise = pairs = 0
     for rows, block in _distances(fake_points, real_points):
-        in_real = block <= real.radii  # (rows, N)
-        in_fake = block <= fake.radii[rows, None]
+        in_fake = block <= fake.radii[precision_k][rows, None]  # (rows, N)
         recalled |= in_fake.any(dim=0)
+        precise += int((block <= real.radii[precision_k]).any(dim=1).sum())
+        in_real = block <= real.radii[coverage_k]
         covered |= in_real.any(dim=0)
-        precise += int(in_real.any(dim=1).sum())
         pairs += int(in_real.count_nonzero())
     return {
         "precision": precise / len(fake_points),
         "recall": recalled.double().mean().item(),
-        "density": pairs / (real.k * len(fake_points)),
+        "density": pairs / (coverage_k * len(fake_points)),
         "coverage": covered.double().mean().item(),
     }
 

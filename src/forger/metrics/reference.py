@@ -81,7 +81,9 @@ class Reference:
     def balls(self) -> Balls:
         """Balls around the kept images; computed once for all that is compared with them."""
         if self._balls is None:
-            self._balls = Balls(self.kept.tensor, self.settings.k)
+            self._balls = Balls(
+                self.kept.tensor, self.settings.precision_k, self.settings.coverage_k
+            )
         return self._balls
 
 

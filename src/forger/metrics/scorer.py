@@ -37,11 +37,71 @@ class Scored:
         scores: by name, for example `fid`.
         class_shares: share of each class, as the extractor sees it; None where it knows none.
         memory: what was kept in memory of the images.
+        prefix: of the names of scores of features: `classifier_` of `classifier_fid`.
     """
 
     scores: dict[str, float]
     class_shares: list[float] | None
     memory: str = ""
+    prefix: str = ""
+
+    @property
+    def fid(self) -> float:
+        """The FID, whatever its name."""
+        return self.scores[f"{self.prefix}fid"]
+
+
+def check_counts(
+    data: ImageData,
+    settings: ScoreSettings,
+    *,
+    reference: Split,
+    num_real: int | None,
+    num_fake: int | None,
+    floor: bool = False,
+) -> None:
+    """Finds out whether the data has the images that scores need, before any work.
+
+    Args:
+        data: the real images; both splits are read.
+        settings: of the scores.
+        reference: split that is compared with.
+        num_real: images of it; None: all.
+        num_fake: images to generate; None: not known yet.
+        floor: whether real images of the other split are scored too, as many as are generated.
+
+    Raises:
+        ConfigError: there are too few.
+        DataError: a split is missing or cannot be read.
+    """
+    counts: dict[Split, int] = {"train": len(data.train_images), "test": len(data.test_images)}
+    available, others = counts[reference], counts[other_split(reference)]
+    if num_real is not None and num_real > available:
+        raise ConfigError(
+            f"metrics.num_real={num_real}: the {reference} split has {available} images;"
+            f" allowed: up to {available}, or null for all"
+        )
+    if floor and num_fake is not None and num_fake > others and reference == "test":
+        raise ConfigError(
+            f"metrics.num_fake={num_fake}: the floor, real images scored like generated ones,"
+            f" needs as many, and the train split has {others}; allowed: up to {others}, or null"
+        )
+    scored = min(num_fake, others) if floor and num_fake is not None else num_fake
+    settings.check(num_real or available, scored)
+
+
+def usual_count(data: ImageData, reference: Split) -> int:
+    """Returns how many images to generate where no number is given.
+
+    10,000, or all that the floor has if fewer, since FID depends on the number.
+    """
+    split = other_split(reference)
+    return min(DEFAULT_FAKES, len(data.train_images if split == "train" else data.test_images))
+
+
+def other_split(split: Split) -> Split:
+    """Returns the split that the floor is taken from."""
+    return "train" if split == "test" else "test"
 
 
 class Scorer:
@@ -57,7 +117,7 @@ class Scorer:
         device: of extractor and networks.
 
     Raises:
-        ConfigError: the reference has fewer than `num_real` images.
+        ConfigError: the data has fewer images than the scores need, see `check_counts`.
     """
 
     def __init__(
@@ -74,37 +134,14 @@ class Scorer:
         self.extractor = extractor.to(device)
         self.data, self.settings, self.device = data, settings, device
         self.reference_split: Split = reference
-        self.floor_split: Split = "train" if reference == "test" else "test"
+        self.floor_split: Split = other_split(reference)
         self.cache_dir = cache_dir
         self._real: dict[Split, RealFeatures] = {}
-        available = len(self._images(reference))
-        if num_real is not None and num_real > available:
-            raise ConfigError(
-                f"metrics.num_real={num_real}: the {reference} split has {available} images;"
-                f" allowed: up to {available}, or null for all"
-            )
-        self.num_real = num_real or available
+        check_counts(data, settings, reference=reference, num_real=num_real, num_fake=None)
+        self.num_real = num_real or len(self._images(reference))
         self.reference = Reference(settings)
         for batch in self.real(reference).batches(self._chosen(reference, self.num_real)):
             self.reference.update(batch)
-
-    def check_count(self, num_fake: int | None) -> int:
-        """Returns how many images to generate: as asked, or 10,000, if the floor has as many.
-
-        Raises:
-            ConfigError: there are fewer real images of the other split: the floor would be the
-                score of another number of images, and FID depends on that number.
-        """
-        available = len(self._images(self.floor_split))
-        if num_fake is None:
-            return min(DEFAULT_FAKES, available)
-        if num_fake > available and self.floor_split == "train":
-            raise ConfigError(
-                f"metrics.num_fake={num_fake}: the floor, real images scored like generated ones,"
-                f" needs as many, and the {self.floor_split} split has {available}; allowed: up to"
-                f" {available}, or null"
-            )
-        return num_fake
 
     def score(
         self,
@@ -146,7 +183,7 @@ class Scorer:
                 verdicts.append(result[:, -1].cpu())
             train, test = (self._verdicts(judge, split, num_fake, processes) for split in _SPLITS)
             judged = discriminator_scores(train, test, torch.cat(verdicts), boundary)
-            return Scored(scores.compute() | judged, scores.class_shares, scores.memory_note)
+            return self._scored(scores, judged)
 
     def floor(self, num_fake: int) -> Scored:
         """Scores `num_fake` real images of the other split, or all if it has fewer."""
@@ -154,7 +191,7 @@ class Scorer:
         scores = self._fake_scores(count)
         for batch in self.real(self.floor_split).batches(self._chosen(self.floor_split, count)):
             scores.update(batch)
-        return Scored(scores.compute(), scores.class_shares, scores.memory_note)
+        return self._scored(scores, {})
 
     def floor_count(self, num_fake: int) -> int:
         """Returns how many real images the floor takes."""
@@ -196,9 +233,14 @@ class Scorer:
         return FakeScores(
             self.reference,
             count,
+            prefix=self.extractor.prefix,
             score_name=self.extractor.score_name,
             has_classes=self.extractor.classes is not None,
         )
+
+    def _scored(self, scores: FakeScores, judged: dict[str, float]) -> Scored:
+        found = scores.compute() | judged
+        return Scored(found, scores.class_shares, scores.memory_note, scores.prefix)
 
     def _verdicts(
         self, judge: nn.Module, split: Split, at_most: int, processes: Processes

@@ -7,8 +7,9 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from lightning import Trainer
+from lightning import Callback, Trainer
 
+from forger.callbacks.early_stopping import EarlyStopping
 from forger.checkpoint_files import FOLDER, LAST, PREVIOUS
 from forger.errors import Interrupted, Pruned, RunError, UserError
 from forger.loggers import close_loggers, send_models
@@ -46,9 +47,15 @@ def recorded(folder: RunFolder, trainer: Trainer) -> Iterator[None]:
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         _end(folder, trainer, "failed", reason)
         raise
-    folder.mark("finished", None, trainer.global_step)
+    folder.mark("finished", ended_early(trainer), trainer.global_step)
     send_models(trainer.loggers, folder.path, trainer.global_step)
     close_loggers(trainer.loggers, exit_code=0)
+
+
+def ended_early(trainer: Trainer) -> str | None:
+    """Returns why a callback ended the training before its limits; `None`: none did."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((c.reason for c in callbacks if isinstance(c, EarlyStopping) and c.reason), None)
 
 
 def _interruption(error: BaseException) -> BaseException:

@@ -13,7 +13,7 @@ from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from forger.data import ImageDataModule
-from forger.errors import ConfigError, UserError
+from forger.errors import ConfigError, DataError, UserError
 from forger.metrics.scorer import Scorer
 from forger.runs.build import build_data
 from forger.runs.checking.check import check
@@ -21,11 +21,11 @@ from forger.runs.devices import pick_device, threads
 from forger.runs.folder import write_json
 from forger.runs.load import Run, forger_version, load_run, refuse_untrusted, trusted
 from forger.runs.score_figures import draw_figures
-from forger.runs.scoring import build_scorer
+from forger.runs.scoring import build_scorer, count_fakes
 from forger.runs.tables import comparison_table, score_table, show
 
 log = logging.getLogger(__name__)
-FORMAT = 1  # of scores.json
+FORMAT = 2  # of scores.json; raise when an older one could not be repeated
 _REPEATED = ("checkpoint", "device", "threads", "metrics")  # settings that a protocol holds
 
 
@@ -62,9 +62,10 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     data = rebuild_data(cfg, run)
     cache_dir = Path(cfg.paths.cache_dir or run.cfg.paths.cache_dir)
     log.info("run             %s, iteration %s", run.checkpoint, f"{run.iteration:,}")
+    num_fake = counted(cfg, run, data)
     scorer = build_scorer(cfg.metrics, data, cache_dir, device)
-    num_fake = scorer.check_count(cfg.metrics.num_fake)
     refuse_another(cfg, scorer.protocol)
+    floor = scorer.floor(num_fake)  # first: what it lacks is known before anything is generated
     sampler = run.sampler(cfg.metrics.weights)
     boundary = run.gan.loss.boundary
     scored = scorer.score(
@@ -75,12 +76,16 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
         boundary=boundary,
     )
     log.info("memory          %s", scored.memory)
-    floor = scorer.floor(num_fake)
     classes = scorer.extractor.classes
     record: dict[str, Any] = {
         "format": FORMAT,
         "scores": scored.scores,
         "floor": floor.scores,
+        "images": {
+            "generated": num_fake,
+            "reference": scorer.num_real,
+            "floor": scorer.floor_count(num_fake),
+        },
         "protocol": protocol(cfg, run, scorer, num_fake),
     }
     if classes is not None:
@@ -92,6 +97,21 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     draw_figures(figures, scorer, sampler, scored, cfg.metrics.seed, boundary)
     log.info("figures         %s", figures)
     return record
+
+
+def counted(cfg: DictConfig, run: Run, data: ImageDataModule) -> int:
+    """Returns how many images to generate.
+
+    Raises:
+        UserError: the data has too few to compare with, or none that were held out.
+    """
+    try:
+        return count_fakes(cfg.metrics, data, floor=True)
+    except DataError as error:
+        raise DataError(
+            f"run={run.folder}: {error}. Scores need images that were held out when the run was"
+            " trained"
+        ) from error
 
 
 def make_folder(run: Run) -> Path:
@@ -185,12 +205,19 @@ def as_before(cfg: DictConfig) -> DictConfig:
     """
     path = Path(cfg.protocol).expanduser()
     try:
-        settings = json.loads(path.read_text())["protocol"]["settings"]
+        content = json.loads(path.read_text())
+        settings, version = content["protocol"]["settings"], content["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"protocol={path}: is not a scores.json of evaluate.py"
             f" ({type(error).__name__}: {error})"
         ) from error
+    if version != FORMAT:
+        raise UserError(
+            f"protocol={path}: was written by another version of forger, with another k for"
+            " precision and recall and one name for scores by different features; these numbers"
+            " cannot be repeated here: evaluate the run again without protocol"
+        )
     if not isinstance(settings, dict) or settings.keys() - {*_REPEATED}:
         raise UserError(f"protocol={path}: settings may be {', '.join(_REPEATED)}")
     # the file may be anybody's

@@ -126,6 +126,9 @@ def _own_config(folder: Path, composed: DictConfig) -> DictConfig:
         cfg.setdefault("init_from", None)  # not yet known to runs of earlier versions
         cfg.model.setdefault("share_fakes", False)
         cfg.setdefault("compile", False)
+        if cfg.get("metrics") and "k" in cfg.metrics:  # one for both in earlier versions
+            k = cfg.metrics.pop("k")
+            cfg.metrics.update(precision_k=k, coverage_k=k)
         cfg.setdefault("sweep", {"fail_fast": False, "resume": None, "trial": None})
     return cfg
 

@@ -1,9 +1,10 @@
-"""From the `metrics` settings to a scorer. Owns which settings become which object."""
+"""From the `metrics` settings to a scorer, and what is known of a run's scores before it trains."""
 
 from __future__ import annotations
 
 import functools
-import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -14,13 +15,39 @@ from forger.callbacks.scores import Scores
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
 from forger.metrics.extractor import FeatureExtractor
-from forger.metrics.scorer import DEFAULT_FAKES, Scorer
+from forger.metrics.names import score_columns
+from forger.metrics.scorer import Scorer, check_counts, usual_count
 from forger.metrics.settings import ScoreSettings
+from forger.runs.checking.messages import choice, given
 from forger.runs.making import make
 
-log = logging.getLogger(__name__)
+SETTINGS = (
+    *("precision_k", "coverage_k", "kid_subsets", "kid_subset_size", "splits"),
+    *("neighbour_images", "seed"),
+)
 
-SETTINGS = ("k", "kid_subsets", "kid_subset_size", "splits", "neighbour_images", "seed")
+
+def score_settings(metrics: DictConfig) -> ScoreSettings:
+    """Returns how scores are computed from features."""
+    return ScoreSettings(**{name: metrics[name] for name in SETTINGS})
+
+
+def count_fakes(metrics: DictConfig, data: ImageDataModule, *, floor: bool) -> int:
+    """Returns how many images to generate, once the data is known to have enough to compare with.
+
+    Raises:
+        UserError: the data has fewer images than the settings need, or no held-out ones.
+    """
+    num_fake: int = metrics.num_fake or usual_count(data, metrics.reference)
+    check_counts(
+        data,
+        score_settings(metrics),
+        reference=metrics.reference,
+        num_real=metrics.num_real,
+        num_fake=num_fake,
+        floor=floor,
+    )
+    return num_fake
 
 
 def build_scorer(
@@ -37,7 +64,7 @@ def build_scorer(
     return Scorer(
         extractor,
         data,
-        ScoreSettings(**{name: metrics[name] for name in SETTINGS}),
+        score_settings(metrics),
         reference=metrics.reference,
         num_real=metrics.num_real,
         cache_dir=cache_dir,
@@ -45,62 +72,130 @@ def build_scorer(
     )
 
 
-def build_scores(cfg: DictConfig, datamodule: LightningDataModule) -> Scores | None:
-    """Builds the callback that scores while training, if the settings ask for it.
+@dataclass(frozen=True)
+class ScorePlan:
+    """Whether a run scores itself, known before it trains.
+
+    Attributes:
+        line: of the plan.
+        fid: column of the FID in `metrics.csv`; None: the run does not score itself.
+        names: columns of all scores of features.
+        reason: why it does not score itself.
+    """
+
+    line: str
+    fid: str | None = None
+    names: tuple[str, ...] = ()
+    reason: str = ""
+
+    def check_metric(self, key: str, metric: str | None) -> None:
+        """Finds out whether a score that something waits for will be logged.
+
+        Args:
+            key: of the setting that names it.
+            metric: its name; None: the FID.
+
+        Raises:
+            ConfigError: it will not.
+        """
+        if metric is not None and not metric.startswith("val/"):
+            return
+        if self.fid is None:
+            raise ConfigError(
+                f"{given(key, metric)}: is a score, and this run does not score itself:"
+                f" {self.reason}"
+            )
+        if metric is not None and not metric.startswith("val/d_") and metric not in self.names:
+            raise ConfigError(f"{given(key, metric)}: no such score{choice(metric, self.names)}")
+
+
+def plan_scores(cfg: DictConfig, datamodule: LightningDataModule) -> ScorePlan:
+    """Finds out whether the run scores itself, and all that would keep it from that.
+
+    With `metrics.when=ready` it does where the data set is scored by default, or where nothing has
+    to be trained or downloaded for it.
 
     Raises:
-        ConfigError: scores were asked for, and the data cannot be scored.
+        UserError: scores were asked for, and the data cannot be scored by these settings.
     """
     metrics = cfg.get("metrics")
     if not metrics:
-        return None
+        return _off("metrics=none")
+    asked = metrics.when == "always"
     if not isinstance(datamodule, ImageDataModule):
-        if metrics.when == "ready":
-            return None
-        raise ConfigError(
+        reason = (
             f"data._target_={cfg.data._target_}: scores need a data set derived from"
-            " forger.data.ImageDataModule; write metrics=none"
+            " forger.data.ImageDataModule"
         )
-    cache_dir = Path(cfg.paths.cache_dir)
+        if asked:
+            raise ConfigError(f"{reason}; write metrics=none")
+        return _off(reason)
+    asked = asked or datamodule.scores_by_default
+    extractor: FeatureExtractor = make(metrics.features)
+    try:
+        num_fake = count_fakes(metrics, datamodule, floor=False)
+        to_do = extractor.to_do(datamodule, Path(cfg.paths.cache_dir))
+    except UserError as error:
+        if asked:
+            raise
+        return _off(str(error))
+    if to_do is not None and not asked:
+        return _off(f"{to_do}; metrics=quick does that")
+    images = datamodule.train_images if metrics.reference == "train" else datamodule.test_images
+    return ScorePlan(
+        f"every {metrics.every_n_steps:,} iterations, {num_fake:,} {metrics.weights} images against"
+        f" {metrics.num_real or len(images):,} {metrics.reference} images, {extractor.name}"
+        " features" + (f"; {to_do}" if to_do else ""),
+        fid=f"val/{extractor.prefix}fid",
+        names=tuple(score_columns(extractor.prefix, extractor.score_name)),
+    )
+
+
+def _off(reason: str) -> ScorePlan:
+    return ScorePlan(f"none: {reason}", reason=reason)
+
+
+def build_scores(
+    cfg: DictConfig, datamodule: LightningDataModule, plan: ScorePlan | None
+) -> Scores | None:
+    """Builds the callback that scores while training, if the settings ask for it.
+
+    Args:
+        cfg: of the run.
+        datamodule: its data.
+        plan: None in processes other than the first, which decides for all.
+    """
+    metrics = cfg.get("metrics")
+    if not metrics or not isinstance(datamodule, ImageDataModule):
+        return None
     checkpoints = (cfg.get("callbacks") or {}).get("checkpoint")
     return Scores(
-        functools.partial(build_scorer, metrics, datamodule, cache_dir),
-        wanted=functools.partial(wanted, metrics, datamodule, cache_dir),
+        functools.partial(build_scorer, metrics, datamodule, Path(cfg.paths.cache_dir)),
+        wanted=plan is not None and plan.fid is not None,
         every_n_steps=metrics.every_n_steps,
-        num_fake=metrics.num_fake or DEFAULT_FAKES,
+        num_fake=metrics.num_fake,
         weights=metrics.weights,
         seed=metrics.seed,
         keep_best=checkpoints is not None,
     )
 
 
-def describe_scores(cfg: DictConfig) -> str:
-    """Returns the plan's line about scores."""
-    metrics = cfg.get("metrics")
-    if not metrics:
-        return "none"
-    extractor = str(metrics.features._target_).rpartition(".")[2].lower()
-    condition = "" if metrics.when == "always" else "; see metrics.when"
-    return (
-        f"every {metrics.every_n_steps:,} iterations, {metrics.num_fake or DEFAULT_FAKES:,}"
-        f" {metrics.weights} images against {metrics.reference}, {extractor} features{condition}"
-    )
+def check_awaited(cfg: DictConfig, plan: ScorePlan) -> None:
+    """Finds out whether what a search or a callback waits for will be logged.
 
-
-def wanted(metrics: DictConfig, data: ImageDataModule, cache_dir: Path) -> bool:
-    """Tells whether a run scores itself, and logs why not.
-
-    With `metrics.when=ready` it does where the data set is scored by default, or where nothing has
-    to be trained for it.
+    Raises:
+        ConfigError: it will not. Callbacks of the user's own may log anything.
     """
-    if metrics.when == "always" or data.scores_by_default:
-        return True
-    extractor: FeatureExtractor = make(metrics.features)
-    try:
-        if extractor.ready(data, cache_dir):
-            return True
-        reason = f"the {extractor.name} for this data would have to be trained first"
-    except UserError as error:
-        reason = str(error)
-    log.info("scores          off: %s; metrics=quick turns them on", reason)
-    return False
+    nodes: Mapping[str, DictConfig] = {
+        f"callbacks.{name}": node
+        for name, node in (cfg.get("callbacks") or {}).items()
+        if node is not None
+    }
+    if not all(node._target_.startswith(("forger.", "lightning.")) for node in nodes.values()):
+        return
+    if cfg.objective is not None:
+        plan.check_metric("objective", cfg.objective)
+    for key, node in nodes.items():
+        for name in ("metric", "monitor"):
+            if name in node:
+                plan.check_metric(f"{key}.{name}", node[name])

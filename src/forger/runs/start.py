@@ -11,6 +11,7 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 from forger.callbacks import exact_resume
+from forger.callbacks.early_stopping import EarlyStopping
 from forger.checkpoint_files import newest, read_checkpoint, set_damaged_aside
 from forger.errors import ConfigError
 from forger.gan import GAN
@@ -122,6 +123,13 @@ class Start:
         epochs = self.content[exact_resume.KEY]["epoch"]
         if trainer.max_epochs not in (-1, None) and epochs >= trainer.max_epochs:
             limits.append(f"trainer.max_epochs={trainer.max_epochs}")
+        limits += [
+            f"callbacks.early_stopping.patience={callback.patience}"
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping)
+            and (state := self.content["callbacks"].get(callback.state_key)) is not None
+            and callback.has_ended(state)
+        ]
         finished = (read_status(self.folder) or {}).get("status") == "finished"
         if limits and finished:
             keys = " and ".join(f"{limit.partition('=')[0]}=<more>" for limit in limits)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from forger.metrics.names import base_of
 from forger.runs.load import Run
 
-# What each score says, in the order of the table.
+# What each score says, by whatever features, in the order of the table.
 MEANINGS = {
     "fid": "Fréchet distance of the features; lower is better",
     "kid": "kernel distance of the features, unbiased; lower is better",
@@ -44,14 +45,20 @@ def score_table(record: Mapping[str, Any], run: Run) -> Table:
     table.caption_justify = "left"
     table.add_column("score", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("floor", justify="right", no_wrap=True)
+    floor = f"floor\n{record['images']['floor']:,} real"
+    table.add_column(floor, justify="right", no_wrap=True)
     table.add_column("")
-    for name, meaning in MEANINGS.items():
-        if name not in record["scores"]:
-            continue
+    for name in shown(record["scores"]):
         floor = number(record["floor"], name) if name in record["floor"] else ""
-        table.add_row(name, number(record["scores"], name), floor, meaning)
+        table.add_row(name, number(record["scores"], name), floor, MEANINGS[base_of(name)])
     return table
+
+
+def shown(names: Iterable[str]) -> list[str]:
+    """Returns the scores that a table shows, in its order: one by other features is another."""
+    places = {name: place for place, name in enumerate(MEANINGS)}
+    known = [name for name in dict.fromkeys(names) if base_of(name) in places]
+    return sorted(known, key=lambda name: places[base_of(name)])
 
 
 def number(scores: Mapping[str, float], name: str) -> str:
@@ -69,9 +76,20 @@ def protocol_line(protocol: Mapping[str, Any]) -> str:
         f"{generated['count']:,} images of {generated['checkpoint']}, {generated['weights']},"
         f" seed {generated['seed']}, against {protocol['reference']['count']:,} real"
         f" {protocol['reference']['split']} images of {protocol['data']['name']}\n"
-        f"floor: {protocol['floor']['count']:,} real {protocol['floor']['split']} images\n"
+        f"floor: {floor_line(protocol)}\n"
         f"features: {extractor['name']} {extractor['fingerprint'][:12]}{right}; resize"
         f" {extractor.get('resize', 'none')}; {protocol['precision']}"
+    )
+
+
+def floor_line(protocol: Mapping[str, Any]) -> str:
+    """Says what the floor was taken from, and what it means that it had fewer images."""
+    floor, generated = protocol["floor"], protocol["generated"]["count"]
+    line = f"{floor['count']:,} real {floor['split']} images"
+    if floor["count"] >= generated:
+        return line
+    return (
+        f"{line}, all that there are: fewer than the {generated:,} generated, so its FID is higher"
     )
 
 
@@ -98,9 +116,7 @@ def comparison_table(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) 
             table.add_column(f"{run.folder.name}\nseed {run.cfg.seed}", justify="right")
         if len(group) > 1:
             table.add_column(f"mean ± std\n{len(group)} seeds", justify="right", style="bold")
-    for name in MEANINGS:
-        if not any(name in record["scores"] for record in records):
-            continue
+    for name in shown(name for record in records for name in record["scores"]):
         cells = []
         for group in groups:
             values = [records[i]["scores"].get(name, float("nan")) for i in group]

@@ -41,7 +41,7 @@ from forger.runs.plan import describe_plan
 from forger.runs.precision import choose_precision
 from forger.runs.quiet import quieten_lightning
 from forger.runs.record import RecordInCheckpoint
-from forger.runs.scoring import build_scores, describe_scores
+from forger.runs.scoring import ScorePlan, build_scores, check_awaited, plan_scores
 from forger.runs.shapes import check_shapes
 from forger.runs.start import Start
 from forger.runs.status import locked
@@ -112,6 +112,7 @@ class Parts:
     shape: tuple[int, int, int]
     sample: dict[str, Any] | None
     start: Start
+    scores: ScorePlan | None  # of the main process
 
 
 def run(cfg: DictConfig, folder: RunFolder, precision: str | None) -> dict[str, float]:
@@ -138,27 +139,29 @@ def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
     gan = build_gan(cfg, shape, cfg.seed)
     check_shapes(gan, shape)
     datamodule = group_batches(datamodule, gan, cfg.seed)
-    sample = None
+    sample = scores = None
     if is_main_process():
         datamodule.prepare_data()
         datamodule.setup("fit")
         if isinstance(datamodule, ImageDataModule):
             datamodule.check_enough(gan.batches_per_iteration)
         sample = data_sample(datamodule)
+        scores = plan_scores(cfg, datamodule)
+        check_awaited(cfg, scores)
     start.give_weights(gan)
     start.check_fits(shape, sample)
-    return Parts(datamodule, gan, shape, sample, start)
+    return Parts(datamodule, gan, shape, sample, start, scores)
 
 
 def tell(cfg: DictConfig, folder: RunFolder, parts: Parts, trainer: Trainer) -> None:
     """Logs the plan."""
-    if not is_main_process():
+    if parts.scores is None:
         return
     for line in describe_plan(parts.gan, parts.datamodule, trainer, folder.path, parts.shape):
         log.info(line)
     if cfg.compile:
         log.info("compile         %s", describe_compilation(parts.gan))
-    log.info("scores          %s", describe_scores(cfg))
+    log.info("scores          %s", parts.scores.line)
     for line in parts.start.lines():
         log.info("start           %s", line)
 
@@ -167,7 +170,7 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
     """Trains in the run's folder, which no other process does meanwhile."""
     start = parts.start
     loggers = build_loggers(cfg, folder.path, start.iteration if folder.resumed else None)
-    scores = build_scores(cfg, parts.datamodule)
+    scores = build_scores(cfg, parts.datamodule, parts.scores)
     interrupts = Interrupts()
     compilation = Compilation(interrupts) if cfg.compile else None
     pruning = build_pruning(cfg)

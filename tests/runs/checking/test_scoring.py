@@ -74,10 +74,17 @@ class TestMetrics:
             ("metrics.when=often", "metrics.when=often: must be one of always, ready"),
             ("metrics.every_n_steps=0", "must be a whole number of at least 1"),
             ("metrics.num_fake=1e4", "must be a whole number of at least 1, or null; write 10000"),
-            ("metrics.num_fake=5", "must be above metrics.k=5, the number of nearest neighbours"),
-            ("metrics.neighbour_images=4", "metrics.neighbour_images=4: must be above metrics.k=5"),
-            ("metrics.num_real=2", "metrics.num_real=2: must be above metrics.k=5"),
-            ("metrics.num_fake=8", "metrics.splits=10: must be at most metrics.num_fake=8"),
+            ("metrics.precision_k=2000", "images to score (metrics.num_fake), 2,000; write"),
+            (
+                "metrics.neighbour_images=4",
+                "metrics.coverage_k=5: must be below the number of feat",
+            ),
+            (
+                "metrics.num_real=4",
+                "to compare with (metrics.num_real), 4; write metrics.coverage_",
+            ),
+            ("metrics.num_fake=8", "must be at most the number of images to score (metrics.num_fa"),
+            ("metrics.k=3", "metrics.k=3: is now metrics.precision_k and metrics.coverage_k"),
             ("metrics.kid_subset_size=1", "metrics.kid_subset_size=1: must be at least 2"),
             ("metrics.reference=tset", "must be one of test, train; did you mean 'test'?"),
             ("metrics.weights=rwa", "must be one of ema, raw; did you mean 'raw'?"),
@@ -107,9 +114,11 @@ class TestMetrics:
         assert mistakes("train", "metrics.features=inception", word) == []
 
     def test_an_objective_that_nothing_scores(self) -> None:
-        (found,) = mistakes("train", "objective=val/fid", "metrics=none")
-        assert found.startswith("objective=val/fid: is a score, and metrics=none has none")
-        assert mistakes("train", "objective=val/fid") == []
+        (found,) = mistakes("train", "objective=val/classifier_fid", "metrics=none")
+        assert found.startswith(
+            "objective=val/classifier_fid: is a score, and metrics=none has none"
+        )
+        assert mistakes("train", "objective=val/classifier_fid") == []
 
 
 @pytest.mark.parametrize("script", ["evaluate", "generate"])
@@ -265,12 +274,14 @@ class TestEvaluate:
         (tmp_path / "scores.json").write_text("{}")
         words = [f"run={run}", f"protocol={tmp_path / 'scores.json'}", "data.root=elsewhere"]
         assert mistakes("evaluate", *words) == []
-        found = mistakes("evaluate", *words, "metrics=paper", "metrics.k=3", "device=cpu")
+        found = mistakes("evaluate", *words, "metrics=paper", "metrics.coverage_k=3", "device=cpu")
         assert len(found) == 3
         assert all(text.endswith("is decided by protocol; leave one of them out") for text in found)
 
     def test_every_problem_at_once(self) -> None:
-        assert len(mistakes("evaluate", "run=no/x", "modle=x", "metrics.k=0", "threads=-1")) == 4
+        assert (
+            len(mistakes("evaluate", "run=no/x", "modle=x", "metrics.splits=0", "threads=-1")) == 4
+        )
 
 
 class TestGenerate:

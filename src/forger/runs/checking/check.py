@@ -118,6 +118,8 @@ class _Check:
                     self.refuse(
                         path, value, f"is used with {place.shared[name]} only; leave it out"
                     )
+            elif name in place.renamed:
+                self.refuse(path, value, place.renamed[name])
             elif place.holds and (value is None or value is UNKNOWN or _has_target(value)):
                 if _has_target(value):
                     self.target(path, value, self.main.place_of(path))

@@ -36,6 +36,7 @@ class Place:
         kept: settings that the builder reads, and that may not be removed.
         holds: whether members with a `_target_`, of any name, are built.
         words: whether free words may stand here that other settings refer to.
+        renamed: settings of earlier versions, with what to write now.
     """
 
     schema: str | None = None
@@ -52,6 +53,7 @@ class Place:
     kept: frozenset[str] = frozenset()
     holds: bool = False
     words: bool = False
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 _NETWORK = {
@@ -127,6 +129,7 @@ def scores(schema: str, optional: bool) -> dict[str, Place]:
                 "min_accuracy": "metrics.features=classifier",
                 "inception_weights": "metrics.features=inception",
             },
+            renamed={"k": "is now metrics.precision_k and metrics.coverage_k; write these"},
         ),
         "metrics.features": Place(target=True, base=("forger.metrics.extractor.FeatureExtractor",)),
     }

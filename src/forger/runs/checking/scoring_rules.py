@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from forger.metrics.settings import too_few
 from forger.runs.checking import hardware
 from forger.runs.checking.accepted import Findings, Select
 from forger.runs.checking.checkpoints import run_refusal
@@ -51,13 +52,11 @@ def scores(select: Select) -> Findings:
     weights = select("metrics.inception_weights")
     if weights is not None and not Path(weights).expanduser().is_file():
         yield "metrics.inception_weights", "there is no such file; null: download it once"
-    k, num_fake, splits = (select(f"metrics.{name}") for name in ("k", "num_fake", "splits"))
-    for key in ("metrics.num_fake", "metrics.num_real", "metrics.neighbour_images"):
-        count = select(key)
-        if count is not None and k is not None and count <= k:
-            yield key, f"must be above metrics.k={k}, the number of nearest neighbours"
-    if num_fake is not None and splits is not None and k is not None and k < num_fake < splits:
-        yield "metrics.splits", f"must be at most metrics.num_fake={num_fake}"
+    names = ("precision_k", "coverage_k", "splits", "neighbour_images")
+    settings = {name: select(f"metrics.{name}") for name in names}
+    num_real, num_fake = select("metrics.num_real"), select("metrics.num_fake")
+    for name, reason in too_few(settings, num_real, num_fake):
+        yield f"metrics.{name}", reason
     if select("metrics.kid_subset_size") == 1:
         yield "metrics.kid_subset_size", "must be at least 2"
 

@@ -22,7 +22,8 @@ class Scores:
     reference: Literal["test", "train"]
     weights: Literal["ema", "raw"]
     seed: NonNegativeInt
-    k: PositiveInt
+    precision_k: PositiveInt
+    coverage_k: PositiveInt
     neighbour_images: PositiveInt
     kid_subsets: PositiveInt
     kid_subset_size: PositiveInt

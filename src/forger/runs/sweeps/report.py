@@ -49,7 +49,7 @@ def write(
     Args:
         folder: of the sweep.
         outcomes: of its jobs, in any order.
-        objective: metric in the jobs' `metrics.csv`; `None`: `val/fid`.
+        objective: metric in the jobs' `metrics.csv`; `None`: their FID.
         minimise: whether lower scores are better.
 
     Returns:
@@ -97,16 +97,17 @@ def line(
         done: jobs that have ended, this one included.
         total: jobs of the sweep.
         keys: what differs between the jobs, see `override_words.swept`; `None`: show all words.
-        objective: name of the score; `None`: `val/fid`.
+        objective: name of the score; `None`: the job's FID.
         minimise: whether lower scores are better.
     """
     words = override_words.by_key(outcome.overrides)
     shown = [key for key in words if keys is None or key in keys]
-    row = rows.row(outcome, shown, objective, minimise)
+    score = objective or rows.fid_of(outcome)
+    row = rows.row(outcome, shown, score, minimise)
     text = f"[{done}/{total}] #{outcome.number} {row.label}".rstrip() + f": {rows.ended(outcome)}"
     if row.last is not None and outcome.status in ("finished", "pruned"):
         at = "" if row.best_at is None else f" (best {row.best:.4g} at {row.best_at})"
-        text += f", {objective or rows.USUAL_SCORE} {row.last:.4g}{at}"
+        text += f", {score} {row.last:.4g}{at}"
     why = rows.reason(outcome)
     return f"{text}: {why}" if why else text
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from forger.runs.sweeps import override_words
 from forger.runs.sweeps.outcome import Outcome
-from forger.runs.sweeps.rows import USUAL_SCORE, Row, row
+from forger.runs.sweeps.rows import Row, fid_of, row
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,16 @@ def collect(
 
     Args:
         outcomes: of its jobs.
-        objective: name of the score; `None`: `val/fid`.
+        objective: name of the score; `None`: the FID, by the features of the first job that has
+            one: jobs that score by others have no score here.
         minimise: whether lower scores are better.
     """
     outcomes = sorted(outcomes, key=lambda outcome: outcome.number)
     keys = override_words.swept(outcome.overrides for outcome in outcomes)
-    rows = tuple(row(outcome, keys, objective, minimise) for outcome in outcomes)
+    score = objective or next(filter(None, map(fid_of, outcomes)), None)
+    rows = tuple(row(outcome, keys, score, minimise) for outcome in outcomes)
     named = any(row.last is not None for row in rows)
-    score = (objective or USUAL_SCORE) if named else None
-    return Results(keys, score, minimise, rows, _settings(rows, minimise))
+    return Results(keys, score if named else None, minimise, rows, _settings(rows, minimise))
 
 
 def _settings(rows: Sequence[Row], minimise: bool) -> tuple[Setting, ...]:

@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from forger.metrics.names import is_fid
 from forger.runs.sweeps import override_words
 from forger.runs.sweeps.outcome import Outcome
 
 log = logging.getLogger(__name__)
-
-USUAL_SCORE = "val/fid"
 
 Curve = tuple[tuple[int, float], ...]
 """Iterations and scores."""
@@ -59,20 +58,20 @@ class Row:
 
 
 def row(
-    outcome: Outcome, keys: Sequence[str], objective: str | None = None, minimise: bool = True
+    outcome: Outcome, keys: Sequence[str], score: str | None = None, minimise: bool = True
 ) -> Row:
     """Reads what one job left.
 
     Args:
         outcome: how it ended.
         keys: what differs between the jobs.
-        objective: name of the score; `None`: `val/fid`.
+        score: its name; `None`: none is read.
         minimise: whether lower scores are better.
     """
     words = override_words.by_key(outcome.overrides)
     kept = {key: words[key] for key in keys if key in words}
-    curve = read_curve(outcome.folder / "metrics.csv", objective or USUAL_SCORE)
-    last = curve[-1][1] if curve else outcome.value if objective else None
+    curve = read_curve(outcome.folder / "metrics.csv", score) if score else ()
+    last = curve[-1][1] if curve else outcome.value
     finite = [(at, score) for at, score in curve if math.isfinite(score)]
     best_at, best = None, last if last is not None and math.isfinite(last) else None
     if finite:
@@ -87,6 +86,15 @@ def row(
         best_at=best_at,
         iterations=iterations,
     )
+
+
+def fid_of(outcome: Outcome) -> str | None:
+    """Returns the column of a job's FID, by whatever features; `None`: it has none."""
+    try:
+        with (outcome.folder / "metrics.csv").open(newline="", errors="replace") as file:
+            return next(filter(is_fid, next(csv.reader(file), [])), None)
+    except (OSError, csv.Error):
+        return None
 
 
 def read_curve(path: Path, name: str) -> Curve:

@@ -54,7 +54,7 @@ def check_space(loader: Loader, master: DictConfig, space: Space) -> DictConfig:
     cfg = loader.load_sweep_config(master, list(space.words(first)))
     if cfg.objective is None:
         raise ConfigError(
-            "objective=null: a search needs a score; write for example objective=val/fid"
+            "objective=null: a search needs a score; write for example objective=val/classifier_fid"
         )
     if any(parameter.key == "objective" for parameter in space.parameters):
         raise ConfigError("objective: a search has one; name one metric")

@@ -1,0 +1,138 @@
+"""Ends a training whose score has stopped getting better."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+
+from forger.bounds import NonNegativeFloat, PositiveInt, check_bounds
+from forger.callbacks.scores import Scores
+from forger.errors import ConfigError
+from forger.metrics.names import better
+
+log = logging.getLogger(__name__)
+
+
+class EarlyStopping(Callback):
+    """Ends training once a metric has not got better `patience` times in a row.
+
+    It looks whenever the metric is logged, and so counts scores, not epochs: Lightning's own looks
+    at each epoch's end, where a score is missing or an old one. The run ends as finished, with the
+    last scores, samples and checkpoint as always. A score at the end of training that is not due
+    by its interval does not count, so that a run that goes on is the same as one never stopped.
+
+    Args:
+        metric: `val/classifier_fid`, `train/loss_d` and so on; None: the FID that the run scores
+            itself by.
+        patience: how many times in a row, not in epochs.
+        mode: `min` or `max`, whichever is better; None: known for scores such as FID and coverage.
+        min_delta: by how much it must be better than the best so far.
+
+    Raises:
+        ConfigError: a value is out of range, or `mode` must be given for this metric.
+    """
+
+    def __init__(
+        self,
+        metric: str | None = None,
+        patience: PositiveInt = 5,
+        mode: Literal["min", "max"] | None = None,
+        min_delta: NonNegativeFloat = 0.0,
+    ) -> None:
+        check_bounds(patience, PositiveInt, "callbacks.early_stopping.patience")
+        check_bounds(min_delta, NonNegativeFloat, "callbacks.early_stopping.min_delta")
+        if mode not in (None, "min", "max"):
+            raise ConfigError(f"callbacks.early_stopping.mode={mode}: must be min or max, or null")
+        mode = mode or better(metric or "val/fid")  # type: ignore[assignment]
+        if mode is None:
+            raise ConfigError(
+                f"callbacks.early_stopping.mode=null: is needed for {metric}; write min or max"
+            )
+        self.metric, self.patience, self.mode, self.min_delta = metric, patience, mode, min_delta
+        self.best: float | None = None
+        self.best_at = self.waited = 0
+        self.reason: str | None = None  # why training ended
+        self._seen: Tensor | None = None
+        self._scores: Scores | None = None
+
+    @property
+    def name(self) -> str:
+        """What is looked at, as callbacks know it."""
+        return self.metric or (self._scores.fid if self._scores else "")
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        """Finds out what to look at; a run that had ended by this when it was killed ends now.
+
+        Raises:
+            ConfigError: the run does not score itself.
+        """
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        self._scores = next((c for c in callbacks if isinstance(c, Scores) and c.wanted), None)
+        if self.metric is None and self._scores is None:
+            raise ConfigError(
+                "callbacks.early_stopping.metric=null: is the FID, and this run does not score"
+                " itself; write metrics=quick, or another metric"
+            )
+        trainer.should_stop = trainer.should_stop or self.reason is not None
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Looks at a value that is new, and ends training where it is one too many."""
+        if self._look(trainer) and self.waited >= self.patience and _may_end(trainer):
+            self.reason = self._words()
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                log.info("%s", self.reason)
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        """Counts a score of the last iteration that was due there, for a run that goes on."""
+        if self._scores is not None and trainer.global_step % self._scores.every_n_steps == 0:
+            self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> bool:
+        value = trainer.callback_metrics.get(self.name)
+        if value is None or value is self._seen:  # every score is a tensor of its own
+            return False
+        self._seen = value
+        self._count(float(trainer.strategy.broadcast(value)), trainer.global_step)
+        return True
+
+    def _words(self) -> str:
+        if self.best is None:
+            return f"ended early: {self.name} was not finite {self.waited} times in a row"
+        return (
+            f"ended early: {self.name} has not got better {self.waited} times in a row, than"
+            f" {self.best:.4g} at iteration {self.best_at:,}"
+        )
+
+    def _count(self, value: float, iteration: int) -> None:
+        sign = 1 if self.mode == "min" else -1
+        limit = float("inf") if self.best is None else sign * self.best - self.min_delta
+        if sign * value < limit:  # NaN never is
+            self.best, self.best_at, self.waited = value, iteration, 0
+        else:
+            self.waited += 1
+
+    def has_ended(self, state: dict[str, Any]) -> bool:
+        """Tells whether a training whose checkpoint holds this state had ended by it."""
+        return state["reason"] is not None and state["waited"] >= self.patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run needs to know."""
+        names = ("best", "best_at", "waited", "reason")
+        return {name: getattr(self, name) for name in names}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores it; with more patience the run has not ended."""
+        for name, value in state_dict.items():
+            setattr(self, name, value)
+        if not self.has_ended(state_dict):
+            self.reason = None
+
+
+def _may_end(trainer: Trainer) -> bool:
+    """Tells whether the training has reached the least that was asked of it."""
+    epochs, steps = trainer.min_epochs or 0, trainer.min_steps or 0
+    return trainer.current_epoch >= epochs and trainer.global_step >= steps

@@ -1,0 +1,53 @@
+"""The names of scores: plain by Inception's features, with the extractor's name in front by others.
+
+Two scores by different features can never be compared, so that they never share a name:
+`fid` is Inception's, `classifier_fid` that of the data's own classifier, `pixels_fid` of pixels.
+"""
+
+from __future__ import annotations
+
+BY_FEATURES = ("fid", "kid", "precision", "recall", "density", "coverage")
+"""Scores of features, whose names take a prefix."""
+
+LOWER, HIGHER = "min", "max"
+_BETTER = {
+    **dict.fromkeys(("fid", "kid"), LOWER),
+    **dict.fromkeys(("precision", "recall", "density", "coverage"), HIGHER),
+    **dict.fromkeys(("classes_reached", "class_entropy"), HIGHER),
+}
+
+
+def base_of(name: str) -> str:
+    """Returns what a score is by whatever features: `fid` for `fid` and `classifier_fid`."""
+    found = (base for base in BY_FEATURES if name == base or name.endswith(f"_{base}"))
+    return next(found, name)
+
+
+def better(name: str) -> str | None:
+    """Returns `min` or `max`, whichever is better of a score; None where neither is.
+
+    Args:
+        name: with or without `val/`.
+    """
+    name = name.removeprefix("val/")
+    return HIGHER if name.endswith("_score") else _BETTER.get(base_of(name))
+
+
+def is_fid(column: str) -> bool:
+    """Tells whether a logged metric is a FID by any features, as in `val/classifier_fid`."""
+    return column.startswith("val/") and base_of(column.removeprefix("val/")) == "fid"
+
+
+def score_columns(prefix: str, score_name: str | None) -> list[str]:
+    """Returns the names under which scores of features are logged.
+
+    Args:
+        prefix: of the extractor.
+        score_name: of its Inception score; None: it has none.
+    """
+    names = [f"{prefix}{base}" for base in (*BY_FEATURES, "kid_std")]
+    if score_name is not None:
+        names += [score_name, f"{score_name}_std"]
+    if prefix:  # Inception does not know the data's own classes
+        names += ["class_entropy", "classes_reached"]
+    return [f"val/{name}" for name in names]
