@@ -72,9 +72,10 @@ def score(generator: nn.Module, discriminator: nn.Module, data: MNIST, cache_dir
     scored = scorer.score(sampler, discriminator.eval(), num_fake=DEFAULT_FAKES)
     floor = scorer.floor(DEFAULT_FAKES)
     classes = sum(share >= COVERED for share in scored.class_shares or [])
+    coverage = f"{scored.prefix}coverage"
     print(
-        f"FID {scored.scores['fid']:.2f} (floor {floor.scores['fid']:.2f}), "
-        f"coverage {scored.scores['coverage']:.3f} (floor {floor.scores['coverage']:.3f}), "
+        f"FID {scored.fid:.2f} (floor {floor.fid:.2f}), "
+        f"coverage {scored.scores[coverage]:.3f} (floor {floor.scores[coverage]:.3f}), "
         f"{classes} classes"
     )
 

@@ -104,11 +104,11 @@ def test_scores_rank_real_trained_untrained_and_noise(
     (of_dcgan,) = evaluated(f"run={dcgan}", *SMALL)
     ranking = [record["floor"], of_dcgan["scores"], record["scores"]]
     ranking.append(scores_of_noise(dcgan, home / "cache"))
-    for name in ("fid", "kid"):
+    for name in ("classifier_fid", "classifier_kid"):
         values = [scores[name] for scores in ranking]
         assert values == sorted(values), name
         assert len(set(values)) == 4
-    coverage = [scores["coverage"] for scores in ranking]
+    coverage = [scores["classifier_coverage"] for scores in ranking]
     assert coverage == sorted(coverage, reverse=True)
     assert coverage[0] > 0.8 > coverage[1] > coverage[2]
 
@@ -121,6 +121,7 @@ def test_the_file_holds_scores_floor_and_protocol(vanilla: Path, record: dict[st
     assert protocol["extractor"]["accuracy"] > 0.95
     assert protocol["reference"] == {"split": "test", "count": 500}
     assert protocol["floor"] == {"split": "train", "count": 1000}
+    assert content["images"] == {"generated": 1000, "reference": 500, "floor": 1000}
     assert protocol["generated"] == {
         **{"count": 1000, "weights": "ema", "seed": 0},
         **{"checkpoint": "last.ckpt", "iteration": 280},
@@ -152,6 +153,10 @@ def test_a_protocol_of_another_classifier_is_refused(
     (tmp_path / "scores.json").write_text(json.dumps(changed))
     with pytest.raises(UserError, match="its extractor has the fingerprint 0123"):
         evaluated(f"run={vanilla}", f"protocol={tmp_path / 'scores.json'}")
+    changed["format"] = 1
+    (tmp_path / "scores.json").write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=r"written by another version .* cannot be repeated here"):
+        evaluated(f"run={vanilla}", f"protocol={tmp_path / 'scores.json'}")
     (tmp_path / "scores.json").write_text("[]")
     with pytest.raises(UserError, match=r"is not a scores\.json"):
         evaluated(f"run={vanilla}", f"protocol={tmp_path / 'scores.json'}")
@@ -159,7 +164,7 @@ def test_a_protocol_of_another_classifier_is_refused(
 
 def test_training_scores_itself_as_evaluate_does(vanilla: Path, record: dict[str, Any]) -> None:
     """The scores of the last iteration are those of its checkpoint."""
-    scored = [row for row in rows(vanilla) if row["val/fid"]]
+    scored = [row for row in rows(vanilla) if row["val/classifier_fid"]]
     assert [row["step"] for row in scored] == ["200", "280"]
     for name, value in record["scores"].items():
         assert float(scored[-1][f"val/{name}"]) == value, name
@@ -167,8 +172,8 @@ def test_training_scores_itself_as_evaluate_does(vanilla: Path, record: dict[str
 
 def test_the_best_checkpoint_is_scored_where_asked(dcgan: Path) -> None:
     (best,) = evaluated(f"run={dcgan}", "checkpoint=best", *SMALL)
-    scored = [float(row["val/fid"]) for row in rows(dcgan) if row["val/fid"]]
-    assert best["scores"]["fid"] == min(scored)
+    scored = [float(row["val/classifier_fid"]) for row in rows(dcgan) if row["val/classifier_fid"]]
+    assert best["scores"]["classifier_fid"] == min(scored)
     assert best["protocol"]["generated"]["checkpoint"] == "best.ckpt"
 
 
@@ -177,14 +182,15 @@ def test_without_a_cached_classifier_a_run_does_not_score_itself(
 ) -> None:
     with caplog.at_level("INFO"):
         run = trained(tmp_path, tmp_path / "cache")
-    assert "metrics=quick turns them on" in caplog.text
-    assert "val/fid" not in rows(run)[0]
+    line = "none: a classifier has to be trained on 4,500 images first; metrics=quick does that"
+    assert [line in message for message in caplog.messages].count(True) == 1
+    assert "val/classifier_fid" not in rows(run)[0]
     assert not (run / "checkpoints" / "best.ckpt").exists()
 
 
 def test_no_scores_where_not_wanted(home: Path, vanilla: Path, tmp_path: Path) -> None:
     run = trained(tmp_path, home / "cache", "metrics=none")
-    assert "val/fid" not in rows(run)[0]
+    assert "val/classifier_fid" not in rows(run)[0]
 
 
 def test_several_runs_are_compared(
@@ -202,10 +208,10 @@ def test_several_runs_are_compared(
     }
     torch.save(content, path)
     records = evaluated(f"run=[{vanilla},{other},{dcgan}]", *words)
-    first, second, _ = (record["scores"]["fid"] for record in records)
+    first, second, _ = (record["scores"]["classifier_fid"] for record in records)
     told = capsys.readouterr().out
     table = told[told.rindex("comparison") :]
-    (line,) = (line for line in table.splitlines() if " fid " in line)
+    (line,) = (line for line in table.splitlines() if " classifier_fid " in line)
     mean, spread = (first + second) / 2, abs(first - second) / math.sqrt(2)
     assert f"{mean:.4g} ± {spread:.2g}" in line
     assert table.count("mean ± std") == 1  # the third run differs in more than its seed
@@ -217,6 +223,29 @@ def test_more_images_than_the_floor_has(vanilla: Path) -> None:
         evaluated(f"run={vanilla}", "metrics.num_fake=5000")
 
 
+def test_a_floor_of_fewer_images_says_so(vanilla: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Against the training split, as papers score, the floor has the held-out images alone."""
+    (record,) = evaluated(f"run={vanilla}", *SMALL, "metrics.reference=train")
+    assert record["images"] == {"generated": 1000, "reference": 4500, "floor": 500}
+    told = capsys.readouterr().out
+    assert "500 real" in told.partition("classifier_fid")[0]  # at the head of the column
+    assert "fewer than the 1,000 generated" in told
+    (record,) = evaluated(f"run={vanilla}", *SMALL, "metrics.num_fake=400")
+    assert "fewer than" not in capsys.readouterr().out
+
+
+def test_what_scoring_refuses_is_told_before_anything_is_made(
+    vanilla: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No classifier is trained, and nothing generated."""
+    cache = f"paths.cache_dir={tmp_path}"
+    with pytest.raises(
+        ConfigError, match=r"coverage_k=500: .* real images to compare with .*, 500"
+    ):
+        evaluated(f"run={vanilla}", "metrics.coverage_k=500", cache)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_data_settings_that_the_run_has_not(vanilla: Path) -> None:
     with pytest.raises(ConfigError, match=r"data.root=x: .* has no such setting"):
         evaluated(f"run={vanilla}", "data.root=x")
@@ -225,10 +254,24 @@ def test_data_settings_that_the_run_has_not(vanilla: Path) -> None:
 def test_a_folder_without_labels(tmp_path: Path) -> None:
     images = colour_folder(tmp_path / "images", classes=["."])
     words = ["data=image_folder", f"data.root={images}", "data.image_size=16"]
+    words += ["metrics/features=pixels", "metrics.coverage_k=1", "metrics.precision_k=1"]
     run = trained(tmp_path, tmp_path / "cache", *words, "data.batch_size=4")
-    with pytest.raises(DataError, match=r"no labels.*metrics.features=inception"):
-        evaluated(f"run={run}", "metrics.k=2")
+    assert "val/pixels_fid" in rows(run)[0]
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+    with pytest.raises(DataError, match=r"no labels.*metrics.features=pixels"):
+        evaluated(f"run={run}")
     assert not (run / "scores.json").exists()
+    (record,) = evaluated(f"run={run}", *words[3:])
+    assert record["protocol"]["extractor"]["name"] == "pixels"
+    assert "pixels_fid" in record["floor"]
+
+
+def test_a_run_of_all_images_has_none_to_be_scored_against(tmp_path: Path) -> None:
+    images = colour_folder(tmp_path / "images")
+    words = ["data=image_folder", f"data.root={images}", "data.image_size=16"]
+    run = trained(tmp_path, tmp_path / "cache", *words, "data.test_fraction=0", "data.batch_size=4")
+    with pytest.raises(DataError, match=r"no test images.* held out when the run was trained"):
+        evaluated(f"run={run}")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from forger.runs.devices import pick_device, threads
 from forger.runs.folder import write_json
 from forger.runs.load import Run, forger_version, load_run, refuse_untrusted, trusted
 from forger.runs.score_figures import draw_figures
-from forger.runs.scoring import build_scorer, count_fakes
+from forger.runs.scoring import build_scorer, survey
 from forger.runs.tables import comparison_table, score_table, show
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     data = rebuild_data(cfg, run)
     cache_dir = Path(cfg.paths.cache_dir or run.cfg.paths.cache_dir)
     log.info("run             %s, iteration %s", run.checkpoint, f"{run.iteration:,}")
-    num_fake = counted(cfg, run, data)
+    num_fake = counted(cfg, run, data, cache_dir)
     scorer = build_scorer(cfg.metrics, data, cache_dir, device)
     refuse_another(cfg, scorer.protocol)
     floor = scorer.floor(num_fake)  # first: what it lacks is known before anything is generated
@@ -99,19 +99,20 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     return record
 
 
-def counted(cfg: DictConfig, run: Run, data: ImageDataModule) -> int:
+def counted(cfg: DictConfig, run: Run, data: ImageDataModule, cache_dir: Path) -> int:
     """Returns how many images to generate.
 
     Raises:
-        UserError: the data has too few to compare with, or none that were held out.
+        UserError: the data cannot be scored by these settings, or all of it was trained on.
     """
     try:
-        return count_fakes(cfg.metrics, data, floor=True)
+        len(data.test_images)
     except DataError as error:
         raise DataError(
-            f"run={run.folder}: {error}. Scores need images that were held out when the run was"
+            f"run={run.folder}: {error}; scores need images that were held out when the run was"
             " trained"
         ) from error
+    return survey(cfg.metrics, data, cache_dir, floor=True)[0]
 
 
 def make_folder(run: Run) -> Path:

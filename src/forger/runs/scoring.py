@@ -32,12 +32,25 @@ def score_settings(metrics: DictConfig) -> ScoreSettings:
     return ScoreSettings(**{name: metrics[name] for name in SETTINGS})
 
 
-def count_fakes(metrics: DictConfig, data: ImageDataModule, *, floor: bool) -> int:
-    """Returns how many images to generate, once the data is known to have enough to compare with.
+def survey(
+    metrics: DictConfig, data: ImageDataModule, cache_dir: Path, *, floor: bool
+) -> tuple[int, str | None]:
+    """Finds out, before any work, whether the data can be scored by these settings.
+
+    Args:
+        metrics: the settings.
+        data: both of its splits are read.
+        cache_dir: where a classifier may be.
+        floor: whether real images are scored too, as many as are generated.
+
+    Returns:
+        How many images to generate, and what has to be trained or downloaded first, if anything.
 
     Raises:
-        UserError: the data has fewer images than the settings need, or no held-out ones.
+        UserError: it cannot: there are no labels, too few images, none held out and so on.
     """
+    extractor: FeatureExtractor = make(metrics.features)
+    to_do = extractor.to_do(data, cache_dir)
     num_fake: int = metrics.num_fake or usual_count(data, metrics.reference)
     check_counts(
         data,
@@ -47,7 +60,7 @@ def count_fakes(metrics: DictConfig, data: ImageDataModule, *, floor: bool) -> i
         num_fake=num_fake,
         floor=floor,
     )
-    return num_fake
+    return num_fake, to_do
 
 
 def build_scorer(
@@ -133,8 +146,7 @@ def plan_scores(cfg: DictConfig, datamodule: LightningDataModule) -> ScorePlan:
     asked = asked or datamodule.scores_by_default
     extractor: FeatureExtractor = make(metrics.features)
     try:
-        num_fake = count_fakes(metrics, datamodule, floor=False)
-        to_do = extractor.to_do(datamodule, Path(cfg.paths.cache_dir))
+        num_fake, to_do = survey(metrics, datamodule, Path(cfg.paths.cache_dir), floor=False)
     except UserError as error:
         if asked:
             raise

@@ -120,6 +120,62 @@ class TestMetrics:
         )
         assert mistakes("train", "objective=val/classifier_fid") == []
 
+    @pytest.mark.parametrize(
+        ("features", "name"),
+        [
+            ("classifier", "val/classifier_fid"),
+            ("inception", "val/fid"),
+            ("pixels", "val/pixels_fid"),
+        ],
+    )
+    def test_a_fid_by_other_features(self, features: str, name: str) -> None:
+        words = ["metrics=quick", f"metrics.features={features}"]
+        assert mistakes("train", *words, f"objective={name}") == []
+        (found,) = mistakes("train", *words, "objective=val/mine_fid")
+        assert found.endswith(f"give the FID another name; write objective={name}")
+
+
+STOPPING = "callbacks=early_stopping"
+
+
+class TestWaitingForAScore:
+    def test_an_early_end_needs_scores(self) -> None:
+        assert mistakes("train", STOPPING, "metrics=quick") == []
+        (found,) = mistakes("train", STOPPING, "metrics=none")
+        assert found.startswith("callbacks.early_stopping.metric: is a score, and metrics=none has")
+        metric = "callbacks.early_stopping.metric=train/loss_d"
+        assert mistakes("train", STOPPING, "metrics=none", metric) == []
+
+    @pytest.mark.parametrize(
+        ("word", "message"),
+        [
+            ("metric=train/loss", "no such metric is logged; did you mean 'train/loss_d'?"),
+            ("metric=val/fid", "another name; write callbacks.early_stopping.metric=val/classifi"),
+            ("patience=0", "must be a whole number of at least 1"),
+            ("mode=low", "must be one of min, max"),
+        ],
+    )
+    def test_its_settings(self, word: str, message: str) -> None:
+        (found,) = mistakes("train", STOPPING, f"callbacks.early_stopping.{word}")
+        assert found.startswith(f"callbacks.early_stopping.{word}: ")
+        assert message in found
+
+    @pytest.mark.parametrize(
+        "home", ["lightning.pytorch.callbacks", "lightning.pytorch.callbacks.early_stopping"]
+    )
+    def test_lightnings_own_looks_when_there_is_no_score(self, home: str) -> None:
+        node = f"{{_target_: {home}.EarlyStopping, monitor: val/classifier_fid}}"
+        (found,) = mistakes("train", f"+callbacks.stop={node}")
+        assert "write callbacks=early_stopping" in found
+
+    def test_lightnings_checkpoints_by_a_score(self) -> None:
+        node = "{_target_: lightning.pytorch.callbacks.ModelCheckpoint, monitor: %s}"
+        (found,) = mistakes("train", f"+callbacks.keep={node % 'val/classifier_fid'}")
+        assert "leave this callback out: checkpoints/best.ckpt is kept by the FID" in found
+        (found,) = mistakes("train", f"+callbacks.keep={node % 'val_loss'}")
+        assert found.startswith("callbacks.keep.monitor=val_loss: no such metric is logged")
+        assert mistakes("train", f"+callbacks.keep={node % 'train/loss_g'}") == []
+
 
 @pytest.mark.parametrize("script", ["evaluate", "generate"])
 class TestRun:

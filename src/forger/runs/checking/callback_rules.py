@@ -17,6 +17,14 @@ _INSTEAD = {
     "LearningRateFinder": "sweep instead: -m optimizer.lr=1e-4,2e-4",
     "BackboneFinetuning": "there is no backbone here",
 }
+_STOPPING = (
+    "looks when an epoch ends, where a score is missing or old; write callbacks=early_stopping, and"
+    " callbacks.early_stopping.metric=<metric> for another one than the FID"
+)
+_BEST = (
+    "is looked at when an epoch ends, where a score is missing or old; leave this callback out:"
+    " checkpoints/best.ckpt is kept by the FID in any case"
+)
 _BARS = ("TQDMProgressBar", "RichProgressBar")
 
 
@@ -30,5 +38,9 @@ def callbacks(select: Select) -> Findings:
             continue
         if kind in _INSTEAD:
             yield f"{key}._target_", f"cannot serve two networks; {_INSTEAD[kind]}"
+        elif kind == "EarlyStopping":
+            yield f"{key}._target_", _STOPPING
+        elif kind == "ModelCheckpoint" and str(select(f"{key}.monitor")).startswith("val/"):
+            yield f"{key}.monitor", _BEST
         elif kind in _BARS and name != "progress" and select("callbacks.progress") is not None:
             yield f"{key}._target_", "would be a second bar; write callbacks.progress=null too"

@@ -50,6 +50,14 @@ DATA_SETS = {
 }
 
 
+PREFIXES = {
+    "forger.metrics.inception.Inception": "",
+    "forger.metrics.classifier.Classifier": "classifier_",
+    "forger.metrics.pixels.Pixels": "pixels_",
+}
+"""What stands in front of the names of scores by our features."""
+
+
 @cache
 def home_of(target: Any) -> str:
     """Returns the full name of a class where it is defined, whatever name it was imported by."""

@@ -28,7 +28,7 @@ _LONGEST = 255  # bytes of a file's name on the usual file systems
 _RULES = (
     start_rules.weights,
     start_rules.log_folder,
-    start_rules.objective,
+    start_rules.metrics,
     start_rules.environment,
     data_rules.folders,
     data_rules.shares,

@@ -8,12 +8,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from forger.metrics.names import is_fid
 from forger.metrics.settings import too_few
 from forger.runs.checking import hardware
 from forger.runs.checking.accepted import Findings, Select
 from forger.runs.checking.checkpoints import run_refusal
+from forger.runs.checking.facts import PREFIXES, target_of
 from forger.runs.checking.messages import nearest
 
+EARLY_STOPPING = "forger.callbacks.early_stopping.EarlyStopping"
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -40,10 +43,29 @@ def generation(select: Select) -> Findings:
 
 
 def training(select: Select) -> Findings:
-    """Yields what is wrong with scores in a config of train.py."""
-    objective = select("objective")
-    if isinstance(objective, str) and objective.startswith("val/") and not select("metrics"):
-        yield "objective", "is a score, and metrics=none has none; write metrics=quick"
+    """Yields scores that something in a config of train.py waits for, and that nobody takes."""
+    awaited = {"objective": select("objective")}
+    if target_of(select, "callbacks.early_stopping") == EARLY_STOPPING:
+        key = "callbacks.early_stopping.metric"
+        awaited[key] = select(key) or "val/fid" if select.sound(key) else None
+    for key, metric in awaited.items():
+        if not isinstance(metric, str) or not metric.startswith("val/"):
+            continue
+        if not select("metrics"):
+            yield key, "is a score, and metrics=none has none; write metrics=quick"
+        elif (
+            select(key) is not None and is_fid(metric) and metric != (fid := fid_of(select, metric))
+        ):
+            yield key, f"these metrics.features give the FID another name; write {key}={fid}"
+
+
+def fid_of(select: Select, default: str) -> str:
+    """Returns the name of the FID by the features that are chosen, where they are known."""
+    prefix = PREFIXES.get(target_of(select, "metrics.features"))
+    layer = select("metrics.features.layer")
+    if prefix is None or layer not in (None, "2048", 2048):
+        return default
+    return f"val/{prefix}fid"
 
 
 def scores(select: Select) -> Findings:

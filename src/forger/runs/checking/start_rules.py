@@ -41,17 +41,23 @@ def log_folder(select: Select) -> Findings:
         yield "paths.log_dir", f"{existing} cannot be written to; write paths.log_dir=<folder>"
 
 
-def objective(select: Select) -> Findings:
-    """Yields a metric that is not logged; callbacks of the user's own may log any."""
-    name, callbacks = select("objective"), select("callbacks")
-    members = callbacks.values() if isinstance(callbacks, dict) else ()
-    targets = [node.get("_target_", "") for node in members if isinstance(node, dict)]
-    if not isinstance(name, str) or not all(str(t).startswith("forger.") for t in targets):
+def metrics(select: Select) -> Findings:
+    """Yields metrics that something waits for and that training does not log.
+
+    Which scores there are depends on the features; callbacks of the user's own may log anything.
+    """
+    callbacks = select("callbacks")
+    nodes = callbacks if isinstance(callbacks, dict) else {}
+    targets = [str(node.get("_target_", "")) for node in nodes.values() if isinstance(node, dict)]
+    if not all(t.startswith("forger.") or t.endswith(".ModelCheckpoint") for t in targets):
         return
     known = logged(loss_name(select))
-    if name.startswith(("val/", _PENALTY)) or name in known:  # scores depend on their features
-        return
-    yield "objective", "no such metric is logged" + choice(name, [*known, "val/fid", "val/kid"])
+    keys = [f"callbacks.{name}.{key}" for name in nodes for key in ("metric", "monitor")]
+    for key in ("objective", *keys):
+        name = select(key)
+        if isinstance(name, str) and not name.startswith(("val/", _PENALTY)) and name not in known:
+            hints = [*known, "val/classifier_fid", "val/fid"]
+            yield key, "no such metric is logged" + choice(name, hints)
 
 
 def logged(loss: str | None) -> list[str]:
