@@ -116,7 +116,10 @@ def test_precision_does_not_change_what_is_scored(precision: Any, tmp_path: Path
     again = make_gan()
     again.load_state_dict(gan.float().state_dict())
     scored = make_scorer(tmp_path, torch.device("cpu")).score(
-        Sampler(again.ema_generator.module, "normal"), again.discriminator, num_fake=40
+        Sampler(again.ema_generator.module, "normal"),
+        again.discriminator,
+        num_fake=40,
+        boundary=0.0,
     )
     assert scored.scores == callback.last
 

@@ -77,3 +77,17 @@ def test_no_score_no_columns(tmp_path: Path, status: str) -> None:
 def test_rows_are_in_the_order_of_the_sweep(tmp_path: Path) -> None:
     jobs = [job(tmp_path, number, f"x={number}") for number in (2, 0, 1)]
     assert [row.outcome.number for row in collect(jobs).rows] == [0, 1, 2]
+
+
+def test_fids_by_different_features_are_never_set_side_by_side(tmp_path: Path) -> None:
+    jobs = [
+        job(tmp_path, 0, "seed=0", scores=[90, 80], column="val/classifier_fid"),
+        job(tmp_path, 1, "seed=1", scores=[9, 8], column="val/fid"),
+        job(tmp_path, 2, "seed=2", scores=[70, 60], column="val/classifier_fid"),
+    ]
+    results = collect(jobs)
+    assert results.score == "val/classifier_fid"
+    assert [row.last for row in results.rows] == [80, None, 60]
+    (setting,) = results.settings
+    assert setting.best is not None
+    assert (setting.best.mean, setting.best.n) == (70, 2)

@@ -7,15 +7,23 @@ from pathlib import Path
 import pytest
 from sweep_folders import job, metrics
 
-from forger.runs.sweeps.rows import duration, read_curve, row
+from forger.runs.sweeps.rows import duration, fid_of, read_curve, row
 
 
 def test_scores_of_a_job(tmp_path: Path) -> None:
-    found = row(job(tmp_path, 3, "loss=hinge", "seed=1", scores=[90, 80, 85]), ["loss", "seed"])
+    outcome = job(tmp_path, 3, "loss=hinge", "seed=1", scores=[90, 80, 85])
+    found = row(outcome, ["loss", "seed"], "val/fid")
     assert found.curve == ((100, 90), (200, 80), (300, 85))
     assert (found.last, found.best, found.best_at) == (85, 80, 200)
     assert found.iterations == 307
     assert (found.label, found.setting) == ("loss=hinge seed=1", "loss=hinge")
+
+
+@pytest.mark.parametrize("column", ["val/fid", "val/classifier_fid"])
+def test_a_job_has_one_fid_by_its_features(tmp_path: Path, column: str) -> None:
+    assert fid_of(job(tmp_path, 0, scores=[90], column=column)) == column
+    assert fid_of(job(tmp_path, 1, scores=[90], column="val/kid")) is None
+    assert fid_of(job(tmp_path, 2)) is None
 
 
 def test_the_best_may_be_the_highest(tmp_path: Path) -> None:
@@ -27,14 +35,14 @@ def test_the_best_may_be_the_highest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("minimise", [True, False])
 def test_what_is_not_finite_is_never_best(tmp_path: Path, minimise: bool) -> None:
     outcome = job(tmp_path, 0, scores=[math.inf, 90, -math.inf, math.nan])
-    found = row(outcome, [], None, minimise)
+    found = row(outcome, [], "val/fid", minimise)
     assert (found.best, found.best_at) == (90, 200)
     assert found.last is not None
     assert math.isnan(found.last)
 
 
 def test_a_job_without_one_finite_score_has_no_best(tmp_path: Path) -> None:
-    found = row(job(tmp_path, 0, scores=[math.nan]), [])
+    found = row(job(tmp_path, 0, scores=[math.nan]), [], "val/fid")
     assert found.best is found.best_at is None
 
 
