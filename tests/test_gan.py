@@ -20,7 +20,7 @@ from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.networks import dcgan
 from forger.noise import NoiseSource
-from forger.parts import real_images
+from forger.parts import RealImages
 from forger.schedules import Linear
 from forger.updates import Updates
 
@@ -368,7 +368,7 @@ class KeepBatches(Callback):
         self.seen: list[Any] = []
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, index: int) -> None:
-        self.seen.append(real_images(batch, pl_module.batches_per_iteration))
+        self.seen.append(RealImages(pl_module.batches_per_iteration)(batch))
 
 
 def train_by_hand(gan: GAN, iterations: list[Any], *, seed: int = 0) -> None:

@@ -26,7 +26,7 @@ from forger.gradients import clamp_weights, clip_gradient, frozen, full_precisio
 from forger.hooks import updates_are_plain
 from forger.losses import AdversarialLoss, NonSaturating
 from forger.noise import PRIORS, NoiseSource, Prior
-from forger.parts import real_images
+from forger.parts import RealImages
 from forger.reports import Reporter
 from forger.scoreboard import middle_of, scoreboard
 from forger.seeds import STREAMS
@@ -160,6 +160,7 @@ class GAN(LightningModule):
         }
         self._judging = trainable(self.discriminator)
         self._at_once = bool(getattr(self.discriminator, "independent_samples", False))
+        self._reals = RealImages(self.batches_per_iteration, tells=self.global_rank == 0)
         self._noise = NoiseSource(
             self.prior,
             self.seed,
@@ -178,8 +179,7 @@ class GAN(LightningModule):
             self._iterate(batch)
 
     def _iterate(self, batch: Any) -> None:
-        images = real_images(batch, self.batches_per_iteration)
-        reals = [real.to(self._dtype) for real in images]
+        reals = [real.to(self._dtype) for real in self._reals(batch)]
         iteration = self.iteration + 1
         self._noise.start(iteration)
         report = self._reporter.due(iteration)

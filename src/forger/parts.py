@@ -1,37 +1,171 @@
-"""The batches of one iteration. Owns the type that data modules hand to the GAN."""
+"""The real images of one iteration: where a batch holds them, and what they must look like."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from forger.errors import DataError
+
+log = logging.getLogger(__name__)
+
+IMAGE_NAMES = ("image", "images", "img", "pixel_values")
+"""What images are called in batches whose members have names."""
+
+_LOOKED_INTO = 2  # iterations whose values are looked at, since a GPU waits for that
+_ROUNDING = 0.01  # beyond [-1, 1]: half precision and interpolation do that
+_CHANNELS = (1, 3, 4)
 
 
 class Parts(tuple[Any, ...]):
     """The batches that one iteration consumes, in order.
 
-    Each is `images` or `(images, labels)`, images `(B, C, H, W)` in [-1, 1]. A type of its own,
-    since a plain tuple `(images, labels)` is one batch and not two.
+    Each is a batch as `images_of` reads it. A type of its own, since a plain tuple
+    `(images, labels)` is one batch and not two.
     """
 
     __slots__ = ()
 
 
-def real_images(batch: Any, expected: int) -> list[Tensor]:
-    """Takes the batches of an iteration apart, and their labels off.
+class RealImages:
+    """Takes the real images out of the batches of an iteration, and looks at what they are.
 
     Args:
-        batch: `Parts`, or one batch of a loader that knows nothing of them.
-        expected: how many batches the iteration needs.
+        expected: how many batches an iteration needs.
+        tells: whether to log what is odd; one process of several does.
+    """
+
+    def __init__(self, expected: int, tells: bool = True) -> None:
+        self.expected, self.tells = expected, tells
+        self._shape: tuple[int, ...] | None = None
+        self._iterations = 0
+
+    def __call__(self, batch: Any) -> list[Tensor]:
+        """Returns the images of each part, `(B, C, H, W)`.
+
+        Args:
+            batch: `Parts`, or one batch of a loader that knows nothing of them.
+
+        Raises:
+            DataError: there are more or fewer parts, or a part holds no images in [-1, 1], or other
+                ones than the first did.
+        """
+        parts = batch if isinstance(batch, Parts) else (batch,)
+        if len(parts) != self.expected:
+            raise DataError(
+                f"an iteration needs {self.expected} batches of real images, and the loader gave"
+                f" {len(parts)}: wrap your data module,"
+                " forger.data.GroupedDataModule(datamodule, gan.batches_per_iteration)"
+            )
+        self._iterations += 1
+        return [self._checked(images_of(part)) for part in parts]
+
+    def _checked(self, images: Tensor) -> Tensor:
+        check_form(images)
+        shape = tuple(images.shape[1:])
+        if self._shape is None:
+            self._shape = shape
+            low = check_values(images)
+            if low >= 0 and self.tells:
+                log.warning(
+                    "the real images of the first batch are all at or above 0: generators make"
+                    " images in [-1, 1]; write images * 2 - 1 in your data module if yours are in"
+                    " [0, 1]"
+                )
+        elif shape != self._shape:
+            raise DataError(
+                f"real images: a batch holds images {shape}, the first one held {self._shape};"
+                " resize all to one size in your data module"
+            )
+        elif self._iterations <= _LOOKED_INTO:
+            check_values(images)
+        return images
+
+
+def images_of(batch: Any) -> Any:
+    """Returns the images of a batch.
+
+    They are its member called as one of `IMAGE_NAMES` where members have names (mappings,
+    dataclasses, named tuples), or else the first member of a tuple or list, or the batch itself.
 
     Raises:
-        ValueError: there are more or fewer.
+        DataError: it has members, and none that could be images.
     """
-    parts = batch if isinstance(batch, Parts) else (batch,)
-    if len(parts) != expected:
-        raise ValueError(
-            f"an iteration needs {expected} batches of real images, and the loader gave"
-            f" {len(parts)}: wrap your data module,"
-            " forger.data.GroupedDataModule(datamodule, gan.batches_per_iteration)"
+    names, sequence = _names(batch), isinstance(batch, (tuple, list))
+    for name in IMAGE_NAMES:
+        if name in names:
+            return images_of(batch[name] if hasattr(batch, "keys") else getattr(batch, name))
+    if sequence and len(batch) > 0:
+        return images_of(batch[0])
+    if not names and not sequence:
+        return batch
+    raise DataError(
+        "real images: a batch must be images (B, C, H, W), or hold them first, or under the name "
+        f"{', '.join(map(repr, IMAGE_NAMES))}; it has {', '.join(map(repr, names)) or 'nothing'}."
+        " Rename them in your data set, or in on_after_batch_transfer of your data module"
+    )
+
+
+def _names(batch: Any) -> list[str]:
+    if isinstance(batch, Tensor):
+        return []
+    if isinstance(batch, Mapping) or (hasattr(batch, "keys") and hasattr(batch, "__getitem__")):
+        return [str(key) for key in batch.keys()]  # noqa: SIM118  (it may be no mapping)
+    if is_dataclass(batch) and not isinstance(batch, type):
+        return [field.name for field in fields(batch)]
+    return list(getattr(batch, "_fields", ()))
+
+
+def check_form(images: Any) -> None:
+    """Checks that these are floating-point images `(B, C, H, W)`.
+
+    Raises:
+        DataError: they are not; it says what to write.
+    """
+    if not isinstance(images, Tensor):
+        kind = f"{type(images).__module__}.{type(images).__name__}"
+        raise DataError(
+            f"real images: must be a torch.Tensor, not {kind}; give your data set a transform, or"
+            " your loader a collate_fn"
         )
-    return [part if isinstance(part, Tensor) else part[0] for part in parts]
+    shape = tuple(images.shape)
+    if images.ndim != 4 or 0 in shape:
+        advice = "; write images.unsqueeze(1)" if images.ndim == 3 else ""
+        raise DataError(f"real images: must be a batch (B, C, H, W), not {shape}{advice}")
+    if shape[3] in _CHANNELS and shape[1] > max(_CHANNELS):
+        raise DataError(
+            f"real images: must be a batch (B, C, H, W), and {shape} seems to have its channels"
+            " last; write images.permute(0, 3, 1, 2)"
+        )
+    if not images.is_floating_point():
+        kind = str(images.dtype).removeprefix("torch.")
+        advice = "; write images.float() / 127.5 - 1" if images.dtype == torch.uint8 else ""
+        raise DataError(
+            f"real images: must be floating-point numbers in [-1, 1], not {kind}{advice}"
+        )
+
+
+def check_values(images: Tensor) -> float:
+    """Checks that images are in [-1, 1], and returns their least value.
+
+    Raises:
+        DataError: they are not; it says what to write.
+    """
+    low, high = (float(value) for value in images.detach().aminmax())
+    if not low >= -1 - _ROUNDING or not high <= 1 + _ROUNDING:  # so NaN is refused too
+        seen = f"real images: must be in [-1, 1], and are from {low:g} to {high:g}"
+        if low != low or abs(low) == float("inf") or abs(high) == float("inf"):
+            raise DataError(f"{seen}: find out where your data set divides by zero")
+        if low >= 0:
+            half = 127.5 if high <= 255 else 32767.5
+            raise DataError(f"{seen}; write images / {half} - 1 in your data module")
+        raise DataError(
+            f"{seen}; in your data module write transforms.Normalize([0.5], [0.5]), which brings"
+            " images from [0, 1] to [-1, 1], in place of another normalisation"
+        )
+    return low

@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 import pytest
 import torch
+from PIL import Image
 from recorder import Recorder, fit
 from torch.utils.data import (
     DataLoader,
@@ -17,7 +18,8 @@ from torch.utils.data import (
 )
 
 from forger.data import GroupedDataModule, Parts
-from forger.errors import ConfigError
+from forger.data.foreign import first_images
+from forger.errors import ConfigError, DataError
 
 
 class Foreign(lightning.LightningDataModule):
@@ -102,14 +104,15 @@ def train_loader(foreign: Foreign, size: int = 1, rank: int = 0, **trainer: Any)
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_processes_share_the_data_without_overlap(shuffle: bool) -> None:
-    loaders = [train_loader(Foreign(shuffle=shuffle), rank=rank, world_size=2) for rank in (0, 1)]
+    foreign = [Foreign(16, shuffle=shuffle) for _ in range(2)]
+    loaders = [train_loader(foreign[rank], rank=rank, world_size=2) for rank in (0, 1)]
     orders = []
     for loader in loaders:
         assert isinstance(loader.sampler, DistributedSampler)
         loader.sampler.set_epoch(1)  # as Lightning does
         orders.append([int(label) for parts in loader for label in parts[0][1]])
-    assert sorted(orders[0] + orders[1]) == list(range(20))
-    assert (orders[0] == list(range(0, 20, 2))) is not shuffle
+    assert sorted(orders[0] + orders[1]) == list(range(16))
+    assert (orders[0] == list(range(0, 16, 2))) is not shuffle
 
 
 def test_a_distributed_sampler_of_the_users_is_kept() -> None:
@@ -171,3 +174,120 @@ def test_a_file_that_vanishes_in_mid_run_is_an_error_that_names_it(
     with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*/17\.pt'"):
         fit(recorder, data)
     assert 1 <= len(recorder.seen) < 5
+
+
+def numbers(loader: Any) -> list[int]:
+    return [len(batch[0]) for parts in loader for batch in parts]
+
+
+@pytest.mark.parametrize("how", [{}, {"shuffle": True}, {"num_workers": 1}])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_incomplete_last_batch_is_dropped(how: dict[str, Any], processes: int) -> None:
+    """One image would be none under BatchNorm."""
+    loader = train_loader(Foreign(9 * processes, **how), world_size=processes)
+    assert numbers(loader) == [4, 4]
+    assert len(loader) == 2
+
+
+def test_the_only_batch_is_kept_though_incomplete() -> None:
+    assert numbers(train_loader(Foreign(3))) == [3]
+
+
+def test_a_single_last_image_of_any_loader_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    class Stream(Foreign):
+        def train_dataloader(self) -> Any:
+            return (self.data[start : start + 4] for start in range(0, 9, 4))
+
+    class Sizes(Foreign):
+        def train_dataloader(self) -> Any:
+            return DataLoader(self.data, batch_sampler=[[0], [1, 2], [3], [4, 5, 6], [7]])
+
+    assert numbers(train_loader(Stream(9))) == [4, 4]
+    with caplog.at_level("INFO"):
+        loader = train_loader(Sizes(9))
+        for _ in range(2):
+            assert numbers(loader)[-2:] == [2, 3]
+    assert caplog.text.count("a last batch of one image is left out") == 1
+    recorder = Recorder()
+    fit(recorder, GroupedDataModule(Sizes(9), 1), max_epochs=3)
+    assert recorder.current_epoch == 3
+    assert len(recorder.seen) == 3 + 2 + 2
+
+
+class Pictures(Foreign):
+    """Images that are made as a test asks for, by a data set."""
+
+    def __init__(self, make: Any, **loader: Any) -> None:
+        super().__init__(**loader)
+        self.make = make
+
+    def train_dataloader(self) -> Any:
+        class Made(Dataset[Any]):
+            def __len__(self) -> int:
+                return 12
+
+            def __getitem__(_, index: int) -> Any:  # noqa: N805
+                return self.make(index)
+
+        return DataLoader(Made(), **self.loader)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch
+
+
+def test_the_first_batch_is_looked_at_before_training() -> None:
+    found = first_images(Pictures(lambda index: {"image": torch.rand(3, 8, 8) * 2 - 1}))
+    assert found.shape == (4, 3, 8, 8)
+    with pytest.raises(DataError, match=r"from [\d.]+ to 255; write images / 127\.5 - 1"):
+        first_images(Pictures(lambda index: torch.full((3, 8, 8), 255.0)))
+    with pytest.raises(DataError, match=r"not uint8; write"):
+        first_images(Pictures(lambda index: torch.zeros(3, 8, 8, dtype=torch.uint8)))
+    with pytest.raises(DataError, match="the data set gives Image, not tensors; give it a trans"):
+        first_images(Pictures(lambda index: (Image.new("RGB", (8, 8)), index)))
+
+
+def test_a_hook_may_bring_the_images_into_range() -> None:
+    class Scaled(Pictures):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            return batch.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    class NeedsTrainer(Pictures):
+        def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+            assert self.trainer is not None
+            return batch / 255
+
+    pixels = torch.full((8, 9, 3), 200, dtype=torch.uint8)
+    assert first_images(Scaled(lambda index: pixels)).shape == (4, 3, 8, 9)
+    large = first_images(NeedsTrainer(lambda index: torch.full((3, 8, 8), 255.0)))
+    assert large.shape == (4, 3, 8, 8)
+
+
+def test_looking_changes_no_random_state() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    first_images(Pictures(lambda index: torch.rand(3, 8, 8), shuffle=True))
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_of_several_sizes_are_told(workers: int) -> None:
+    data = Pictures(lambda index: (torch.zeros(1, 8, 8 + index // 11), index), num_workers=workers)
+    with pytest.raises(
+        DataError, match=r"of one batch differ in size, \(1, 8, 8\) and \(1, 8, 9\); resize all"
+    ):
+        numbers(train_loader(data))
+
+
+@pytest.mark.parametrize("loader", [None, "missing", [], "empty"])
+def test_what_is_no_loader_is_told(loader: Any) -> None:
+    class Wrong(Foreign):
+        def train_dataloader(self) -> Any:
+            return iter(()) if loader == "empty" else loader
+
+    class Missing(lightning.LightningDataModule):
+        pass
+
+    words = "must return|needs a method train_dataloader|gives no batch"
+    with pytest.raises(ConfigError, match=words):
+        first_images(Missing() if loader == "missing" else Wrong())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
+import pytest
 from omegaconf import OmegaConf
 from training import ROOT, command, latest, rows, run_folder, short
 
@@ -186,3 +188,56 @@ def test_a_data_module_that_knows_nothing_of_forger(tmp_path: Path) -> None:
     done = command(*own(tmp_path, *words), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads((run_folder(tmp_path) / "status.json").read_text())["status"] == "finished"
+
+
+MAPPINGS = """
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+
+class Items(LightningDataModule):
+    def __init__(self, low=-1.0, high=1.0, key="image"):
+        super().__init__()
+        noise = torch.rand(33, 3, 16, 16) * (high - low) + low
+        self.items = [{"label": index, key: image} for index, image in enumerate(noise)]
+
+    def train_dataloader(self):
+        return DataLoader(self.items, batch_size=4, shuffle=True)
+"""
+
+
+def items(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A training on batches that are mappings, the last of an epoch of one image."""
+    write_own(folder)
+    (folder / "own_items.py").write_text(MAPPINGS)
+    (folder / "configs/data/items.yaml").write_text(
+        "_target_: own_items.Items\nlow: -1.0\nhigh: 1.0\nkey: image\n"
+    )
+    return command(*own(folder, "data=items", "model=dcgan", *words), cwd=folder)
+
+
+def test_batches_that_are_mappings_over_more_than_an_epoch(tmp_path: Path) -> None:
+    done = items(tmp_path, "trainer.max_steps=10", "data.low=0")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run_folder(tmp_path) / "status.json").read_text())["iteration"] == 10
+    told = " ".join((done.stdout + done.stderr).split())
+    assert told.count("all at or above 0") == 1
+    assert "Items, images 3x16x16" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["data.low=0", "data.high=255"], "; write images / 127.5 - 1"),
+        (["data.key=x"], "it has 'label', 'x'"),
+    ],
+)
+def test_images_that_are_none_stop_before_anything_is_written(
+    tmp_path: Path, words: list[str], told: str
+) -> None:
+    done = items(tmp_path, *words)
+    assert done.returncode == 2
+    assert told in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "logs").rglob("status.json"))

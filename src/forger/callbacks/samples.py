@@ -11,7 +11,7 @@ from torch import Tensor
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.loggers import log_image
-from forger.parts import real_images
+from forger.parts import RealImages
 from forger.pictures import image_grid, png_bytes
 from forger.sampler import Sampler
 from forger.whole_files import remove_leftovers, write_whole
@@ -68,7 +68,7 @@ class SampleGrid(Callback):
     ) -> None:
         """Draws the real images of a new run's first iteration."""
         if trainer.is_global_zero and pl_module.iteration == 0:
-            reals = torch.cat(real_images(batch, pl_module.batches_per_iteration))
+            reals = torch.cat(RealImages(pl_module.batches_per_iteration, tells=False)(batch))
             self._write(trainer, "real", image_grid(reals[: self.n]), 0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:

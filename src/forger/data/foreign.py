@@ -1,13 +1,16 @@
-"""Any LightningDataModule of the user's own, grouped into iterations. Owns the wrapper alone."""
+"""Any LightningDataModule of the user's own: grouped into iterations, and looked at before."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sized
 from typing import Any, cast
 
+import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
+from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -16,14 +19,18 @@ from torch.utils.data import (
     RandomSampler,
     Sampler,
     SequentialSampler,
+    default_collate,
 )
 
 from forger.bounds import PositiveInt, check_bounds
 from forger.data.module import overfits
 from forger.data.parts import Grouped
-from forger.errors import ConfigError
-from forger.parts import Parts
+from forger.errors import ConfigError, DataError
+from forger.parts import Parts, check_form, check_values, images_of
+from forger.random_state import random_states, set_random_states
 from forger.seeds import Purpose, seed_for
+
+log = logging.getLogger(__name__)
 
 # Set on the instance, so that Lightning sees which of these the wrapped module defines.
 _DELEGATED = (
@@ -37,7 +44,7 @@ class GroupedDataModule(LightningDataModule):
 
     The transfer hooks of the wrapped module see each part by itself. Under several processes its
     `DataLoader` gets a `DistributedSampler`, as Lightning would give it: then its batch size counts
-    per process. Under `overfit_batches` its order stays fixed.
+    per process. Under `overfit_batches` its order stays fixed. An incomplete last batch is dropped.
 
     Args:
         datamodule: the module to wrap; its `train_dataloader` returns one loader.
@@ -70,10 +77,18 @@ class GroupedDataModule(LightningDataModule):
     def train_dataloader(self) -> Grouped:
         """Groups the wrapped module's training batches."""
         name = type(self.datamodule).__name__
+        if type(self.datamodule).train_dataloader is LightningDataModule.train_dataloader:
+            raise ConfigError(f"data={name}: needs a method train_dataloader")
         loader = self.datamodule.train_dataloader()
         if isinstance(loader, (list, tuple, dict, CombinedLoader)):
             raise ConfigError(f"{name}.train_dataloader: must return one loader, not several")
-        grouped = Grouped(self._fitted(loader), self.size)
+        if not isinstance(loader, Iterable):
+            kind = type(loader).__name__
+            raise ConfigError(f"{name}.train_dataloader: must return a loader, not {kind}")
+        fitted = self._fitted(loader)
+        if isinstance(fitted, DataLoader):
+            _prepare(fitted)
+        grouped = Grouped(fitted, self.size)
         if _length(grouped.loader) is not None and len(grouped) == 0:
             raise ConfigError(
                 f"{name}.train_dataloader: has {_length(grouped.loader)} batches per process, and "
@@ -130,6 +145,69 @@ class GroupedDataModule(LightningDataModule):
             seed=seed_for(Purpose.ORDER, self.seed),
             drop_last=True,
         )
+
+
+def first_images(datamodule: LightningDataModule) -> Tensor:
+    """Reads a batch as training will, and returns its images; no random state changes.
+
+    Raises:
+        ConfigError: the module gives no loader, or the loader no batch.
+        DataError: the batch holds no images `(B, C, H, W)` in [-1, 1].
+    """
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    before = random_states()
+    parts = next(iter(GroupedDataModule(datamodule, 1).train_dataloader()), None)
+    if parts is None:
+        raise ConfigError(f"data={type(datamodule).__name__}: train_dataloader gives no batch")
+    batch: Any = parts[0]
+    try:
+        for hook in (datamodule.on_before_batch_transfer, datamodule.on_after_batch_transfer):
+            batch = hook(batch, 0)
+    except Exception as error:  # a hook may need the trainer, which there is not yet
+        log.debug("the first batch is looked at as the loader gave it: %s", error)
+        images: Tensor = images_of(parts[0])
+        check_form(images)
+    else:
+        images = images_of(batch)
+        check_form(images)
+        check_values(images)
+    set_random_states(before)
+    return images
+
+
+def _prepare(loader: DataLoader[Any]) -> None:
+    """Lets a loader drop an incomplete last batch, and say which images it cannot put together."""
+    batches = loader.batch_sampler
+    if type(batches) is BatchSampler and (_length(loader) or 0) > 1:
+        batches.drop_last = True
+    if loader.collate_fn is default_collate:
+        loader.collate_fn = _collate
+
+
+def _collate(samples: list[Any]) -> Any:
+    """Puts samples together as torch does.
+
+    Raises:
+        DataError: they are no tensors, or of several sizes.
+    """
+    try:
+        return default_collate(samples)
+    except (RuntimeError, TypeError) as error:
+        images = [images_of(sample) for sample in samples]
+        for image in images:
+            if not isinstance(image, (Tensor, np.ndarray)):
+                raise DataError(
+                    f"real images: the data set gives {type(image).__name__}, not tensors; give it"
+                    " a transform, such as transforms.ToTensor() and Normalize([0.5], [0.5])"
+                ) from error
+        shapes = sorted({tuple(image.shape) for image in images})
+        if len(shapes) == 1:
+            raise
+        raise DataError(
+            f"real images: those of one batch differ in size, {' and '.join(map(str, shapes[:3]))};"
+            " resize all to one size in your data set"
+        ) from error
 
 
 def _length(loader: Iterable[Any]) -> int | None:

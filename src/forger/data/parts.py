@@ -1,4 +1,4 @@
-"""Grouping any loader's batches by iterations. Owns the grouping; `forger.parts` owns the type.
+"""Groups any loader's batches by iterations.
 
 An iteration of a GAN uses several batches, one for each discriminator update. Grouping them lets
 Lightning count iterations: one `training_step`, one progress tick, one generator update.
@@ -6,6 +6,7 @@ Lightning count iterations: one `training_step`, one progress tick, one generato
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
@@ -13,12 +14,18 @@ from typing import Any
 from torch import Generator, Tensor
 
 from forger.bounds import PositiveInt, check_bounds
-from forger.parts import Parts
+from forger.errors import DataError
+from forger.parts import Parts, images_of
 from forger.random_state import random_states, set_random_states
+
+log = logging.getLogger(__name__)
 
 
 class Grouped:
     """Yields `Parts` of `size` consecutive batches; an incomplete last group is dropped.
+
+    So is a batch of a single image after larger ones, the rest of an epoch, from which BatchNorm
+    could learn nothing.
 
     Args:
         loader: any iterable of batches; without a length, neither has this one (`TypeError`, as
@@ -34,7 +41,7 @@ class Grouped:
         self.loader = loader
         self.size = size
         self.epoch_began: dict[str, Any] | None = None
-        self._skip = 0
+        self._skip, self._largest, self._told = 0, 0, False
 
     def __iter__(self) -> Iterator[Parts]:
         batches = self._batches()
@@ -73,15 +80,27 @@ class Grouped:
         now = random_states()
         if not skip:
             self.epoch_began = now | {"generator": self.generator_state}
-            return iter(self.loader)
+            return self._without_single(iter(self.loader))
         assert self.epoch_began is not None
         set_random_states(self.epoch_began)
         self._set_generator(self.epoch_began["generator"])
-        batches = iter(self.loader)
+        batches = self._without_single(iter(self.loader))
         for _ in islice(batches, skip):
             pass
         set_random_states(now)
         return batches
+
+    def _without_single(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Leaves out a batch of one image that follows on larger ones."""
+        for batch in batches:
+            count = _count(batch)
+            if count == 1 < self._largest:
+                if not self._told:
+                    log.info("a last batch of one image is left out; the others have more")
+                self._told = True
+                continue
+            self._largest = max(self._largest, count)
+            yield batch
 
     def _set_generator(self, state: Tensor | None) -> None:
         if state is not None and self.generator_state is not None:
@@ -102,3 +121,11 @@ class Grouped:
     def batch_sampler(self) -> Any:
         """The wrapped loader's batch sampler."""
         return self.loader.batch_sampler  # type: ignore[attr-defined]
+
+
+def _count(batch: Any) -> int:
+    """Returns the number of images in a batch as a loader gives it; 0 where that is not seen."""
+    try:
+        return len(images_of(batch))
+    except (DataError, TypeError):  # a hook of the data module makes images of it
+        return 0

@@ -7,6 +7,7 @@ nothing below this package sees a config.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import nn
 
 from forger.checkpoint_writing import CheckpointFiles
 from forger.data import GroupedDataModule, ImageDataModule
+from forger.data.foreign import first_images
 from forger.errors import ConfigError
 from forger.extras import install_command
 from forger.gan import GAN
@@ -44,24 +46,22 @@ def build_data(cfg: DictConfig, seed: int) -> LightningDataModule:
 
 
 def image_shape_of(datamodule: LightningDataModule) -> tuple[int, int, int]:
-    """Returns channels, height and width: told by the module, or read off its first batch.
+    """Returns channels, height and width, after a look at the first batch of a user's own module.
 
     Raises:
-        ConfigError: the batches hold no images `(B, C, H, W)`.
+        ConfigError: the module tells another shape than its batches have, or gives no batch.
+        DataError: the batch holds no images `(B, C, H, W)` in [-1, 1].
     """
-    shape = getattr(datamodule, "image_shape", None)
-    if shape is not None:
-        return tuple(shape)
-    datamodule.prepare_data()
-    datamodule.setup("fit")
-    batch = next(iter(datamodule.train_dataloader()))
-    images = batch if hasattr(batch, "shape") else batch[0]
-    if images.ndim != 4:
+    if isinstance(datamodule, ImageDataModule):
+        return datamodule.image_shape
+    told = getattr(datamodule, "image_shape", None)
+    channels, height, width = shape = tuple(first_images(datamodule).shape[1:])
+    if told is not None and (not isinstance(told, Sequence) or tuple(told) != shape):
         raise ConfigError(
-            f"data={type(datamodule).__name__}: a batch must hold images (B, C, H, W) first, not"
-            f" {tuple(images.shape)}"
+            f"data={type(datamodule).__name__}: its image_shape is {told}, and its first batch"
+            f" holds images {shape}"
         )
-    return tuple(images.shape[1:])
+    return channels, height, width
 
 
 def build_discriminator(
