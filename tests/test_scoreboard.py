@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from helpers import SHAPE, fit, make_gan
+from torch import Tensor, nn
 from torchmetrics.functional.classification import binary_confusion_matrix
 
 from forger import losses as L
+from forger.networks import mlp
 from forger.scoreboard import scoreboard
 
 
@@ -100,3 +103,17 @@ def test_a_loss_that_says_nothing_has_no_boundary() -> None:
 
     assert Mine().boundary is None
     assert torch.equal(Mine().output(torch.ones(3)), torch.ones(3))
+
+
+class Probabilities(mlp.Discriminator):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).sigmoid()
+
+
+@pytest.mark.parametrize(("kind", "told"), [(Probabilities, 1), (mlp.Discriminator, 0)])
+def test_probabilities_in_place_of_logits_are_told_once(
+    kind: type[nn.Module], told: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(make_gan(discriminator=kind(SHAPE, hidden=(8,))), tmp_path, max_steps=25)
+    found = [r for r in caplog.records if "lie in [0, 1]" in r.getMessage()]
+    assert len(found) == told

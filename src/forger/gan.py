@@ -28,9 +28,11 @@ from forger.losses import AdversarialLoss, NonSaturating
 from forger.noise import PRIORS, NoiseSource, Prior
 from forger.parts import RealImages
 from forger.reports import Reporter
-from forger.scoreboard import middle_of, scoreboard
+from forger.scoreboard import ProbabilityWatch, middle_of, scoreboard
 from forger.seeds import STREAMS
 from forger.updates import Updates, match_layout
+
+LOOKED_AT = 10  # of D's first updates, to find out whether it gives logits
 
 
 class GAN(LightningModule):
@@ -172,6 +174,7 @@ class GAN(LightningModule):
         self._reporter = Reporter(self, self.images_seen)
         networks = {"discriminator": self.discriminator, "generator": self.generator}
         self._watch = FiniteWatch(networks, self.device)
+        self._probabilities = ProbabilityWatch(LOOKED_AT if self.global_rank == 0 else 0)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Runs one iteration on `batches_per_iteration` batches of real images."""
@@ -233,6 +236,7 @@ class GAN(LightningModule):
             total = sum(penalties.values(), start=loss)
             self._watch.see("discriminator", total, iteration)
             self._backward(total, len(reals))
+        self._probabilities.see(real_logits, fake_logits)
         self._sums[self.discriminator]()
         norm = self._clip(self.discriminator, self.discriminator_updates, report)
         # Stepped below the wrapper that ticks Lightning's step counter: that one counts iterations.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
+import torch
 from torch import Tensor
 
 from forger.losses import AdversarialLoss
+
+log = logging.getLogger(__name__)
 
 RATES = ("tpr", "fnr", "tnr", "fpr", "accuracy")
 RELATIVE = "relative_"  # how rates are named that have no absolute boundary
@@ -66,3 +71,32 @@ def confusion_rates(
 def middle_of(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Returns the middle between the mean logit of real images and that of fake ones."""
     return (real_logits.mean() + fake_logits.mean()) / 2
+
+
+class ProbabilityWatch:
+    """Says once where all of D's outputs look like probabilities: losses expect logits.
+
+    Args:
+        updates: of D to look at before it tells; the device is waited for once.
+    """
+
+    def __init__(self, updates: int) -> None:
+        self._left = updates
+        self._outside: list[Tensor] = []
+
+    def see(self, *logits: Tensor) -> None:
+        """Looks at D's outputs in one update."""
+        if self._left <= 0:
+            return
+        self._left -= 1
+        for some in logits:
+            low, high = some.detach().aminmax()
+            self._outside.append((low < 0) | (high > 1))
+        if self._left == 0:
+            if not bool(torch.stack(self._outside).any()):
+                log.warning(
+                    "model.discriminator: all its outputs so far lie in [0, 1], as if it ended in a"
+                    " sigmoid; it must give logits, which the loss turns into probabilities itself:"
+                    " leave the sigmoid out"
+                )
+            self._outside.clear()

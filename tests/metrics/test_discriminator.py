@@ -20,7 +20,6 @@ def test_by_hand() -> None:
         real_train_logits=logits(3.0, 5.0),
         real_test_logits=logits(2.0, 1.0, -1.0, 4.0),
         fake_logits=logits(-2.0, 3.0),
-        boundary=0.0,
     )
     assert scores == pytest.approx(
         {
@@ -40,13 +39,13 @@ def test_by_hand() -> None:
 
 
 def test_accuracy_of_a_coin_is_a_half_whatever_the_counts() -> None:
-    scores = discriminator_scores(torch.ones(5), torch.ones(90), torch.ones(10), 0.0)
+    scores = discriminator_scores(torch.ones(5), torch.ones(90), torch.ones(10))
     assert (scores["d_accuracy"], scores["d_auroc"], scores["d_gap_auroc"]) == (0.5, 0.5, 0.5)
 
 
 def test_small_logits_are_not_taken_for_probabilities() -> None:
     """torchmetrics would decide at 0.5 if all logits lie in [0, 1]."""
-    scores = discriminator_scores(logits(0.1), logits(0.2, 0.3), logits(0.1, 0.4), 0.0)
+    scores = discriminator_scores(logits(0.1), logits(0.2, 0.3), logits(0.1, 0.4))
     assert (scores["d_tpr"], scores["d_fpr"]) == (1, 1)
 
 
@@ -70,7 +69,7 @@ def test_at_the_boundary_of_the_loss() -> None:
 
 def test_without_a_boundary_relative_to_both() -> None:
     real, fake = logits(-7.0, -8.0), logits(-9.0, -12.0)
-    scores = discriminator_scores(real, real, fake)
+    scores = discriminator_scores(real, real, fake, boundary=None)
     assert "d_accuracy" not in scores
     assert (scores["d_relative_accuracy"], scores["d_relative_tpr"]) == (1, 1)
 

@@ -16,7 +16,7 @@ def discriminator_scores(
     real_train_logits: Tensor,
     real_test_logits: Tensor,
     fake_logits: Tensor,
-    boundary: float | None = None,
+    boundary: float | None = 0.0,
 ) -> dict[str, float]:
     """Scores a discriminator on held-out real images, its positives, against fresh fakes.
 

@@ -57,7 +57,7 @@ def class_histogram(
 
 
 def confusion_matrix(
-    tpr: float, fnr: float, fpr: float, tnr: float, boundary: float | None = None
+    tpr: float, fnr: float, fpr: float, tnr: float, boundary: float | None = 0.0
 ) -> bytes:
     """Draws how D judges held-out real images and generated ones, real being the positive class.
 

@@ -150,7 +150,7 @@ class Scorer:
         *,
         num_fake: int,
         seed: int = 0,
-        boundary: float | None = None,
+        boundary: float | None = 0.0,
         processes: Processes | None = None,
     ) -> Scored:
         """Scores the seed's first `num_fake` images of a generator, and the discriminator.
