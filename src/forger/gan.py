@@ -14,6 +14,7 @@ import torch
 from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from forger.bounds import FractionBelowOne
 from forger.compiling import uncompiled
@@ -80,6 +81,12 @@ class GAN(LightningModule):
         self.automatic_optimization = False
         if prior not in PRIORS:
             raise ConfigError(f"model.prior={prior}: must be one of {', '.join(PRIORS)}")
+        for name, network in (("generator", generator), ("discriminator", discriminator)):
+            if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
+                raise ConfigError(
+                    f"model.{name}: has lazy layers whose sizes are not known yet; write the sizes,"
+                    " or run the network once at the end of its __init__"
+                )
         self.generator = generator
         self.discriminator = discriminator
         self.ema_generator = EMA(generator, ema_decay)
@@ -298,7 +305,7 @@ class GAN(LightningModule):
         """Returns D's logits as `(B,)`: `(B, 1)` would broadcast in relativistic losses."""
         with self._mixed:
             logits = self.discriminator(images)
-        return full_precision(logits).view(len(images))
+        return full_precision(logits).reshape(len(images))
 
     def _penalties(self, real: Tensor, fake: Tensor, number: int) -> dict[str, Tensor]:
         """Returns the weighted penalties due at D's update `number`, in float32: they are norms."""

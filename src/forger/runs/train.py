@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
     datamodule = build_data(cfg, cfg.seed)
     shape = image_shape_of(datamodule)
     gan = build_gan(cfg, shape, cfg.seed)
-    check_shapes(gan, shape)
+    check_shapes(gan, shape, images_per_process(cfg, datamodule))
     datamodule = group_batches(datamodule, gan, cfg.seed)
     sample = scores = None
     if is_main_process():
@@ -151,6 +152,15 @@ def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
     start.give_weights(gan)
     start.check_fits(shape, sample)
     return Parts(datamodule, gan, shape, sample, start, scores)
+
+
+def images_per_process(cfg: DictConfig, datamodule: LightningDataModule) -> int:
+    """Returns how many images a process takes at once, as far as the config tells; else 2."""
+    if not isinstance(datamodule, ImageDataModule):
+        return 2
+    counts = (cfg.trainer.get("devices"), cfg.trainer.get("num_nodes"))
+    processes = math.prod(count for count in counts if isinstance(count, int) and count > 0)
+    return datamodule.batch_size // processes
 
 
 def tell(cfg: DictConfig, folder: RunFolder, parts: Parts, trainer: Trainer) -> None:
