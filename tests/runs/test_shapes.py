@@ -149,6 +149,9 @@ class Mistaken(Spoilt):
         return self.frist(images)
 
 
+MEAN = nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(1))
+
+
 class OnlyOnce(Spoilt):
     """Carries its graph from one forward pass into the next."""
 
@@ -167,7 +170,7 @@ class OnlyOnce(Spoilt):
         ({"discriminator": OnlyOnce()}, r"through the graph a second time"),
         ({"discriminator": Both()}, r"discriminator: must return a tensor, and returns tuple"),
         ({"discriminator": Mistaken()}, r"no attribute 'frist' \(.*test_shapes.py:\d+\)"),
-        ({"discriminator": nn.Flatten()}, r"discriminator: Flatten has no weights to train"),
+        ({"discriminator": MEAN}, r"discriminator: Sequential has no weights to train"),
     ],
 )
 def test_what_would_fail_in_training_is_told_before(

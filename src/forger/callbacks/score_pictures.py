@@ -48,8 +48,8 @@ def confusion_matrix(scores: Mapping[str, float], boundary: float | None) -> byt
     from forger.metrics import figures  # matplotlib: of no use to a run without trackers
 
     kind = "d_" if boundary is not None else f"d_{RELATIVE}"
-    rates = [scores[f"{kind}{name}"] for name in ("tpr", "fnr", "fpr", "tnr")]
-    return figures.confusion_matrix(*rates, boundary=boundary)
+    tpr, fnr, fpr, tnr = (scores[f"{kind}{name}"] for name in ("tpr", "fnr", "fpr", "tnr"))
+    return figures.confusion_matrix(tpr, fnr, fpr, tnr, boundary)
 
 
 def _pixels(png: bytes) -> Tensor:
