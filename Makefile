@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow check lint format format-check types bench bench-data bench-start bench-sampling clean
+.PHONY: help setup rename quickstart test test-slow check lint format format-check types bench bench-data bench-start bench-sampling clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -16,6 +16,10 @@ setup: ## Install everything into VENV (only if something changed)
 	  'import importlib.util as u, sys; sys.exit(u.find_spec("forger").origin != "$(CURDIR)/src/forger/__init__.py")' \
 	  2>/dev/null || { $(BIN)/python -m pip install -e '.[dev,tensorboard,mlflow,optuna,joblib,submitit]' \
 	  && cp pyproject.toml $(VENV)/installed.toml; }
+
+rename: ## Make this clone a project of your own: make rename NAME=<name>
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) scripts/rename.py "$(NAME)"
+	-@test ! -x $(BIN)/python || $(BIN)/python -m pip uninstall --quiet --yes forger-gan
 
 quickstart: setup ## Train on the embedded digits, offline, and say where the pictures are
 	$(BIN)/python train.py experiment=quickstart
