@@ -97,7 +97,7 @@ PLACES = (
     *("model.generator.hidden.0", "model.discriminator.norm", "model.generator.extra.deep.0.er"),
     *("loss", "loss.n_critic", "data", "data.batch_size", "data.extra", "data.0"),
     *("optimizer.generator", "optimizer.discriminator.lr", "optimizer.lr", "optimizer"),
-    *("schedule.generator", "schedule.discriminator.start", "metrics.features", "metrics.k"),
+    *("schedule.generator", "schedule.discriminator.start", "metrics.features", "metrics.splits"),
     *("trainer", "trainer.strategy", "trainer.plugins.0", "trainer.profiler", "trainer.logger"),
     *("callbacks.evil", "callbacks", "callbacks.samples.n", "callbacks.samples.extra", "logger"),
     *("logger.evil", "logger.evil.settings", "paths.cache_dir", "sweep.trial", "name", "extra"),

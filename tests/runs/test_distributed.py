@@ -101,7 +101,7 @@ def test_two_processes_of_the_command_line_compute_what_one_does(tmp_path: Path)
         done = command(*last.values(), cwd=folder)
         assert done.returncode == 0, done.stderr
         runs.append(final_weights(folder))
-        scores.append([row for row in rows(run_folder(folder)) if row["val/fid"]])
+        scores.append([row for row in rows(run_folder(folder)) if row["val/corners_fid"]])
     for name, weight in runs[0].items():
         assert weight.dtype == torch.float64
         torch.testing.assert_close(weight, runs[1][name], rtol=0, atol=1e-6, msg=name)
@@ -129,8 +129,8 @@ def test_a_score_of_two_processes_is_that_of_the_saved_network(tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     scores = json.loads((run / "scores.json").read_text())["scores"]
-    (row,) = [row for row in rows(run) if row["val/fid"]]
+    (row,) = [row for row in rows(run) if row["val/corners_fid"]]
     names = [name for name in row if name.startswith("val/")]
-    assert {"val/fid", "val/d_auroc", "val/coverage"} <= set(names)
+    assert {"val/corners_fid", "val/d_auroc", "val/corners_coverage"} <= set(names)
     for name in names:
         assert float(row[name]) == pytest.approx(scores[name.removeprefix("val/")], rel=1e-6), name

@@ -76,7 +76,7 @@ def test_every_job_of_the_sweep_has_a_command_that_the_check_passes(
 
 
 def test_the_sweep_asks_for_a_score_that_runs_log() -> None:
-    assert CONFIG["metric"] == {"name": "best/fid", "goal": "minimize"}
+    assert CONFIG["metric"] == {"name": "best/classifier_fid", "goal": "minimize"}
     assert CONFIG["method"] in ("grid", "random", "bayes")
 
 

@@ -37,7 +37,7 @@ class Pruning(LightningCheckpoint):
     callback: those come after all others, which have then written what belongs to the iteration.
 
     Args:
-        metric: that the search judges by, as callbacks know it: `val/fid`, `train/loss_g`.
+        metric: that the search judges by, as callbacks know it: `val/fid`, `train/loss_g` ...
         open_trial: called by rank 0 when training starts; `None`: the search has no use for scores.
 
     Raises:

@@ -23,6 +23,7 @@ from forger.errors import DataError
 from forger.metrics.extractor import FeatureExtractor, Features, ImageData
 from forger.metrics.files import whole_file
 from forger.metrics.fingerprint import DIGITS
+from forger.metrics.waiting import shown
 from forger.sampler import CHUNK  # the last bits of features depend on it
 
 log = logging.getLogger(__name__)
@@ -155,9 +156,12 @@ def _extract(
     with ExitStack() as stack:
         files = [stack.enter_context(whole_file(target, "features")) for target in targets]
         writers = [stack.enter_context(array_writer(file, len(images))) for file in files]
-        for number, chunk in enumerate(torch.split(images, CHUNK)):
+        chunks = torch.split(images, CHUNK)
+        step = stack.enter_context(shown(f"features of {what}", len(chunks)))
+        for number, chunk in enumerate(chunks):
             for write, values in zip(writers, extractor(chunk.to(device)), strict=True):
                 write(values.cpu().numpy())
+            step()
             expected = (time.monotonic() - started) * len(images) / CHUNK
             if number == 0 and expected > _PATIENCE:
                 log.info(

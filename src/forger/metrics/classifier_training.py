@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from forger.metrics.classifier_network import ClassifierNetwork
+from forger.metrics.waiting import shown
 from forger.sampler import CHUNK
 from forger.seeds import Purpose, seed_for, stream
 
@@ -71,7 +72,7 @@ def untrained(
 def train_network(
     network: ClassifierNetwork, images: Tensor, labels: Tensor, recipe: Recipe
 ) -> None:
-    """Trains in place, and leaves the network in eval mode without gradients.
+    """Trains in place with a bar, and leaves the network in eval mode without gradients.
 
     Args:
         network: fresh from `untrained`, on the device to train on.
@@ -87,7 +88,8 @@ def train_network(
         optimizer, rate, total_steps=total, pct_start=0.2
     )
     network.train()
-    with torch.enable_grad(), _threads(recipe.threads):
+    bar = shown("training the classifier of the scores", total)
+    with torch.enable_grad(), _threads(recipe.threads), bar as step:
         for chosen, moves in _batches(images, recipe, total):
             batch = shifted(images.index_select(0, chosen).to(device), moves.to(device))
             targets = labels.index_select(0, chosen).to(device)
@@ -95,6 +97,7 @@ def train_network(
             F.cross_entropy(network(batch).logits, targets).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
+            step()
     network.requires_grad_(False).eval()
     network.zero_grad()
 
