@@ -158,10 +158,53 @@ class TestGoingOn:
         with pytest.raises(ConfigError, match=r"does not hold all .*init_from="):
             train(own_config(run, trainer__max_steps=9))
 
+    def test_one_k_of_an_earlier_version_is_understood(self, run: Path) -> None:
+        cfg = OmegaConf.load(run / "config.yaml")
+        del cfg.metrics.precision_k, cfg.metrics.coverage_k
+        cfg.metrics.k = 7
+        OmegaConf.save(cfg, run / "config.yaml")
+        assert mistakes(run, "trainer.max_steps=9") == []
+        own = resume.config_of_job(own_config(run), [f"resume={run}", "trainer.max_steps=9"])
+        assert (own.metrics.precision_k, own.metrics.coverage_k) == (7, 7)
+        assert "k" not in own.metrics
+
     def test_two_cannot_train_in_one_folder(self, run: Path) -> None:
         with locked(run), pytest.raises(ConfigError, match="is being trained by process"):
             train(own_config(run, trainer__max_steps=9))
         assert len(rows(run)) == 4
+
+
+class TestEndedEarly:
+    """By callbacks=early_stopping: images seen never get fewer."""
+
+    @pytest.fixture
+    def early(self, composed: Compose, tmp_path: Path) -> Path:
+        words = ["callbacks=early_stopping", "callbacks.early_stopping.metric=train/images_seen"]
+        words += ["callbacks.early_stopping.mode=min", "callbacks.early_stopping.patience=2"]
+        train(composed(*short(tmp_path, *words, steps=9)))
+        return run_folder(tmp_path)
+
+    def test_it_is_finished_with_its_reason(self, early: Path) -> None:
+        status = read_status(early) or {}
+        assert (status["status"], status["iteration"]) == ("finished", 3)
+        assert status["reason"] == (
+            "ended early: train/images_seen has not got better 2 times in a row, than 8 at"
+            " iteration 1"
+        )
+
+    def test_it_goes_on_with_more_patience_alone(self, early: Path) -> None:
+        limit = r"has reached callbacks.early_stopping.patience=2 .*early_stopping.patience=<more>"
+        with pytest.raises(ConfigError, match=limit):
+            train(own_config(early))
+        train(own_config(early, callbacks__early_stopping__patience=4))
+        assert (read_status(early) or {})["iteration"] == 5
+
+    def test_one_killed_before_that_was_written_does_not_train_on(self, early: Path) -> None:
+        mark(early, "running")
+        train(own_config(early))
+        status = read_status(early) or {}
+        assert (status["status"], status["iteration"]) == ("finished", 3)
+        assert len(rows(early)) == 3
 
 
 def mark(run: Path, status: str) -> None:
