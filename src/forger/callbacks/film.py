@@ -67,7 +67,7 @@ def _gif(grids: Sequence[Path], milliseconds: int) -> bytes:
 
 def _frame(path: Path) -> Image.Image:
     """Returns a grid with its iteration written below."""
-    with Image.open(path) as grid:
+    with Image.open(path, formats=["PNG"]) as grid:
         frame = Image.new(grid.mode, (grid.width, grid.height + _STRIP))
         frame.paste(grid)
         words = f"iteration {int(path.name.partition('_')[0]):,}"

@@ -177,7 +177,7 @@ class MLflow(Tracker, Logger):
         for step, row in earlier.rows:
             self.run.send(row, step)
         for step, key, path in earlier.pictures:
-            with Image.open(path) as image:
+            with Image.open(path, formats=["PNG"]) as image:
                 self.run.send_picture(key, image, step)
 
     def _send_best(self) -> None:

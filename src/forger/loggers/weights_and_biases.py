@@ -143,7 +143,7 @@ class Wandb(Tracker, WandbLogger):
         for step, row in earlier.rows:
             self.log_metrics(row, step)
         for step, key, path in earlier.pictures:
-            with self.harmless(), Image.open(path) as image:
+            with self.harmless(), Image.open(path, formats=["PNG"]) as image:
                 self._log_pil(key, image, step)
 
     @rank_zero_only

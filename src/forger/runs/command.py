@@ -105,6 +105,11 @@ def _run(main: Callable[[], Any], folder: Path, config: str) -> tuple[int, str |
 def _arguments(config: str, folder: Path) -> Namespace:
     """Returns the arguments as Hydra reads them; a sweep that goes on has its own in `sys.argv`."""
     arguments = get_args_parser().parse_args()
+    if arguments.experimental_rerun is not None:
+        raise ConfigError(
+            "--experimental-rerun: reads a pickle, and loading one can run code; to go on with a"
+            " run, write resume=<run folder>"
+        )
     if arguments.config_path is not None:  # Hydra would look for it beside its own module
         sys.argv += ["--config-path", str(_config_path(arguments.config_path, folder))]
     value = resumed_sweeps.wanted(arguments.overrides)

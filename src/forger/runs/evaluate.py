@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -17,6 +18,7 @@ from forger.errors import ConfigError, DataError, UserError
 from forger.metrics.scorer import Scorer
 from forger.runs.build import build_data
 from forger.runs.checking.check import check
+from forger.runs.checking.records import is_in_use, is_named, links_out_of
 from forger.runs.devices import pick_device, threads
 from forger.runs.folder import write_json
 from forger.runs.load import Run, forger_version, load_run, refuse_untrusted, trusted
@@ -25,6 +27,7 @@ from forger.runs.scoring import build_scorer, survey
 from forger.runs.tables import comparison_table, score_table, show
 
 log = logging.getLogger(__name__)
+DEFAULT_CACHE = Path(".cache/forger")  # as in configs/paths/default.yaml
 FORMAT = 2  # of scores.json; raise when an older one could not be repeated
 _REPEATED = ("checkpoint", "device", "threads", "metrics")  # settings that a protocol holds
 
@@ -57,10 +60,10 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
 
 def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     """Scores one run, writes and shows what came out."""
-    figures = make_folder(run)
+    figures = make_folder(run, cfg.get("trust") or ())
     device = pick_device(cfg.device)
     data = rebuild_data(cfg, run)
-    cache_dir = Path(cfg.paths.cache_dir or run.cfg.paths.cache_dir)
+    cache_dir = cache_of(cfg, run)
     log.info("run             %s, iteration %s", run.checkpoint, f"{run.iteration:,}")
     num_fake = counted(cfg, run, data, cache_dir)
     scorer = build_scorer(cfg.metrics, data, cache_dir, device)
@@ -115,13 +118,15 @@ def counted(cfg: DictConfig, run: Run, data: ImageDataModule, cache_dir: Path) -
     return survey(cfg.metrics, data, cache_dir, floor=True)[0]
 
 
-def make_folder(run: Run) -> Path:
+def make_folder(run: Run, trust: Sequence[str] = ()) -> Path:
     """Makes the folder of the figures, so that it is known before the work that it can be written.
 
     Raises:
         UserError: it cannot.
     """
     folder = run.folder / "scores"
+    if links := links_out_of(folder, trust, run.folder):
+        raise UserError(f"run={run.folder}: {links[0]}")
     try:
         folder.mkdir(exist_ok=True)
         with TemporaryFile(dir=folder):
@@ -131,6 +136,15 @@ def make_folder(run: Run) -> Path:
             f"run={run.folder}: scores cannot be written there: {error.strerror or error}"
         ) from error
     return folder
+
+
+def cache_of(cfg: DictConfig, run: Run) -> Path:
+    """Returns the folder for what is kept: as set, or the run's, where that is in use already."""
+    recorded = str(run.cfg.paths.cache_dir)
+    if cfg.paths.cache_dir is not None:
+        return Path(cfg.paths.cache_dir)
+    own = is_in_use("cache_dir", recorded) or is_named(recorded, cfg.get("trust") or ())
+    return Path(recorded) if own else DEFAULT_CACHE
 
 
 def rebuild_data(cfg: DictConfig, run: Run) -> ImageDataModule:
@@ -143,8 +157,10 @@ def rebuild_data(cfg: DictConfig, run: Run) -> ImageDataModule:
     refuse_untrusted(plain, run.checkpoint, trusted(cfg.get("trust"), cfg.get("moved")), ["data"])
     recorded = OmegaConf.create(plain)
     changes = {key: value for key, value in cfg.data.items() if value is not None}
-    if "cache_dir" in recorded.data and cfg.paths.cache_dir is not None:
-        changes["cache_dir"] = cfg.paths.cache_dir
+    if "cache_dir" in recorded.data:
+        changes["cache_dir"] = str(cache_of(cfg, run))
+    if recorded.data.get("download") and not is_in_use("root", str(recorded.data.root)):
+        changes = {"download": "root" in changes} | changes  # not to where a record says
     for key, value in changes.items():
         if key not in recorded.data:
             raise ConfigError(

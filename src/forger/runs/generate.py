@@ -17,8 +17,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
-from forger.errors import ConfigError
+from forger.errors import ConfigError, UserError
 from forger.pictures import gif_bytes, pixel_grid, png_bytes, to_pixels
+from forger.runs.checking.records import links_out_of
 from forger.runs.devices import pick_device, threads
 from forger.runs.load import Origin, forger_version, load_sampler
 from forger.runs.replace import check_replaceable, replaced
@@ -94,8 +95,10 @@ def _check(cfg: DictConfig) -> None:
 def _output(cfg: DictConfig, run: Origin) -> Path:
     if cfg.output is not None:
         return Path(cfg.output).expanduser().resolve()
-    name = f"{run.checkpoint.stem}_{cfg.weights}_seed{cfg.seed}"
-    return (run.folder / "generated" / name).resolve()
+    folder = run.folder / "generated"
+    if links := links_out_of(folder, cfg.get("trust") or (), run.folder):
+        raise UserError(f"run={run.folder}: {links[0]}, or name another output=<folder>")
+    return (folder / f"{run.checkpoint.stem}_{cfg.weights}_seed{cfg.seed}").resolve()
 
 
 def write_images(folder: Path, sampler: Sampler, n: int, seed: int, npz: bool) -> None:

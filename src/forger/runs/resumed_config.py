@@ -17,7 +17,15 @@ from forger.errors import ConfigError
 from forger.runs.checking.check import find_problems
 from forger.runs.checking.mains import MAINS
 from forger.runs.checking.messages import given
-from forger.runs.checking.records import find_untrusted, move, targets_in
+from forger.runs.checking.records import (
+    find_untrusted,
+    is_in_use,
+    is_named,
+    links_out_of,
+    move,
+    not_where,
+    targets_in,
+)
 from forger.runs.checking.settings import apply
 from forger.runs.checking.signatures import read
 
@@ -76,7 +84,8 @@ def resumed_config(
             wrong.append(f"{line}: no such setting; to add it, write +{line}")
     cfg.resume = str(folder)
     problems += wrong + [problem.text for problem in found]
-    return cfg, problems + _untrusted(cfg, settings, taken, composed, build=not problems)
+    problems += _untrusted(cfg, settings, taken, composed, build=not problems)
+    return cfg, problems + [f"resume={folder}: {text}" for text in links_out_of(folder, cfg.trust)]
 
 
 def _untrusted(
@@ -91,11 +100,37 @@ def _untrusted(
         ]
     named = [*(composed.get("trust") or ()), *(composed.get("moved") or {}).values()]
     named += targets_in(_plain(composed))
+    _keep_in_place(cfg, typed, named, composed)
     plain = _plain(cfg)
     found = find_untrusted(plain, named, typed=typed, build=[""] if build else ())
+    found += _foreign_search(cfg, typed, named)
     named += [str(_at(plain, key)) for key in typed if key.endswith("._target_")]
     cfg.trust = named  # what was taken from another file stands in the command's own config
     return found
+
+
+def _keep_in_place(
+    cfg: DictConfig, typed: list[str], trust: list[str], composed: DictConfig
+) -> None:
+    """Has nothing written where the run's config alone says so, but in caches that are in use."""
+    for key in ("paths.cache_dir", "data.cache_dir"):
+        own, place = composed.paths.cache_dir, OmegaConf.select(cfg, key)
+        if isinstance(place, str) and key not in typed and not is_named(place, trust):
+            OmegaConf.update(cfg, key, place if is_in_use("cache_dir", place) else own)
+    root = str(OmegaConf.select(cfg, "data.root"))
+    known = is_named(root, [*trust, composed.paths.data_dir]) or is_in_use("root", root)
+    if OmegaConf.select(cfg, "data.download") and not known and "data.root" not in typed:
+        cfg.data.download = "data.download" in typed
+
+
+def _foreign_search(cfg: DictConfig, typed: list[str], trust: list[str]) -> Iterator[str]:
+    """Yields a complaint where the run reports to a search elsewhere than beside it."""
+    storage, folder = OmegaConf.select(cfg, "sweep.trial.storage"), Path(cfg.resume)
+    beside = [f"sqlite:///{path / 'optuna.db'}" for path in (folder, folder.parent)]
+    if storage is not None and not is_named(str(storage), [*trust, *beside]):
+        key = "sweep.trial.storage"
+        if key not in typed:
+            yield f"{given(key, storage)}: {not_where(str(storage))}"
 
 
 def _value(word: Override) -> Any:

@@ -15,6 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from forger.runs.checking.mains import MAINS
@@ -48,6 +49,44 @@ def is_named(value: str, trust: Iterable[str]) -> bool:
     return any(value == one or value.startswith((f"{one}.", f"{one}/")) for one in trust)
 
 
+# What lies in the folders that settings name, once they are in use.
+_IN_USE = {
+    "cache_dir": ("images-*", "features-*", "logits-*", "classifier-*"),
+    "local_dir": ("mlflow.db",),
+    **dict.fromkeys(("root", "data_dir"), ("MNIST", "FashionMNIST", "cifar-10-batches-py")),
+}
+
+
+def is_in_use(name: str, folder: str) -> bool:
+    """Tells whether a folder that a record names is there, and holds what we keep in such a one."""
+    return any(True for kept in _IN_USE[name] for _ in Path(folder).expanduser().glob(kept))
+
+
+def says_where(name: str, ours: bool = False) -> bool:
+    """Tells whether an argument of that name says where a class writes or what it connects to."""
+    return name in _OURS if ours else _WHERE.fullmatch(name) is not None
+
+
+def links_out_of(folder: Path, trust: Iterable[str] = (), inside: Path | None = None) -> list[str]:
+    """Returns complaints about links in a record's folder through which others would be written to.
+
+    Args:
+        folder: that is going to be written to.
+        trust: names folders that links may lead to.
+        inside: the folder that the user gave; `None`: the same.
+    """
+    root, found = (inside or folder).resolve(), []
+    below = (Path(top, name) for top, *names in os.walk(folder) for name in [*names[0], *names[1]])
+    for path in (folder, *below):
+        target = path.resolve() if path.is_symlink() else root
+        if not target.is_relative_to(root) and not is_named(str(target), trust):
+            found.append(
+                f"{path}: is a link to {target}, outside of the folder that is written to; put a"
+                f" copy in its place, or write trust=['{target}']"
+            )
+    return found
+
+
 def move(config: Any, moved: Mapping[str, str] | None) -> Any:
     """Returns a plain config in which classes and modules have their new places, old to new."""
     if isinstance(config, dict):
@@ -78,7 +117,7 @@ def places_in(config: Any) -> Iterator[str]:
     """Yields what a plain config says of where things are written or sent."""
     items = config.items() if isinstance(config, dict) else ()
     for key, value in items:
-        if isinstance(value, str) and _WHERE.fullmatch(str(key)):
+        if isinstance(value, str) and says_where(str(key)):
             yield value
     for value in config if isinstance(config, list) else dict(items).values():
         yield from places_in(value)
@@ -167,13 +206,14 @@ class _Walk:
             self.refuse(key, value, "has no place in a record")
         elif name in _HYDRAS or value is None:
             return
-        elif name in _OURS if ours else _WHERE.fullmatch(name):
-            if not is_named(str(value), self.trust):
-                self.refuse(key, value, _not_where(str(value)))
+        elif says_where(name, ours):
+            kept = name == "local_dir" and is_in_use(name, str(value))
+            if not kept and not is_named(str(value), self.trust):
+                self.refuse(key, value, not_where(str(value)))
         elif not ours:
             for text in _texts(value):
                 if _OUTSIDE.match(text) and not is_named(text, self.trust):
-                    self.refuse(key, text, _not_where(text))
+                    self.refuse(key, text, not_where(text))
 
     def by_name(self, key: str, name: str, place: Place | None) -> str | None:
         """Says what is wrong with a name, by its package and its source."""
@@ -238,7 +278,8 @@ def _elsewhere(name: str, error: Exception) -> str:
     return f"; if it has moved, write moved={{{name}:<its new place>}}" if gone else ""
 
 
-def _not_where(value: str) -> str:
+def not_where(value: str) -> str:
+    """Words the refusal of a place or an address."""
     return (
         "a record does not decide where things are written or sent; leave it out, set it yourself,"
         f" or write trust=['{value}']"

@@ -29,6 +29,7 @@ from forger.runs.sweeps.outcome import BAD, Job, Outcome, ended
 from forger.runs.sweeps.override_words import by_key, chosen, swept
 from forger.runs.sweeps.places import jobs_at_once, places_of
 from forger.runs.sweeps.record import SweepRecord
+from forger.runs.sweeps.recorded_words import without_places
 from forger.runs.sweeps.stopping import gentle_stop
 from forger.runs.sweeps.task import NUMBER, OwnTask, SweepTask, resumable
 from forger.runs.sweeps.terminal_table import render
@@ -205,6 +206,8 @@ class Engine:
 
     def _words(self, job: Job) -> list[str]:
         words = list(job.overrides)
+        if self.resumed:
+            words = without_places(words, self.folder)
         known = self.record.outcome(job)
         folder = None if known.status == "missing" else known.folder
         own = [f"+hydra.job.env_set.{NUMBER}='{job.number}'"]

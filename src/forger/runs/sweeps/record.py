@@ -91,6 +91,8 @@ class SweepRecord:
         """Returns what is known about a job by now."""
         known = read_json(self.path_of(job.number))
         folder = self.folder / str(known.get("folder", job.number))
+        if not folder.resolve().is_relative_to(self.folder.resolve()):  # somebody else's record
+            folder = self.folder / str(job.number)
         status: Status = known.get("status", "missing")
         reason = known.get("reason")
         if status == "running" and not self._alive(folder, known):

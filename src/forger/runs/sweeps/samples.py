@@ -33,7 +33,7 @@ def read_samples(outcome: Outcome, side: int, pixels: int) -> Image | None:
     if outcome.status in ("failed", "missing"):
         return None
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=["PNG"]) as file:
             grid = file.convert("RGB")
     except FileNotFoundError:
         return None

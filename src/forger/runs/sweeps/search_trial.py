@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from forger.callbacks.pruning import Pruning
 from forger.errors import ConfigError
 from forger.extras import install_command
+from forger.runs.checking.records import is_named
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -43,18 +45,25 @@ def build_pruning(cfg: DictConfig) -> Pruning | None:
         )
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError(f"sweep.trial: needs Optuna; {install_command('optuna')}")
-    return Pruning(
-        str(node.metric), partial(open_trial, str(node.storage), str(node.study), int(node.number))
-    )
+    where = (str(node.storage), str(node.study), int(node.number))
+    trust = None if cfg.resume is None else list(cfg.get("trust") or ())
+    return Pruning(str(node.metric), partial(open_trial, *where, trust))
 
 
-def open_trial(url: str, study_name: str, number: int) -> Trial | None:
+def open_trial(
+    url: str, study_name: str, number: int, trust: Sequence[str] | None = None
+) -> Trial | None:
     """Returns a trial that goes on; `None` where it has ended.
 
     Args:
         url: of the storage.
         study_name: in it.
         number: of the trial.
+        trust: modules besides Optuna that its pruner may be of; `None`: any, of a study of the
+            user's own.
+
+    Raises:
+        ConfigError: its pruner is of another.
     """
     import optuna
 
@@ -69,7 +78,13 @@ def open_trial(url: str, study_name: str, number: int) -> Trial | None:
     study = optuna.load_study(
         study_name=study_name, storage=storage, sampler=optuna.samplers.RandomSampler()
     )
-    study.pruner = make_pruner(study.user_attrs[PRUNER])
+    pruner = study.user_attrs[PRUNER]
+    if trust is not None and not is_named(str(pruner["_target_"]), ["optuna", *trust]):
+        raise ConfigError(
+            f"{url}: its pruner is {pruner['_target_']}, which is none of Optuna; if you know what"
+            f" this is, write trust=[{pruner['_target_']}]"
+        )
+    study.pruner = make_pruner(pruner)
     owner = storage.get_study_id_from_name(study_name)
     trial = storage.get_trial_id_from_study_id_trial_number(owner, number)
     if storage.get_trial(trial).state.is_finished():
