@@ -19,7 +19,8 @@ class Trap:
         self.mark = folder / "sprung"
         touch = f"open({str(self.mark)!r}, 'w').close()"
         self.pickle = folder / "payload.pkl"
-        self.pickle.write_bytes(pickle.dumps(_Payload(str(self.mark))))
+        self.payload = _Payload(str(self.mark))
+        self.pickle.write_bytes(pickle.dumps(self.payload))
         self.script = folder / "evil_module.py"
         self.script.write_text(
             f"{touch}\nfrom torch import nn, load\nclass Net(nn.Module):\n    pass\n"

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from hostile import PLACES, Trap, put
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from test_adding_own import NETWORK
 from test_generate import config as settings_of_generate
-from training import ROOT, run_folder, short
+from training import ROOT, command, run_folder, short
 
 import forger
+from forger.array_files import DamagedError, map_array
 from forger.errors import ConfigError, UserError
+from forger.metrics import classifier_file
+from forger.metrics.inception import Inception
 from forger.runs import resume
+from forger.runs.checking.modules import find_module
 from forger.runs.checking.records import find_untrusted, is_named
+from forger.runs.checking.signatures import read
 from forger.runs.checking.words import Command
 from forger.runs.evaluate import evaluate
 from forger.runs.generate import generate
 from forger.runs.load import load_run
+from forger.runs.resume import config_of_job
+from forger.runs.sweeps.outcome import Outcome
+from forger.runs.sweeps.samples import read_samples
 from forger.runs.train import train
 
 TINY = ("model.generator.hidden=[8]", "model.discriminator.hidden=[8]")
@@ -236,3 +248,225 @@ def test_what_trust_names() -> None:
     assert not is_named("my_nets_too.G", ["my_nets"])
     assert is_named("/data/a/b", ["/data/a"])
     assert not is_named("/data/a/../b", ["/data/a"])
+
+
+class TestOwnClasses:
+    """A run whose networks are in a module of the user's own."""
+
+    @pytest.fixture
+    def run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        factory = "def make(image_shape):\n    return Generator(image_shape)\n"
+        (tmp_path / "own_nets.py").write_text(f"{NETWORK}\n\n{factory}")
+        modules = {"generator": "Generator", "discriminator": "Discriminator"}
+        (tmp_path / "recipes" / "model").mkdir(parents=True)
+        (tmp_path / "recipes" / "model" / "own.yaml").write_text(
+            "".join(f"{key}:\n  _target_: own_nets.{name}\n" for key, name in modules.items())
+        )
+        search = f"hydra.searchpath=[{tmp_path / 'recipes'}]"
+        train(composed("train", *short(tmp_path, "model=own", "metrics=none", search)))
+        self.forget(monkeypatch)
+        return run_folder(tmp_path)
+
+    @staticmethod
+    def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in a new process."""
+        find_module.cache_clear()
+        read.cache_clear()
+        for name in ("own_nets", "new_nets"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+
+    def test_they_are_refused_until_trusted(self, run: Path) -> None:
+        for entry in ENTRIES.values():
+            with pytest.raises(ConfigError) as caught:
+                entry(run)
+            assert "model.generator._target_=own_nets.Generator" in str(caught.value)
+            assert "write trust=[own_nets]" in str(caught.value)
+        assert "own_nets" not in sys.modules
+        assert len(forger.load(run, trust=["own_nets"]).sample(2)) == 2
+        assert load_run(run, trust=["own_nets.Generator", "own_nets.Discriminator"]).iteration == 2
+        generate(settings_of_generate(run, trust=["own_nets"], n=1))
+        assert mistakes(run, "trust=[own_nets]") == []
+        # what is typed is the user's, and so is what the command's own config names
+        typed = ("generator._target_=own_nets.Generator",)
+        assert "discriminator" in mistakes(run, *(f"model.{word}" for word in typed))[0]
+        typed = (*typed, "discriminator._target_=own_nets.Discriminator")
+        assert mistakes(run, *(f"model.{word}" for word in typed)) == []
+
+    def test_a_moved_module_is_found_at_its_new_place(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "own_nets.py").rename(tmp_path / "new_nets.py")
+        self.forget(monkeypatch)
+        with pytest.raises(ConfigError) as caught:
+            forger.load(run, trust=["own_nets"])
+        assert "no module 'own_nets' is installed or in this folder" in str(caught.value)
+        assert "write moved={own_nets.Generator:<its new place>}" in str(caught.value)
+        assert "version" not in str(caught.value)
+        moved = {"own_nets": "new_nets"}
+        assert len(forger.load(run, moved=moved).sample(2)) == 2
+        each = {f"own_nets.{name}": f"new_nets.{name}" for name in ("Generator", "Discriminator")}
+        assert load_run(run, moved=each).iteration == 2
+        generate(settings_of_generate(run, moved=moved, n=1))
+        assert "write moved=" in mistakes(run, "trust=[own_nets]")[0]
+        assert mistakes(run, "moved={own_nets:new_nets}") == []
+        words = [f"resume={run}", "moved={own_nets:new_nets}", "trainer.max_steps=3"]
+        train(config_of_job(composed("train", *words), words))
+        config = OmegaConf.load(run / "config.yaml")
+        assert config.model.generator._target_ == "new_nets.Generator"
+        assert "trust" not in config
+        assert "moved" not in config
+
+    def test_a_function_is_named_itself(self, run: Path, tmp_path: Path) -> None:
+        path = run / "checkpoints" / "last.ckpt"
+        content = torch.load(path, weights_only=True)
+        content["config"]["model"]["generator"]["_target_"] = "own_nets.make"
+        torch.save(content, path)
+        with pytest.raises(ConfigError, match=r"is no class.* write trust=.own_nets\.make"):
+            forger.load(run, trust=["own_nets"])
+        forger.load(run, trust=["own_nets", "own_nets.make"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"metrics": {"features": {"_target_": "torch.load"}}},
+        {"metrics": {"features": {"_target_": "forger.networks.mlp.Generator"}}},
+        {"metrics": {"features": {"_target_": "own.Features"}}},
+        {"metrics": {"k": {"_target_": "os.system"}}},
+        {"metrics": {"k": "${oc.env:HOME}"}},
+        {"run": "elsewhere"},
+        {"paths": {"cache_dir": "/elsewhere"}},
+        {"checkpoint": "../../best"},
+        {"device": "cpu", "data": {"root": "/elsewhere"}},
+    ],
+)
+def test_a_protocol_is_a_record_too(
+    settings: dict[str, Any], trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"protocol": {"settings": settings}}))
+    before = everything(trained)
+    with pytest.raises(UserError):
+        evaluate(composed("evaluate", f"run={trained}", f"protocol={path}"))
+    assert everything(trained) == before
+
+
+class TestFiles:
+    """Files with something to run in them, in a run's folder."""
+
+    def test_yaml(self, forged: Forge, trap: Trap) -> None:
+        run = forged(lambda _: None)
+        text = (run / "config.yaml").read_text()
+        for tag in ("!!python/object/apply:os.system", "!!python/name:os.system"):
+            (run / "config.yaml").write_text(f"{text}\nextra: {tag} ['touch {trap.mark}']\n")
+            with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
+                mistakes(run)
+        assert not trap.sprung
+
+    @pytest.mark.parametrize("name", ["last.ckpt", "previous.ckpt"])
+    def test_checkpoints(self, name: str, forged: Forge, trap: Trap) -> None:
+        run = forged(lambda _: None)
+        (run / "checkpoints" / "last.ckpt").unlink()
+        torch.save({"state_dict": trap.payload}, run / "checkpoints" / name)
+        for entry in ("load_run", "generate", "train"):
+            with pytest.raises(UserError):
+                ENTRIES[entry](run)
+        with pytest.raises(UserError, match="could run code"):
+            train(composed("train", *short(run, *TINY, f"init_from={run / 'checkpoints' / name}")))
+        shutil.copy(trap.pickle, run / "checkpoints" / name)
+        with pytest.raises(UserError):
+            forger.load(run / "checkpoints" / name)
+        assert not trap.sprung
+
+    def test_arrays_classifiers_and_weights(self, trap: Trap, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", np.array([trap.payload], dtype=object), allow_pickle=True)
+        with pytest.raises((DamagedError, ValueError)):
+            map_array(tmp_path / "a.npy", torch.uint8, (None,))
+        torch.save({"seal": trap.payload}, tmp_path / "classifier.pt")
+        assert classifier_file.load(tmp_path / "classifier.pt") is None
+        with pytest.raises(ConfigError):
+            Inception(weights=tmp_path / "classifier.pt")._read(tmp_path / "classifier.pt")
+        assert not trap.sprung
+
+    def test_images(self, forged: Forge) -> None:
+        """PostScript is a program, which Pillow would have Ghostscript run."""
+        run = forged(lambda _: None)
+        script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"
+        (run / "samples" / "last.png").write_bytes(script)
+        outcome = Outcome(number=0, overrides=(), folder=run, status="finished")
+        with patch("PIL.EpsImagePlugin.Ghostscript", side_effect=AssertionError):
+            assert read_samples(outcome, 2, 64) is None
+
+
+class TestPlaces:
+    """What a record says of where to write."""
+
+    def test_caches_of_a_run_that_goes_on(self, forged: Forge, tmp_path: Path) -> None:
+        elsewhere = tmp_path / "elsewhere"
+        run = forged(lambda config: put(config, "paths.cache_dir", str(elsewhere)))
+        words = [f"resume={run}"]
+        own = composed("train").paths.cache_dir
+        assert config_of_job(composed("train", *words), words).paths.cache_dir == own
+        typed = [*words, f"paths.cache_dir={elsewhere}"]
+        assert config_of_job(composed("train", *typed), typed).paths.cache_dir == str(elsewhere)
+        elsewhere.mkdir()
+        (elsewhere / "classifier-01.pt").touch()
+        found = config_of_job(composed("train", *words), words)
+        assert found.paths.cache_dir == str(elsewhere)  # in use already
+
+    def test_downloads(self, forged: Forge, tmp_path: Path) -> None:
+        node = {"_target_": "forger.data.MNIST", "root": str(tmp_path), "download": True}
+        run = forged(lambda config: put(config, "data", {**node, "batch_size": 8}))
+        words = [f"resume={run}"]
+        assert config_of_job(composed("train", *words), words).data.download is False
+        with pytest.raises(UserError, match=r"data\.download=false"):
+            evaluate(composed("evaluate", f"run={run}"))
+        assert not (tmp_path / "MNIST").exists()
+
+    @pytest.mark.parametrize("name", ["samples", "train.log", "generated", "scores"])
+    def test_links(self, name: str, forged: Forge, tmp_path: Path) -> None:
+        run = forged(lambda _: None)
+        (tmp_path / "mine").mkdir()
+        if (run / name).is_dir():
+            shutil.rmtree(run / name)
+        (run / name).symlink_to(tmp_path / "mine")
+        assert f"is a link to {tmp_path / 'mine'}" in mistakes(run)[0]
+        assert mistakes(run, f"trust=['{tmp_path / 'mine'}']") == []
+        if name in ("generated", "scores"):
+            entry = {"generated": "generate", "scores": "evaluate"}[name]
+            with pytest.raises(UserError, match="is a link to"):
+                ENTRIES[entry](run)
+        assert not list((tmp_path / "mine").iterdir())
+
+    def test_searches_and_servers(self, forged: Forge, tmp_path: Path) -> None:
+        trial = {"study": "x", "number": 0, "metric": "val/fid"}
+        for storage in (f"sqlite:///{tmp_path / 'x.db'}", "postgresql://there/x"):
+            node = {**trial, "storage": storage}
+            run = forged(lambda config, node=node: put(config, "sweep.trial", node))
+            assert "sweep.trial.storage" in mistakes(run)[0]
+            assert mistakes(run, f"trust=['{storage}']") == []
+        node = {"_target_": "forger.loggers.MLflow", "local_dir": str(tmp_path / "db")}
+        run = forged(lambda config: put(config, "logger", {"mlflow": node}))
+        assert "logger.mlflow.local_dir" in mistakes(run)[0]
+        assert mistakes(run, f"logger.mlflow.local_dir={tmp_path}") == []
+
+
+def test_hydras_own_way_to_load_a_pickle_is_refused(trap: Trap) -> None:
+    done = command("--experimental-rerun", str(trap.pickle))
+    assert done.returncode == 2
+    assert "reads a pickle" in done.stderr
+    assert not trap.sprung
+
+
+def test_the_command_line_refuses_with_exit_code_2(forged: Forge, trap: Trap) -> None:
+    run = forged(lambda config: put(config, "model.generator.hidden", trap.nodes[0]))
+    before = everything(run)
+    for script in ("generate.py", "train.py"):
+        key = "resume" if script == "train.py" else "run"
+        done = command(f"{key}={run}", script=ROOT / script)
+        assert done.returncode == 2
+        assert "model.generator.hidden._target_=torch.load: " in done.stderr
+        assert "Traceback" not in done.stderr
+    assert everything(run) == before
+    assert not trap.sprung

@@ -18,10 +18,10 @@ from forger.errors import ConfigError, DataError, UserError
 from forger.metrics.scorer import Scorer
 from forger.runs.build import build_data
 from forger.runs.checking.check import check
-from forger.runs.checking.records import is_in_use, is_named, links_out_of
+from forger.runs.checking.records import is_in_use, is_named, links_out_of, named
 from forger.runs.devices import pick_device, threads
 from forger.runs.folder import write_json
-from forger.runs.load import Run, forger_version, load_run, refuse_untrusted, trusted
+from forger.runs.load import Run, forger_version, load_run, refuse_untrusted
 from forger.runs.score_figures import draw_figures
 from forger.runs.scoring import build_scorer, survey
 from forger.runs.tables import comparison_table, score_table, show
@@ -154,7 +154,7 @@ def rebuild_data(cfg: DictConfig, run: Run) -> ImageDataModule:
         UserError: it is not there, is not the data of the run, or cannot be scored.
     """
     plain = {"data": OmegaConf.to_container(run.cfg.data)}
-    refuse_untrusted(plain, run.checkpoint, trusted(cfg.get("trust"), cfg.get("moved")), ["data"])
+    refuse_untrusted(plain, run.checkpoint, named(cfg.get("trust"), cfg.get("moved")), ["data"])
     recorded = OmegaConf.create(plain)
     changes = {key: value for key, value in cfg.data.items() if value is not None}
     if "cache_dir" in recorded.data:
@@ -238,7 +238,7 @@ def as_before(cfg: DictConfig) -> DictConfig:
     if not isinstance(settings, dict) or settings.keys() - {*_REPEATED}:
         raise UserError(f"protocol={path}: settings may be {', '.join(_REPEATED)}")
     # the file may be anybody's
-    refuse_untrusted(settings, path, trusted(cfg.get("trust"), cfg.get("moved")), ["metrics"])
+    refuse_untrusted(settings, path, named(cfg.get("trust"), cfg.get("moved")), ["metrics"])
     merged = OmegaConf.merge(cfg, settings)
     assert isinstance(merged, DictConfig)
     check(merged, "evaluate")

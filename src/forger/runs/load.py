@@ -22,7 +22,7 @@ from forger.checkpoint_files import FOLDER, LAST, newest, read_checkpoint
 from forger.errors import ConfigError, UserError
 from forger.random_state import random_state_kept
 from forger.runs.checking.messages import listed
-from forger.runs.checking.records import find_untrusted, move
+from forger.runs.checking.records import find_untrusted, move, named
 from forger.runs.making import make
 from forger.sampler import Sampler
 
@@ -179,17 +179,12 @@ def _read(
         )
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     config = move(content["config"], moved)
-    refuse_untrusted(config, path, trusted(trust, moved), build)
+    refuse_untrusted(config, path, named(trust, moved), build)
     with _fitting(path, content):
         channels, height, width = (int(size) for size in content["image_shape"])
         cfg = OmegaConf.create(config)
     shape = (channels, height, width)
     return Origin(folder, path, cfg, shape, int(content.get("global_step", 0))), content
-
-
-def trusted(trust: Sequence[str] | None, moved: Mapping[str, str] | None) -> list[str]:
-    """Returns all that a user has named: `trust`, and the new places of what has moved."""
-    return [*([trust] if isinstance(trust, str) else trust or ()), *(moved or {}).values()]
 
 
 def refuse_untrusted(

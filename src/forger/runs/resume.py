@@ -92,7 +92,9 @@ def find_mistakes(command: Command, folder: Path) -> list[str]:
         reading = read_words(command, loader)
         if reading.problems or reading.several:
             return reading.problems + reading.several
-        composed = compose(command.config, overrides=_first(reading.chosen) + reading.plain)
+        of_records = [w for w in command.words if w.partition("=")[0] in ("trust", "moved")]
+        chosen = _first(reading.chosen) + reading.plain
+        composed = compose(command.config, overrides=chosen + of_records)
         parser = OverridesParser.create(config_loader=loader)
         words = [parser.parse_override(word) for word in command.words]
         words = [word for word in words if str(word.input_line) not in reading.plain]

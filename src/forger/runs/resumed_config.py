@@ -23,6 +23,7 @@ from forger.runs.checking.records import (
     is_named,
     links_out_of,
     move,
+    named,
     not_where,
     targets_in,
 )
@@ -83,9 +84,11 @@ def resumed_config(
             line = word.input_line
             wrong.append(f"{line}: no such setting; to add it, write +{line}")
     cfg.resume = str(folder)
-    problems += wrong + [problem.text for problem in found]
-    problems += _untrusted(cfg, settings, taken, composed, build=not problems)
-    return cfg, problems + [f"resume={folder}: {text}" for text in links_out_of(folder, cfg.trust)]
+    wrong = problems + wrong
+    untrusted = _untrusted(cfg, settings, taken, composed, build=not (wrong or found))
+    wrong += [p.text for p in found if not any(u.startswith(f"{p.key}=") for u in untrusted)]
+    links = [f"resume={folder}: {text}" for text in links_out_of(folder, cfg.trust)]
+    return cfg, wrong + untrusted + links
 
 
 def _untrusted(
@@ -98,14 +101,13 @@ def _untrusted(
         typed += [
             f"logger.{other}.{name}" for other in cfg.get("logger") or () if group == "logger"
         ]
-    named = [*(composed.get("trust") or ()), *(composed.get("moved") or {}).values()]
-    named += targets_in(_plain(composed))
-    _keep_in_place(cfg, typed, named, composed)
+    # what is taken from another file stands in the command's own config
+    trust = [*named(composed.get("trust"), composed.get("moved")), *targets_in(_plain(composed))]
+    _keep_in_place(cfg, typed, trust, composed)
     plain = _plain(cfg)
-    found = find_untrusted(plain, named, typed=typed, build=[""] if build else ())
-    found += _foreign_search(cfg, typed, named)
-    named += [str(_at(plain, key)) for key in typed if key.endswith("._target_")]
-    cfg.trust = named  # what was taken from another file stands in the command's own config
+    found = find_untrusted(plain, trust, typed=typed, build=[""] if build else ())
+    found += _foreign_search(cfg, typed, trust)
+    cfg.trust = [*trust, *(str(_at(plain, key)) for key in typed if key.endswith("._target_"))]
     return found
 
 

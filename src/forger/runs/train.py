@@ -29,6 +29,7 @@ from forger.runs.build import (
     group_batches,
     image_shape_of,
 )
+from forger.runs.checking.records import named
 from forger.runs.compilation import Compilation, describe_compilation
 from forger.runs.data_sample import data_sample
 from forger.runs.draws import choose_seed, name_trackers
@@ -36,7 +37,7 @@ from forger.runs.dry_run import describe_dry_run
 from forger.runs.ending import recorded
 from forger.runs.folder import RunFolder, is_main_process
 from forger.runs.launch import cpu_threads, launched_alone
-from forger.runs.load import refuse_untrusted, trusted
+from forger.runs.load import refuse_untrusted
 from forger.runs.overhead import lean
 from forger.runs.plan import describe_plan
 from forger.runs.precision import choose_precision
@@ -73,8 +74,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     quieten_lightning()
     cfg = cfg.copy()
     if cfg.resume is not None:  # a run folder may be anybody's
-        named, config = trusted(cfg.get("trust"), cfg.get("moved")), OmegaConf.to_container(cfg)
-        refuse_untrusted(config, Path(cfg.resume), named, _ALL, where=False)
+        trust, config = named(cfg.get("trust"), cfg.get("moved")), OmegaConf.to_container(cfg)
+        refuse_untrusted(config, Path(cfg.resume), trust, _ALL, where=False)
     cfg.seed = choose_seed(cfg.seed)
     precision = choose_precision(cfg)
     name_trackers(cfg)

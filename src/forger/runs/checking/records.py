@@ -22,7 +22,7 @@ from forger.runs.checking.mains import MAINS
 from forger.runs.checking.messages import given
 from forger.runs.checking.places import Place
 from forger.runs.checking.sources import NotFoundError, locate
-from forger.runs.checking.targets import derives
+from forger.runs.checking.targets import derives, signature_of
 
 OWN = __name__.partition(".")[0]
 PACKAGES = (OWN, "torch", "torchvision", "torchmetrics", "lightning")
@@ -40,6 +40,11 @@ _WHERE = re.compile(
 )
 _OURS = frozenset({"local_dir", "tracking_uri"})  # those of our own classes
 _OUTSIDE = re.compile(r"~|/|[A-Za-z]:[\\/]|(.*[\\/])?\.\.([\\/]|$)|.*://", re.DOTALL)
+
+
+def named(trust: Sequence[str] | None, moved: Mapping[str, str] | None) -> list[str]:
+    """Returns all that a user has named: `trust`, and the new places of what has moved."""
+    return [*([trust] if isinstance(trust, str) else trust or ()), *(moved or {}).values()]
 
 
 def is_named(value: str, trust: Iterable[str]) -> bool:
@@ -231,8 +236,10 @@ class _Walk:
             )
         try:
             found = locate(name)
-        except NotFoundError:
-            return None  # nothing to run; what builds it will say so
+        except NotFoundError as error:
+            if top in PACKAGES:
+                return None  # nothing to run; what builds it will say so
+            return f"{signature_of(name)}{_elsewhere(name, error)}"
         if found is None:
             return None if trusted else f"is no class that its source shows; {_exactly(name)}"
         if not isinstance(found.node, ast.ClassDef):
@@ -274,7 +281,7 @@ def _exactly(name: str) -> str:
 
 
 def _elsewhere(name: str, error: Exception) -> str:
-    gone = isinstance(error, (ImportError, AttributeError))
+    gone = isinstance(error, (ImportError, AttributeError, NotFoundError))
     return f"; if it has moved, write moved={{{name}:<its new place>}}" if gone else ""
 
 
