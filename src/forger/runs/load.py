@@ -188,7 +188,7 @@ def _read(
 
 
 def refuse_untrusted(
-    config: Any, path: Path, trust: Sequence[str], build: Sequence[str], where: bool = True
+    config: Any, path: Path, trust: Sequence[str], build: Sequence[str], names_only: bool = False
 ) -> None:
     """Refuses the config of a record, before anything in it is imported or called.
 
@@ -197,7 +197,7 @@ def refuse_untrusted(
         path: of the record.
         trust: modules and classes that the user names.
         build: parts that are to be built.
-        where: whether to check what says where they write.
+        names_only: whether to leave out what is missing, and where things are written or sent.
 
     Raises:
         ConfigError: it names what a record may not name.
@@ -205,7 +205,7 @@ def refuse_untrusted(
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: its config is none; give a run that train.py wrote")
     with random_state_kept(torch.device("cpu")):
-        problems = find_untrusted(config, trust, build=build, where=where)
+        problems = find_untrusted(config, trust, build=build, names_only=names_only)
     if problems:
         raise ConfigError(
             f"{path}: names what a record may not, and nothing of it was run: {listed(problems)}"

@@ -75,7 +75,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     cfg = cfg.copy()
     if cfg.resume is not None:  # a run folder may be anybody's
         trust, config = named(cfg.get("trust"), cfg.get("moved")), OmegaConf.to_container(cfg)
-        refuse_untrusted(config, Path(cfg.resume), trust, _ALL, where=False)
+        refuse_untrusted(config, Path(cfg.resume), trust, _ALL, names_only=True)
     cfg.seed = choose_seed(cfg.seed)
     precision = choose_precision(cfg)
     name_trackers(cfg)

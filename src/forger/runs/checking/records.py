@@ -134,7 +134,7 @@ def find_untrusted(
     *,
     typed: Iterable[str] = (),
     build: Iterable[str] = (),
-    where: bool = True,
+    names_only: bool = False,
 ) -> list[str]:
     """Returns what a record may not bring, one line each.
 
@@ -144,9 +144,9 @@ def find_untrusted(
         typed: keys whose values are the user's.
         build: parts that are to be built, such as `model.generator`; `""` is all of them. Their
             classes are imported, once nothing has been found by name.
-        where: whether to check what says where they write, and what they connect to.
+        names_only: whether to leave out what is missing, and where things are written or sent.
     """
-    walk = _Walk(tuple(trust), tuple(typed), where)
+    walk = _Walk(tuple(trust), tuple(typed), names_only)
     walk.part("", config)
     if not walk.problems:
         walk.build = tuple(build)
@@ -157,8 +157,8 @@ def find_untrusted(
 class _Walk:
     """One walk through one config."""
 
-    def __init__(self, trust: tuple[str, ...], typed: tuple[str, ...], where: bool) -> None:
-        self.trust, self.typed, self.where = trust, typed, where
+    def __init__(self, trust: tuple[str, ...], typed: tuple[str, ...], names_only: bool) -> None:
+        self.trust, self.typed, self.names_only = trust, typed, names_only
         self.build: tuple[str, ...] = ()
         self.problems: dict[str, str] = {}
 
@@ -201,7 +201,7 @@ class _Walk:
             path = f"{key}.{argument}"
             self.part(path, value, tuple(_classes(hints.get(argument))))
             vouched = typed or is_named(name, self.trust) or _below(path, self.typed)
-            if built and self.where and not vouched:
+            if built and not self.names_only and not vouched:
                 self.argument(path, argument, value, name, place)
 
     def argument(self, key: str, name: str, value: Any, target: str, place: Place | None) -> None:
@@ -237,7 +237,7 @@ class _Walk:
         try:
             found = locate(name)
         except NotFoundError as error:
-            if top in PACKAGES:
+            if top in PACKAGES or self.names_only:
                 return None  # nothing to run; what builds it will say so
             return f"{signature_of(name)}{_elsewhere(name, error)}"
         if found is None:

@@ -20,7 +20,7 @@ from forger.runs.checking.records import find_untrusted, is_in_use, is_named, sa
 _PARAMS = "hydra.sweeper.params."
 _HARMLESS = re.compile(
     r"hydra/(sweeper|launcher)(/\w+)?"
-    r"|hydra\.sweeper\.(direction|n_trials|n_jobs|study_name|(sampler|pruner)\.\w+)"
+    r"|hydra\.sweeper\.(direction|n_trials|n_jobs|study_name|(sampler|pruner)\.(?!_)\w+)"
     r"|hydra\.launcher\.(n_jobs|verbose|timeout_min|partition|account|qos|constraint|nodes|name"
     r"|tasks_per_node|gpus_per_node|cpus_per_task|mem_gb|array_parallelism)"
 )
@@ -95,32 +95,31 @@ def _is_harmless_file(path: Path, name: Path, trust: Sequence[str]) -> bool:
     if not isinstance(node, dict):
         return not node
     node.pop("defaults", None)
-    hydras = node.pop("hydra", {})
+    hydras = node.pop("hydra", None)
     for part in reversed(() if package else name.parts[:-1]):
         node = {part: node}
-    return all(
-        _may_be(key, value, trust) for key, value in (*_leaves("hydra", hydras), *_leaves("", node))
-    ) and not find_untrusted(_without_references(node), trust)
+    own = {"hydra": hydras, **node} if hydras else node
+    leaves = all(_may_be(key, value, trust) for key, value in _leaves("", own))
+    return leaves and not find_untrusted(_without_references(node), trust, names_only=True)
 
 
 def _may_be(key: str, value: Any, trust: Sequence[str]) -> bool:
     """Tells whether a sweep may give a setting this value."""
     texts = [text for _, text in _leaves("", {"": value}) if isinstance(text, str)]
-    if any(
-        "\n" in t or _DOTS.match(t) or (_RESOLVER.search(t) and "hydra" not in key) for t in texts
-    ):
+    if any("\n" in text or _DOTS.match(text) for text in texts):
         return False
     if key.startswith("hydra"):
         return _may_be_hydras(key, value, texts, trust)
+    if any(_RESOLVER.search(text) for text in texts) or key.startswith("sweep.trial"):
+        return False
     name = key.rpartition(".")[2]
-    if key.startswith("sweep.trial") or (name == "root" and not is_in_use(name, str(value))):
-        return value is None or (name == "root" and not Path(str(value)).is_dir())
-    if key not in _IN_ITS_PLACE and name != "root" and says_where(name):
-        return value is None or is_named(str(value), trust)
+    if key not in _IN_ITS_PLACE and says_where(name) and value is not None:
+        kept = name == "root" and is_in_use(name, str(value))
+        return kept or is_named(str(value), trust)
     node = value
     for part in reversed(key.split(".")):
         node = {part: node}
-    return not find_untrusted(_without_references(node), trust)
+    return not find_untrusted(_without_references(node), trust, names_only=True)
 
 
 def _may_be_hydras(key: str, value: Any, texts: list[str], trust: Sequence[str]) -> bool:
