@@ -240,7 +240,8 @@ def _folder(root: Path, found: Found, key: str, value: str) -> str:
         raise FolderError(key, value, "must be a sub-folder of data.root, such as train")
     path = "".join(f"{part}/" for part in parts)
     if found.count(path) == 0:
-        raise FolderError(key, value, f"there are no images in {root / path}")
+        there = ", ".join(f"{name}/" for name in found.below("")[:6]) or "no sub-folders"
+        raise FolderError(key, value, f"there are no images in {root / path}; there are {there}")
     return path
 
 

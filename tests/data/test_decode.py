@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, features
 
-from forger.data.decode import decode
+from forger.data.decode import decode, largest_of_16_bits
 
 HALVES = np.repeat(np.array([[10, 200]], dtype=np.uint8), 4, axis=1).repeat(8, axis=0)  # 8x8
 
@@ -123,6 +125,30 @@ def test_16_bits_that_would_come_out_black_are_refused(tmp_path: Path) -> None:
         decode(path, 1, 4)
     assert decode(path, 1, 4, (0, 255))[0, 0].tolist() == [0, 85, 170, 255]
     assert decode(deep(tmp_path / "b.png", [0] * 4, np.uint16), 1, 4).max() == 0  # it is black
+
+
+def colours_of_16_bits(path: Path, top: int) -> Path:
+    """Writes a PNG that Pillow cannot write, from 0 to `top`."""
+    rows = np.linspace(0, top, 16).reshape(4, 4, 1).repeat(3, 2).astype(">u2")
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, chunk in ((b"IHDR", header), (b"IDAT", data), (b"IEND", b"")):
+        content += struct.pack(">I", len(chunk)) + kind + chunk
+        content += struct.pack(">I", zlib.crc32(kind + chunk))
+    path.write_bytes(content)
+    return path
+
+
+def test_16_bit_colours_keep_their_upper_8_bits_and_are_never_black(tmp_path: Path) -> None:
+    path = colours_of_16_bits(tmp_path / "a.png", 65535)
+    assert decode(path, 3, 4)[:, -1, -1].tolist() == [255] * 3
+    dark = colours_of_16_bits(tmp_path / "b.png", 255)
+    with pytest.raises(ValueError, match=r"16-bit colours, .* black; save it with 8 bits"):
+        decode(dark, 3, 4)
+    assert decode(dark, 3, 4, (0, 65535)).max() == 0
+    dim = colours_of_16_bits(tmp_path / "c.png", 4000)
+    assert [largest_of_16_bits(path) for path in (path, dim)] == [0xFF00, 0x0F00]
 
 
 def test_what_is_no_number_is_refused(tmp_path: Path) -> None:

@@ -266,8 +266,10 @@ def test_looking_changes_no_random_state() -> None:
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    first_images(Pictures(lambda index: torch.rand(3, 8, 8), shuffle=True))
+    own = torch.Generator().manual_seed(1)
+    first_images(Pictures(lambda index: torch.rand(3, 8, 8), shuffle=True, generator=own))
     assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(own.get_state(), torch.Generator().manual_seed(1).get_state())
 
 
 @pytest.mark.parametrize("workers", [0, 1])

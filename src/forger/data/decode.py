@@ -25,6 +25,7 @@ Form: TypeAlias = tuple[tuple[int, int, int], Range]
 """What becomes of each image: its shape `(C, S, S)`, and the range of deep pixels."""
 
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
+_16_BITS = "16-bit"
 _DARK = 1 << 8  # of 16 bits: an image with no value as high would come out black
 
 
@@ -65,8 +66,7 @@ def allow_large() -> None:
 
     What has twice as many pixels as Pillow warns of is refused, and named.
     """
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    warnings.filterwarnings("ignore", category=UserWarning, module="PIL")
+    warnings.simplefilter("ignore")
 
 
 def decode(
@@ -97,7 +97,7 @@ def decode(
         # A JPEG decoder halves sizes at next to no cost; twice the result leaves the rest to an
         # antialiased resize.
         image.draft(None, (2 * size, 2 * size))
-        cut = ";16" in str(getattr(image, "tile", "")) and not _is_deep(image)
+        cut = _is_cut(image)
         image.load()
         with suppress(
             Exception
@@ -121,20 +121,32 @@ def decode(
 
 
 def largest_of_16_bits(path: str | Path) -> int | None:
-    """Returns the largest value of a 16-bit grey image; None: another kind, or unreadable."""
+    """Returns the largest value of an image of 16 bits; None: of another kind, or unreadable."""
     with suppress(Exception), Image.open(path) as image:
-        if image.mode.startswith("I") and image.format != "EPS":
+        if _depth(image) == _16_BITS:
             return int(np.asarray(image).max())
+        if _is_cut(image):
+            return int(np.asarray(image.convert("RGB")).max()) << 8
     return None
 
 
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode == "F" or image.mode.startswith("I")
+def _is_cut(image: Image.Image) -> bool:
+    """Tells whether Pillow leaves the lower 8 bits of 16 out, as it does with colours."""
+    return ";16" in str(getattr(image, "tile", "")) and _depth(image) is None
+
+
+def _depth(image: Image.Image) -> str | None:
+    """Names pixels of one channel that Pillow gives with more than 8 bits; None: it doesn't."""
+    if image.mode == "F":
+        return "floating-point"
+    if image.mode != "I":
+        return _16_BITS if image.mode.startswith("I;16") else None
+    return _16_BITS if image.format in ("PNG", "PPM") else "32-bit"  # 16 bits in Pillow's 32
 
 
 def _flat(image: Image.Image, value_range: Range) -> Image.Image:
     """Returns an opaque 8-bit image."""
-    if _is_deep(image):
+    if _depth(image) is not None:
         return Image.fromarray(_eight_bits(image, value_range))
     palette = image.palette.mode if image.mode == "P" and image.palette is not None else ""
     if image.mode in _TRANSPARENT or "transparency" in image.info or palette.endswith("A"):
@@ -155,13 +167,11 @@ def _eight_bits(image: Image.Image, value_range: Range) -> NDArray[np.uint8]:
         scaled = (values.astype(np.float64) - black) * (255 / (white - black))
         rounded: NDArray[np.uint8] = np.rint(scaled.clip(0, 255)).astype(np.uint8)
         return rounded
-    kind = {"F": "floating-point", "I": "32-bit"}.get(image.mode, "16-bit")
-    if image.mode == "I" and image.format in ("PNG", "PPM"):  # 16 bits in Pillow's 32
-        kind = "16-bit"
-    if kind != "16-bit" or 0 < high < _DARK:
-        lost = ", which would come out black" if kind == "16-bit" else ""
+    depth = _depth(image)
+    if depth != _16_BITS or 0 < high < _DARK:
+        lost = ", which would come out black" if depth == _16_BITS else ""
         raise ValueError(
-            f"has {kind} pixels from {low:g} to {high:g}{lost}; "
+            f"has {depth} pixels from {low:g} to {high:g}{lost}; "
             f"write data.value_range=[<black>,<white>] for all images"
         )
     return (values.clip(0, 65535).astype(np.int64) >> 8).astype(np.uint8)

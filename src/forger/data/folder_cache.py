@@ -174,8 +174,8 @@ def _look_at_some(root: Path, names: list[str], form: Form) -> None:
         full = (1 << max(deep).bit_length()) - 1
         raise DataError(
             f"data.root: {len(deep)} 16-bit images looked at hold no value above {max(deep)} of "
-            f"65535, and would come out nearly black; write data.value_range=[0,{full}], "
-            "or [0,65535] to have them so"
+            f"65535, and would come out nearly black; write data.value_range=[0,{full}] where they "
+            "are grey, save colours with 8 bits, or write [0,65535] to have them so"
         )
     log.info("16-bit pixels: 0 becomes black and 65535 white, see data.value_range")
 

@@ -157,7 +157,10 @@ def first_images(datamodule: LightningDataModule) -> Tensor:
     datamodule.prepare_data()
     datamodule.setup("fit")
     before = random_states()
-    parts = next(iter(GroupedDataModule(datamodule, 1).train_dataloader()), None)
+    loader = GroupedDataModule(datamodule, 1).train_dataloader()
+    state = loader.generator_state
+    parts = next(iter(loader), None)
+    loader.set_generator(state)
     if parts is None:
         raise ConfigError(f"data={type(datamodule).__name__}: train_dataloader gives no batch")
     batch: Any = parts[0]

@@ -69,7 +69,7 @@ class Grouped:
             generator_state: of that loader too.
         """
         self._skip, self.epoch_began = groups * self.size, epoch_began
-        self._set_generator(generator_state)
+        self.set_generator(generator_state)
 
     def _batches(self) -> Iterator[Any]:
         """Begins an epoch, at once or, after `resume`, in its middle."""
@@ -83,7 +83,7 @@ class Grouped:
             return self._without_single(iter(self.loader))
         assert self.epoch_began is not None
         set_random_states(self.epoch_began)
-        self._set_generator(self.epoch_began["generator"])
+        self.set_generator(self.epoch_began["generator"])
         batches = self._without_single(iter(self.loader))
         for _ in islice(batches, skip):
             pass
@@ -102,7 +102,8 @@ class Grouped:
             self._largest = max(self._largest, count)
             yield batch
 
-    def _set_generator(self, state: Tensor | None) -> None:
+    def set_generator(self, state: Tensor | None) -> None:
+        """Sets the state of the random generator that the loader was given, if it was."""
         if state is not None and self.generator_state is not None:
             self.loader.generator.set_state(state)  # type: ignore[attr-defined]
 
