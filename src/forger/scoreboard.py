@@ -82,7 +82,7 @@ class ProbabilityWatch:
 
     def __init__(self, updates: int) -> None:
         self._left = updates
-        self._outside: list[Tensor] = []
+        self._ranges: list[Tensor] = []
 
     def see(self, *logits: Tensor) -> None:
         """Looks at D's outputs in one update."""
@@ -90,13 +90,14 @@ class ProbabilityWatch:
             return
         self._left -= 1
         for some in logits:
-            low, high = some.detach().aminmax()
-            self._outside.append((low < 0) | (high > 1))
+            self._ranges.append(torch.stack(some.detach().aminmax()))
         if self._left == 0:
-            if not bool(torch.stack(self._outside).any()):
+            low, high = torch.stack(self._ranges).unbind(1)
+            # A sigmoid begins around 0.5, and a critic whose weights are clipped near 0.
+            if low.min() >= 0 and 0.3 < high.max() <= 1:
                 log.warning(
                     "model.discriminator: all its outputs so far lie in [0, 1], as if it ended in a"
                     " sigmoid; it must give logits, which the loss turns into probabilities itself:"
                     " leave the sigmoid out"
                 )
-            self._outside.clear()
+            self._ranges.clear()
