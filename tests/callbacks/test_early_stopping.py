@@ -58,7 +58,7 @@ def test_the_reason_names_score_and_best(tmp_path: Path) -> None:
     stopping = EarlyStopping(patience=2)
     trained(tmp_path, [5, 4, 4, 4, 1], stopping)
     assert stopping.reason == (
-        "ended early: val/fid has not got better 2 times in a row, than 4 at iteration 4"
+        "ended early: val/fid was 2 times in a row no better than 4, of iteration 4"
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -11,6 +12,7 @@ from labelled_bars import Bars
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from forger.errors import ConfigError, DataError
+from forger.metrics import inception
 from forger.metrics.inception import URL, Inception
 
 DATA = Bars()
@@ -155,6 +157,17 @@ def test_a_damaged_download_is_named(empty_hub: Path) -> None:
 def test_only_published_features_give_plain_names(extractor: Inception) -> None:
     assert Inception().prefix == ""
     assert extractor.prefix == "inception192_"
+
+
+def test_weights_that_are_not_the_published_ones_are_told(
+    weights: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Inception(weights=weights, layer="64").prepare(DATA, weights.parent)
+    assert "is not the published file, whose SHA-256 begins with 6726825d" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(inception, "_SHA256", sha256(weights.read_bytes()).hexdigest()[:8])
+    Inception(weights=weights, layer="64").prepare(DATA, weights.parent)
+    assert not caplog.records
 
 
 def test_images_that_it_cannot_see_are_refused_at_once(weights: Path) -> None:

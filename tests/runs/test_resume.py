@@ -188,8 +188,7 @@ class TestEndedEarly:
         status = read_status(early) or {}
         assert (status["status"], status["iteration"]) == ("finished", 3)
         assert status["reason"] == (
-            "ended early: train/images_seen has not got better 2 times in a row, than 8 at"
-            " iteration 1"
+            "ended early: train/images_seen was 2 times in a row no better than 8, of iteration 1"
         )
 
     def test_it_goes_on_with_more_patience_alone(self, early: Path) -> None:

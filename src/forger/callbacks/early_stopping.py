@@ -102,9 +102,10 @@ class EarlyStopping(Callback):
     def _words(self) -> str:
         if self.best is None:
             return f"ended early: {self.name} was not finite {self.waited} times in a row"
+        times = "once" if self.waited == 1 else f"{self.waited} times in a row"
         return (
-            f"ended early: {self.name} has not got better {self.waited} times in a row, than"
-            f" {self.best:.4g} at iteration {self.best_at:,}"
+            f"ended early: {self.name} was {times} no better than {self.best:.4g},"
+            f" of iteration {self.best_at:,}"
         )
 
     def _count(self, value: float, iteration: int) -> None:

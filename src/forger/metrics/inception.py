@@ -10,6 +10,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import file_digest
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -106,6 +107,12 @@ class Inception(FeatureExtractor):
                 )
             except RuntimeError as error:
                 raise self._unusable(path, error) from None
+        if self.weights is not None and not _is_published(path):
+            log.warning(
+                "metrics.inception_weights=%s: is not the published file, whose SHA-256 begins with"
+                " %s: a FID by it is not the one of papers",
+                *(path, _SHA256),
+            )
         self.network = network
         self._fingerprint = weights_hash(state, "inception", self.layer, RESIZE)
 
@@ -181,6 +188,11 @@ class Inception(FeatureExtractor):
             f"metrics.inception_weights={path}: is not torch-fidelity's InceptionV3 ({reason}); "
             f"fetch it from {URL}"
         )
+
+
+def _is_published(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest().startswith(_SHA256)
 
 
 def _colour(images: Tensor) -> Tensor:

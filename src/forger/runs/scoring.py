@@ -203,7 +203,9 @@ def check_awaited(cfg: DictConfig, plan: ScorePlan) -> None:
         for name, node in (cfg.get("callbacks") or {}).items()
         if node is not None
     }
-    if not all(node._target_.startswith(("forger.", "lightning.")) for node in nodes.values()):
+    if not all(
+        str(node.get("_target_")).startswith(("forger.", "lightning.")) for node in nodes.values()
+    ):
         return
     if cfg.objective is not None:
         plan.check_metric("objective", cfg.objective)
