@@ -152,6 +152,13 @@ def test_no_entry_runs_it(entry: str, place: str, forged: Forge, trap: Trap) -> 
         assert not trap.sprung, node
 
 
+def test_a_tuple_becomes_a_list(forged: Forge, trap: Trap) -> None:
+    run = forged(lambda config: put(config, "model.generator.hidden", ((trap.nodes[0],), 8)))
+    with pytest.raises(ConfigError, match=r"model\.generator\.hidden\.0\.0\._target_"):
+        forger.load(run)
+    assert not trap.sprung
+
+
 def test_what_training_starts_from_is_weights_alone(
     forged: Forge, trap: Trap, tmp_path: Path
 ) -> None:

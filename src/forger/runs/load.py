@@ -178,11 +178,11 @@ def _read(
             " networks cannot be rebuilt; give one that train.py wrote"
         )
     folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    config = move(content["config"], moved)
-    refuse_untrusted(config, path, named(trust, moved), build)
     with _fitting(path, content):
         channels, height, width = (int(size) for size in content["image_shape"])
-        cfg = OmegaConf.create(config)
+        config = move(OmegaConf.to_container(OmegaConf.create(content["config"])), moved)
+    refuse_untrusted(config, path, named(trust, moved), build)
+    cfg = OmegaConf.create(config)
     shape = (channels, height, width)
     return Origin(folder, path, cfg, shape, int(content.get("global_step", 0))), content
 

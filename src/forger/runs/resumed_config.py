@@ -85,14 +85,14 @@ def resumed_config(
             wrong.append(f"{line}: no such setting; to add it, write +{line}")
     cfg.resume = str(folder)
     wrong = problems + wrong
-    untrusted = _untrusted(cfg, settings, taken, composed, build=not (wrong or found))
+    untrusted = _untrusted(cfg, settings, taken, composed, imports=not (wrong or found))
     wrong += [p.text for p in found if not any(u.startswith(f"{p.key}=") for u in untrusted)]
     links = [f"resume={folder}: {text}" for text in links_out_of(folder, cfg.trust)]
     return cfg, wrong + untrusted + links
 
 
 def _untrusted(
-    cfg: DictConfig, words: list[Override], taken: list[str], composed: DictConfig, build: bool
+    cfg: DictConfig, words: list[Override], taken: list[str], composed: DictConfig, imports: bool
 ) -> list[str]:
     """Returns what the run may not bring; `cfg.trust` becomes all that the user has named."""
     typed = [*taken, *(key for word in words for key in _leaves(word.key_or_group, _value(word)))]
@@ -105,7 +105,7 @@ def _untrusted(
     trust = [*named(composed.get("trust"), composed.get("moved")), *targets_in(_plain(composed))]
     _keep_in_place(cfg, typed, trust, composed)
     plain = _plain(cfg)
-    found = find_untrusted(plain, trust, typed=typed, build=[""] if build else ())
+    found = find_untrusted(plain, trust, typed=typed, build=[""], imports=imports)
     found += _foreign_search(cfg, typed, trust)
     cfg.trust = [*trust, *(str(_at(plain, key)) for key in typed if key.endswith("._target_"))]
     return found
@@ -187,7 +187,7 @@ def _own_choices(folder: Path) -> dict[str, Any]:
     try:
         recorded = json.loads((folder / "environment.json").read_text())["choices"]
         return dict(recorded)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 

@@ -135,6 +135,7 @@ def find_untrusted(
     typed: Iterable[str] = (),
     build: Iterable[str] = (),
     names_only: bool = False,
+    imports: bool = True,
 ) -> list[str]:
     """Returns what a record may not bring, one line each.
 
@@ -142,14 +143,14 @@ def find_untrusted(
         config: of the record, as plain containers, before anything in it is resolved.
         trust: modules and classes that the user names, and paths and addresses.
         typed: keys whose values are the user's.
-        build: parts that are to be built, such as `model.generator`; `""` is all of them. Their
-            classes are imported, once nothing has been found by name.
+        build: parts that are to be built, such as `model.generator`; `""` is all of them.
         names_only: whether to leave out what is missing, and where things are written or sent.
+        imports: whether to import what is to be built, once nothing has been found by name.
     """
-    walk = _Walk(tuple(trust), tuple(typed), names_only)
+    walk = _Walk(tuple(trust), tuple(typed), tuple(build), names_only)
     walk.part("", config)
-    if not walk.problems:
-        walk.build = tuple(build)
+    if imports and build and not walk.problems:
+        walk.imports = True
         walk.part("", config)
     return list(walk.problems.values())
 
@@ -157,9 +158,15 @@ def find_untrusted(
 class _Walk:
     """One walk through one config."""
 
-    def __init__(self, trust: tuple[str, ...], typed: tuple[str, ...], names_only: bool) -> None:
-        self.trust, self.typed, self.names_only = trust, typed, names_only
-        self.build: tuple[str, ...] = ()
+    def __init__(
+        self,
+        trust: tuple[str, ...],
+        typed: tuple[str, ...],
+        build: tuple[str, ...],
+        names_only: bool,
+    ) -> None:
+        self.trust, self.typed, self.build, self.names_only = trust, typed, build, names_only
+        self.imports = False
         self.problems: dict[str, str] = {}
 
     def refuse(self, key: str, value: Any, reason: str) -> None:
@@ -174,7 +181,7 @@ class _Walk:
         elif isinstance(value, dict):
             for name, item in value.items():
                 self.part(f"{key}.{name}" if key else str(name), item, among)
-        elif isinstance(value, list):
+        elif isinstance(value, (list, tuple)):
             for place, item in enumerate(value):
                 self.part(f"{key}.{place}", item, among)
         elif isinstance(value, str) and "${" in value:
@@ -187,11 +194,12 @@ class _Walk:
             self.refuse(at, name, "must be a dotted name, such as package.module.Class")
             return
         place = MAINS["train"].place_of(key) if among is None else None
-        problem = None if typed or name in self.trust else self.by_name(key, name, place)
-        hints: dict[str, Any] = {}
         built = "" in self.build or _below(key, self.build)
-        if problem is None and built:
-            problem, hints = self.as_it_is(name, place, among, any_callable=typed)
+        named = typed or name in self.trust
+        problem = None if named else self.by_name(key, name, place, built)
+        hints: dict[str, Any] = {}
+        if problem is None and built and self.imports:
+            problem, hints = self.as_it_is(name, place, among, any_callable=named)
         if problem is not None:
             self.refuse(at, name, problem)
             return
@@ -201,7 +209,7 @@ class _Walk:
             path = f"{key}.{argument}"
             self.part(path, value, tuple(_classes(hints.get(argument))))
             vouched = typed or is_named(name, self.trust) or _below(path, self.typed)
-            if built and not self.names_only and not vouched:
+            if built and self.imports and not self.names_only and not vouched:
                 self.argument(path, argument, value, name, place)
 
     def argument(self, key: str, name: str, value: Any, target: str, place: Place | None) -> None:
@@ -220,7 +228,7 @@ class _Walk:
                 if _OUTSIDE.match(text) and not is_named(text, self.trust):
                     self.refuse(key, text, not_where(text))
 
-    def by_name(self, key: str, name: str, place: Place | None) -> str | None:
+    def by_name(self, key: str, name: str, place: Place | None, built: bool) -> str | None:
         """Says what is wrong with a name, by its package and its source."""
         top, owner = name.partition(".")[0], name.rpartition(".")[0]
         trusted = is_named(name, self.trust)
@@ -237,7 +245,7 @@ class _Walk:
         try:
             found = locate(name)
         except NotFoundError as error:
-            if top in PACKAGES or self.names_only:
+            if top in PACKAGES or self.names_only or not built:
                 return None  # nothing to run; what builds it will say so
             return f"{signature_of(name)}{_elsewhere(name, error)}"
         if found is None:
@@ -262,7 +270,7 @@ class _Walk:
                 return None, {}  # of another version: what builds it says which
             return f"{type(error).__name__}: {error}{_elsewhere(name, error)}", {}
         hints = _hints(found)
-        if any_callable or name in self.trust:
+        if any_callable:
             return None, hints
         if not isinstance(found, type):
             return f"is no class, and a record may name nothing else; {_exactly(name)}", {}
