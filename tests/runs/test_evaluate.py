@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -207,6 +209,8 @@ def test_several_runs_are_compared(
         for name, value in content["state_dict"].items()
     }
     torch.save(content, path)
+    for run, model in ((vanilla, "vanilla"), (other, "vanilla"), (dcgan, "dcgan")):
+        (run / "environment.json").write_text(json.dumps({"choices": {"model": model}}))
     records = evaluated(f"run=[{vanilla},{other},{dcgan}]", *words)
     first, second, _ = (record["scores"]["classifier_fid"] for record in records)
     told = capsys.readouterr().out
@@ -216,6 +220,22 @@ def test_several_runs_are_compared(
     assert f"{mean:.4g} ± {spread:.2g}" in line
     assert table.count("mean ± std") == 1  # the third run differs in more than its seed
     assert "NOT COMPARABLE" not in table
+    heads = table.partition("classifier_fid")[0]
+    assert heads.count("model=vanilla") == 2
+    assert heads.count("model=dcgan") == 1
+
+    folder = Path(os.path.commonpath([vanilla.parent, other.parent, dcgan.parent]))
+    with (folder / "comparison.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [(row["model"], row["seed"]) for row in written] == [
+        ("vanilla", "0"),
+        ("vanilla", "1"),
+        ("dcgan", "0"),
+    ]
+    assert [float(row["classifier_fid"]) for row in written[:2]] == [first, second]
+    assert Path(written[0]["run"]) == vanilla
+    page = (folder / "comparison.md").read_text()
+    assert f" | 2 seeds | {mean:.4g} ± {spread:.2g} | " in page
 
 
 def test_more_images_than_the_floor_has(vanilla: Path) -> None:

@@ -19,12 +19,13 @@ from forger.metrics.scorer import Scorer
 from forger.runs.build import build_data
 from forger.runs.checking.check import check
 from forger.runs.checking.records import is_in_use, is_named, links_out_of, named
+from forger.runs.comparison import write_comparison
 from forger.runs.devices import pick_device, threads
 from forger.runs.folder import write_json
 from forger.runs.load import Run, forger_version, load_run, refuse_untrusted
 from forger.runs.score_figures import draw_figures
 from forger.runs.scoring import build_scorer, survey
-from forger.runs.tables import comparison_table, score_table, show
+from forger.runs.tables import comparison_line, comparison_table, score_table, show, shown
 
 log = logging.getLogger(__name__)
 DEFAULT_CACHE = Path(".cache/forger")  # as in configs/paths/default.yaml
@@ -55,6 +56,12 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
         found = [evaluate_run(cfg, run) for run in runs]
     if len(runs) > 1:
         show(comparison_table(runs, found))
+        scores = shown(name for record in found for name in record["scores"])
+        try:
+            for path in write_comparison(runs, found, scores, comparison_line(found)):
+                log.info("comparison      %s", path)
+        except OSError as error:
+            log.warning("comparison.md and comparison.csv cannot be written: %s", error)
     return found
 
 

@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from forger.metrics.names import base_of
+from forger.runs.comparison import alike, differing_settings
 from forger.runs.load import Run
 
 # What each score says, by whatever features, in the order of the table.
@@ -35,7 +35,6 @@ MEANINGS = {
     "d_gap": "D's mean logit on training images minus held-out ones",
     "d_gap_auroc": "D telling training images from held-out ones; 0.5: no overfitting",
 }
-IGNORED = ("seed", "paths", "logger", "callbacks", "metrics", "name", "dry_run", "objective")
 
 
 def score_table(record: Mapping[str, Any], run: Run) -> Table:
@@ -93,27 +92,18 @@ def floor_line(protocol: Mapping[str, Any]) -> str:
     )
 
 
-def alike(runs: Sequence[Run]) -> list[list[int]]:
-    """Groups runs, by index, that differ in their seed at most."""
-    groups: dict[str, list[int]] = {}
-    for index, run in enumerate(runs):
-        plain = OmegaConf.to_container(run.cfg, resolve=True)
-        assert isinstance(plain, dict)
-        kept = {str(key): value for key, value in plain.items() if key not in IGNORED}
-        groups.setdefault(repr(sorted(kept.items())), []).append(index)
-    return list(groups.values())
-
-
 def comparison_table(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) -> Table:
     """Returns the scores of several runs, and mean ± standard deviation where only seeds differ."""
     table = Table(title="comparison", caption=comparison_line(records), title_justify="left")
     table.caption_justify = "left"
     table.add_column("score", no_wrap=True)
-    groups = alike(runs)
+    settings = differing_settings(runs)
+    groups = alike(settings)
     for group in groups:
         for index in group:
-            run = runs[index]
-            table.add_column(f"{run.folder.name}\nseed {run.cfg.seed}", justify="right")
+            words = [f"{key}={value}" for key, value in settings[index].items()]
+            head = [*(words or [runs[index].folder.name]), f"seed {runs[index].cfg.seed}"]
+            table.add_column("\n".join(head), justify="right")
         if len(group) > 1:
             table.add_column(f"mean ± std\n{len(group)} seeds", justify="right", style="bold")
     for name in shown(name for record in records for name in record["scores"]):
