@@ -63,11 +63,12 @@ def test_test_goes_before_validation_and_the_rest_is_named(tmp_path: Path) -> No
     put(tmp_path, "", count=1)
     for name in (".DS_Store", "Thumbs.db", "a.txt", "b.txt", "README", "x.heic"):
         (tmp_path / name).touch()
-    put(tmp_path, "__MACOSX")
+    put(tmp_path, "__MACOSX", "train/@eaDir/0.png")
     listing = listed(tmp_path)
     assert folders(listing) == ({"train"}, {"test"})
     images = ["1 images in ./", "2 images in extra/", "2 images in val/"]
-    others = ["1 .db", "1 .heic", "2 .txt", "1 __MACOSX", "1 hidden", "1 no extension"]
+    others = ["1 .db", "1 .heic", "2 .txt", "1 @eaDir", "1 __MACOSX", "1 hidden"]
+    others += ["1 no extension"]
     assert list(listing.left_out) == images + others
 
 

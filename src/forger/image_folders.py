@@ -16,7 +16,8 @@ from pathlib import Path
 
 from forger.errors import DataError
 
-_ARCHIVE_NOTES = "__MACOSX"  # what macOS leaves in archives, full of files that look like images
+# What systems put beside files: folders of notes and thumbnails that look like images
+_OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 
 # Formats that Pillow names but cannot decode, or has another program run (PostScript).
 _NOT_DECODED = {"BUFR", "EMF", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
@@ -137,7 +138,7 @@ def walk(root: Path, most: int | None = None) -> Found | None:
                 if name.startswith("."):
                     found.other["hidden"] += 1
                 elif _is_folder(entry):
-                    if name == _ARCHIVE_NOTES:
+                    if name in _OF_SYSTEMS:
                         found.other[name] += 1
                     else:
                         _check_circle(root / parent / name, root)

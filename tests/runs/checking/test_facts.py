@@ -226,6 +226,17 @@ class TestFolders:
         words += ["data.train_folder=trainA", "data.test_folder=testA"]
         assert find_problems(composed(*words)) == []
 
+    @pytest.mark.parametrize("key", ["cache_dir", "log_dir"])
+    def test_no_run_writes_among_the_images(
+        self, key: str, tmp_path: Path, composed: Compose
+    ) -> None:
+        self.images(tmp_path / "images", 100)
+        words = ["data=image_folder", f"data.root={tmp_path / 'images'}"]
+        (found,) = find_problems(composed(*words, f"paths.{key}={tmp_path}/images/more/x"))
+        assert found.key == "data.root"
+        assert f"is never written to, and paths.{key}={tmp_path}/images/more/x lies" in found.text
+        assert find_problems(composed(*words, f"paths.{key}={tmp_path}/images2")) == []
+
     def test_too_few_and_none(self, tmp_path: Path, composed: Compose) -> None:
         cfg = composed("data=image_folder", f"data.root={tmp_path}", "data.batch_size=16")
         (found,) = find_problems(cfg)

@@ -22,14 +22,30 @@ _LOOKED_AT = 20_000  # files and folders: more take too long for a check
 
 
 def folders(select: Select) -> Findings:
-    """Yields a folder of images that is not there."""
+    """Yields a folder of images that is not there, or that runs would write into."""
     root = select("data.root")
     if target_of(select, "data") != FOLDER:
         return
     if root is None:
         yield "data.root", "is needed; write data.root=<folder of images>"
-    elif isinstance(root, str) and not Path(root).expanduser().is_dir():
+        return
+    if not isinstance(root, str):
+        return
+    path = Path(root).expanduser()
+    if not path.is_dir():
         yield "data.root", "there is no such folder; write data.root=<folder of images>"
+    for key in ("data.cache_dir", "paths.log_dir"):
+        inside = select(key)
+        if (
+            isinstance(inside, str)
+            and path.resolve() in Path(inside).expanduser().resolve().parents
+        ):
+            shown = key.replace("data.", "paths.")
+            yield (
+                "data.root",
+                f"is never written to, and {shown}={inside} lies in it; write {shown}=<a folder "
+                "elsewhere>, or data.root=<a folder of images alone>",
+            )
 
 
 def shares(select: Select) -> Findings:
