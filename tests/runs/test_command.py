@@ -47,7 +47,7 @@ class TestMistakesInWords:
             ("model=hinge", "model=hinge: no such choice, but loss=hinge is one. Allowed: dcgan, "),
             ("model=3", "model=3: no such choice. Allowed: dcgan, "),
             ("model=null", "model=null: no such choice. Allowed: dcgan, "),
-            ("model={a:1}", "model={a:1}: must name a file; write model.<setting>=<value>"),
+            ("model={a:1}", "model={a:1}: must name a file; write model.a=1"),
             ("+model=dcgan", "+model=dcgan: write model=dcgan"),
             ("data=[mnist,cifar10]", "data=[mnist,cifar10]: takes one word. Allowed: cifar10, "),
             ("logger=[csv,wnadb]", "logger=wnadb: no such choice; did you mean 'wandb'?"),

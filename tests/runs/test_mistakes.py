@@ -35,7 +35,7 @@ MISTAKES = {
     "sede=1": (
         "sede=1: unknown setting; did you mean 'seed'? Allowed: callbacks, compile, data, debug, "
         "dry_run, experiment, hparams_search, init_from, local, logger, loss, metrics, model, "
-        "name, objective, optimizer, paths, resume, schedule, seed, sweep, trainer"
+        "moved, name, objective, optimizer, paths, resume, schedule, seed, sweep, trainer, trust"
     ),
     "+model.generator.dept=3": (
         "model.generator.dept=3: unknown setting of forger.networks.mlp.Generator. "

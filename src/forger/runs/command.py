@@ -14,8 +14,9 @@ import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from dotenv import load_dotenv
 from hydra._internal.utils import get_args_parser  # the very flags that Hydra will read
@@ -24,8 +25,11 @@ from omegaconf import OmegaConf
 
 from forger.errors import ConfigError, Interrupted, Pruned, UserError
 from forger.runs import launched, resume, run_name, together
-from forger.runs.checking.messages import listed
+from forger.runs.checking.arguments import read_arguments
+from forger.runs.checking.mains import MAINS
+from forger.runs.checking.messages import listed, setting
 from forger.runs.checking.overrides import find_mistakes
+from forger.runs.checking.paths import as_hydra_reads, expanded
 from forger.runs.checking.words import Command, words_for_hydra
 from forger.runs.jobs import StopRun, hydra_errors, message_of, returned
 from forger.runs.log_lines import wrapped
@@ -37,6 +41,9 @@ from forger.runs.sweeps.outcome import BAD, ended
 from forger.runs.sweeps.override_words import by_key, chosen, swept
 from forger.runs.sweeps.places import jobs_at_once
 
+Misread: TypeAlias = list[tuple[str, list[str]]]
+"""What was typed in another way than is right and what to write, with the words that it means."""
+
 _INTERRUPTED = 130
 _UNEXPLAINED = {"missing": "has not begun"}
 _MISTAKES = ("ConfigError", "DataError", "UserError")  # errors that end a command with code 2
@@ -46,6 +53,8 @@ OmegaConf.register_new_resolver(
     "short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True
 )
 run_name.register()
+# `~` in paths.log_dir, wherever it was written.
+OmegaConf.register_new_resolver("expanded", expanded, replace=True)
 # For launchers of several processes on this machine.
 OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
 # For the texts of --help: `python train.py`, or `forger train`.
@@ -77,9 +86,11 @@ def _run(main: Callable[[], Any], folder: Path, config: str) -> tuple[int, str |
     quieten_hydra()
     try:
         with hydra_errors.raised():
-            arguments = _arguments(config, folder)
-            command = _command(arguments, folder, config)
+            arguments, misread = _arguments(config, folder)
+            command = _newest_named(_command(arguments, folder, config, misread))
             _respell(command)
+            if misread and _only_shows(arguments):
+                raise ConfigError(listed([text for text, _ in misread]))
             if not _only_shows(arguments):
                 together.settle(command, _refuse_mistakes_or_resume)
             with _help_wrapped(arguments):
@@ -102,21 +113,30 @@ def _run(main: Callable[[], Any], folder: Path, config: str) -> tuple[int, str |
     return (_summary() if ended else 0), None, None
 
 
-def _arguments(config: str, folder: Path) -> Namespace:
-    """Returns the arguments as Hydra reads them; a sweep that goes on has its own in `sys.argv`."""
-    arguments = get_args_parser().parse_args()
+def _arguments(config: str, folder: Path) -> tuple[Namespace, Misread]:
+    """Returns the arguments as Hydra reads them, and what was typed otherwise.
+
+    A sweep that goes on has its own in `sys.argv`.
+    """
+    parser = get_args_parser()
+    read = read_arguments(sys.argv[1:], parser)
+    sys.argv[1:] = read.all
+    arguments = parser.parse_args()
     if arguments.experimental_rerun is not None:
         raise ConfigError(
             "--experimental-rerun: reads a pickle, and loading one can run code; to go on with a"
             " run, write resume=<run folder>"
         )
     if arguments.config_path is not None:  # Hydra would look for it beside its own module
-        sys.argv += ["--config-path", str(_config_path(arguments.config_path, folder))]
-    value = resumed_sweeps.wanted(arguments.overrides)
+        read.flags += ["--config-path", str(_config_path(arguments.config_path, folder))]
+    sweep = arguments.multirun or "hydra.mode=MULTIRUN" in read.words
+    once = MAINS[config].once is not None
+    words = [as_hydra_reads(word, sweep=sweep, once=once) for word in read.words]
+    value = resumed_sweeps.wanted(words)
     if value is not None and config == "train":
-        sys.argv[1:] = resumed_sweeps.arguments_for(value, arguments.overrides)
-        arguments = get_args_parser().parse_args()
-    return arguments
+        words = resumed_sweeps.arguments_for(value, words)
+    sys.argv[1:] = [*(read.flags if value is None else []), *words]
+    return parser.parse_args(), read.problems
 
 
 def _config_path(given: str, folder: Path) -> Path:
@@ -128,7 +148,7 @@ def _config_path(given: str, folder: Path) -> Path:
 def _refuse_mistakes_or_resume(command: Command) -> None:
     """Checks a command, and has Hydra go on in the folder of the run that it resumes."""
     value = resume.wanted(command.words) if "resume" in command.main.settings else None
-    if value is None:
+    if value is None or command.misread:
         refuse_mistakes(command)
         return
     folder = resume.folder_of(command, value)
@@ -149,7 +169,7 @@ def refuse_mistakes(command: Command) -> None:
         raise ConfigError(listed(problems))
 
 
-def _command(arguments: Namespace, folder: Path, config: str) -> Command:
+def _command(arguments: Namespace, folder: Path, config: str, misread: Misread) -> Command:
     words, given = list(arguments.overrides), arguments.config_path
     return Command(
         folder=folder.absolute() if given is None else _config_path(given, folder),
@@ -158,7 +178,18 @@ def _command(arguments: Namespace, folder: Path, config: str) -> Command:
         multirun=arguments.multirun or "hydra.mode=MULTIRUN" in words,
         extra_folder=arguments.config_dir,
         script=config,
+        misread=misread,
     )
+
+
+def _newest_named(command: Command) -> Command:
+    """Names the newest run in place of `run=last`."""
+    if "run" not in command.main.settings or "run=last" not in command.words:
+        return command
+    word = setting("run", resume.newest_run(command.folder))
+    sys.argv[1:] = [word if argument == "run=last" else argument for argument in sys.argv[1:]]
+    words = [word if one == "run=last" else one for one in command.words]
+    return replace(command, words=words)
 
 
 def _respell(command: Command) -> None:

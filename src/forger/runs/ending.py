@@ -13,8 +13,9 @@ from forger.callbacks.early_stopping import EarlyStopping
 from forger.checkpoint_files import FOLDER, LAST, PREVIOUS
 from forger.errors import Interrupted, Pruned, RunError, UserError
 from forger.loggers import close_loggers, send_models
+from forger.runs.checking.messages import near, setting
 from forger.runs.folder import RunFolder, is_main_process
-from forger.runs.program import program
+from forger.runs.job_words import command_of
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ def _say_what_is_left(folder: RunFolder) -> None:
     kept = [name for name in (LAST, PREVIOUS) if (folder.path / FOLDER / name).is_file()]
     if kept:
         log.info("kept            %s", folder.path / FOLDER / kept[0])
-    log.info("to go on        %s resume=%s", program.typed("train"), folder.path)
+    log.info("to go on        %s", command_of("train", setting("resume", near(folder.path))))
 
 
 def _words(error: OSError) -> str:

@@ -18,6 +18,8 @@ from forger.errors import ConfigError, DataError, UserError
 from forger.metrics.scorer import Scorer
 from forger.runs.build import build_data
 from forger.runs.checking.check import check
+from forger.runs.checking.messages import near
+from forger.runs.checking.paths import with_absolute_paths
 from forger.runs.checking.records import is_in_use, is_named, links_out_of, named
 from forger.runs.comparison import write_comparison
 from forger.runs.devices import pick_device, threads
@@ -71,7 +73,7 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     device = pick_device(cfg.device)
     data = rebuild_data(cfg, run)
     cache_dir = cache_of(cfg, run)
-    log.info("run             %s, iteration %s", run.checkpoint, f"{run.iteration:,}")
+    log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
     num_fake = counted(cfg, run, data, cache_dir)
     scorer = build_scorer(cfg.metrics, data, cache_dir, device)
     refuse_another(cfg, scorer.protocol)
@@ -103,9 +105,9 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
         record["class_shares"] = {"classes": classes, **shares}
     write_json(run.folder / "scores.json", record)
     show(score_table(record, run))
-    log.info("scores          %s", run.folder / "scores.json")
+    log.info("scores          %s", near(run.folder / "scores.json"))
     draw_figures(figures, scorer, sampler, scored, cfg.metrics.seed, boundary)
-    log.info("figures         %s", figures)
+    log.info("figures         %s", near(figures))
     return record
 
 
@@ -210,7 +212,7 @@ def protocol(cfg: DictConfig, run: Run, scorer: Scorer, num_fake: int) -> dict[s
             "checkpoint": cfg.checkpoint,
             "device": str(scorer.device),
             "threads": torch.get_num_threads(),
-            "metrics": OmegaConf.to_container(cfg.metrics, resolve=True),
+            "metrics": OmegaConf.to_container(with_absolute_paths(cfg).metrics, resolve=True),
         },
     }
 

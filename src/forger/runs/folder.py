@@ -18,6 +18,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from forger.runs import launched
+from forger.runs.checking.paths import expanded
 from forger.runs.environment import describe_environment
 from forger.runs.status import read_status, write_status
 from forger.secret_words import looks_secret, masked
@@ -35,7 +36,7 @@ def find_folder(cfg: DictConfig) -> Path:
     if HydraConfig.initialized():
         return Path(HydraConfig.get().runtime.output_dir).absolute()
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
-    return Path(cfg.paths.log_dir, cfg.name, stamp).absolute()
+    return Path(expanded(cfg.paths.log_dir), cfg.name, stamp).absolute()
 
 
 def without_secrets(node: Any) -> Any:

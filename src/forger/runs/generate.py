@@ -19,6 +19,7 @@ from torch import Tensor
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.errors import ConfigError, UserError
 from forger.pictures import gif_bytes, pixel_grid, png_bytes, to_pixels
+from forger.runs.checking.messages import near
 from forger.runs.checking.records import links_out_of
 from forger.runs.devices import pick_device, threads
 from forger.runs.load import Origin, forger_version, load_sampler
@@ -60,7 +61,7 @@ def generate(cfg: DictConfig) -> Path:
     output = _output(cfg, run)
     check_replaceable(output)
     sampler.to(device)
-    log.info("run             %s", run.folder)
+    log.info("run             %s", near(run.folder))
     log.info(
         "generator       %s, iteration %s, %s weights, on %s",
         *(run.checkpoint.name, f"{run.iteration:,}", cfg.weights, device),
@@ -72,10 +73,10 @@ def generate(cfg: DictConfig) -> Path:
         record = json.dumps(_record(cfg, run, device), indent=2)
         (folder / "generated.json").write_text(record + "\n")
     shown = "" if cfg.n <= GRID else f" (the first {GRID})"
-    log.info("images          %s in %s", f"{cfg.n:,}", output / "images")
-    log.info("grid            %s%s", output / "grid.png", shown)
+    log.info("images          %s in %s", f"{cfg.n:,}", near(output / "images"))
+    log.info("grid            %s%s", near(output / "grid.png"), shown)
     for name in ("images.npz",) * cfg.npz + ("walk.gif",) * cfg.walk:
-        log.info("%-15s %s", Path(name).suffix[1:], output / name)
+        log.info("%-15s %s", Path(name).suffix[1:], near(output / name))
     return output
 
 

@@ -5,6 +5,7 @@ Imports neither torch nor anything that does: processes that only start others u
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from forger.runs.checking.messages import near, quoted, typed
 from forger.runs.checking.records import places_in, targets_in
+from forger.runs.program import program
 
 _FLAGS_WITH_VALUE = ("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd")
 _OF_THE_SWEEP = (
@@ -60,7 +63,15 @@ def trust_of(cfg: DictConfig, *, own: bool) -> list[str]:
     return [*words, f"moved={{{pairs}}}"] if moved else words
 
 
-def quoted(path: Path | str) -> str:
-    """Returns a path as a value that Hydra's grammar reads, whatever it contains."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+def command_of(script: str, *words: str) -> str:
+    """Returns the command that one types next: `python evaluate.py run=logs/...`.
+
+    Args:
+        script: `train`, `evaluate` or `generate`.
+        words: as Hydra reads them.
+    """
+    beside = near(Path(sys.argv[0]).absolute().with_name(f"{script}.py"))
+    own = program.typed(script)
+    if not program.subcommand and beside.is_file():
+        own = typed("python", str(beside))
+    return f"{own} {typed(*words)}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -101,6 +102,8 @@ def job(cfg: DictConfig, main: str = "train") -> Iterator[DictConfig]:
                 cfg = config_of_job(cfg, HydraConfig.get().overrides.task)
             else:
                 check(cfg, main)
+            if launched.rank() == 0 and "torch" not in sys.modules:
+                print("loading PyTorch, which takes some seconds", flush=True)
             yield cfg
             if cfg.get("dry_run") and HydraConfig.get().mode == RunMode.RUN:
                 _remove_unused(Path(HydraConfig.get().runtime.output_dir))

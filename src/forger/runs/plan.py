@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from forger.data import GroupedDataModule, ImageDataModule
 from forger.gan import GAN
+from forger.runs.checking.messages import near
 from forger.runs.length import describe_length
 from forger.runs.memory import batch_per_process, estimate_memory, megabytes
 from forger.updates import Updates
@@ -100,7 +101,7 @@ def describe_plan(
         f"hardware        {trainer.accelerator.name()} x {trainer.world_size},"
         f" precision {trainer.precision}",
         f"memory          {describe_memory(gan, datamodule, trainer, image_shape)}",
-        f"run folder      {folder}",
+        f"run folder      {near(folder)}",
     ]
     return lines + [f"note            {note}" for note in notes(gan, trainer)]
 

@@ -16,9 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.errors import ConfigError
 from forger.runs import launched
-from forger.runs.checking.messages import listed
+from forger.runs.checking.messages import listed, quoted, type_setting
+from forger.runs.checking.paths import expanded, text_of
 from forger.runs.checking.words import Command, read_words
-from forger.runs.job_words import quoted
 from forger.runs.resumed_config import RESUME, resumed_config
 from forger.runs.status import is_running, read_status, running
 
@@ -29,10 +29,9 @@ def wanted(words: Iterable[str]) -> str | None:
     """Returns what follows `resume=` among the words of a command, `null` taken for nothing."""
     found = None
     for word in words:
-        key, _, value = word.partition("=")
-        if key.lstrip("+") == RESUME:
-            found = value.strip("'\"").replace("\\'", "'")  # as `arguments_for` writes it
-    return None if found == "null" else found
+        if word.partition("=")[0].lstrip("+") == RESUME:
+            found = text_of(word)
+    return found
 
 
 def find_run(value: str, runs: Path) -> Path:
@@ -45,13 +44,15 @@ def find_run(value: str, runs: Path) -> Path:
     Raises:
         ConfigError: there is no such run, it cannot go on, or another process trains it.
     """
-    folder = _last(runs) if value == "last" else Path(value).expanduser().absolute()
+    folder = _last(runs) if value == "last" else Path(expanded(value)).absolute()
     where = f"resume={value}"
     if not folder.is_dir():
         raise ConfigError(f"{where}: there is no such folder; write resume=<run folder> or last")
     if not (folder / "config.yaml").is_file():
         if (folder.parent / "config.yaml").is_file():
-            raise ConfigError(f"{where}: is inside a run folder; write resume={folder.parent}")
+            raise ConfigError(
+                f"{where}: is inside a run folder; write {type_setting(RESUME, folder.parent)}"
+            )
         raise ConfigError(f"{where}: is not a run folder; it has no config.yaml")
     status = read_status(folder)
     first = launched.rank() == 0  # the others are of the very run
@@ -60,13 +61,31 @@ def find_run(value: str, runs: Path) -> Path:
     return folder
 
 
+def newest_run(configs: Path) -> Path:
+    """Returns the newest run of any name, alone or in a sweep, which `run=last` means.
+
+    Args:
+        configs: folder of the config files, which say where runs lie.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    with initialize_config_dir(str(configs), job_name="forger", version_base="1.3"):
+        folder = Path(expanded(compose("train").paths.log_dir))
+    runs = [run for inside in ("*", "*/multirun/*") for run in folder.glob(f"{inside}/*")]
+    found = max((run for run in runs if (run / "config.yaml").is_file()), key=_age, default=None)
+    if found is None:
+        raise ConfigError(f"run=last: there is no run in {folder}; write run=<run folder>")
+    return found
+
+
 def _last(runs: Path) -> Path:
     found = _runs(runs)
     if found:
         return found[-1]
     elsewhere = [run for folder in sorted(runs.parent.glob("*")) for run in _runs(folder)]
     newest = max(elsewhere, key=_age, default=None)
-    hint = f"; the newest elsewhere is resume={newest}" if newest else ""
+    hint = f"; the newest elsewhere is {type_setting(RESUME, newest)}" if newest else ""
     raise ConfigError(f"resume=last: there is no run in {runs}{hint}")
 
 
@@ -121,7 +140,7 @@ def folder_of(command: Command, value: str) -> Path:
             raise ConfigError(listed(reading.problems))
         where = [str(w.input_line) for w in reading.settings if w.key_or_group in _WHERE]
         cfg = compose(command.config, overrides=_first(reading.chosen) + reading.plain + where)
-        return find_run(value, Path(cfg.paths.log_dir, cfg.name).absolute())
+        return find_run(value, Path(expanded(cfg.paths.log_dir), cfg.name).absolute())
 
 
 def arguments_for(folder: Path, arguments: list[str]) -> list[str]:

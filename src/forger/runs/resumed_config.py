@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from forger.errors import ConfigError
 from forger.runs.checking.check import find_problems
+from forger.runs.checking.deeper import what_to_write
 from forger.runs.checking.mains import MAINS
-from forger.runs.checking.messages import given
+from forger.runs.checking.messages import given, type_setting
+from forger.runs.checking.paths import with_absolute_paths
 from forger.runs.checking.records import (
     find_untrusted,
     is_in_use,
@@ -59,7 +62,7 @@ def resumed_config(
         words: of the command.
         composed: the config that the command would have without `resume`, for chosen files.
     """
-    cfg = _own_config(folder, composed)
+    cfg = with_absolute_paths(_own_config(folder, composed))
     own, choices = _plain(cfg), _own_choices(folder)
     problems, settings, taken = list[str](), list[Override](), list[str]()
     for word in words:
@@ -73,7 +76,9 @@ def resumed_config(
         elif (problem := _other_choice(word, choices[group], folder)) is not None:
             problems.append(problem)
     before = _plain(cfg)
-    wrong, unlisted = apply(cfg, settings, list(choices))
+    meant = partial(what_to_write, cfg, None)
+    wrong, unlisted = apply(cfg, settings, list(choices), meant)
+    cfg = with_absolute_paths(cfg)
     after = _plain(cfg)
     for word in settings:
         _spread(cfg, word.key_or_group)
@@ -237,7 +242,8 @@ def _forbidden(word: Override, before: Any, after: Any, folder: Path) -> list[st
 
 
 def _keeps(folder: Path) -> str:
-    return f"and keeps it; leave it out, or start a new run from its weights: init_from={folder}"
+    text = type_setting("init_from", folder)
+    return f"and keeps it; leave it out, or start a new run from its weights: {text}"
 
 
 def _plain(cfg: DictConfig) -> Any:

@@ -15,6 +15,7 @@ from forger.callbacks.early_stopping import EarlyStopping
 from forger.checkpoint_files import newest, read_checkpoint, set_damaged_aside
 from forger.errors import ConfigError
 from forger.gan import GAN
+from forger.runs.checking.messages import type_setting
 from forger.runs.load import find_checkpoint
 from forger.runs.status import read_status
 from forger.seeds import STREAMS
@@ -52,7 +53,7 @@ class Start:
         if exact_resume.KEY not in content:
             raise ConfigError(
                 f"resume={folder}: {path.name} does not hold all that a run needs to go on exactly;"
-                f" start a new run from its weights: init_from={folder}"
+                f" start a new run from its weights: {type_setting('init_from', folder)}"
             )
         return cls(folder, path, content)
 
@@ -106,7 +107,7 @@ class Start:
                 f"resume={self.folder}: the training images are others than the run's, which had"
                 f" {_images(then, self.content['image_shape'])} and now has"
                 f" {_images(now, list(shape))}; point data.root to the old ones, or start a new run"
-                f" from its weights: init_from={self.folder}"
+                f" from its weights: {type_setting('init_from', self.folder)}"
             )
 
     def nothing_left(self, trainer: Trainer) -> bool:

@@ -23,9 +23,9 @@ from omegaconf import DictConfig
 
 from forger.errors import ConfigError, UserError
 from forger.runs import launched, resume
-from forger.runs.checking.messages import listed
+from forger.runs.checking.messages import listed, quoted
 from forger.runs.checking.words import Command, words_for_hydra
-from forger.runs.job_words import config_flags, quoted, trust_of
+from forger.runs.job_words import config_flags, trust_of
 from forger.runs.meeting import Meeting
 from forger.runs.status import read_status
 

@@ -29,13 +29,16 @@ from forger.runs.build import (
     group_batches,
     image_shape_of,
 )
+from forger.runs.checking.messages import near, setting
+from forger.runs.checking.paths import with_absolute_paths
 from forger.runs.checking.records import named
 from forger.runs.compilation import Compilation, describe_compilation
 from forger.runs.data_sample import data_sample
-from forger.runs.draws import choose_seed, name_trackers
+from forger.runs.draws import choose_seed, name_trackers, sweep_name
 from forger.runs.dry_run import describe_dry_run
 from forger.runs.ending import recorded
 from forger.runs.folder import RunFolder, is_main_process
+from forger.runs.job_words import command_of
 from forger.runs.launch import cpu_threads, launched_alone
 from forger.runs.load import refuse_untrusted
 from forger.runs.overhead import lean
@@ -72,7 +75,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         Interrupted: a signal ended it.
     """
     quieten_lightning()
-    cfg = cfg.copy()
+    cfg = with_absolute_paths(cfg)
     if cfg.resume is not None:  # a run folder may be anybody's
         trust, config = named(cfg.get("trust"), cfg.get("moved")), OmegaConf.to_container(cfg)
         refuse_untrusted(config, Path(cfg.resume), trust, _ALL, names_only=True)
@@ -217,7 +220,11 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
                 trainer.fit(parts.gan, datamodule=parts.datamodule, ckpt_path=start.checkpoint)
     last_grid = folder.path / "samples" / "last.png"
     if last_grid.is_file() and is_main_process():
-        log.info("samples         %s", last_grid)
+        log.info("samples         %s", near(last_grid))
+    if is_main_process() and sweep_name() is None:
+        word = setting("run", near(folder.path))
+        following = [command_of(script, word) for script in ("evaluate", "generate")]
+        print("\n  ".join(["next:", *following]), flush=True)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     last = {} if scores is None else {f"val/{key}": value for key, value in scores.last.items()}
     return metrics | last

@@ -29,10 +29,11 @@ _MISSING = "???"
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with the setting at `key`, in one line; `about` is what it says of it."""
+    """What is wrong with the setting at `key`, in one line; `unknown`: there is no such setting."""
 
     key: str
     text: str
+    unknown: bool = False
 
 
 def check(cfg: DictConfig, main: str = "train") -> None:
@@ -68,13 +69,14 @@ class _Check:
     def __init__(self, values: Values, main: Main) -> None:
         self.values, self.main = values, main
         self.problems: dict[str, str] = {}
+        self.unknown: set[str] = set()
 
     def run(self) -> list[Problem]:
         for key, reason in self.values.broken.items():
             self.problems[key] = f"{key}={reason}"
         self.section("", self.values.plain)
         found = [
-            Problem(key, text)
+            Problem(key, text, key in self.unknown)
             for key, text in self.problems.items()
             if (origin := self.values.origin(key)) == key or origin not in self.problems
         ]
@@ -132,6 +134,7 @@ class _Check:
                 self.refuse(
                     path, value, "unknown setting" + choice(name, schema.keys() | read_here)
                 )
+                self.unknown.add(path)
         for name in schema.keys() - node.keys():
             path = f"{key}.{name}" if key else name
             what = "<word>" if path in GROUPS else "<value>"
@@ -165,6 +168,7 @@ class _Check:
                 self.refuse(
                     path, value, f"unknown setting of {target}" + choice(str(name), allowed)
                 )
+                self.unknown.add(path)
             self.nested(path, value)
         for path, complaint in lacks(key, node, signature, place):
             self.problems.setdefault(path, complaint)

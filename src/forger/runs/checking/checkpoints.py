@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from forger.runs.checking.messages import nearest
+from forger.runs.checking.messages import nearest, type_setting
 
 _ZIP = b"PK\x03\x04"  # how every file of torch.save begins
 
@@ -60,9 +60,9 @@ def _similar(path: Path) -> str:
 def _runs_near(path: Path, key: str) -> str:
     """Names the run that was meant by its `checkpoints`, or by a folder of runs."""
     if path.name == "checkpoints" and any(path.glob("*.ckpt")):
-        return f"; write {key}={path.parent}"
+        return f"; write {type_setting(key, path.parent)}"
     files = [*path.glob("*/checkpoints/last.ckpt"), *path.glob("*/*/checkpoints/last.ckpt")]
     if not files:
         return "; it has no checkpoints/last.ckpt"
     newest = max(files, key=lambda file: file.stat().st_mtime).parents[1]
-    return f", but holds {len(files)}; the newest is {key}={newest}"
+    return f", but holds {len(files)}; the newest is {type_setting(key, newest)}"

@@ -12,6 +12,8 @@ from hydra.core.override_parser.types import Override
 
 from forger.runs.checking.choices import SEVERAL
 from forger.runs.checking.mains import Main
+from forger.runs.checking.messages import quoted, type_setting, typed
+from forger.runs.checking.paths import is_path
 
 # What may stand before the equals sign, an index of a list among it
 _KEY = re.compile(r"(\+\+?|~)?[A-Za-z_][\w-]*([./][\w-]+|\[\d+\])*(@[\w.:/]*)?", re.ASCII)
@@ -20,10 +22,13 @@ _KEY = re.compile(r"(\+\+?|~)?[A-Za-z_][\w-]*([./][\w-]+|\[\d+\])*(@[\w.:/]*)?",
 def instead(main: Main, script: str, override: Override, group: str | None) -> str:
     """Says what to write instead of several values."""
     key, _, values = str(override.input_line).partition("=")
+    text = typed(f"{key}={quoted(values)}")
     if main.once is not None:
         if group is not None:
             return "write one of them"
-        return f"{script}.py {main.once}, or quote a value that holds a comma: \"{key}='{values}'\""
+        return f"{script}.py {main.once}, or quote a value that holds a comma: {text}"
+    if is_path(key):
+        return f"add -m for a run of each, or quote it as one: {text}"
     one = group is not None and group not in SEVERAL
     return "add -m for a run of each" + ("" if one else f", or write {key}=[...] for a list")
 
@@ -34,7 +39,9 @@ def ungrammatical(word: str, error: Exception, homes: list[str], main: Main) -> 
         return f"{word}: is not a setting; write {homes[0]}={word}"
     key, given, value = word.partition("=")
     if not given and "run" in main.settings and Path(word).exists():
-        return f"{word}: is not a setting; write run={word}"
+        return f"{word}: is not a setting; write {type_setting('run', word)}"
+    if not given and re.split(r"[./]", word)[0] in main.settings:
+        return f"{word}: has no value; write {word}=<value>"
     if not given and not word.startswith("~"):
         return f"{word}: is not a setting; write <setting>=<value>"
     if not _KEY.fullmatch(key):
@@ -42,10 +49,9 @@ def ungrammatical(word: str, error: Exception, homes: list[str], main: Main) -> 
     if "[" in key:
         return f"{word}: a list is set as a whole; write {key.partition('[')[0]}=[...]"
     reason = str(error).strip().splitlines()[0].replace(word, "").strip(" :")
-    quoted = f", \"{key}='{value}'\"" if not re.search(r"['\[\]{}]", value) else ""
     return (
-        f"{word}: cannot be read ({reason}); "
-        f"quote a value with any of ,:[]{{}}()=$~# or spaces{quoted}"
+        f"{word}: cannot be read ({reason}); quote a value with any of ,:[]{{}}()=$~# or spaces,"
+        f" {typed(f'{key}={quoted(value)}')}"
     )
 
 

@@ -6,11 +6,15 @@ Owns wording alone; `check` and `overrides` decide what is wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 _SIMILAR = 0.5  # of 1: below this a guess would mislead
 _SHOWN = 24
+_STARTED = Path.cwd()  # a sweep that goes on does so in the folder where it was begun
+_OTHER = re.compile(r"null|true|false|nan|[+-]?inf|[+-]?[\d.][\d_.]*(e[+-]?\d+)?", re.IGNORECASE)
 _SECRET = re.compile(r"api_?key|token|secret|password", re.IGNORECASE)
 
 
@@ -31,6 +35,55 @@ def written(value: Any) -> str:
         return "[" + ",".join(written(item) for item in value) + "]"
     text = str(value) if value != "" else "''"
     return text if text.isprintable() else repr(text)[1:-1]
+
+
+def quoted(value: object, *, literal: bool = True) -> str:
+    """Returns text as a value that Hydra's grammar reads, whatever it contains.
+
+    Args:
+        value: the text, or a path.
+        literal: whether `${` means these two characters, and no interpolation.
+    """
+    text = str(value).replace("${", r"\${") if literal else str(value)
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
+
+
+def setting(key: str, value: object) -> str:
+    """Writes a setting as Hydra reads it, quoted where its grammar needs that."""
+    text = str(value)
+    plain = re.fullmatch(r"[\w./@%+:-]*[A-Za-z./][\w./@%+:-]*", text, re.ASCII) is not None
+    return f"{key}={text if plain and not _OTHER.fullmatch(text) else quoted(text)}"
+
+
+def as_words(key: str, node: Any) -> Iterator[str]:
+    """Yields a word for each setting in a mapping: `optimizer.lr=0.1` for `{"lr": 0.1}`."""
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from as_words(f"{key}.{name}" if key else str(name), value)
+    else:
+        yield setting(key, node) if isinstance(node, str) else f"{key}={written(node)}"
+
+
+def typed(*words: str) -> str:
+    """Writes words of a command as a shell takes them."""
+    return " ".join(_for_shell(word) for word in words)
+
+
+def _for_shell(word: str) -> str:
+    quotes = "'" in word and not re.search(r'["$`\\!\n]', word)
+    return f'"{word}"' if quotes else shlex.quote(word)
+
+
+def type_setting(key: str, value: object) -> str:
+    """Writes a setting as one types it: quoted for Hydra's grammar and for the shell."""
+    return typed(setting(key, value))
+
+
+def near(path: Path) -> Path:
+    """Returns a path relative to where the command was given, where it lies in there."""
+    here = Path.cwd()
+    inside = here == _STARTED and path.is_relative_to(here) and path != here
+    return path.relative_to(here) if inside else path
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from forger.runs.checking.check import Problem, find_problems, is_overruled
 from forger.runs.checking.collector import collector_paused, set_aside_what_is_loaded
+from forger.runs.checking.deeper import what_to_write
 from forger.runs.checking.hydra_words import missing_launcher, shared_folder
-from forger.runs.checking.messages import choice
+from forger.runs.checking.messages import choice, given
 from forger.runs.checking.settings import apply
 from forger.runs.checking.values import read_values
 from forger.runs.checking.words import Command, Reading, read_words
@@ -58,7 +60,13 @@ def find_mistakes(command: Command) -> list[str]:
         for groups in others if sweep else []:
             problems += _try(command, reading, groups)[0]
     set_aside_what_is_loaded()
-    return list(dict.fromkeys(reading.problems + problems))
+    problems = reading.problems + problems
+    misread = [
+        text
+        for text, words in command.misread
+        if not all(any(p.startswith(f"{word}: ") for p in problems) for word in words)
+    ]
+    return list(dict.fromkeys([*misread, *problems]))
 
 
 def _variations(chosen: list[list[str]]) -> list[list[str]]:
@@ -85,7 +93,8 @@ def _try(command: Command, reading: Reading, groups: list[str]) -> tuple[list[st
     wrong = [*shared_folder(cfg.hydra), *missing_launcher(cfg.hydra)] if sweep else []
     with open_dict(cfg):
         del cfg["hydra"]
-    problems, unlisted = apply(cfg, reading.settings, reading.groups)
+    meant = partial(what_to_write, cfg, _folder_of_choices(command))
+    problems, unlisted = apply(cfg, reading.settings, reading.groups, meant)
     problems += wrong
     told = tuple(text.partition("=")[0] for text in reading.problems + reading.several)
     found = [p for p in find_problems(cfg, command.script) if p.key not in told]
@@ -97,8 +106,23 @@ def _try(command: Command, reading: Reading, groups: list[str]) -> tuple[list[st
             problems.append(f"{word}: no file lists this setting; to add it, write +{word}")
     problems += _overruled(cfg, reading)
     typed = {override.key_or_group for override in unlisted}
-    problems += [p.text + (_elsewhere(command, p.key) if p.key in typed else "") for p in found]
+    problems += [_helped(command, cfg, p) if p.key in typed else p.text for p in found]
     return problems, sweep
+
+
+def _folder_of_choices(command: Command) -> Path | None:
+    return command.folder if command.main.groups is None else None
+
+
+def _helped(command: Command, cfg: DictConfig, problem: Problem) -> str:
+    """Says of an unlisted setting where it belongs."""
+    elsewhere = _elsewhere(command, problem.key)
+    if problem.unknown and not elsewhere:
+        value = OmegaConf.select(cfg, problem.key)
+        meant = what_to_write(cfg, _folder_of_choices(command), problem.key, value)
+        if meant is not None:
+            return f"{given(problem.key, value)}: unknown setting; write {meant}"
+    return problem.text + elsewhere
 
 
 def _elsewhere(command: Command, key: str) -> str:

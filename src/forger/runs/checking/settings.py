@@ -5,7 +5,7 @@ Owns the same steps as Hydra's own, except that a mistake is noted and the next 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from hydra.core.override_parser.types import Override
@@ -17,7 +17,10 @@ from forger.runs.checking.values import reason_of
 
 
 def apply(
-    cfg: DictConfig, overrides: list[Override], groups: list[str]
+    cfg: DictConfig,
+    overrides: list[Override],
+    groups: list[str],
+    meant: Callable[[str, Any], str | None] | None = None,
 ) -> tuple[list[str], list[Override]]:
     """Puts settings into `cfg`.
 
@@ -25,6 +28,7 @@ def apply(
         cfg: the composed config; it is changed.
         overrides: settings, in the order typed.
         groups: the words that choose files, for hints.
+        meant: says what to write instead of a key that is unknown at the top, and its value.
 
     Returns:
         What is wrong, one line each, and the settings that no file lists: they are put in too, for
@@ -34,7 +38,7 @@ def apply(
     unlisted: list[Override] = []
     put: list[Override] = []
     for override in overrides:
-        mistake, listed = _mistake(cfg, override, groups)
+        mistake, listed = _mistake(cfg, override, groups, meant)
         if mistake is None and not listed:
             unlisted.append(override)
         if mistake is None:
@@ -85,7 +89,12 @@ def _within(wanted: Any, found: Any) -> bool:
     return type(wanted) is type(found) and (wanted == found or wanted != wanted)
 
 
-def _mistake(cfg: DictConfig, override: Override, groups: list[str]) -> tuple[str | None, bool]:
+def _mistake(
+    cfg: DictConfig,
+    override: Override,
+    groups: list[str],
+    meant: Callable[[str, Any], str | None] | None,
+) -> tuple[str | None, bool]:
     """Says what is wrong with a key, and whether the config already has it or it is added."""
     key = override.key_or_group
     found, node, missing = _descend(cfg, key)
@@ -105,6 +114,9 @@ def _mistake(cfg: DictConfig, override: Override, groups: list[str]) -> tuple[st
     if override.is_add() or override.is_force_add():
         return None, True
     if not found:
+        instead = None if meant is None else meant(key, _value(override))
+        if instead is not None:
+            return f"is no setting by itself; write {instead}", True
         return "unknown setting" + choice(missing, [*siblings, *groups]), True
     return None, False
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -21,10 +22,12 @@ from hydra.errors import HydraException
 
 from forger.runs.checking import hydra_words
 from forger.runs.checking.choices import (
+    OPTIONAL,
     SEVERAL,
     as_hydra_reads,
     dotted_group,
     homes_of,
+    instead_of_nothing,
     may_be_dotted_group,
     wrong_choices,
 )
@@ -38,7 +41,8 @@ from forger.runs.checking.places import GROUPS
 class Command:
     """What was typed: folder and name of the main config, the words, and whether with -m.
 
-    `script` names the main config that the script itself reads, whatever --config-name says.
+    `script` names the main config that the script itself reads, whatever --config-name says;
+    `misread` says what was typed otherwise, each with the words that are among the others now.
     """
 
     folder: Path
@@ -47,6 +51,7 @@ class Command:
     multirun: bool = False
     extra_folder: str | None = None
     script: str = "train"
+    misread: Sequence[tuple[str, list[str]]] = ()
 
     @property
     def main(self) -> Main:
@@ -186,7 +191,12 @@ def _read_group(reading: Reading, override: Override, group: str) -> None:
     """Refuses words that name no file of their group; keeps the others."""
     key, word = override.key_or_group, str(override.input_line)
     if override.is_delete():
-        reading.chosen.append([word])
+        optional = group in OPTIONAL
+        reason = None if optional else instead_of_nothing(group, None, reading.options)
+        if reason is None:
+            reading.chosen.append([word])
+        else:
+            reading.problems.append(f"{word}: {reason}")
         return
     added = override.is_add() or override.is_force_add()
     if added and (group in reading.groups or group.replace("/", ".") in GROUPS):

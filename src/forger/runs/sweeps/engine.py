@@ -6,7 +6,6 @@ Which jobs there are is for the sweepers, what a job does for `task`, what is sh
 from __future__ import annotations
 
 import logging
-import shlex
 import shutil
 import signal
 import sys
@@ -21,13 +20,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from forger.errors import ConfigError, Interrupted
-from forger.runs.job_words import config_flags, quoted, trust_of
+from forger.runs.checking.messages import near, quoted, setting, type_setting
+from forger.runs.job_words import command_of, config_flags, trust_of
 from forger.runs.program import program
 from forger.runs.status import locked
 from forger.runs.sweeps import report
 from forger.runs.sweeps.outcome import BAD, Job, Outcome, ended
 from forger.runs.sweeps.override_words import by_key, chosen, swept
-from forger.runs.sweeps.places import jobs_at_once, places_of
+from forger.runs.sweeps.places import describe_places, jobs_at_once, places_of
 from forger.runs.sweeps.record import SweepRecord
 from forger.runs.sweeps.recorded_words import without_places
 from forger.runs.sweeps.stopping import gentle_stop
@@ -63,7 +63,9 @@ class Engine:
         launcher = config.hydra.launcher
         kind = str(launcher._target_).rpartition(".")[2]
         self._in_process = kind == "BasicLauncher"
-        self.parallel = 1 if self._in_process else places_of(kind, launcher) or jobs_at_once()
+        places = 1 if self._in_process else places_of(kind, launcher)
+        self.parallel = places or jobs_at_once()
+        self._where = describe_places(kind, places)
         task = OwnTask(self.folder, task_function) if self._in_process else self._task(kind, config)
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task, config=config
@@ -101,7 +103,7 @@ class Engine:
         if not self.resumed and (self.record.read() or any(self.folder.glob("*/status.json"))):
             raise ConfigError(
                 f"hydra.sweep.dir={self.folder}: holds runs already; name another folder, or go on"
-                f" with that sweep: sweep.resume={self.folder}"
+                f" with that sweep: {type_setting('sweep.resume', self.folder)}"
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         taken = f"sweep.resume={self.folder}: another process runs this sweep; wait for its end"
@@ -112,6 +114,10 @@ class Engine:
                 words = [w for w in sys.argv[1:] if not w.startswith("-") and w not in flags]
                 self.record.begin(words, flags, jobs)
             self._jobs = self.record.jobs()
+            done = sum(self.record.outcome(job).status in ("finished", "pruned") for job in jobs)
+            count = f"{len(jobs)}, {f'{len(jobs) - done} of them left, ' if done else ''}"
+            log.info("%-15s %s%s", "jobs", count if jobs else "", self._where)
+            log.info("%-15s %s", "sweep folder", near(self.folder))
             yield
         if self._dry_run:
             self.record.remove(outcome.folder for outcome in ended.values())
@@ -157,8 +163,8 @@ class Engine:
         made = report.write(self.folder, outcomes, objective=self.objective, minimise=self.minimise)
         print(render(made, shutil.get_terminal_size((80, 24)).columns), flush=True)
         if any(outcome.status in BAD for outcome in outcomes):
-            word = shlex.quote(f"sweep.resume={self.folder}")
-            print(f"go on with      {program.typed('train')} -m {word}", flush=True)
+            again = command_of("train", "-m", setting("sweep.resume", near(self.folder)))
+            print(f"go on with      {again}", flush=True)
 
     def _is_due(self, job: Job) -> bool:
         """Tells whether a job is to run; what has diverged would diverge again."""

@@ -103,3 +103,20 @@ def places_of(kind: str, launcher: Mapping[str, Any]) -> int | None:
         each = int(launcher.get("cpus_per_task") or 1)
         return len(visible_gpus()) or max(1, cores() // each)
     return None
+
+
+def describe_places(kind: str, places: int | None) -> str:
+    """Says where a launcher runs jobs, and how many at once.
+
+    Args:
+        kind: name of its class.
+        places: jobs at once on this machine; `None`: it divides machines.
+    """
+    if kind == "BasicLauncher":
+        return "one after the other, in this process"
+    if places is None:
+        return f"handed to {kind.removesuffix('Launcher')}, which says where and when they run"
+    gpus = len(visible_gpus())
+    each = max(1, cores() // places)
+    share = "with a GPU" if gpus else f"with {each} CPU core{'s' if each > 1 else ''}"
+    return f"up to {places} at once on this machine, each {share}"

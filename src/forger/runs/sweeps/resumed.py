@@ -15,8 +15,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from forger.errors import ConfigError
+from forger.runs.checking.messages import quoted, type_setting
+from forger.runs.checking.paths import expanded, text_of
 from forger.runs.checking.records import is_named, links_out_of
-from forger.runs.job_words import config_flags, quoted
+from forger.runs.job_words import config_flags
 from forger.runs.sweeps.record import SweepRecord
 from forger.runs.sweeps.recorded_words import untrusted_files, untrusted_words
 
@@ -32,10 +34,9 @@ def wanted(words: Iterable[str]) -> str | None:
     """Returns what follows `sweep.resume=` among the words of a command, `null` for nothing."""
     found = None
     for word in words:
-        key, _, value = word.partition("=")
-        if _key(key) == _KEY:
-            found = value.strip("'\"").replace("\\'", "'")
-    return None if found == "null" else found
+        if _key(word) == _KEY:
+            found = text_of(word)
+    return found
 
 
 def arguments_for(value: str, words: Iterable[str]) -> list[str]:
@@ -50,7 +51,7 @@ def arguments_for(value: str, words: Iterable[str]) -> list[str]:
     Raises:
         ConfigError: there is no such sweep, or words that do not belong to one.
     """
-    folder = Path(value).expanduser().absolute()
+    folder = Path(expanded(value)).absolute()
     where = f"{_KEY}={value}"
     if not folder.is_dir():
         raise ConfigError(f"{where}: there is no such folder; write {_KEY}=<folder of a sweep>")
@@ -60,7 +61,9 @@ def arguments_for(value: str, words: Iterable[str]) -> list[str]:
         raise ConfigError(f"{where}: sweep.json is damaged; it does not say what the sweep was")
     if not known:
         if SweepRecord(folder.parent).read():
-            raise ConfigError(f"{where}: is one run of a sweep; write {_KEY}={folder.parent}")
+            raise ConfigError(
+                f"{where}: is one run of a sweep; write {type_setting(_KEY, folder.parent)}"
+            )
         raise ConfigError(f"{where}: is not the folder of a sweep; it has no sweep.json")
     own = [word for word in words if _key(word) != _KEY]
     typed = {_key(word) for word in own}

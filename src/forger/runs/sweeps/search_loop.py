@@ -17,6 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import TrialState
 
+from forger.runs.checking.messages import quoted
 from forger.runs.job_words import config_flags
 from forger.runs.sweeps.outcome import Job, Outcome
 from forger.runs.sweeps.search_engine import Engine
@@ -93,6 +94,8 @@ class Search:
         if before:
             again = f", {len(repeated)} interrupted to repeat" if repeated else ""
             log.info("%-15s goes on: %d of %d trials left%s", "search", max(left, 0), trials, again)
+        else:
+            log.info("%-15s %d trials", "search", trials)
         try:
             while left > 0 and not self.engine.stopped:
                 batch = min(left, at_once)
@@ -120,10 +123,10 @@ class Search:
         known = {JOB: number, FOLDER: str(self.engine.folder / str(number)), WORDS: command}
         note(self.study, self.storage, trial.number, known)
         told = {
-            "storage": _quoted(self.url),
-            "study": _quoted(self.study.study_name),
+            "storage": quoted(self.url),
+            "study": quoted(self.study.study_name),
             "number": str(trial.number),
-            "metric": _quoted(self.study.user_attrs[OBJECTIVE]),
+            "metric": quoted(self.study.user_attrs[OBJECTIVE]),
         }
         own = "sweep.trial={" + ",".join(f"{key}:{value}" for key, value in told.items()) + "}"
         return trial.number, Job(number=number, overrides=(*words, own))
@@ -154,9 +157,3 @@ class Search:
                 outcome = replace(outcome, status="pruned")
             known.append(outcome)
         return known
-
-
-def _quoted(text: str) -> str:
-    """Returns text as a value that Hydra's grammar reads, whatever it contains."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

@@ -20,7 +20,8 @@ from omegaconf import DictConfig
 
 from forger.errors import Interrupted, Pruned
 from forger.runs import run_name
-from forger.runs.job_words import job_words, quoted, trust_of
+from forger.runs.checking.messages import quoted
+from forger.runs.job_words import job_words, trust_of
 from forger.runs.quiet import quieten_hydra
 from forger.runs.status import read_status
 from forger.runs.sweeps.child import run_child
