@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
 import optuna
 import pytest
+from omegaconf import OmegaConf
+from searching import FakeEngine, by_rate, run_checked_search
 from training import ROOT, command
 
 from forger.errors import ConfigError
+from forger.runs.job_words import trust_of, without_trust
 from forger.runs.sweeps import resumed
+from forger.runs.sweeps.engine import Engine
 from forger.runs.sweeps.outcome import Job
 from forger.runs.sweeps.record import SweepRecord
 from forger.runs.sweeps.recorded_words import untrusted_words, without_places
@@ -192,3 +197,44 @@ def test_nothing_of_a_hostile_sweep_runs(sweep: Path, tmp_path: Path) -> None:
     assert "is not for a record to decide" in done.stderr
     assert sorted(sweep.rglob("*")) == before
     assert not mark.exists()
+
+
+def test_the_state_of_cmaes_is_a_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: True if name == "cmaes" else found(name)
+    )
+    words = ["objective=train/loss_d", "optimizer.lr=interval(1e-4,1e-2)", "sweep.resume=x"]
+    engine = FakeEngine(tmp_path / "sweep", by_rate)
+    with pytest.raises(ConfigError, match=r"can run code; .* write trust=\[cmaes\]"):
+        run_checked_search(engine, *words, "hydra/sweeper/sampler=cmaes")
+    assert not engine.folder.exists()
+
+
+def test_what_submitit_would_load_is_gone(sweep: Path, tmp_path: Path) -> None:
+    result = sweep / ".submitit" / "7" / "7_0_result.pkl"
+    result.parent.mkdir(parents=True)
+    result.write_bytes(b"pickle")
+    engine = Engine.__new__(Engine)
+    engine.folder, engine.record, engine.resumed = sweep, SweepRecord(sweep), True
+    engine._dry_run = False
+    with engine.begun([]):
+        assert not result.exists()
+
+
+def test_a_sweep_of_one_s_own_goes_on_with_what_it_names() -> None:
+    cfg = OmegaConf.create(
+        {
+            "trust": ["more"],
+            "moved": {"a.B": "c.D"},
+            "model": {"generator": {"_target_": "own.G"}},
+            "loss": {"_target_": "forger.losses.Hinge"},
+            "paths": {"log_dir": "/logs", "cache_dir": "/cache"},
+            "logger": {"mlflow": {"tracking_uri": "http://there", "local_dir": None}},
+        }
+    )
+    named = "trust=['more','own.G','http://there']"
+    assert trust_of(cfg, own=True) == [named, "moved={'a.B':'c.D'}"]
+    assert trust_of(cfg, own=False) == ["trust=['more']", "moved={'a.B':'c.D'}"]
+    words = ["seed=0", "trust=[own]", "sweep.resume=x", "moved={a.B:c.D}"]
+    assert without_trust(words) == words[:1]

@@ -119,10 +119,11 @@ def targets_in(config: Any) -> Iterator[str]:
 
 
 def places_in(config: Any) -> Iterator[str]:
-    """Yields what a plain config says of where things are written or sent."""
+    """Yields what `trust` has to name of where a plain config has things written or sent."""
     items = config.items() if isinstance(config, dict) else ()
     for key, value in items:
-        if isinstance(value, str) and says_where(str(key)):
+        known = key in ("data_dir", "log_dir", "root", "cache_dir")  # have rules of their own
+        if isinstance(value, str) and says_where(str(key)) and not known:
             yield value
     for value in config if isinstance(config, list) else dict(items).values():
         yield from places_in(value)

@@ -109,6 +109,8 @@ class Engine:
         taken = f"sweep.resume={self.folder}: another process runs this sweep; wait for its end"
         with locked(self.folder, taken):
             self.record.may_go_on()
+            for pickled in self.folder.glob(".submitit/**/*_result.pkl"):
+                pickled.unlink()  # of earlier launches: submitit would load whatever is there
             if not self.record.read():
                 flags = config_flags(sys.argv[1:])
                 words = [w for w in sys.argv[1:] if not w.startswith("-") and w not in flags]

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from forger.errors import ConfigError
 from forger.extras import install_command
@@ -43,6 +43,8 @@ def search(
     """
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError(f"hydra/sweeper=optuna: needs Optuna; {install_command('optuna')}")
+    from optuna.samplers import CmaEsSampler
+
     from forger.runs.sweeps.search_check import check_space
     from forger.runs.sweeps.search_loop import Search, wanted_trials
     from forger.runs.sweeps.search_parts import make_pruner, make_sampler, open_storage, storage_url
@@ -51,7 +53,13 @@ def search(
 
     wanted = read_settings(settings)
     space = read_space(arguments, wanted.params, loader)
-    make_sampler(wanted.sampler, space, 0)  # their mistakes, before there is a file
+    sampler = make_sampler(wanted.sampler, space, 0)  # mistakes, before there is a file
+    record = OmegaConf.select(config, "sweep.resume")
+    if record and isinstance(sampler, CmaEsSampler) and "cmaes" not in (config.get("trust") or ()):
+        raise ConfigError(
+            "hydra/sweeper/sampler=cmaes: keeps its state as a pickle in the search's database, and"
+            " loading one can run code; if this search is your own, write trust=[cmaes]"
+        )
     make_pruner(wanted.pruner)
     cfg = check_space(loader, config, space)
     url = storage_url(wanted.storage, engine.folder)
