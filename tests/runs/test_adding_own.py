@@ -197,13 +197,14 @@ from torch.utils.data import DataLoader
 
 
 class Items(LightningDataModule):
-    def __init__(self, low=-1.0, high=1.0, key="image"):
+    def __init__(self, low=-1.0, high=1.0, key="image", size=4):
         super().__init__()
+        self.size = size
         noise = torch.rand(33, 3, 16, 16) * (high - low) + low
         self.items = [{"label": index, key: image} for index, image in enumerate(noise)]
 
     def train_dataloader(self):
-        return DataLoader(self.items, batch_size=4, shuffle=True)
+        return DataLoader(self.items, batch_size=self.size, shuffle=True)
 """
 
 
@@ -212,7 +213,7 @@ def items(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     write_own(folder)
     (folder / "own_items.py").write_text(MAPPINGS)
     (folder / "configs/data/items.yaml").write_text(
-        "_target_: own_items.Items\nlow: -1.0\nhigh: 1.0\nkey: image\n"
+        "_target_: own_items.Items\nlow: -1.0\nhigh: 1.0\nkey: image\nsize: 4\n"
     )
     return command(*own(folder, "data=items", "model=dcgan", *words), cwd=folder)
 
@@ -231,6 +232,7 @@ def test_batches_that_are_mappings_over_more_than_an_epoch(tmp_path: Path) -> No
     [
         (["data.low=0", "data.high=255"], "; write images / 127.5 - 1"),
         (["data.key=x"], "it has 'label', 'x'"),
+        (["data.size=1", "model=vanilla"], "model.generator: cannot be trained; BatchNorm needs"),
     ],
 )
 def test_images_that_are_none_stop_before_anything_is_written(

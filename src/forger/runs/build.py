@@ -45,23 +45,27 @@ def build_data(cfg: DictConfig, seed: int) -> LightningDataModule:
     return datamodule
 
 
-def image_shape_of(datamodule: LightningDataModule) -> tuple[int, int, int]:
-    """Returns channels, height and width, after a look at the first batch of a user's own module.
+def image_shape_of(datamodule: LightningDataModule) -> tuple[tuple[int, int, int], int | None]:
+    """Returns channels, height and width, and how many images the first batch holds.
+
+    It is looked at where the data module is a user's own; of ours the number is in the settings, and
+    None is returned.
 
     Raises:
         ConfigError: the module tells another shape than its batches have, or gives no batch.
         DataError: the batch holds no images `(B, C, H, W)` in [-1, 1].
     """
     if isinstance(datamodule, ImageDataModule):
-        return datamodule.image_shape
+        return datamodule.image_shape, None
     told = getattr(datamodule, "image_shape", None)
-    channels, height, width = shape = tuple(first_images(datamodule).shape[1:])
+    batch, channels, height, width = first_images(datamodule).shape
+    shape = (channels, height, width)
     if told is not None and (not isinstance(told, Sequence) or tuple(told) != shape):
         raise ConfigError(
             f"data={type(datamodule).__name__}: its image_shape is {told}, and its first batch"
             f" holds images {shape}"
         )
-    return channels, height, width
+    return shape, batch
 
 
 def build_discriminator(

@@ -140,9 +140,9 @@ def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
     """Builds data and networks, and finds out whether they fit each other and the start."""
     start = Start.of(cfg, folder.path)
     datamodule = build_data(cfg, cfg.seed)
-    shape = image_shape_of(datamodule)
+    shape, batch = image_shape_of(datamodule)
     gan = build_gan(cfg, shape, cfg.seed)
-    check_shapes(gan, shape, images_per_process(cfg, datamodule))
+    check_shapes(gan, shape, batch or images_per_process(cfg, datamodule))
     datamodule = group_batches(datamodule, gan, cfg.seed)
     sample = scores = None
     if is_main_process():

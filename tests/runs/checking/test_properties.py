@@ -238,7 +238,8 @@ def build_all(cfg: DictConfig, folder: Path) -> None:
     """Builds what a run builds; a contradiction would raise."""
     seed = cfg.seed or 0
     data: Any = build.build_data(cfg, seed)
-    shape = build.image_shape_of(data)
+    shape, batch = build.image_shape_of(data)
+    assert batch is None
     gan = build.build_gan(cfg, shape, seed)
     check_shapes(gan, shape)
     for updates, network in (
