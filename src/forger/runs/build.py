@@ -48,7 +48,7 @@ def build_data(cfg: DictConfig, seed: int) -> LightningDataModule:
 def image_shape_of(datamodule: LightningDataModule) -> tuple[tuple[int, int, int], int | None]:
     """Returns channels, height and width, and how many images the first batch holds.
 
-    It is looked at where the data module is a user's own; of ours the number is in the settings, and
+    It is looked at where the data module is a user's own; of ours the settings tell the number, and
     None is returned.
 
     Raises:
