@@ -261,7 +261,12 @@ class TestOwnClasses:
     """A run whose networks are in a module of the user's own."""
 
     @pytest.fixture
-    def run(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    def run(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> Path:
         monkeypatch.syspath_prepend(str(tmp_path))
         factory = "def make(image_shape):\n    return Generator(image_shape)\n"
         (tmp_path / "own_nets.py").write_text(f"{NETWORK}\n\n{factory}")
@@ -272,6 +277,8 @@ class TestOwnClasses:
         )
         search = f"hydra.searchpath=[{tmp_path / 'recipes'}]"
         train(composed("train", *short(tmp_path, "model=own", "metrics=none", search)))
+        following = capsys.readouterr().out.splitlines()[-2:]
+        assert all(line.endswith(" 'trust=[own_nets]'") for line in following), following
         self.forget(monkeypatch)
         return run_folder(tmp_path)
 

@@ -14,8 +14,9 @@ from forger.checkpoint_files import FOLDER, LAST, PREVIOUS
 from forger.errors import Interrupted, Pruned, RunError, UserError
 from forger.loggers import close_loggers, send_models
 from forger.runs.checking.messages import near, setting
+from forger.runs.checking.records import places_in, trust_in
 from forger.runs.folder import RunFolder, is_main_process
-from forger.runs.job_words import command_of
+from forger.runs.job_words import command_of, trusting
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,9 @@ def _say_what_is_left(folder: RunFolder) -> None:
     kept = [name for name in (LAST, PREVIOUS) if (folder.path / FOLDER / name).is_file()]
     if kept:
         log.info("kept            %s", folder.path / FOLDER / kept[0])
-    log.info("to go on        %s", command_of("train", setting("resume", near(folder.path))))
+    trust = trusting([*trust_in(folder.config), *places_in(folder.config)])
+    words = [setting("resume", near(folder.path)), *trust]
+    log.info("to go on        %s", command_of("train", *words))
 
 
 def _words(error: OSError) -> str:

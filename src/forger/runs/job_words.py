@@ -5,6 +5,7 @@ Imports neither torch nor anything that does: processes that only start others u
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,6 +48,12 @@ def without_trust(words: Iterable[str]) -> list[str]:
     return [word for word in words if word.partition("=")[0].lstrip("+") not in of_records]
 
 
+def trusting(names: Iterable[str]) -> list[str]:
+    """Returns the word that trusts what is named; none where nothing is."""
+    listed = ",".join(quoted(name) if re.search(r"[^\w./:-]", name) else name for name in names)
+    return [f"trust=[{listed}]"] if listed else []
+
+
 def trust_of(cfg: DictConfig, *, own: bool) -> list[str]:
     """Returns the words by which a run that goes on is trusted as far as this command is.
 
@@ -58,7 +65,7 @@ def trust_of(cfg: DictConfig, *, own: bool) -> list[str]:
     if own:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
         named += [*targets_in(plain), *places_in(plain)]
-    words = [f"trust=[{','.join(quoted(name) for name in dict.fromkeys(named))}]"] if named else []
+    words = trusting(dict.fromkeys(named))
     pairs = ",".join(f"{quoted(old)}:{quoted(new)}" for old, new in moved.items())
     return [*words, f"moved={{{pairs}}}"] if moved else words
 

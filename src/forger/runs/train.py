@@ -31,14 +31,14 @@ from forger.runs.build import (
 )
 from forger.runs.checking.messages import near, setting
 from forger.runs.checking.paths import with_absolute_paths
-from forger.runs.checking.records import named
+from forger.runs.checking.records import named, trust_in
 from forger.runs.compilation import Compilation, describe_compilation
 from forger.runs.data_sample import data_sample
 from forger.runs.draws import choose_seed, name_trackers, sweep_name
 from forger.runs.dry_run import describe_dry_run
 from forger.runs.ending import recorded
 from forger.runs.folder import RunFolder, is_main_process
-from forger.runs.job_words import command_of
+from forger.runs.job_words import command_of, trusting
 from forger.runs.launch import cpu_threads, launched_alone
 from forger.runs.load import refuse_untrusted
 from forger.runs.overhead import lean
@@ -222,8 +222,8 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
     if last_grid.is_file() and is_main_process():
         log.info("samples         %s", near(last_grid))
     if is_main_process() and sweep_name() is None:
-        word = setting("run", near(folder.path))
-        following = [command_of(script, word) for script in ("evaluate", "generate")]
+        words = [setting("run", near(folder.path)), *trusting(trust_in(folder.config))]
+        following = [command_of(script, *words) for script in ("evaluate", "generate")]
         print("\n  ".join(["next:", *following]), flush=True)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     last = {} if scores is None else {f"val/{key}": value for key, value in scores.last.items()}

@@ -233,8 +233,8 @@ def test_a_sweep_of_one_s_own_goes_on_with_what_it_names() -> None:
             "logger": {"mlflow": {"tracking_uri": "http://there", "local_dir": None}},
         }
     )
-    named = "trust=['more','own.G','http://there']"
+    named = "trust=[more,own.G,http://there]"
     assert trust_of(cfg, own=True) == [named, "moved={'a.B':'c.D'}"]
-    assert trust_of(cfg, own=False) == ["trust=['more']", "moved={'a.B':'c.D'}"]
+    assert trust_of(cfg, own=False) == ["trust=[more]", "moved={'a.B':'c.D'}"]
     words = ["seed=0", "trust=[own]", "sweep.resume=x", "moved={a.B:c.D}"]
     assert without_trust(words) == words[:1]

@@ -118,6 +118,13 @@ def targets_in(config: Any) -> Iterator[str]:
         yield from targets_in(value)
 
 
+def trust_in(config: Any) -> list[str]:
+    """Returns what `trust` has to name for a config of the user's own, whose parts were built."""
+    names = list(targets_in(config))
+    classes = {name for name in names if isinstance(_import(name), type)}
+    return list(dict.fromkeys(n.rpartition(".")[0] if n in classes else n for n in names))
+
+
 def places_in(config: Any) -> Iterator[str]:
     """Yields what `trust` has to name of where a plain config has things written or sent."""
     items = config.items() if isinstance(config, dict) else ()
