@@ -600,7 +600,7 @@ def test_16_bit_images_that_use_little_of_it_are_not_trained_on_black(
 ) -> None:
     root.mkdir()
     Image.fromarray(np.array([[0, 4000]] * 2, np.uint16)).save(root / "a.png")
-    with pytest.raises(DataError, match=r"above 4000 .*data\.value_range=\[0,4095\], or"):
+    with pytest.raises(DataError, match=r"above 4000 .*data\.value_range=\[0,4095\] where"):
         make(test_fraction=0.0)
     settings: dict[str, Any] = {"test_fraction": 0.0, "image_size": 2}
     bright = make(value_range=(0, 4000), **settings).train_images
