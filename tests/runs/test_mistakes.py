@@ -60,7 +60,7 @@ MISTAKES = {
     "seed=0,1": (
         "seed=0,1: several values; add -m for a run of each, or write seed=[...] for a list"
     ),
-    "seed=99999999999999999999": "seed=99999999999999999999: must be below 2**63",
+    "seed=99999999999999999999": ("seed=99999999999999999999: must be below 2**63, or null"),
     "data.root=${paths.data}": "data.root=${paths.data}: Interpolation key 'paths.data' not found",
     "~model.generator": ("model.generator: is needed and missing; write model.generator=<value>"),
     "loss._target_=torch.nn.BCELoss": (

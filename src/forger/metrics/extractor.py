@@ -71,6 +71,9 @@ class FeatureExtractor(nn.Module, ABC):
     num_features: int
     classes: tuple[str, ...] | None = None
 
+    def __init__(self) -> None:  # nn.Module's own seems to take any setting
+        super().__init__()
+
     @property
     def prefix(self) -> str:
         """What stands in front of the names of its scores; Inception alone has none."""

@@ -112,7 +112,7 @@ def test_every_choice_passes(
         ("loss._target_=forger.losses.Hnige", "did you mean 'Hinge'?"),
         ("loss._target_=nowhere.Loss", "no module 'nowhere' is installed or in this folder"),
         ("loss._target_=3", "must be a dotted name"),
-        ("loss._target_=forger.losses", "is a module; name a class in it"),
+        ("loss._target_=forger.losses", "is a module; name a class or a function in it"),
         ("~loss._target_", "loss: has no _target_; choose loss=<word>"),
         ("~model.generator", "model.generator: is needed and missing"),
         ("~trainer.max_steps", "trainer.max_steps: is needed and missing"),
@@ -167,6 +167,58 @@ def test_all_problems_at_once(composed: Compose) -> None:
     assert found.startswith("3 problems:\n")
     assert len(found.splitlines()) == 4
     assert "loss.gama=1: unknown setting of forger.losses.NonSaturating" in found
+
+
+@pytest.mark.parametrize(
+    ("key", "node"),
+    [
+        *(
+            ("metrics", {"num_fake": 300}),
+            ("metrics", {"mistake": 1}),
+            ("model", {}),
+            ("model", {"a": 1}),
+        ),
+        *(("model.accumulate", {}), ("optimizer", {}), ("optimizer", {"a": 1}), ("schedule", {})),
+        *(("sweep", {}), ("model", None), ("model.generator", None), ("trainer", None)),
+        *(("data", None), ("data", "mnist"), ("optimizer", "foo"), ("optimizer.generator", "foo")),
+        *(("paths", None), ("paths", "foo"), ("paths", ...), ("paths.data_dir", "${nothing}")),
+        *(("optimizer.lr", "${nothing}"), ("optimizer.lr", ...), ("optimizer.betas", ...)),
+        *(("metrics.min_accuracy", "${nothing}"), ("model", ...), ("trainer", ...), ("data", ...)),
+        *(("logger.wandb", "foo"), ("logger.wandb", {}), ("logger.wandb", None)),
+        *(("logger.wandb.project", 3), ("trainer.devices", 10**9), ("data.image_size", 10**9)),
+        ("model.generator._target_", "torch.nn.Linear"),
+    ],
+)
+def test_what_follows_from_one_wrong_value_is_not_listed(
+    key: str, node: Any, composed: Compose, gpus: Gpus
+) -> None:
+    gpus(0)
+    cfg = composed("logger=wandb", "metrics=quick")
+    with open_dict(cfg):
+        if node is ...:
+            owner, _, name = key.rpartition(".")
+            del (OmegaConf.select(cfg, owner) if owner else cfg)[name]
+        else:
+            OmegaConf.update(cfg, key, node, merge=False)
+    (problem,) = find_problems(cfg)
+    assert problem.text.startswith(key.partition(".")[0])
+
+
+def test_a_main_config_without_ours(composed: Compose) -> None:
+    found = refused(OmegaConf.create({"seed": 1, "data": composed().data}))
+    assert "needed and missing; begin the main config with 'defaults: [train, _self_]'" in found
+    assert "\n" not in found
+
+
+def test_settings_that_refer_to_each_other_are_refused(composed: Compose) -> None:
+    cfg = set_node(composed(), "optimizer.lr", "${optimizer.generator.lr}")  # type: ignore[arg-type]
+    assert "optimizer.lr=${optimizer.generator.lr}: Recursive interpolation" in refused(cfg)
+
+
+def test_a_misspelt_setting_is_not_missing_too(composed: Compose, users_module: str) -> None:
+    net = {"_target_": f"{users_module}.Net", "dpeth": 2}
+    (problem,) = find_problems(set_node(composed(), "model.generator", net))
+    assert "unknown setting of users_own_nets.Net; did you mean 'depth'?" in problem.text
 
 
 def test_keys_from_an_experiment_file_are_checked(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_both_spellings_are_checked_alike() -> None:
         assert find_mistakes(command(f"{key}=classifier,inception", multirun=True)) == []
         message = (
             f"{key}=incpetion: no such choice; did you mean 'inception'? "
-            "Allowed: classifier, inception"
+            "Allowed: classifier, inception, pixels"
         )
         assert find_mistakes(command(f"{key}=incpetion")) == [message]
         assert find_mistakes(command(f"+{key}=inception")) != []

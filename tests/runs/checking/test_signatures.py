@@ -147,7 +147,8 @@ def test_ways_of_writing_python(
 def test_a_name_that_is_not_there(module: str) -> None:
     with pytest.raises(NotFoundError) as caught:
         read(f"{module}.Plian")
-    assert (caught.value.owner, caught.value.missing) == (module, "Plian")
+    assert caught.value.owner is not None
+    assert (caught.value.owner.name, caught.value.missing) == (module, "Plian")
     assert "Plain" in caught.value.known
     with pytest.raises(NotFoundError):
         read("no_such_package.Thing")

@@ -29,7 +29,11 @@ class Select:
     def __call__(self, key: str) -> Any:
         """Returns the value."""
         value = self._values.select(key)
-        return None if key in self._problems or value is UNKNOWN else value
+        if key in self._problems or value is UNKNOWN:
+            return None
+        owner = self._values.select(key.rpartition(".")[0])
+        argument = isinstance(owner, dict) and "_target_" in owner
+        return None if argument and _holds_object(value) else value
 
     def sound(self, *keys: str) -> bool:
         """Tells whether all is known of these parts: nothing in them has been refused."""
@@ -40,9 +44,17 @@ class Select:
         ) and not any(_holds_unknown(self._values.select(key)) for key in keys)
 
 
+def _holds_object(value: Any) -> bool:
+    """Tells whether an argument has objects in it that only a run will build."""
+    if isinstance(value, dict):
+        return "_target_" in value or any(map(_holds_object, value.values()))
+    return isinstance(value, list) and any(map(_holds_object, value))
+
+
 def _holds_unknown(node: Any) -> bool:
     if isinstance(node, dict):
-        return any(map(_holds_unknown, node.values()))
+        objects = "_target_" in node and any(map(_holds_object, node.values()))
+        return objects or any(map(_holds_unknown, node.values()))
     if isinstance(node, list):
         return any(map(_holds_unknown, node))
     return node is UNKNOWN

@@ -7,6 +7,7 @@ allowed, `mains` which parts there are, `rules` and `scoring_rules` what contrad
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,11 @@ from forger.errors import ConfigError
 from forger.runs.checking.accepted import Select
 from forger.runs.checking.collector import collector_paused
 from forger.runs.checking.kinds import UNKNOWN, correction, refusal
-from forger.runs.checking.mains import MAINS, Main
-from forger.runs.checking.messages import choice, given, listed, nearest
+from forger.runs.checking.mains import MAINS
+from forger.runs.checking.messages import choice, closest, given, listed, nearest, several
 from forger.runs.checking.places import GROUPS, Place
 from forger.runs.checking.signatures import Parameter, read
-from forger.runs.checking.targets import derives, lacks, signature_of
+from forger.runs.checking.targets import derives, refuses_call, signature_of
 from forger.runs.checking.values import Values, read_values
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
@@ -54,7 +55,7 @@ def check(cfg: DictConfig, main: str = "train") -> None:
 def find_problems(cfg: DictConfig, main: str = "train") -> list[Problem]:
     """Returns all that is wrong with a config composed from the main config of that name."""
     with collector_paused():
-        return _Check(read_values(cfg), MAINS[main]).run()
+        return _Check(read_values(cfg), main).run()
 
 
 def is_overruled(name: str, node: dict[str, Any]) -> bool:
@@ -66,8 +67,8 @@ def is_overruled(name: str, node: dict[str, Any]) -> bool:
 class _Check:
     """One walk through one config."""
 
-    def __init__(self, values: Values, main: Main) -> None:
-        self.values, self.main = values, main
+    def __init__(self, values: Values, name: str) -> None:
+        self.values, self.name, self.main = values, name, MAINS[name]
         self.problems: dict[str, str] = {}
         self.unknown: set[str] = set()
 
@@ -75,15 +76,37 @@ class _Check:
         for key, reason in self.values.broken.items():
             self.problems[key] = f"{key}={reason}"
         self.section("", self.values.plain)
-        found = [
-            Problem(key, text, key in self.unknown)
-            for key, text in self.problems.items()
-            if (origin := self.values.origin(key)) == key or origin not in self.problems
-        ]
+        self.name_what_several_lack()
+        roots = {root: self.problems[root] for root in map(self.root, list(self.problems))}
         for key, reason in self.main.contradictions(Select(self.values, self.problems)):
             value = self.values.select(key)
-            found.append(Problem(key, f"{key if value is None else given(key, value)}: {reason}"))
-        return found
+            text = f"{key if value is None else given(key, value)}: {reason}"
+            self.problems.setdefault(key, text)  # a later rule says nothing of such a value
+            roots.setdefault(key, text)
+        texts = dict.fromkeys(roots.values())  # one may be of several keys
+        first = [next(key for key in roots if roots[key] == text) for text in texts]
+        return [Problem(key, roots[key], key in self.unknown) for key in first]
+
+    def root(self, key: str, seen: frozenset[str] = frozenset()) -> str:
+        """Returns the setting whose problem is the cause of the one at `key`."""
+        for source in self.values.reads(key):
+            parts = source.split(".")
+            around = [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+            cause = next((one for one in around if one in self.problems), None)
+            if cause is not None and cause not in seen | {key}:
+                return self.root(cause, seen | {key})
+        return key
+
+    def name_what_several_lack(self) -> None:
+        """Makes one problem of a setting that is not there and that several others refer to."""
+        readers: dict[str, list[str]] = {}
+        for key in self.values.broken:
+            for source in self.values.reads(key):
+                readers.setdefault(source, []).append(key)
+        for source, keys in readers.items():
+            if len(keys) > 1 and not self.values.has(source) and self.root(keys[0]) == keys[0]:
+                words = f"{source}: is missing, and {' and '.join(keys)} refer to it"
+                self.problems[source] = f"{words}; write +{source}=<value>"
 
     def refuse(self, key: str, value: Any, reason: str) -> None:
         self.problems.setdefault(key, f"{given(key, value)}: {reason}")
@@ -108,9 +131,11 @@ class _Check:
         """Checks a part without a target: its schema's settings, its members, and free words."""
         schema = read(place.schema).parameters if place.schema else {}
         limits = read(place.limits).parameters if place.limits else {}
+        unknown: dict[str, Any] = {}
+        sections = {name for name, parameter in schema.items() if _is_section(parameter)}
         for name, value in node.items():
             path = f"{key}.{name}" if key else str(name)
-            if name in schema and _is_section(schema[name]):
+            if name in sections:
                 self.section(path, value)
             elif value == _MISSING and name in place.needed:
                 self.problems[path] = f"{path}: is needed; write {path}={place.needed[name]}"
@@ -125,20 +150,66 @@ class _Check:
             elif place.holds and (value is None or value is UNKNOWN or _has_target(value)):
                 if _has_target(value):
                     self.target(path, value, self.main.place_of(path))
-            elif place.holds and not place.words:
+            elif place.holds and (not place.words or isinstance(value, dict)):
                 self.refuse(path, value, "must be null or name a _target_")
             elif place.words and (self.values.is_read(path) or is_overruled(name, node)):
                 self.value(path, value, limits.get(name))
             else:
-                read_here = {name for name in node if self.values.is_read(f"{key}.{name}")}
-                self.refuse(
-                    path, value, "unknown setting" + choice(name, schema.keys() | read_here)
-                )
-                self.unknown.add(path)
-        for name in schema.keys() - node.keys():
-            path = f"{key}.{name}" if key else name
-            what = "<word>" if path in GROUPS else "<value>"
-            self.problems[path] = f"{path}: is needed and missing; write {path}={what}"
+                unknown[name] = value
+        missing = schema.keys() - node.keys()
+        whole = len(missing) > max(1, len(schema) / 2)  # a file with all of them is not there
+        if whole:
+            unknown = {}
+        elif place.words:
+            unknown = self.unread(key, node, unknown, sections)
+        known = schema.keys() | {name for name in node if self.values.is_read(f"{key}.{name}")}
+        self.missing(key, missing - self.refuse_unknown(key, unknown, known, missing), whole)
+
+    def unread(
+        self, key: str, node: dict[str, Any], unknown: dict[str, Any], sections: set[str]
+    ) -> dict[str, Any]:
+        """Returns the words that nothing reads, without those whose reader is missing or wrong."""
+        parts = sections | {name for name, value in node.items() if isinstance(value, dict)}
+        beside = [f"{key}.{part}" for part in parts]
+        if not parts and len(unknown) > 1:
+            text = f"{key}: nothing uses {several(unknown)}; choose {key}=<word>"
+            self.problems |= {f"{key}.{name}": text for name in unknown}
+            return {}
+        if any(part in self.problems for part in beside):
+            return {}
+        wrong = {path.rpartition(".")[2] for path in self.problems if path.startswith(f"{key}.")}
+        return {name: value for name, value in unknown.items() if name not in wrong}
+
+    def missing(self, key: str, names: Set[str], whole: bool = False) -> None:
+        """Notes settings that are needed and missing, as one problem: of the `whole` section?"""
+        if not names:
+            return
+        paths = sorted(f"{key}.{name}" if key else name for name in names)
+        words = (f"{path}={'<word>' if path in GROUPS else '<value>'}" for path in paths)
+        if not key and whole:
+            advice = f"begin the main config with 'defaults: [{self.name}, _self_]'"
+        elif key in GROUPS and len(paths) > 1:
+            advice = f"choose {key}=<word>"
+        else:
+            advice = f"write {' '.join(words)}"
+        verb = "are" if len(paths) > 1 else "is"
+        text = f"{several(paths)}: {verb} needed and missing; {advice}"
+        self.problems |= dict.fromkeys([key] if key and whole else paths, text)
+
+    def refuse_unknown(
+        self, key: str, given: dict[str, Any], known: Set[str], missing: Set[str], of: str = ""
+    ) -> set[str]:
+        """Refuses settings that are not known; returns those of `missing` that they stand for."""
+        self.unknown |= {f"{key}.{name}" if key else str(name) for name in given}
+        if of and len(given) > 2:  # another target than its settings are for
+            text = f"{key}: {several(given)} are unknown settings{of}{choice('', known)}"
+            self.problems |= {f"{key}.{name}": text for name in given}
+            return set()
+        for name, value in given.items():
+            path = f"{key}.{name}" if key else str(name)
+            self.refuse(path, value, f"unknown setting{of}" + choice(str(name), known))
+        meant = {closest(str(name), known) for name in given}
+        return {name for name in missing if name in meant}
 
     def target(self, key: str, node: dict[str, Any], place: Place) -> None:
         """Checks a part that is built by calling its target."""
@@ -155,6 +226,7 @@ class _Check:
         limits = read(place.limits).parameters if place.limits else {}
         own = {name: limits[name] for name in place.own}
         known = signature.parameters | own
+        unknown: dict[str, Any] = {}
         for name, value in node.items():
             path = f"{key}.{name}"
             if name in _HYDRA_KEYS:
@@ -162,16 +234,25 @@ class _Check:
             if name in place.passed:
                 self.refuse(path, value, place.passed[name])
             elif name in known:
-                self.value(path, value, known[name], limits.get(name))
+                self.value(path, _with_objects(value), known[name], limits.get(name))
             elif not signature.open:
-                allowed = known.keys() - place.passed.keys()
-                self.refuse(
-                    path, value, f"unknown setting of {target}" + choice(str(name), allowed)
-                )
-                self.unknown.add(path)
+                unknown[name] = value
             self.nested(path, value)
-        for path, complaint in lacks(key, node, signature, place):
-            self.problems.setdefault(path, complaint)
+        refused = dict(refuses_call(key, node, signature, place))
+        if refused:
+            self.problems = refused | self.problems
+            return
+        later = "_args_" in node or (node.get("_partial_") is True and not place.partial)
+        needed = set() if later else signature.needed - node.keys() - place.passed.keys()
+        allowed = known.keys() - place.passed.keys()
+        needed -= self.refuse_unknown(key, unknown, allowed, needed, f" of {target}")
+        if needed:
+            paths = sorted(f"{key}.{name}" for name in needed)
+            words = " ".join(f"+{path}=<value>" for path in paths)
+            them = "them" if len(paths) > 1 else "it"
+            text = f"{several(paths)}: {target} needs {them}; write {words}"
+            self.problems = dict.fromkeys(paths, text) | self.problems
+        self.missing(key, place.kept - node.keys())
 
     def nested(self, key: str, value: Any) -> None:
         """Checks targets inside an argument."""
@@ -195,12 +276,21 @@ class _Check:
             self.problems[key] = f"{key}: is needed; write {key}=<value>"
             return
         words = refusal(value, rule.annotation, rule.module)
-        if words is not None:
+        if words is not None and not rule.is_default(value):
             meant = correction(value, rule.annotation, rule.module)
             quoted = f"\"{key}='{meant}'\"" if isinstance(meant, str) else meant
             options = filter(None, words.partition("one of ")[2].split(", "))
             hint = nearest(str(value), options) if meant is None else f"; write {quoted}"
             self.refuse(key, value, f"must be {words}{hint}")
+
+
+def _with_objects(value: Any) -> Any:
+    """Returns an argument with what Hydra will have built in place of each `_target_`: unknown."""
+    if isinstance(value, dict):
+        if "_target_" in value:
+            return UNKNOWN
+        return {name: _with_objects(item) for name, item in value.items()}
+    return [_with_objects(item) for item in value] if isinstance(value, list) else value
 
 
 def _has_target(node: Any) -> bool:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from forger.runs.checking.accepted import Select
-from forger.runs.checking.sources import NotFoundError, locate
+from forger.runs.checking.sources import BrokenModuleError, NotFoundError, locate
 
 LOSSES = "forger.losses"
 MLP, DCGAN = "forger.networks.mlp", "forger.networks.dcgan"
@@ -63,7 +63,7 @@ def home_of(target: Any) -> str:
     """Returns the full name of a class where it is defined, whatever name it was imported by."""
     try:
         definition = locate(target) if isinstance(target, str) else None
-    except NotFoundError:
+    except (BrokenModuleError, NotFoundError):
         return ""
     if definition is None or not isinstance(definition.node, ast.ClassDef):
         return ""

@@ -1,20 +1,20 @@
 """Which values an annotation admits. Owns the reading of annotations from source, not signatures.
 
 Understood are `int`, `float`, `bool`, `str`, `None`, unions, `Literal`, lists, tuples, sequences
-and mappings of those, the ranges of `forger.bounds`, and aliases of all these. Anything else, a
-class say, is unknown and admits every value: the constructor itself has the last word.
+and mappings of those, the ranges of `forger.bounds`, and aliases of all these. Names mean what the
+module imports or defines. Anything else, a class say, is unknown and admits every value: the
+constructor itself has the last word.
 """
 
 from __future__ import annotations
 
 import ast
-import math
 import re
 from typing import Any
 
 from forger import bounds
 from forger.runs.checking.modules import Module
-from forger.runs.checking.sources import resolve
+from forger.runs.checking.sources import meaning, resolve
 
 
 class _Unknown:
@@ -31,6 +31,9 @@ _NOTHING = object()  # no value: every annotation that is understood refuses it
 
 _TOO_LARGE = 2**63  # for torch's whole numbers
 
+# Where the names below are found.
+_GENERIC = {"builtins", "typing", "typing_extensions", "collections.abc", "dataclasses"}
+_TUPLES = {"tuple", "Tuple"}
 _LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence"}
 _MAPPINGS = {"dict", "Dict", "Mapping", "MutableMapping"}
 _WRAPPERS = {"Annotated", "InitVar", "Final", "Required"}
@@ -47,33 +50,49 @@ def refusal(value: Any, annotation: ast.expr | None, module: Module, depth: int 
     """
     if annotation is None or depth == 0 or value is UNKNOWN:
         return None
-    if isinstance(value, int) and abs(value) >= _TOO_LARGE:
-        return f"below 2**{_TOO_LARGE.bit_length() - 1}"
     if isinstance(annotation, ast.Constant):
         return _constant(value, annotation.value, module, depth)
-    if isinstance(annotation, ast.BinOp):  # X | Y
+    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
         return _union(value, [annotation.left, annotation.right], module, depth)
     if isinstance(annotation, ast.Subscript):
         return _subscript(value, annotation, module, depth)
-    name = _last(annotation)
-    if name in _SIMPLE:
-        return _SIMPLE[name](value)
-    if name in _LISTS or name in {"tuple", "Tuple"}:
+    full = meaning(annotation, module)
+    home, _, name = full.rpartition(".")
+    if home == bounds.__name__ and hasattr(bounds, name):
+        return _too_large(value) or bounds.out_of_bounds(value, getattr(bounds, name))
+    if full in _SIMPLE:
+        return _SIMPLE[full](value)
+    if home in _GENERIC and name in _LISTS | _TUPLES:
         return None if isinstance(value, list) else "a list"
-    if name in _MAPPINGS:
+    if home in _GENERIC and name in _MAPPINGS:
         return None if isinstance(value, dict) else "a mapping"
     return _alias(value, annotation, module, depth)
 
 
 def correction(value: Any, annotation: ast.expr | None, module: Module) -> Any:
     """Returns what a refused value of the wrong kind was meant to be, or `None`: 1000 for 1e3."""
-    if isinstance(value, float) and value.is_integer():
-        meant: Any = int(value)
+    meant: Any
+    if isinstance(value, str):
+        meant = _number_of(value)
+    elif isinstance(value, float) and value.is_integer():
+        meant = int(value)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         meant = str(value)
     else:
         return None
-    return meant if refusal(meant, annotation, module) is None else None
+    return meant if meant is not None and refusal(meant, annotation, module) is None else None
+
+
+def _number_of(text: str) -> int | float | None:
+    """Returns the number that a text spells, for Python or YAML: '64', '1e-4', '.inf'."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(re.sub(r"^([+-]?)\.(?=(inf|nan)$)", r"\1", text, flags=re.IGNORECASE))
+    except ValueError:
+        return None
 
 
 def _constant(value: Any, constant: Any, module: Module, depth: int) -> str | None:
@@ -98,8 +117,11 @@ def _union(value: Any, members: list[ast.expr], module: Module, depth: int) -> s
 
 
 def _subscript(value: Any, annotation: ast.Subscript, module: Module, depth: int) -> str | None:
-    name, inside = _last(annotation.value), annotation.slice
+    home, _, name = meaning(annotation.value, module).rpartition(".")
+    inside = annotation.slice
     members = inside.elts if isinstance(inside, ast.Tuple) else [inside]
+    if home not in _GENERIC or not members or any(isinstance(m, ast.Starred) for m in members):
+        return None
     if name == "Optional":
         return _union(value, [inside, ast.Constant(None)], module, depth)
     if name == "Union":
@@ -114,7 +136,7 @@ def _subscript(value: Any, annotation: ast.Subscript, module: Module, depth: int
         return _each(
             value, members * len(value) if isinstance(value, list) else members, module, depth
         )
-    if name in {"tuple", "Tuple"}:
+    if name in _TUPLES:
         if isinstance(members[-1], ast.Constant) and members[-1].value is ...:
             members = members[:1] * (len(value) if isinstance(value, list) else 1)
         elif isinstance(value, list) and len(value) != len(members):
@@ -149,19 +171,26 @@ def _alias(value: Any, annotation: ast.expr, module: Module, depth: int) -> str 
     definition = resolve(annotation, module)
     if definition is None or not isinstance(definition.node, ast.expr):
         return None
-    name = _last(annotation)
-    if definition.module.name == bounds.__name__ and hasattr(bounds, name):
-        return bounds.out_of_bounds(value, getattr(bounds, name))
-    return refusal(value, definition.node, definition.module, depth - 1)
+    node, home = definition.node, definition.module
+    if isinstance(node, ast.Call):
+        makes_type = meaning(node.func, home) in ("typing.NewType", "typing_extensions.NewType")
+        return refusal(value, node.args[1], home, depth - 1) if makes_type else None
+    return refusal(value, node, home, depth - 1)
+
+
+def _too_large(value: Any) -> str | None:
+    whole = isinstance(value, int) and abs(value) >= _TOO_LARGE
+    return f"below 2**{_TOO_LARGE.bit_length() - 1}" if whole else None
 
 
 def _whole(value: Any) -> str | None:
-    return None if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return _too_large(value) if whole else "a whole number"
 
 
 def _number(value: Any) -> str | None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return None if number and math.isfinite(value) else "a number"
+    return None if number else "a number"
 
 
 def _switch(value: Any) -> str | None:
@@ -188,20 +217,15 @@ def _duration(value: Any) -> str | None:
     return "days:hours:minutes:seconds, for example 00:08:00:00"
 
 
+_SCHEMA = "forger.runs.checking.schema"
 _SIMPLE = {
-    "int": _whole,
-    "float": _number,
-    "bool": _switch,
-    "str": _text,
-    "Path": _text,
-    "PathLike": _text,
-    "None": _null,
-    "Duration": _duration,
-    "Built": _built,
+    "builtins.int": _whole,
+    "builtins.float": _number,
+    "builtins.bool": _switch,
+    "builtins.str": _text,
+    "pathlib.Path": _text,
+    "pathlib.PurePath": _text,
+    "os.PathLike": _text,
+    f"{_SCHEMA}.Duration": _duration,
+    f"{_SCHEMA}.Built": _built,
 }
-
-
-def _last(expression: ast.expr) -> str:
-    if isinstance(expression, ast.Attribute):
-        return expression.attr
-    return expression.id if isinstance(expression, ast.Name) else ""

@@ -15,6 +15,7 @@ _SIMILAR = 0.5  # of 1: below this a guess would mislead
 _SHOWN = 24
 _STARTED = Path.cwd()  # a sweep that goes on does so in the folder where it was begun
 _OTHER = re.compile(r"null|true|false|nan|[+-]?inf|[+-]?[\d.][\d_.]*(e[+-]?\d+)?", re.IGNORECASE)
+_FEW = 4
 _SECRET = re.compile(r"api_?key|token|secret|password", re.IGNORECASE)
 
 
@@ -86,10 +87,24 @@ def near(path: Path) -> Path:
     return path.relative_to(here) if inside else path
 
 
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Returns the known word that `word` was most likely meant to be, if any is like it."""
+    best = next(iter(_closest(word, sorted(known))), None)
+    return best if best is not None and _likeness(word, best) > _SIMILAR else None
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for the known word closest to `word`, or nothing."""
-    best = _closest(word, sorted(known))[:1]
-    return f"; did you mean '{best[0]}'?" if best and _likeness(word, best[0]) > _SIMILAR else ""
+    best = closest(word, known)
+    return "" if best is None else f"; did you mean '{best}'?"
+
+
+def several(names: Iterable[str]) -> str:
+    """Writes names in a row, the first few where there are many."""
+    row = sorted(names)
+    if len(row) > _FEW:
+        return f"{', '.join(row[:_FEW])} and {len(row) - _FEW} more"
+    return " and ".join(filter(None, [", ".join(row[:-1]), *row[-1:]]))
 
 
 def choice(word: str, known: Iterable[str]) -> str:

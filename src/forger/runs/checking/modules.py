@@ -7,11 +7,14 @@ names from module to module.
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import sysconfig
+import warnings
 from collections.abc import Iterator
 from functools import cache, cached_property
 from importlib.machinery import ModuleSpec
-from importlib.util import resolve_name
+from importlib.util import decode_source, resolve_name
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,6 +26,11 @@ Binding: TypeAlias = Node | tuple[str, str]
 # Signs that a module makes names which its source does not spell out.
 _DYNAMIC = ("globals()", "exec(", "sys.modules", "import *", "def __getattr__", "__dict__")
 STAR = "*"
+_PYTHON = ("stdlib", "platstdlib")
+
+
+# What differs between two branches of an `if`: nothing is known of it.
+_EITHER = ast.Constant(...)
 
 
 class Module:
@@ -33,33 +41,51 @@ class Module:
         origin = spec.origin or ""
         self.path = Path(origin) if origin.endswith(".py") else None
         self.folders = spec.submodule_search_locations
+        self._loader = spec.loader
 
     @cached_property
+    def _parsed(self) -> tuple[str, list[ast.stmt], str | None]:
+        """The source and its statements, decoded as an import would, or what is wrong with them."""
+        read = getattr(self._loader, "get_data", None)
+        if self.path is None or read is None:
+            return "", [], None
+        try:
+            data = read(str(self.path))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of odd escapes: the import will say so
+                return decode_source(data), ast.parse(data, str(self.path)).body, None
+        except (OSError, SyntaxError, ValueError) as error:
+            return "", [], described(error, self.path)
+
+    @property
     def text(self) -> str:
         """The source; empty where there is none to read."""
-        try:
-            return self.path.read_text(encoding="utf-8") if self.path else ""
-        except (OSError, UnicodeDecodeError):
-            return ""
+        return self._parsed[0]
+
+    @property
+    def error(self) -> str | None:
+        """File, line and reason where the source is not Python: importing it would fail."""
+        return self._parsed[2]
 
     @cached_property
     def bindings(self) -> dict[str, Binding]:
         """What the module's source says of each of its names."""
         found: dict[str, Binding] = {}
-        try:
-            body = ast.parse(self.text).body
-        except (SyntaxError, ValueError):
-            return found
-        for statement, certain in _statements(body):
+        for statement, certain in _statements(self._parsed[1]):
             for name, binding in self._bind(statement):
                 if certain or name not in found:
                     found[name] = binding
+                elif certain is None:
+                    found[name] = _EITHER
         return found
 
-    @property
-    def complete(self) -> bool:
-        """Whether a name that `bindings` lacks surely does not exist."""
-        return bool(self.text) and not any(sign in self.text for sign in _DYNAMIC)
+    def lacks(self, name: str) -> bool:
+        """Tells whether the module surely has no such name: its source does not even mention it."""
+        unknown = self.error is not None or (self.path is None and self.folders is None)
+        if unknown or any(sign in self.text for sign in _DYNAMIC):
+            return False
+        loaded = sys.modules.get(self.name)
+        return not re.search(rf"\b{name}\b", self.text) and not hasattr(loaded, name)
 
     @property
     def names(self) -> frozenset[str]:
@@ -108,17 +134,40 @@ class Module:
         return None
 
 
-def _statements(body: list[ast.stmt], certain: bool = True) -> Iterator[tuple[ast.stmt, bool]]:
-    """Yields what runs at import; the second value is false for fallbacks (`except`, `else`)."""
+def _statements(
+    body: list[ast.stmt], certain: bool | None = True
+) -> Iterator[tuple[ast.stmt, bool | None]]:
+    """Yields what runs at import; the second value is false for fallbacks, `except` for one.
+
+    It is `None` for the `else` of an `if`, which is as good as the other branch, but not for that
+    of `if TYPE_CHECKING`.
+    """
     for statement in body:
         yield statement, certain
         if isinstance(statement, (ast.If, ast.Try, ast.With)):
             yield from _statements(statement.body, certain)
-        if isinstance(statement, (ast.If, ast.Try)):
-            yield from _statements(statement.orelse, False)
+        if isinstance(statement, ast.If):
+            typing = "TYPE_CHECKING" in ast.dump(statement.test)
+            yield from _statements(statement.orelse, False if typing else None)
         if isinstance(statement, ast.Try):
+            yield from _statements(statement.orelse, False)
             for handler in statement.handlers:
                 yield from _statements(handler.body, False)
+
+
+def described(error: Exception, path: str | Path) -> str:
+    """Returns the file, line and words of an error in a module's source."""
+    if not isinstance(error, SyntaxError):
+        return f"{path}: {type(error).__name__}: {error}"
+    line = "" if error.lineno is None else f", line {error.lineno}"
+    return f"{path}{line}: {type(error).__name__}: {error.msg}"
+
+
+def is_installed(path: str | Path | None) -> bool:
+    """Tells whether a module's file is of Python or of an installed package, and not the user's."""
+    if path is None or {"site-packages", "dist-packages"} & set(Path(path).parts):
+        return True
+    return any(Path(path).is_relative_to(sysconfig.get_path(kind)) for kind in _PYTHON)
 
 
 @cache
@@ -135,4 +184,4 @@ def find_module(name: str) -> Module | None:
         spec = finder.find_spec(name, path)
         if spec is not None:
             return Module(spec)
-    return None
+    return Module(ModuleSpec(name, None)) if name in sys.modules else None  # of a notebook

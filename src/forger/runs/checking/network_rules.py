@@ -66,7 +66,10 @@ def sizes(select: Select) -> Findings:
         if select.sound(key) and (weights := _weights(select, key, home, shape)) > _MOST_WEIGHTS:
             names = [f"{key}.{name}" for name in ("latent_dim", "width", "hidden")]
             largest = max(names, key=lambda name: _size(select(name)))
+            if math.prod(shape) > _size(select(largest)):
+                largest = "data.image_size"
             yield largest, f"makes a network of {weights:.0e} weights; write less"
+            return
 
 
 def _weights(select: Select, key: str, home: str, shape: tuple[int, int, int]) -> int:

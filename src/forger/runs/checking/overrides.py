@@ -24,6 +24,7 @@ from forger.runs.checking.check import Problem, find_problems, is_overruled
 from forger.runs.checking.collector import collector_paused, set_aside_what_is_loaded
 from forger.runs.checking.deeper import what_to_write
 from forger.runs.checking.hydra_words import missing_launcher, shared_folder
+from forger.runs.checking.mains import MAINS
 from forger.runs.checking.messages import choice, given
 from forger.runs.checking.settings import apply
 from forger.runs.checking.values import read_values
@@ -41,6 +42,9 @@ def find_mistakes(command: Command) -> list[str]:
     """
     if command.multirun and command.main.once is not None:
         return [f"-m: {command.script}.py {command.main.once}"]
+    if command.config in MAINS and command.config != command.script:
+        reader = f"{command.config}.py"
+        return [f"--config-name {command.config}: is read by {reader}; leave it out"]
     if command.extra_folder is not None and not Path(command.extra_folder).is_dir():
         return [f"--config-dir {command.extra_folder}: there is no such folder"]
     with (
@@ -100,11 +104,12 @@ def _try(command: Command, reading: Reading, groups: list[str]) -> tuple[list[st
     found = [p for p in find_problems(cfg, command.script) if p.key not in told]
     if sweep:
         found = [problem for problem in found if any(_concerns(problem, o) for o in unlisted)]
+    lines = {override.input_line for override in unlisted}
+    problems += [text for line, text in _overruled(cfg, reading) if line not in lines]
     for override in unlisted:
         if not any(_concerns(problem, override) for problem in found):
             word = override.input_line
             problems.append(f"{word}: no file lists this setting; to add it, write +{word}")
-    problems += _overruled(cfg, reading)
     typed = {override.key_or_group for override in unlisted}
     problems += [_helped(command, cfg, p) if p.key in typed else p.text for p in found]
     return problems, sweep
@@ -147,7 +152,7 @@ def _without_place(error: Exception, groups: list[str]) -> str | None:
     return f"{typed.replace('/', '.', 1)}: {whole} has no such choice; leave one of them out"
 
 
-def _overruled(cfg: DictConfig, reading: Reading) -> Iterator[str]:
+def _overruled(cfg: DictConfig, reading: Reading) -> Iterator[tuple[Any, str]]:
     """Yields words that the others make void: the networks all have values of their own."""
     values = read_values(cfg)
     for override in reading.settings:
@@ -159,7 +164,8 @@ def _overruled(cfg: DictConfig, reading: Reading) -> Iterator[str]:
         if void and not values.is_read(override.key_or_group):
             members = [key for key, member in node.items() if isinstance(member, dict)]
             each = " and ".join(f"{parent}.{member}.{name}" for member in members)
-            yield f"{override.input_line}: does nothing, since {each} are given; leave it out"
+            line = override.input_line
+            yield line, f"{line}: does nothing, since {each} are given; leave it out"
 
 
 def _lists(path: Path, keys: Sequence[str]) -> bool:

@@ -30,6 +30,7 @@ _RULES = (
     start_rules.log_folder,
     start_rules.metrics,
     start_rules.environment,
+    device_rules.devices,
     data_rules.folders,
     data_rules.shares,
     data_rules.enough,
@@ -38,7 +39,6 @@ _RULES = (
     trainer_rules.strategies,
     trainer_rules.limits,
     trainer_rules.flags,
-    device_rules.devices,
     device_rules.precision,
     device_rules.threads,
     device_rules.compiler,
@@ -59,7 +59,7 @@ def contradictions(select: Select) -> Findings:
     """Yields what is wrong with a config as a whole."""
     yield from _run(select)
     for rule in _RULES:
-        yield from rule(select)
+        yield from list(rule(select))  # what it has refused, the next ones do not look at
 
 
 def _run(select: Select) -> Findings:

@@ -8,7 +8,7 @@ source, as it reads the signatures of targets. Adding a key to configs/train.yam
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from forger.bounds import (
     Fraction,
@@ -22,10 +22,10 @@ from forger.bounds import (
 Section: TypeAlias = Any
 """A node whose settings are checked on their own."""
 
-Built: TypeAlias = Any
+Built: TypeAlias = Annotated[Any, "_target_"]
 """A mapping with a `_target_`, which becomes an object."""
 
-Duration: TypeAlias = str
+Duration: TypeAlias = Annotated[str, "Timer"]
 """A time as Lightning's Timer reads it: days:hours:minutes:seconds."""
 
 

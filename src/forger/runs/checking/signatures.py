@@ -11,10 +11,19 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from forger.runs.checking.modules import Function, Module
-from forger.runs.checking.sources import Definition, NotFoundError, locate, resolve
+from forger.runs.checking.sources import (
+    BrokenModuleError,
+    Definition,
+    NotFoundError,
+    locate,
+    meaning,
+    resolve,
+)
 
+_TYPING = ("typing", "typing_extensions")
 # Decorators that leave a function's parameters as they are written.
 _TRANSPARENT = {
     "_defaults_from_env_vars",
@@ -24,7 +33,13 @@ _TRANSPARENT = {
     "no_grad",
     "inference_mode",
 }
-INIT_FREE = {"object", "ABC", "Generic", "Protocol"}
+_HARMLESS = {"dataclass", "final", "runtime_checkable", "total_ordering"}  # on a class
+# Bases that define no constructor.
+INIT_FREE = {
+    "builtins.object",
+    "abc.ABC",
+    *(f"{home}.{name}" for home in _TYPING for name in ("Generic", "Protocol")),
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,15 @@ class Parameter:
     required: bool
     annotation: ast.expr | None
     module: Module = field(repr=False)
+    default: ast.expr | None = None
+
+    def is_default(self, value: Any) -> bool:
+        """Tells whether `value` is the default, which is right whatever the annotation says."""
+        try:
+            default = ast.literal_eval(self.default) if self.default is not None else ...
+        except ValueError:  # no literal
+            return False
+        return type(default) is type(value) and bool(default == value)
 
 
 @dataclass(frozen=True)
@@ -43,6 +67,11 @@ class Signature:
 
     parameters: dict[str, Parameter]
     open: bool = False
+
+    @property
+    def needed(self) -> set[str]:
+        """Names of the parameters without a default."""
+        return {name for name, parameter in self.parameters.items() if parameter.required}
 
 
 UNKNOWN = Signature({}, open=True)
@@ -53,6 +82,7 @@ def read(target: str) -> Signature:
     """Reads the signature that `target`, a dotted name, is called with.
 
     Raises:
+        BrokenModuleError: the module that has it cannot be read.
         NotFoundError: there is no such name.
     """
     owner, _, method = target.rpartition(".")
@@ -74,13 +104,14 @@ def _of(definition: Definition) -> Signature:
 def _of_function(node: Function, module: Module, bound: bool = False) -> Signature:
     arguments = node.args
     positional = [*arguments.posonlyargs, *arguments.args][bound:]
-    defaults = len(arguments.defaults)
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + [*arguments.defaults]
     parameters = {
-        arg.arg: Parameter(arg.arg, place < len(positional) - defaults, arg.annotation, module)
-        for place, arg in enumerate(positional)
+        arg.arg: Parameter(arg.arg, default is None, arg.annotation, module, default)
+        for arg, default in [
+            *zip(positional, defaults[-len(positional) :], strict=True),
+            *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
+        ]
     }
-    for arg, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
-        parameters[arg.arg] = Parameter(arg.arg, default is None, arg.annotation, module)
     for arg in arguments.posonlyargs:  # cannot be given by keyword
         parameters.pop(arg.arg, None)
     opaque = {last_name(decorator) for decorator in node.decorator_list} - _TRANSPARENT
@@ -92,11 +123,7 @@ def _of_function(node: Function, module: Module, bound: bool = False) -> Signatu
 def _of_class(node: ast.ClassDef, module: Module) -> Signature | None:
     """Reads a class's constructor; `None` where neither it nor a base defines one."""
     decorators = {last_name(decorator): decorator for decorator in node.decorator_list}
-    if node.keywords and any(keyword.arg == "metaclass" for keyword in node.keywords):
-        metaclass = next(k.value for k in node.keywords if k.arg == "metaclass")
-        if last_name(metaclass) != "ABCMeta":
-            return UNKNOWN
-    if set(decorators) - {"dataclass", "final", "runtime_checkable", "total_ordering"}:
+    if is_opaque(node):
         return UNKNOWN
     methods = {
         statement.name: statement
@@ -115,10 +142,18 @@ def _of_class(node: ast.ClassDef, module: Module) -> Signature | None:
     return None
 
 
+def is_opaque(node: ast.ClassDef) -> bool:
+    """Tells whether a metaclass or a decorator may make another thing of a class."""
+    metaclass = next((k.value for k in node.keywords if k.arg == "metaclass"), None)
+    if metaclass is not None and last_name(metaclass) != "ABCMeta":
+        return True
+    return not {last_name(decorator) for decorator in node.decorator_list} <= _HARMLESS
+
+
 def _of_base(base: ast.expr, module: Module) -> Signature | None:
     if isinstance(base, ast.Subscript):
         base = base.value
-    if last_name(base) in INIT_FREE:
+    if meaning(base, module) in INIT_FREE:
         return None
     definition = resolve(base, module)
     if definition is None or not isinstance(definition.node, ast.ClassDef):
@@ -132,7 +167,7 @@ def _of_dataclass(node: ast.ClassDef, module: Module) -> Signature:
     known = True
     for base in reversed(node.bases):
         base = base.value if isinstance(base, ast.Subscript) else base
-        if last_name(base) in INIT_FREE:
+        if meaning(base, module) in INIT_FREE:
             continue
         definition = resolve(base, module)
         if definition is None or not isinstance(definition.node, ast.ClassDef):
@@ -145,7 +180,8 @@ def _of_dataclass(node: ast.ClassDef, module: Module) -> Signature:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             name, value = statement.target.id, statement.value
             if _is_field(statement):
-                parameters[name] = Parameter(name, _required(value), statement.annotation, module)
+                annotation = statement.annotation
+                parameters[name] = Parameter(name, _required(value), annotation, module, value)
             elif last_name(statement.annotation) != "ClassVar":
                 parameters.pop(name, None)  # field(init=False)
     return Signature(parameters, open=not known)
@@ -177,7 +213,7 @@ def _of_method(owner: str, name: str) -> Signature:
     """Reads `package.Class.name`, an alternative constructor."""
     try:
         definition = locate(owner)
-    except NotFoundError:
+    except (BrokenModuleError, NotFoundError):
         return UNKNOWN
     if definition is not None and isinstance(definition.node, ast.ClassDef):
         for method in definition.node.body:

@@ -6,18 +6,28 @@ What cannot be followed is `None`, never an error; only a name that surely does 
 from __future__ import annotations
 
 import ast
+import builtins
 import sys
 from dataclasses import dataclass
 
-from forger.runs.checking.modules import STAR, Module, Node, find_module
+from forger.runs.checking.modules import STAR, Module, Node, find_module, is_installed
+
+# Modules whose names are known by heart: their source is not read.
+_STANDARD = {
+    *("abc", "collections.abc", "dataclasses", "os", "pathlib", "typing", "typing_extensions"),
+}
 
 
 class NotFoundError(LookupError):
-    """A dotted name whose part `missing` surely does not exist in `owner` ("": at the top)."""
+    """A dotted name whose part `missing` surely does not exist in `owner` (`None`: at the top)."""
 
-    def __init__(self, owner: str, missing: str, known: frozenset[str] = frozenset()) -> None:
-        super().__init__(f"{owner or 'Python'} has no {missing!r}")
+    def __init__(self, owner: Module | None, missing: str, known: frozenset[str]) -> None:
+        super().__init__(f"{owner.name if owner else 'Python'} has no {missing!r}")
         self.owner, self.missing, self.known = owner, missing, known
+
+
+class BrokenModuleError(LookupError):
+    """A module on the way to a dotted name whose source is not Python; says file, line and why."""
 
 
 @dataclass(frozen=True)
@@ -32,23 +42,31 @@ def locate(target: str) -> Definition | None:
     """Finds what a dotted name such as `torch.optim.Adam` stands for.
 
     Returns:
-        The definition, or `None` where the source does not tell.
+        The definition, or `None` where the source does not tell, or it is a module.
 
     Raises:
+        BrokenModuleError: importing it would fail.
         NotFoundError: a part of the name surely does not exist.
     """
-    owner, parts = "", target.split(".")
-    while parts and find_module(f"{owner}.{parts[0]}".lstrip(".")) is not None:
-        owner = f"{owner}.{parts.pop(0)}".lstrip(".")
-    module = find_module(owner) if owner else None
-    if module is None:
-        raise NotFoundError("", parts[0], frozenset(sys.builtin_module_names))
-    if not parts or not module.text:
-        return None
-    definition = member(module, parts[0])
-    if definition is None and module.complete and parts[0] not in module.bindings:
-        raise NotFoundError(owner, parts[0], module.names)
-    return definition if len(parts) == 1 else None
+    parts = target.split(".")
+    way: list[Module] = []
+    while len(way) < len(parts) and (found := find_module(".".join(parts[: len(way) + 1]))):
+        way.append(found)
+    if not way:
+        raise NotFoundError(None, parts[0], frozenset(sys.builtin_module_names))
+    for module in way:  # of installed packages, the last one alone: to read all takes a while
+        if (module is way[-1] or not is_installed(module.path)) and module.error is not None:
+            raise BrokenModuleError(module.error)
+    rest = parts[len(way) :]
+    definition = member(way[-1], rest[0]) if rest else None
+    if definition is None and len(way) > 1:
+        # A package's own name hides a file of that name: `from .generator import generator`.
+        hiding = member(way[-2], parts[len(way) - 1])
+        if hiding is not None:
+            return None if rest else hiding
+    if definition is None and rest and way[-1].lacks(rest[0]):
+        raise NotFoundError(way[-1], rest[0], way[-1].names)
+    return definition if len(rest) == 1 else None
 
 
 def member(module: Module, name: str, depth: int = 20) -> Definition | None:
@@ -93,6 +111,37 @@ def _as_module(expression: ast.expr, module: Module) -> Module | None:
         return None
     binding = module.bindings.get(expression.id)
     return find_module(".".join(filter(None, binding))) if isinstance(binding, tuple) else None
+
+
+def meaning(expression: ast.expr, module: Module, depth: int = 20) -> str:
+    """Returns the full name of what an annotation's name stands for: `typing.Optional`, or "".
+
+    Imports and aliases are followed, so that a user's own `Path` is not taken for pathlib's.
+    """
+    if isinstance(expression, ast.Attribute):
+        owner = _as_module(expression.value, module)
+        return "" if owner is None else _meaning_in(owner, expression.attr, depth)
+    return _meaning_in(module, expression.id, depth) if isinstance(expression, ast.Name) else ""
+
+
+def _meaning_in(module: Module, name: str, depth: int) -> str:
+    if module.name in _STANDARD:
+        return f"{module.name}.{name}"
+    binding = module.bindings.get(name)
+    if depth == 0:
+        return ""
+    if binding is None:
+        stars = (find_module(star.lstrip(STAR)) for star in module.bindings if star[0] == STAR)
+        source = next((star for star in stars if star and name in star.bindings), None)
+        if source is not None:
+            return _meaning_in(source, name, depth - 1)
+        return f"builtins.{name}" if hasattr(builtins, name) else ""
+    if isinstance(binding, tuple):
+        source = find_module(binding[0]) if binding[0] and binding[1] else None
+        return "" if source is None else _meaning_in(source, binding[1], depth - 1)
+    if isinstance(binding, (ast.Name, ast.Attribute)):
+        return meaning(binding, module, depth - 1)
+    return f"{module.name}.{name}"
 
 
 def full_name(expression: ast.expr, module: Module) -> str:

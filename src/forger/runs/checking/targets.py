@@ -1,7 +1,4 @@
-"""What is wrong with a `_target_` as a whole: its name, its kind, or an argument that is missing.
-
-Owns these questions; `check` asks about each setting.
-"""
+"""What is wrong with a `_target_` as a whole: its name, its kind, or how it is called."""
 
 from __future__ import annotations
 
@@ -12,51 +9,59 @@ from typing import Any
 from forger.runs.checking.messages import nearest
 from forger.runs.checking.modules import find_module
 from forger.runs.checking.places import Base, Place
-from forger.runs.checking.signatures import INIT_FREE, Signature, last_name, read
-from forger.runs.checking.sources import Definition, NotFoundError, full_name, locate, resolve
+from forger.runs.checking.signatures import INIT_FREE, Signature, is_opaque, read
+from forger.runs.checking.sources import (
+    BrokenModuleError,
+    Definition,
+    NotFoundError,
+    full_name,
+    locate,
+    meaning,
+    resolve,
+)
 
 
 def signature_of(target: Any) -> Signature | str:
     """Returns the signature of a target, or what is wrong with its name."""
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         return "must be a dotted name, such as package.module.Class"
-    if find_module(target) is not None:
-        return "is a module; name a class in it"
     try:
-        return read(target)
+        definition = locate(target)
+    except BrokenModuleError as error:
+        return f"cannot be imported: {error}"
     except NotFoundError as error:
-        hint = nearest(error.missing, error.known)
-        if error.owner:
-            return f"{error.owner} has no {error.missing!r}{hint}"
+        return _not_found(error)
+    if definition is None and find_module(target) is not None:
+        return "is a module; name a class or a function in it"
+    return read(target)
+
+
+def _not_found(error: NotFoundError) -> str:
+    owner, hint = error.owner, nearest(error.missing, error.known)
+    if owner is None:
         return f"no module {error.missing!r} is installed or in this folder{hint}"
+    ours = owner.name.partition(".")[0] == "forger"
+    where = f" ({owner.path})" if owner.path and not ours else ""  # an installed one, perhaps
+    return f"{owner.name}{where} has no {error.missing!r}{hint}"
 
 
 def derives(target: str, base: Base) -> bool:
     """Tells whether a target may be used where a class of `base` is needed."""
     try:
         return not base or _derives(locate(target), base)
-    except NotFoundError:  # a method of a class, say
+    except (BrokenModuleError, NotFoundError):
         return True
 
 
-def lacks(
+def refuses_call(
     key: str, node: dict[str, Any], signature: Signature, place: Place
 ) -> Iterator[tuple[str, str]]:
-    """Yields keys and complaints about a target that cannot be called with what it will get."""
-    target = node["_target_"]
+    """Yields keys and complaints about a target that cannot be called as it will be."""
     if place.partial and node.get("_partial_") is not True:
         yield f"{key}._partial_", f"{key}: needs '_partial_: true'"
-    for name in sorted(place.kept - node.keys()):
-        yield f"{key}.{name}", f"{key}.{name}: is needed and missing; write {key}.{name}=<value>"
     if not signature.open:
         for name in sorted(place.demanded - signature.parameters.keys()):
-            yield key, f"{key}: {target} takes no {name}, which it will be given"
-    if "_args_" in node:
-        return
-    for name, parameter in signature.parameters.items():
-        if parameter.required and name not in node and name not in place.passed:
-            path = f"{key}.{name}"
-            yield path, f"{path}: {target} needs it; write +{path}=<value>"
+            yield key, f"{key}: {node['_target_']} takes no {name}, which it will be given"
 
 
 def _derives(definition: Definition | None, base: Base, depth: int = 20) -> bool:
@@ -64,11 +69,19 @@ def _derives(definition: Definition | None, base: Base, depth: int = 20) -> bool
     node = definition.node if definition is not None else None
     if definition is None or depth == 0 or not isinstance(node, ast.ClassDef):
         return True
-    if f"{definition.module.name}.{node.name}" in base:
+    module = definition.module
+    if f"{module.name}.{node.name}" in base or is_opaque(node) or _has_new(node):
         return True
     parents = [b.value if isinstance(b, ast.Subscript) else b for b in node.bases]
-    named = [parent for parent in parents if last_name(parent) not in INIT_FREE]
     # By its name first: torch's modules are long, and reading them takes a while.
-    return any(full_name(parent, definition.module) in base for parent in named) or any(
-        _derives(resolve(parent, definition.module), base, depth - 1) for parent in named
+    return any(full_name(parent, module) in base for parent in parents) or any(
+        _derives(resolve(parent, module), base, depth - 1)
+        for parent in parents
+        if meaning(parent, module) not in INIT_FREE
     )
+
+
+def _has_new(node: ast.ClassDef) -> bool:
+    """Tells whether a class says itself what calling it returns, which may be another's object."""
+    functions = (s for s in node.body if isinstance(s, ast.FunctionDef))
+    return any(function.name == "__new__" for function in functions)

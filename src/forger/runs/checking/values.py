@@ -18,6 +18,8 @@ from forger.runs.checking.kinds import UNKNOWN
 # `${a.b}`, `${..b}`, and the first argument of a resolver such as `${oc.select:a.b,1}`
 _REFERENCE = re.compile(r"\$\{\s*(?:[\w.]+\s*:\s*)?(?P<dots>\.*)(?P<key>[\w.\[\]-]*)")
 
+_ALONE = re.compile(r"\$\{[\w.]+\}")
+
 
 @dataclass
 class Values:
@@ -35,12 +37,23 @@ class Values:
     broken: dict[str, str] = field(default_factory=dict)
     read: dict[str, list[str]] = field(default_factory=dict)
 
-    def origin(self, key: str) -> str:
-        """Follows a setting that merely repeats another, `lr: ${..lr}`, to where it was given."""
-        for target, readers in self.read.items():
-            if key in readers and re.fullmatch(r"\$\{[\w.]+\}", str(_at(self.raw, key))):
-                return self.origin(target) if target != key else key
-        return key
+    def reads(self, key: str) -> list[str]:
+        """Returns the settings that make this one wrong if they are: `lr: ${..lr}` repeats `lr`.
+
+        A text with more in it than one reference stands for itself, unless it cannot be resolved.
+        """
+        parts = key.split(".")
+        for depth in range(len(parts), 0, -1):
+            place = ".".join(parts[:depth])
+            text = _at(self.raw, place)
+            if isinstance(text, str) and (_ALONE.fullmatch(text) or place in self.broken):
+                return [".".join([read, *parts[depth:]]) for read in _references(place, text)]
+        return []
+
+    def has(self, key: str) -> bool:
+        """Tells whether there is such a setting."""
+        owner, _, name = key.rpartition(".")
+        return name in (_at(self.raw, owner) or {} if owner else self.raw)
 
     def is_read(self, key: str) -> bool:
         """Tells whether another setting refers to `key`, to what is in it or to all around it."""
