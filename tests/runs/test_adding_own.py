@@ -136,6 +136,7 @@ def own(folder: Path, *words: str) -> list[str]:
     return ["--config-dir", str(folder / "configs"), *latest([*kept, *words])]
 
 
+TRUST = "trust=[own_networks,own_data,own_features]"
 # Scores of few images by the user's own features.
 SCORES = [
     *("metrics=quick", "metrics.features=corners", "metrics.num_fake=40", "metrics.coverage_k=2"),
@@ -152,7 +153,7 @@ def test_own_features(tmp_path: Path) -> None:
     run = run_folder(tmp_path)
     assert [row["step"] for row in rows(run) if row["val/corners_fid"]] == ["1", "2"]
     assert float(rows(run)[-1]["val/corner_score"]) >= 1
-    words = [f"run={run}", "metrics.features=corners", "metrics.coverage_k=2"]
+    words = [f"run={run}", "metrics.features=corners", "metrics.coverage_k=2", TRUST]
     words = ["--config-dir", str(tmp_path / "configs"), *words]
     done = command(*words, cwd=tmp_path, script=ROOT / "evaluate.py")
     assert done.returncode == 0, done.stderr

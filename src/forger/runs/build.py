@@ -6,19 +6,18 @@ nothing below this package sees a config.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
 from lightning import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.optim import Optimizer
 
 from forger.checkpoint_writing import CheckpointFiles
 from forger.data import GroupedDataModule, ImageDataModule
@@ -29,8 +28,9 @@ from forger.gan import GAN
 from forger.loggers import Earlier, MetricsCSV, Tracker
 from forger.loggers.history import pictures_of, rows_of
 from forger.losses import AdversarialLoss
+from forger.runs.checking.importing import TargetError
 from forger.runs.folder import is_main_process
-from forger.runs.making import make
+from forger.runs.making import make, takes, target_of
 from forger.runs.overhead import NoProfiler
 from forger.updates import OptimizerFactory, Updates
 
@@ -39,9 +39,9 @@ PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 
 
 def build_data(cfg: DictConfig, seed: int) -> LightningDataModule:
-    """Builds the data module; ours also takes the run's seed."""
-    runtime = {"seed": seed} if issubclass(get_class(cfg.data._target_), ImageDataModule) else {}
-    datamodule: LightningDataModule = make(cfg.data, **runtime)
+    """Builds the data module; one that asks is given the run's seed."""
+    runtime = {"seed": seed} if takes(target_of(cfg.data), "seed") else {}
+    datamodule: LightningDataModule = make(cfg.data, LightningDataModule, **runtime)
     return datamodule
 
 
@@ -74,9 +74,9 @@ def build_discriminator(
     """Builds the discriminator; one that asks is told whether the loss penalises gradients."""
     node = cfg.model.discriminator
     runtime: dict[str, Any] = {"image_shape": image_shape}
-    if "gradient_penalty" in inspect.signature(get_class(node._target_)).parameters:
+    if takes(target_of(node), "gradient_penalty"):
         runtime["gradient_penalty"] = bool(loss.penalties)
-    discriminator: nn.Module = make(node, **runtime)
+    discriminator: nn.Module = make(node, nn.Module, **runtime)
     return discriminator
 
 
@@ -89,18 +89,18 @@ def make_optimizer(node: DictConfig) -> OptimizerFactory:
 
 def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> GAN:
     """Builds both networks, the loss and the module that trains them."""
-    loss: AdversarialLoss = make(cfg.loss)
+    loss: AdversarialLoss = make(cfg.loss, AdversarialLoss)
     updates = {
         f"{network}_updates": Updates(
             optimizer=make_optimizer(cfg.optimizer[network]),
-            schedule=make(cfg.schedule[network]),
+            schedule=make(cfg.schedule[network], Callable),
             gradient_clip=cfg.model.gradient_clip[network],
             accumulate=cfg.model.accumulate[network],
         )
         for network in ("generator", "discriminator")
     }
     return GAN(
-        generator=make(cfg.model.generator, image_shape=image_shape),
+        generator=make(cfg.model.generator, nn.Module, image_shape=image_shape),
         discriminator=build_discriminator(cfg, loss, image_shape),
         loss=loss,
         prior=cfg.model.prior,
@@ -118,6 +118,22 @@ def group_batches(datamodule: LightningDataModule, gan: GAN, seed: int) -> Light
     if isinstance(datamodule, ImageDataModule):
         return datamodule
     return GroupedDataModule(datamodule, gan.batches_per_iteration, seed)
+
+
+def check_optimizers(gan: GAN) -> None:
+    """Builds both optimizers once, since what makes them may be any function of the user's.
+
+    Raises:
+        ConfigError: it makes something else.
+    """
+    for name in ("generator", "discriminator"):
+        updates: Updates = getattr(gan, f"{name}_updates")
+        made = updates.make_optimizer(getattr(gan, name))
+        if not isinstance(made, Optimizer):
+            raise ConfigError(
+                f"optimizer.{name}: gives an object of {type(made).__name__}, and must give a"
+                " torch.optim.Optimizer"
+            )
 
 
 def build_loggers(cfg: DictConfig, folder: Path, resume_at: int | None = None) -> list[Logger]:
@@ -149,8 +165,8 @@ def check_trackers(cfg: DictConfig) -> None:
         ConfigError: there is no key, or no package.
     """
     for node in tracker_nodes(cfg):
-        tracker = get_class(node._target_)
-        if issubclass(tracker, Tracker):
+        tracker = target_of(node)
+        if isinstance(tracker, type) and issubclass(tracker, Tracker):
             tracker.check(node)
 
 
@@ -160,15 +176,19 @@ def make_tracker(node: DictConfig, folder: Path, earlier: Earlier | None) -> Log
     Raises:
         ConfigError: its package is not installed.
     """
-    name, kind = str(node._get_full_key(None)).rpartition(".")[2], get_class(node._target_)
+    name, kind = str(node._get_full_key(None)).rpartition(".")[2], target_of(node)
     runtime: dict[str, Any] = {"save_dir": str(folder)}
-    if earlier is not None and issubclass(kind, TensorBoardLogger):
+    tensorboard = isinstance(kind, type) and issubclass(kind, TensorBoardLogger)
+    if earlier is not None and tensorboard:
         runtime["purge_step"] = earlier.at + 1  # hides what was logged from there on
     try:
-        tracker: Logger = make(node, **runtime)
-    except ImportError as error:
+        tracker: Logger = make(node, Logger, **runtime)
+    except TargetError as error:
+        known = error.target.startswith(("forger.", "lightning."))
+        if not known or not isinstance(error.__cause__, ImportError):
+            raise
         raise ConfigError(
-            f"logger={name}: {error}; install it, for example: {install_command(name)}"
+            f"logger={name}: {error.__cause__}; install it, for example: {install_command(name)}"
         ) from None
     if earlier is not None and isinstance(tracker, Tracker):
         tracker.go_on(replace(earlier, tracked=_was_tracked(node, folder)))
@@ -198,10 +218,12 @@ def build_trainer(
     if settings.get("profiler") is None:
         settings["profiler"] = NoProfiler()
     callbacks: list[Callback] = [
-        make(node) for node in (cfg.get("callbacks") or {}).values() if node is not None
+        make(node, Callback) for node in (cfg.get("callbacks") or {}).values() if node is not None
     ]
     trainer: Trainer = make(
         settings,
+        Trainer,
+        "trainer",
         default_root_dir=str(folder),
         logger=loggers,
         callbacks=[*extra, *callbacks],

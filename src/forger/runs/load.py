@@ -21,8 +21,9 @@ import forger
 from forger.checkpoint_files import FOLDER, LAST, newest, read_checkpoint
 from forger.errors import ConfigError, UserError
 from forger.random_state import random_state_kept
+from forger.runs.checking.importing import TargetError
 from forger.runs.checking.messages import listed
-from forger.runs.checking.records import find_untrusted, move, named
+from forger.runs.checking.records import PACKAGES, find_untrusted, move, named, targets_in
 from forger.runs.making import make
 from forger.sampler import Sampler
 
@@ -154,7 +155,8 @@ def load_sampler(
         if name.startswith(prefix):
             own[name.removeprefix(prefix)] = tensor
     with _fitting(origin.checkpoint, content):
-        generator: nn.Module = make(origin.cfg.model.generator, image_shape=origin.image_shape)
+        node, shape = origin.cfg.model.generator, origin.image_shape
+        generator: nn.Module = make(node, nn.Module, image_shape=shape)
         generator.load_state_dict(own)
         sampler = Sampler(generator, origin.cfg.model.prior)
     return origin, sampler
@@ -217,11 +219,16 @@ def _fitting(path: Path, content: dict[str, Any]) -> Iterator[None]:
     """Rebuilds from a checkpoint; the random state is kept, for first weights are drawn.
 
     Raises:
-        UserError: in place of what this version raises of another version's checkpoint.
+        UserError: in place of what this version raises of another version's checkpoint, or the
+            user's code of another state of it.
     """
     try:
         with random_state_kept(torch.device("cpu")):
             yield
+    except TargetError as error:
+        if error.target.partition(".")[0] in PACKAGES:
+            raise UserError(_misfit(path, content, error)) from error
+        raise UserError(f"{path}: {error}") from error
     except (HydraException, OmegaConfBaseException, ImportError, *_MISFITS) as error:
         raise UserError(_misfit(path, content, error)) from error
 
@@ -262,10 +269,10 @@ def _misfit(path: Path, content: dict[str, Any], error: Exception) -> str:
     """Says that a checkpoint and this code do not belong together, and which code would."""
     cause = error.__cause__ or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [repr(cause)]
-    made = content.get("forger_version", "an earlier version")
-    commit = content.get("commit")
+    made, commit = content.get("forger_version", "an earlier version"), content.get("commit")
+    own = ", ".join(sorted(set(targets_in(content.get("config")))))
     return (
-        f"{path}: does not fit this version of forger ({forger_version()}); it was written by"
-        f" {made}{f', commit {commit}' if commit else ''}. Use that one, or see the run's"
-        f" environment.json. What failed: {' '.join(lines[:2])}"
+        f"{path}: does not fit {f'{own} as it is now, or ' if own else ''}this version of forger"
+        f" ({forger_version()}); it was written by {made}{f', commit {commit}' if commit else ''}."
+        f" Use that one, or see the run's environment.json. What failed: {' '.join(lines[:2])}"
     )

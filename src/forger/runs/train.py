@@ -25,6 +25,7 @@ from forger.runs.build import (
     build_gan,
     build_loggers,
     build_trainer,
+    check_optimizers,
     check_trackers,
     group_batches,
     image_shape_of,
@@ -41,6 +42,7 @@ from forger.runs.folder import RunFolder, is_main_process
 from forger.runs.job_words import command_of, trusting
 from forger.runs.launch import cpu_threads, launched_alone
 from forger.runs.load import refuse_untrusted
+from forger.runs.making import import_targets
 from forger.runs.overhead import lean
 from forger.runs.plan import describe_plan
 from forger.runs.precision import choose_precision
@@ -79,6 +81,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if cfg.resume is not None:  # a run folder may be anybody's
         trust, config = named(cfg.get("trust"), cfg.get("moved")), OmegaConf.to_container(cfg)
         refuse_untrusted(config, Path(cfg.resume), trust, _ALL, names_only=True)
+    import_targets(cfg)
     cfg.seed = choose_seed(cfg.seed)
     precision = choose_precision(cfg)
     name_trackers(cfg)
@@ -143,6 +146,7 @@ def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
     shape, batch = image_shape_of(datamodule)
     gan = build_gan(cfg, shape, cfg.seed)
     check_shapes(gan, shape, batch or images_per_process(cfg, datamodule))
+    check_optimizers(gan)
     datamodule = group_batches(datamodule, gan, cfg.seed)
     sample = scores = None
     if is_main_process():

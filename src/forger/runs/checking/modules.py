@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import re
 import sys
-import sysconfig
 import warnings
 from collections.abc import Iterator
 from functools import cache, cached_property
@@ -26,7 +25,6 @@ Binding: TypeAlias = Node | tuple[str, str]
 # Signs that a module makes names which its source does not spell out.
 _DYNAMIC = ("globals()", "exec(", "sys.modules", "import *", "def __getattr__", "__dict__")
 STAR = "*"
-_PYTHON = ("stdlib", "platstdlib")
 
 
 # What differs between two branches of an `if`: nothing is known of it.
@@ -163,11 +161,12 @@ def described(error: Exception, path: str | Path) -> str:
     return f"{path}{line}: {type(error).__name__}: {error.msg}"
 
 
+@cache
 def is_installed(path: str | Path | None) -> bool:
     """Tells whether a module's file is of Python or of an installed package, and not the user's."""
     if path is None or {"site-packages", "dist-packages"} & set(Path(path).parts):
         return True
-    return any(Path(path).is_relative_to(sysconfig.get_path(kind)) for kind in _PYTHON)
+    return Path(path).is_relative_to(Path(ast.__file__).parent)  # the standard library
 
 
 @cache

@@ -14,14 +14,14 @@ import ast
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from forger.runs.checking.importing import TargetError, import_target
 from forger.runs.checking.mains import MAINS
 from forger.runs.checking.messages import given
 from forger.runs.checking.places import Place
-from forger.runs.checking.sources import NotFoundError, locate
+from forger.runs.checking.sources import BrokenModuleError, NotFoundError, locate
 from forger.runs.checking.targets import derives, signature_of
 
 OWN = __name__.partition(".")[0]
@@ -252,7 +252,7 @@ class _Walk:
             )
         try:
             found = locate(name)
-        except NotFoundError as error:
+        except (BrokenModuleError, NotFoundError) as error:
             if top in PACKAGES or self.names_only or not built:
                 return None  # nothing to run; what builds it will say so
             return f"{signature_of(name)}{_elsewhere(name, error)}"
@@ -272,11 +272,11 @@ class _Walk:
     ) -> tuple[str | None, dict[str, Any]]:
         """Imports what a name stands for: what is wrong with it, and the hints of its arguments."""
         try:
-            found = _import(name)
-        except Exception as error:  # whatever the user's module does when it is imported
+            found = import_target(name)
+        except TargetError as error:
             if name.startswith(f"{OWN}."):
                 return None, {}  # of another version: what builds it says which
-            return f"{type(error).__name__}: {error}{_elsewhere(name, error)}", {}
+            return f"{error}{_elsewhere(name, error.__cause__)}", {}
         hints = _hints(found)
         if any_callable:
             return None, hints
@@ -285,7 +285,7 @@ class _Walk:
         home = f"{found.__module__}.{found.__qualname__}"
         if home.partition(".")[0] not in PACKAGES and not is_named(home, self.trust):
             return f"is {home}; if you know what this is, write trust=[{found.__module__}]", {}
-        if place is not None and place.base and not issubclass(found, _import(place.base[0])):
+        if place is not None and place.base and not issubclass(found, import_target(place.base[0])):
             return f"must derive from {place.base[0]}", {}
         if among is not None and not issubclass(found, tuple(among)):
             return f"no such object belongs in this place; {_exactly(name)}", {}
@@ -296,7 +296,7 @@ def _exactly(name: str) -> str:
     return f"if you know what this is, write trust=[{name}]"
 
 
-def _elsewhere(name: str, error: Exception) -> str:
+def _elsewhere(name: str, error: BaseException | None) -> str:
     gone = isinstance(error, (ImportError, AttributeError, NotFoundError))
     return f"; if it has moved, write moved={{{name}:<its new place>}}" if gone else ""
 
@@ -322,20 +322,6 @@ def _texts(value: Any) -> Iterator[str]:
     items = value.values() if isinstance(value, dict) else value
     for item in items if isinstance(value, (dict, list)) else ():
         yield from _texts(item)
-
-
-def _import(name: str) -> Any:
-    """Returns what a dotted name stands for, as Hydra finds it."""
-    first, *parts = name.split(".")
-    found: Any = import_module(first)
-    for place, part in enumerate(parts, 1):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            if isinstance(found, type):
-                raise
-            found = import_module(".".join([first, *parts[:place]]))
-    return found
 
 
 def _hints(found: Any) -> dict[str, Any]:
