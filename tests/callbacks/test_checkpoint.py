@@ -44,7 +44,7 @@ def test_the_newest_state_and_the_one_before_load_as_weights_only(tmp_path: Path
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["last.ckpt", "previous.ckpt"]
     assert load(tmp_path)["global_step"] == 20
-    assert load(tmp_path, "previous")["global_step"] == 18
+    assert load(tmp_path, "previous")["global_step"] == 20, "before and after the last scores"
     weights = gan.state_dict()
     assert all(torch.equal(weights[k], v) for k, v in load(tmp_path)["state_dict"].items())
 
@@ -52,12 +52,12 @@ def test_the_newest_state_and_the_one_before_load_as_weights_only(tmp_path: Path
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, [14]),
-        ({"every_n_steps": 5}, [5, 10, 14]),
-        ({"every_n_steps": 7}, [7, 14]),
-        ({"every_n_epochs": 1}, [7, 14]),
-        ({"every_n_epochs": 2}, [14]),
-        ({"every_n_steps": 5, "every_n_epochs": 1}, [5, 7, 10, 14]),
+        ({}, [14, 14]),
+        ({"every_n_steps": 5}, [5, 10, 14, 14]),
+        ({"every_n_steps": 7}, [7, 14, 14]),
+        ({"every_n_epochs": 1}, [7, 14, 14]),
+        ({"every_n_epochs": 2}, [14, 14]),
+        ({"every_n_steps": 5, "every_n_epochs": 1}, [5, 7, 10, 14, 14]),
     ],
 )
 def test_saves_at_its_intervals_and_at_the_end(
@@ -76,7 +76,7 @@ def test_an_epoch_that_max_steps_cuts_off_is_none(
 ) -> None:
     steps = saves(monkeypatch)
     run(tmp_path, Checkpoint(every_n_epochs=1), max_epochs=-1, max_steps=13)
-    assert steps == [10, 13]
+    assert steps == [10, 13, 13]
 
 
 def test_saves_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,23 +89,62 @@ def test_saves_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     steps = saves(monkeypatch)
     run(tmp_path, HalfAMinute(), Checkpoint(every_n_minutes=1.2))
-    assert steps == [3, 6, 9, 10]
+    assert steps == [3, 6, 9, 10, 10]
 
 
-def test_the_end_is_saved_after_what_other_callbacks_do_there(tmp_path: Path) -> None:
-    """Else a run killed in between would take itself for finished, and never do it."""
+class Last(Callback):
+    """What scores and samples do at the end; `stops` ends training early by itself."""
 
-    class Last(Callback):
-        done = False
+    def __init__(self, folder: Path, stops: str = "", fails: bool = False) -> None:
+        self.folder, self.stops, self.fails = folder, stops, fails
+        self.done = False
 
-        def on_train_end(self, *_: Any) -> None:
-            assert load(tmp_path)["global_step"] == 8
-            self.done = True
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if self.stops == "iteration" and trainer.global_step == 7:
+            trainer.should_stop = True
 
-    last = Last()
-    run(tmp_path, Checkpoint(every_n_steps=2), last)
-    assert last.done
-    assert load(tmp_path)["global_step"] == 10
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        if self.stops == "epoch":
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Any, *_: Any) -> None:
+        assert load(self.folder)["global_step"] == trainer.global_step
+        assert not load(self.folder)["callbacks"]["Last"]["done"]
+        if self.fails:
+            raise RuntimeError("no score")
+        self.done = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"done": self.done}
+
+
+@pytest.mark.parametrize(
+    ("stops", "settings", "iteration"),
+    [
+        ("", {"max_steps": 5}, 5),
+        ("", {"max_epochs": 2}, 20),
+        ("iteration", {"max_epochs": 2}, 7),
+        ("epoch", {"max_epochs": 3}, 10),
+    ],
+)
+def test_the_end_is_saved_before_what_other_callbacks_do_there_and_after_it(
+    stops: str, settings: dict[str, int], iteration: int, tmp_path: Path
+) -> None:
+    run(tmp_path, Checkpoint(), Last(tmp_path, stops), **settings)
+    content = load(tmp_path)
+    assert (content["global_step"], content["callbacks"]["Last"]["done"]) == (iteration, True)
+
+    with pytest.raises(RuntimeError, match="no score"):
+        run(tmp_path / "b", Checkpoint(), Last(tmp_path / "b", stops, fails=True), **settings)
+    assert load(tmp_path / "b")["global_step"] == iteration
+
+
+def test_a_stop_that_must_wait_for_min_steps_saves_no_more_than_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = saves(monkeypatch)
+    run(tmp_path, Checkpoint(), Last(tmp_path, "iteration"), min_steps=9, max_epochs=2)
+    assert steps == [10, 10], "Lightning ends the epoch first"
 
 
 def test_a_failed_run_keeps_its_last_checkpoint(tmp_path: Path) -> None:

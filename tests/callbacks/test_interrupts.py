@@ -95,6 +95,24 @@ def test_in_the_last_iteration_there_is_nothing_to_interrupt(tmp_path: Path) -> 
     assert last(tmp_path) == 10
 
 
+class AtTheEnd(Callback):
+    """Last scores, during which a signal comes."""
+
+    over = False
+
+    def on_train_end(self, *_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.over = True
+
+
+def test_what_comes_after_the_last_iteration_ends_at_once_saved(tmp_path: Path) -> None:
+    callback = AtTheEnd()
+    with pytest.raises(Interrupted), Interrupts() as interrupts:
+        fit(tmp_path, callback, Checkpoint(), interrupts)
+    assert not callback.over
+    assert last(tmp_path) == 10
+
+
 @pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGTERM, Interrupted), (signal.SIGINT, KeyboardInterrupt)]
 )

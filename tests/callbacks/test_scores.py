@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Squares, fit, make_dcgan, make_gan
+from helpers import Squares, fit, make_dcgan, make_gan, make_trainer
+from lightning import Callback
 from projection import Projection
+from same import differences
 from torch import Tensor
 
+from forger.callbacks import Checkpoint, SampleGrid
+from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.scores import Scores
+from forger.checkpoint_files import read_checkpoint
+from forger.checkpoint_writing import CheckpointFiles
 from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.loggers import MetricsCSV
@@ -207,3 +213,60 @@ def test_the_extractor_is_prepared_once(tmp_path: Path) -> None:
 def test_numbers_out_of_range_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"metrics.{name}=0"):
         scores(tmp_path, **{name: 0})
+
+
+class Breaks(Callback):
+    """Ends the run while callbacks write what belongs to its end."""
+
+    def on_train_end(self, *_: Any) -> None:
+        raise RuntimeError("killed")
+
+
+def ended(folder: Path, breaks: str = "", resume: bool = False, **limit: Any) -> None:
+    """Trains with scores and samples, new objects each time, and breaks before or after scores."""
+    table, path = MetricsCSV(folder), folder / "checkpoints" / "last.ckpt"
+    callbacks: list[Callback] = [scores(folder), SampleGrid(n=4, every_n_steps=3), Checkpoint()]
+    if breaks:
+        callbacks.insert(0 if breaks == "before" else 1, Breaks())
+    if resume:
+        table.rewind(int(read_checkpoint(path)["global_step"]))
+    trainer = make_trainer(
+        folder,
+        callbacks=[ExactResume(), *callbacks],
+        logger=table,
+        plugins=[CheckpointFiles()],
+        enable_checkpointing=True,
+        **({"max_steps": -1} | limit),
+    )
+    data = Squares(batch_size=8, seed=0)
+    trainer.fit(make_gan(), datamodule=data, ckpt_path=path if resume else None)
+
+
+def left(folder: Path) -> dict[str, Any]:
+    """What a run has left: rows without times, pictures, and checkpoints without the clock."""
+    with (folder / "metrics.csv").open() as file:
+        table = [
+            {k: v for k, v in row.items() if "per_second" not in k} for row in csv.DictReader(file)
+        ]
+    pictures = {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
+    kept = [read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for name in ("last", "best")]
+    for checkpoint in kept:
+        checkpoint["callbacks"].pop("Timer", None)
+    return {"rows": table, "pictures": pictures, "checkpoints": kept}
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [{"max_steps": 4}, {"max_steps": 5}, {"max_epochs": 1}, {"max_time": {"microseconds": 1}}],
+)
+@pytest.mark.parametrize("breaks", ["before", "after"])
+def test_a_run_broken_off_after_training_makes_up_for_the_rest_once(
+    limit: dict[str, Any], breaks: str, tmp_path: Path
+) -> None:
+    ended(tmp_path / "whole", **limit)
+    with pytest.raises(RuntimeError, match="killed"):
+        ended(tmp_path / "cut", breaks, **limit)
+    assert len(rows(tmp_path / "cut")) == len(rows(tmp_path / "whole")) - (breaks == "before")
+    for _ in range(2):  # a second time where the end had been written, but not that it had
+        ended(tmp_path / "cut", resume=True, **limit)
+        assert not differences(left(tmp_path / "whole"), left(tmp_path / "cut"))

@@ -17,11 +17,12 @@ from forger.checkpoint_files import FOLDER, LAST
 class Checkpoint(LightningCheckpoint):
     """Keeps `checkpoints/last.ckpt` in the run folder, and the one before it as `previous.ckpt`.
 
-    It is written every so many iterations, minutes and epochs, whichever are given, and at the end
-    of training, after the last scores and samples. Lightning's `ModelCheckpoint` is not used for
-    this: under manual optimization it asks the module to keep a copy of its weights from before
-    each optimizer step (`saved_models`), warns when there is none, takes no notice of time, and
-    numbers its files when a folder is reused.
+    It is written every so many iterations, minutes and epochs, whichever are given, and twice at
+    the end of training: before the last scores and samples, so that nothing that goes wrong there
+    loses the training, and after them. Lightning's `ModelCheckpoint` is not used for this: under
+    manual optimization it asks the module to keep a copy of its weights from before each optimizer
+    step (`saved_models`), warns when there is none, takes no notice of time, and numbers its files
+    when a folder is reused.
 
     Args:
         every_n_steps: iterations between checkpoints; `None`: not by iterations.
@@ -55,21 +56,22 @@ class Checkpoint(LightningCheckpoint):
         self._saved_when = time.monotonic()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Saves when iteration or time has come; the last iteration is saved at the very end."""
+        """Saves when iteration or time has come, and when the last iteration is over."""
         iteration = trainer.global_step
         by_step = self.every_n_steps is not None and iteration % self.every_n_steps == 0
-        if (by_step or self._by_time(trainer)) and not ends(trainer):
+        if self._by_time(trainer) or by_step or ends(trainer):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Saves when the epoch has come."""
+        """Saves when the epoch has come, or another callback has just ended training."""
         epochs = trainer.current_epoch + 1
-        due = self.every_n_epochs is not None and epochs % self.every_n_epochs == 0
-        if due and trainer.is_last_batch and not ends(trainer):
+        by_epoch = self.every_n_epochs is not None and epochs % self.every_n_epochs == 0
+        if (by_epoch and trainer.is_last_batch) or ends(trainer):
             self.save(trainer)
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Saves the end, once all that belongs to it has been written."""
+        self._saved_at = None  # what the last scores found is new
         self.save(trainer)
 
     def save(self, trainer: Trainer) -> None:
@@ -90,7 +92,7 @@ def ends(trainer: Trainer) -> bool:
     """Tells whether training ends with this iteration."""
     last_epoch = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
     return (
-        trainer.should_stop
+        (trainer.should_stop and trainer.fit_loop._can_stop_early)
         or trainer.global_step == trainer.max_steps
         or (trainer.is_last_batch and last_epoch)
     )

@@ -53,7 +53,7 @@ class EarlyStopping(Callback):
             )
         self.metric, self.patience, self.mode, self.min_delta = metric, patience, mode, min_delta
         self.best: float | None = None
-        self.best_at = self.waited = 0
+        self.best_at = self.waited = self.looked_at = 0
         self.reason: str | None = None  # why training ended
         self._seen: Tensor | None = None
         self._scores: Scores | None = None
@@ -96,6 +96,9 @@ class EarlyStopping(Callback):
         if value is None or value is self._seen:  # every score is a tensor of its own
             return False
         self._seen = value
+        if trainer.global_step == self.looked_at:  # scored again, of a run that was cut off there
+            return False
+        self.looked_at = trainer.global_step
         self._count(float(trainer.strategy.broadcast(value)), trainer.global_step)
         return True
 
@@ -122,7 +125,7 @@ class EarlyStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run needs to know."""
-        names = ("best", "best_at", "waited", "reason")
+        names = ("best", "best_at", "waited", "looked_at", "reason")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

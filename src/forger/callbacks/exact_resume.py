@@ -20,6 +20,9 @@ class ExactResume(Callback):
     epoch, at its end, and also where the run had stopped at its `max_steps` and may now go further.
     Lightning's own progress of a checkpoint means something else at each of these moments, so this
     callback writes one meaning into all of them. The random states of every process go with it.
+
+    Where no iteration is left, callbacks see the start and the end of training all the same, and
+    write what a run that was cut off after its last iteration lacks.
     """
 
     def __init__(self) -> None:
@@ -69,14 +72,23 @@ class ExactResume(Callback):
             distributed.all_gather_object(ranks, mine)
         place = {"epoch": self._epoch, "batches": self._batches}
         checkpoint[KEY] = {**place, "ranks": ranks}
+        checkpoint["epoch"] = self._epoch
         _settle(checkpoint["loops"]["fit_loop"], **place, iterations=checkpoint["global_step"])
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keeps what the start of training needs."""
+        _never_skip(trainer)
         self._loaded = checkpoint[KEY]
         self._epoch, self._batches = (checkpoint[KEY][name] for name in ("epoch", "batches"))
+
+
+def _never_skip(trainer: Trainer) -> None:
+    """Has Lightning's loop begin and end even where there is no iteration in between."""
+    loop: Any = trainer.fit_loop
+    kind = type(loop)
+    loop.__class__ = type(kind.__name__, (kind,), {"skip": False})
 
 
 def _settle(loop: dict[str, Any], epoch: int, batches: int, iterations: int) -> None:

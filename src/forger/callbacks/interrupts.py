@@ -26,8 +26,9 @@ _HEEDED = tuple(
 class Interrupts(LightningCheckpoint):
     """Ends training at the next whole iteration when a signal asks for it, saved if it saves.
 
-    A second Ctrl-C ends it at once, between two instructions. Before and after training, SIGTERM
-    and SIGUSR1 end the work at once, as Ctrl-C does, since there is nothing to save. For Lightning
+    A second Ctrl-C ends it at once, between two instructions. Before the first iteration and after
+    the last, when it is saved, SIGTERM and SIGUSR1 end the work at once, as Ctrl-C does. For
+    Lightning
     this is a checkpoint callback: those come after all others, which have then written what belongs
     to the iteration. It puts Lightning's own handlers out of use while it trains: they would save
     to another place, and in the middle of an iteration.
@@ -67,7 +68,7 @@ class Interrupts(LightningCheckpoint):
 
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Takes over from Lightning's handlers; from here on there is something to save."""
-        self._training = True
+        self._training = not trainer.fit_loop.done
         self._listen()
         _ask_no_more(trainer)
 
@@ -76,8 +77,14 @@ class Interrupts(LightningCheckpoint):
         if any_agrees(trainer, self._asked is not None) and not ends(trainer):
             self._stop(trainer)
 
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        """After the last iteration, saves it; the last scores may be ended at any time."""
+        if ends(trainer):
+            self._save(trainer)
+            self._training = False
+
     def on_train_end(self, *_: Any) -> None:
-        """Leaves the rest to the usual handlers: all is saved but what comes now."""
+        """Leaves the rest to the usual handlers."""
         self._training = False
 
     def _listen(self) -> None:
@@ -96,10 +103,13 @@ class Interrupts(LightningCheckpoint):
                 f"\n{self._asked.name}: saving at the end of this iteration; Ctrl-C stops at once\n"
             )
 
-    def _stop(self, trainer: Trainer) -> None:
+    def _save(self, trainer: Trainer) -> None:
         for callback in trainer.checkpoint_callbacks:
             if isinstance(callback, Checkpoint):
                 callback.save(trainer)
+
+    def _stop(self, trainer: Trainer) -> None:
+        self._save(trainer)
         number = self._asked or signal.SIGTERM  # another process was asked
         self._training = False
         raise Interrupted(number, trainer.global_step)

@@ -64,6 +64,12 @@ class Pruning(LightningCheckpoint):
         if trainer.strategy.broadcast(wanted) and not ends(trainer):
             self._stop(trainer, float(value))
 
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        """Tells the last score, which others are compared with."""
+        value = trainer.callback_metrics.get(self.metric)
+        if trainer.is_global_zero and value is not None and value is not self._seen:
+            self._falls_behind(float(value), trainer.global_step)
+
     def _falls_behind(self, value: float, iteration: int) -> bool:
         def ask(trial: Trial) -> bool:
             trial.report(value, iteration)

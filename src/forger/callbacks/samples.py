@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.callbacks.checkpoint import ends
 from forger.loggers import log_image
 from forger.parts import RealImages
 from forger.pictures import image_grid, png_bytes
@@ -72,8 +73,9 @@ class SampleGrid(Callback):
             self._write(trainer, "real", image_grid(reals[: self.n]), 0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-        """Draws the grids when their iteration has come."""
-        if trainer.is_global_zero and pl_module.iteration % self.every_n_steps == 0:
+        """Draws the grids when their iteration has come; the last one is saved first."""
+        due = pl_module.iteration % self.every_n_steps == 0
+        if trainer.is_global_zero and due and not ends(trainer):
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:

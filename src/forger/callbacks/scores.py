@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor, distributed, nn
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.callbacks.checkpoint import ends
 from forger.callbacks.score_pictures import score_pictures
 from forger.checkpoint_files import FOLDER
 from forger.loggers import Tracker, log_best, send_best
@@ -105,8 +106,9 @@ class Scores(Callback):
             log_best(trainer.loggers, self.best)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-        """Scores when the iteration has come."""
-        if self.wanted and pl_module.iteration % self.every_n_steps == 0:
+        """Scores when the iteration has come; the last one is saved first."""
+        due = pl_module.iteration % self.every_n_steps == 0
+        if self.wanted and due and not ends(trainer):
             start = time.perf_counter()
             self._score(trainer, pl_module)
             pl_module.leave_out(time.perf_counter() - start)

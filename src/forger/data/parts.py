@@ -12,8 +12,10 @@ from itertools import islice
 from typing import Any
 
 from torch import Generator, Tensor
+from torch.utils.data import DataLoader
 
 from forger.bounds import PositiveInt, check_bounds
+from forger.data.worker_signals import Deaf, signals_held_back
 from forger.errors import DataError
 from forger.parts import Parts, images_of
 from forger.random_state import random_states, set_random_states
@@ -80,11 +82,11 @@ class Grouped:
         now = random_states()
         if not skip:
             self.epoch_began = now | {"generator": self.generator_state}
-            return self._without_single(iter(self.loader))
+            return self._without_single(self._begin())
         assert self.epoch_began is not None
         set_random_states(self.epoch_began)
         self.set_generator(self.epoch_began["generator"])
-        batches = self._without_single(iter(self.loader))
+        batches = self._without_single(self._begin())
         for _ in islice(batches, skip):
             pass
         set_random_states(now)
@@ -101,6 +103,16 @@ class Grouped:
                 continue
             self._largest = max(self._largest, count)
             yield batch
+
+    def _begin(self) -> Iterator[Any]:
+        """Begins an epoch of the loader, with worker processes that leave signals to this one."""
+        if isinstance(self.loader, DataLoader) and self.loader.num_workers > 0:
+            own = self.loader.worker_init_fn
+            if not isinstance(own, Deaf):
+                self.loader.worker_init_fn = Deaf(own)
+            with signals_held_back():
+                return iter(self.loader)
+        return iter(self.loader)
 
     def set_generator(self, state: Tensor | None) -> None:
         """Sets the state of the random generator that the loader was given, if it was."""

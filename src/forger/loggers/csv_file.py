@@ -59,11 +59,11 @@ def read(path: Path, first: str) -> Table:
         del lines[-1]
     if not lines:
         return Table()
-    columns = _cells(lines[0])
+    columns = cells(lines[0])
     if columns[0] != first or len(set(columns)) < len(columns):
         raise RunError(f"{path}: has no header that begins with {first!r}; move the file away")
     for number, line in enumerate(lines[1:], start=2):
-        if (count := len(_cells(line))) != len(columns):
+        if (count := len(cells(line))) != len(columns):
             raise RunError(
                 f"{path}: line {number} has {count} values for {len(columns)} columns; "
                 "delete the line, or move the file away"
@@ -99,14 +99,15 @@ def replace(path: Path, lines: Iterable[bytes]) -> None:
         file.writelines(lines)
 
 
-def line(cells: Iterable[Any]) -> bytes:
+def line(row: Iterable[Any]) -> bytes:
     """Encodes one row, with its end of line."""
     text = io.StringIO(newline="")
-    csv.writer(text).writerow(cells)
+    csv.writer(text).writerow(row)
     return text.getvalue().encode()
 
 
-def _cells(line: bytes) -> list[str]:
+def cells(line: bytes) -> list[str]:
+    """Decodes one row."""
     try:
         return next(csv.reader([line.decode(errors="replace")]), [""])
     except csv.Error:  # no text

@@ -31,6 +31,12 @@ class Earlier:
     last: int = 0
     tracked: bool = False
 
+    @property
+    def newest(self) -> set[tuple[int, str]]:
+        """What was logged at that very iteration, to which the end of training may have to add."""
+        rows = {(step, name) for step, row in self.rows for name in row if step == self.at}
+        return rows | {(step, name) for step, name, _ in self.pictures if step == self.at}
+
 
 def rows_of(folder: Path) -> tuple[tuple[int, dict[str, float]], ...]:
     """Returns the rows of `metrics.csv` that have an iteration, in order.
@@ -48,6 +54,11 @@ def rows_of(folder: Path) -> tuple[tuple[int, dict[str, float]], ...]:
         for step, row in found
         if step
     )
+
+
+def last_values(folder: Path) -> dict[str, float]:
+    """Returns the last value of each metric of a run."""
+    return {name: value for _, row in rows_of(folder) for name, value in row.items()}
 
 
 def pictures_of(folder: Path, up_to: int | None = None) -> tuple[tuple[int, str, Path], ...]:

@@ -36,6 +36,7 @@ class MetricsCSV(Logger):
         super().__init__()
         self.path = Path(save_dir) / "metrics.csv"
         self._columns: list[str] = []
+        self._known: set[tuple[int, str]] = set()  # of the iteration that the run goes on after
 
     @property
     def name(self) -> str:
@@ -57,14 +58,17 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Appends one row; values that are not scalars are left out.
+        """Appends one row; values that are not scalars are left out, and those that are there.
 
         Args:
             metrics: names and numbers, or tensors of one element.
             step: the iteration, 1 after the first.
         """
         scalars = {name: scalar(value) for name, value in metrics.items()}
-        row = {"step": step} | {k: v for k, v in scalars.items() if v is not None}
+        kept = {k: v for k, v in scalars.items() if v is not None and (step, k) not in self._known}
+        if self._known and not kept:
+            return
+        row: dict[str, Any] = {"step": step, **kept}
         if not self._columns:
             self._continue()
         if new := [name for name in row if name not in self._columns]:
@@ -94,6 +98,9 @@ class MetricsCSV(Logger):
         kept = [row for row, at in zip(table.rows, steps, strict=True) if at is None or at <= step]
         if len(kept) < len(table.rows):
             csv_file.replace(self.path, [table.header, *kept])
+        last = [row for row, at in zip(table.rows, steps, strict=True) if at == step]
+        cells = [dict(zip(table.columns, csv_file.cells(row), strict=True)) for row in last]
+        self._known = {(step, name) for row in cells for name, cell in row.items() if cell}
         return max((at for at in steps if at is not None), default=None)
 
     def _continue(self) -> Table:

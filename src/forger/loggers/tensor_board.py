@@ -10,7 +10,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from forger.loggers.tracker import Tracker
+from forger.loggers.history import Earlier
+from forger.loggers.tracker import Tracker, lacking
 
 
 class TensorBoard(Tracker, TensorBoardLogger):
@@ -35,6 +36,12 @@ class TensorBoard(Tracker, TensorBoardLogger):
         )
         self.best = {}
         self._config: dict[str, Any] = {}
+        self._known: set[tuple[int, str]] = set()
+
+    def go_on(self, earlier: Earlier) -> None:
+        """Has the run go on; what it has of the iteration that it goes on after stays."""
+        super().go_on(earlier)
+        self._known = earlier.newest if earlier.tracked else set()
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
@@ -49,12 +56,14 @@ class TensorBoard(Tracker, TensorBoardLogger):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Logs a row, and sees it to the disk."""
         with self.harmless():
-            super().log_metrics(dict(metrics), step)
+            super().log_metrics(lacking(self._known, metrics, step or 0), step)
             self.experiment.flush()
 
     @rank_zero_only
     def log_picture(self, key: str, image: Tensor, step: int) -> None:
         """Sends a picture, and sees it to the disk."""
+        if (step, key) in self._known:
+            return
         with self.harmless():
             self.experiment.add_image(key, image, global_step=step)
             self.experiment.flush()

@@ -223,6 +223,9 @@ class Wandb(Tracker, WandbLogger):
             self._held.steps = 0  # the server goes on with its own count
         elif paths:  # else they were synced and removed: nothing tells what was in them
             self._held_up_to = -1
+        if self._held_up_to == earlier.at:  # the end of training may add to that iteration
+            self._held_up_to -= 1
+            self._held.pairs |= earlier.newest
 
     def _log_pil(self, key: str, image: Any, step: int) -> None:
         import wandb

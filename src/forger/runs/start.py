@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.trainer.states import RunningStage
 from omegaconf import DictConfig
 
 from forger.callbacks import exact_resume
@@ -110,20 +112,41 @@ class Start:
                 f" from its weights: {type_setting('init_from', self.folder)}"
             )
 
-    def nothing_left(self, trainer: Trainer) -> bool:
-        """Tells whether the run was killed when it had written all but how it ended.
+    def check_something_is_left(self, trainer: Trainer) -> None:
+        """Refuses a run that has finished and may not go further.
+
+        One that was broken off after its last iteration still writes what belongs to its end.
 
         Raises:
-            ConfigError: it has finished, and may not go further.
+            ConfigError: names each limit that it has reached.
         """
         if self.folder is None or self.content is None:
-            return False
+            return
+        status = read_status(self.folder) or {}
+        if status.get("status") != "finished":
+            return
+        epochs = self.content[exact_resume.KEY]["epoch"]
+        if limits := self._reached(trainer, epochs):
+            keys = " and ".join(f"{limit.partition('=')[0]}=<more>" for limit in limits)
+            raise ConfigError(
+                f"resume={self.folder}: has reached {' and '.join(limits)} (iteration"
+                f" {self.iteration}, epoch {epochs}); to train it further, write {keys}"
+            )
+
+    def _reached(self, trainer: Trainer, epochs: int) -> list[str]:
+        assert self.content is not None
         limits = []
         if trainer.max_steps not in (-1, None) and self.iteration >= trainer.max_steps:
             limits.append(f"trainer.max_steps={trainer.max_steps}")
-        epochs = self.content[exact_resume.KEY]["epoch"]
         if trainer.max_epochs not in (-1, None) and epochs >= trainer.max_epochs:
             limits.append(f"trainer.max_epochs={trainer.max_epochs}")
+        for timer in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None:
+                own = self.content["callbacks"].get(timer.state_key, {}).get("time_elapsed", {})
+                if own.get(RunningStage.TRAINING.value, 0) >= left:
+                    days, rest = divmod(round(left), 24 * 3600)
+                    clock = f"{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
+                    limits.append(f"trainer.max_time={days:02}:{clock}")
         limits += [
             f"callbacks.early_stopping.patience={callback.patience}"
             for callback in trainer.callbacks  # type: ignore[attr-defined]
@@ -131,14 +154,7 @@ class Start:
             and (state := self.content["callbacks"].get(callback.state_key)) is not None
             and callback.has_ended(state)
         ]
-        finished = (read_status(self.folder) or {}).get("status") == "finished"
-        if limits and finished:
-            keys = " and ".join(f"{limit.partition('=')[0]}=<more>" for limit in limits)
-            raise ConfigError(
-                f"resume={self.folder}: has reached {' and '.join(limits)} (iteration"
-                f" {self.iteration}, epoch {epochs}); to train it further, write {keys}"
-            )
-        return bool(limits)
+        return limits
 
     def lines(self) -> list[str]:
         """Returns what the log says of the start."""
