@@ -167,7 +167,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Tells whether a process of this number runs on this machine."""
+    """Tells whether a process of this number runs on this machine; it may be another by now."""
+    if pid <= 0:
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,6 +66,25 @@ def fake_trainer(world_size: int = 2, processes: tuple[Any, ...] = ()) -> Any:
     launcher = SimpleNamespace(procs=list(processes))
     strategy = SimpleNamespace(launcher=launcher)
     return SimpleNamespace(world_size=world_size, global_rank=0, strategy=strategy)
+
+
+def test_a_rank_that_ends_badly_after_training_fails_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while trackers upload, for minutes."""
+    monkeypatch.setattr(ranks, "POLL", 0.05)
+    monkeypatch.setattr(ranks, "START_GRACE", 0.1)
+    monkeypatch.setattr(ranks, "_end_by_force", lambda *_, **__: deaths.append("by force"))
+    deaths: list[str] = []
+    with (
+        python("input()") as process,
+        ranks.watched(tmp_path, fake_trainer(processes=(process,)), deaths.append) as no_more,
+    ):
+        no_more()
+        process.kill()
+        process.wait()
+        time.sleep(0.5)
+    assert not deaths
 
 
 def fail(error: Exception, told: str | None) -> None:

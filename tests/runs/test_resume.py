@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import multiprocessing
+import os
 import shutil
 import signal
 import time
@@ -21,6 +23,7 @@ from forger.checkpoint_files import read_checkpoint
 from forger.errors import ConfigError, DataError, DivergedError, RunError
 from forger.runs import resume
 from forger.runs.checking.words import Command
+from forger.runs.jobs import objective
 from forger.runs.status import locked, read_status
 from forger.runs.train import train
 from forger.whole_files import _namespace
@@ -66,6 +69,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its checkpoint of iteration 2."""
+    folder = tmp_path_factory.mktemp("earlier")
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        train(compose("train", overrides=short(folder, "loss=r3gan")))
+    return run_folder(folder) / "checkpoints" / "last.ckpt"
+
+
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
     """A copy of it."""
@@ -99,9 +111,9 @@ class TestGoingOn:
         assert not differences(last(run), last(run_folder(tmp_path / "long")))
         assert untimed(run) == untimed(run_folder(tmp_path / "long"))
 
-    def test_rows_beyond_the_checkpoint_are_written_anew(self, run: Path) -> None:
+    def test_rows_beyond_the_checkpoint_are_written_anew(self, run: Path, earlier: Path) -> None:
         expected = untimed(run)
-        (run / "checkpoints" / "previous.ckpt").replace(run / "checkpoints" / "last.ckpt")
+        shutil.copy(earlier, run / "checkpoints" / "last.ckpt")
         text = (run / "metrics.csv").read_text()
         (run / "metrics.csv").write_text(text[:-20])  # cut off in its last row
         mark(run, "running")
@@ -119,16 +131,14 @@ class TestGoingOn:
         assert untimed(run) == rows_before
 
     def test_a_damaged_checkpoint_gives_way_to_the_one_before(
-        self, run: Path, caplog: pytest.LogCaptureFixture
+        self, run: Path, earlier: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         expected = last(run)
+        shutil.copy(earlier, run / "checkpoints" / "previous.ckpt")
         path = run / "checkpoints" / "last.ckpt"
         path.write_bytes(path.read_bytes()[:1000])
         train(own_config(run))
-        assert (
-            "taking the one before it, of iteration 3" in caplog.text
-            or "of iteration 2" in caplog.text
-        )
+        assert "taking the one before it, of iteration 2" in caplog.text
         assert not differences(last(run), expected)
         assert (run / "checkpoints" / "damaged.ckpt").exists()
 
@@ -139,9 +149,45 @@ class TestGoingOn:
             train(own_config(run))
 
     def test_a_run_killed_when_all_was_written_but_that_is_finished(self, run: Path) -> None:
+        table, content = (run / "metrics.csv").read_bytes(), last(run)
         mark(run, "running")
-        assert train(own_config(run)) == {}
+        cfg = own_config(run, objective="train/loss_d")
+        assert objective(cfg, train(cfg)) == float(rows(run)[-1]["train/loss_d"])
         assert json.loads((run / "status.json").read_text())["status"] == "finished"
+        assert (run / "metrics.csv").read_bytes() == table
+        assert not differences(last(run), content)
+
+    def test_what_fails_after_training_loses_none_of_it(
+        self, composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("forger.callbacks.samples.write_whole", fail)
+            with pytest.raises(RunError, match=r"No space left .* stopped at iteration 2"):
+                train(composed(*short(tmp_path)))
+        run = run_folder(tmp_path)
+        assert (last(run)["global_step"], (read_status(run) or {})["status"]) == (2, "failed")
+        assert train(own_config(run)).keys() >= {"train/loss_g", "train/loss_d"}
+        assert (read_status(run) or {})["status"] == "finished"
+        assert (run / "samples" / "000002_ema.png").is_file()
+        assert [row["step"] for row in rows(run)] == ["1", "2"]
+
+    def test_each_limit_that_is_reached_is_named(self, composed: Compose, tmp_path: Path) -> None:
+        limits = ("trainer.max_steps=-1", "trainer.max_time=00:00:00:01")
+        train(composed(*short(tmp_path, *limits)))
+        run = run_folder(tmp_path)
+        with pytest.raises(
+            ConfigError, match=r"reached trainer\.max_time=00:00:00:01 .*max_time=<"
+        ):
+            train(own_config(run))
+        more = {"trainer__max_time": "00:00:01:01", "trainer__max_epochs": 1}
+        iteration = last(run)["global_step"]
+        with pytest.raises(ConfigError, match=r"max_steps=1 .*write trainer.max_steps=<more>"):
+            train(own_config(run, trainer__max_steps=1, **more))
+        train(own_config(run, trainer__max_steps=iteration + 1, **more))
+        assert last(run)["global_step"] == iteration + 1
 
     def test_other_images_under_the_same_root_are_refused(
         self, run: Path, monkeypatch: pytest.MonkeyPatch
@@ -215,6 +261,38 @@ def mark(run: Path, status: str) -> None:
 
 def other_digits() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.zeros(4500, 1, 28, 28, dtype=torch.uint8), torch.zeros(4500, dtype=torch.int64)
+
+
+def ask(folder: Path, over: Any) -> None:
+    while not over.is_set():
+        read_status(folder)
+
+
+def test_asking_whether_a_run_is_alive_keeps_none_from_starting(run: Path) -> None:
+    mark(run, "running")
+    context = multiprocessing.get_context("fork")
+    over = context.Event()
+    asking = [context.Process(target=ask, args=(run, over)) for _ in range(3)]
+    for process in asking:
+        process.start()
+    try:
+        for _ in range(400):
+            with locked(run):
+                pass
+    finally:
+        over.set()
+        for process in asking:
+            process.join()
+
+
+def test_a_process_number_that_lives_again_keeps_no_run_alive(run: Path) -> None:
+    content = json.loads((run / "status.json").read_text())
+    content |= {"status": "running", "pid": os.getppid()}
+    (run / "status.json").write_text(json.dumps(content))
+    assert (read_status(run) or {})["status"] == "interrupted"
+    (run / "status.json").write_text(json.dumps(content | {"pid": 2**22 - 3}))
+    with locked(run):
+        assert (read_status(run) or {})["status"] == "running", "of another container"
 
 
 def test_running_without_a_process_reads_as_interrupted(run: Path) -> None:
@@ -356,8 +434,9 @@ class TestInitFrom:
 
 class TestEnds:
     def test_training_that_diverges_keeps_the_last_good_checkpoint(
-        self, composed: Compose, tmp_path: Path
+        self, composed: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
+        caplog.set_level("INFO")
         words = ["callbacks.checkpoint.every_n_steps=1", "optimizer.lr=1e30", "optimizer=sgd"]
         with pytest.raises(DivergedError, match=r"diverged at iteration \d+: the \w+'s \w+ "):
             train(composed(*short(tmp_path, *words, "optimizer.lr=1e30", steps=100)))
@@ -365,6 +444,8 @@ class TestEnds:
         status = json.loads((run / "status.json").read_text())
         assert status["status"] == "failed"
         assert status["reason"].startswith("training diverged at iteration")
+        assert "to go on" not in caplog.text, "it would diverge again"
+        assert "what helps      the same settings would diverge again; lower" in caplog.text
         for path in (run / "checkpoints").glob("last.ckpt"):
             weights = read_checkpoint(path)["state_dict"].values()
             assert all(w.isfinite().all() for w in weights if w.is_floating_point())

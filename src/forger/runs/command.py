@@ -243,6 +243,8 @@ def _mistakes(command: Command) -> list[str]:
 def _summary() -> int:
     """Says which jobs of a sweep did not finish, and returns the exit code."""
     bad = [outcome for _, outcome in sorted(ended.items()) if outcome.status in BAD]
+    if not bad and all(outcome.status == "pruned" for outcome in ended.values()):
+        return _say(f"error: none of {len(ended)} trials has completed: all were pruned", 1)
     if not bad:
         return 0
     keys = swept(outcome.overrides for outcome in ended.values())

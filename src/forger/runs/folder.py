@@ -72,7 +72,7 @@ class RunFolder:
         self.environment: dict[str, Any] = {}
         self.choices: dict[str, Any] = {}  # of the run, also where another command resumes it
         self._began = datetime.now().astimezone()
-        self._iteration = 0
+        self._iteration, self._finished = 0, False
         earlier = (read_status(self.path) or {}) if self.resumed else {}
         self._first_began: str | None = earlier.get("started")
         self._seconds_before = float(earlier.get("seconds", 0.0))
@@ -121,8 +121,9 @@ class RunFolder:
             reason: why it ended before its time.
             iteration: completed iterations.
         """
-        if not is_main_process():
+        if not is_main_process() or self._finished:
             return
+        self._finished = status == "finished"  # whatever happens to other processes then
         now = datetime.now().astimezone()
         seconds = self._seconds_before + (now - self._began).total_seconds()
         write_status(

@@ -121,7 +121,7 @@ def objective(cfg: DictConfig, metrics: Mapping[str, float]) -> float | None:
     Raises:
         ConfigError: there is no such metric.
     """
-    if cfg.objective is None or cfg.dry_run:
+    if cfg.objective is None or cfg.dry_run or launched.rank() != 0:
         return None
     if cfg.objective not in metrics:
         known = choice(cfg.objective, metrics)

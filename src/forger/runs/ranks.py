@@ -47,8 +47,12 @@ TERMINATING = 2.0
 
 
 @contextmanager
-def watched(folder: Path, trainer: Trainer, on_death: Callable[[str], None]) -> Iterator[None]:
+def watched(
+    folder: Path, trainer: Trainer, on_death: Callable[[str], None]
+) -> Iterator[Callable[[], None]]:
     """Has the death of any process of a run end all of them within 30 seconds.
+
+    Yields what ends the watch: once all is trained, none is waited for.
 
     The process that starts others watches them, and they it; those launched from outside watch for
     one another's last words. One process alone is left alone.
@@ -60,7 +64,7 @@ def watched(folder: Path, trainer: Trainer, on_death: Callable[[str], None]) -> 
             end by itself and this process is therefore about to be ended.
     """
     if trainer.world_size == 1:
-        yield
+        yield lambda: None
         return
     over, above, met = threading.Event(), launcher(), meeting.present()
     if above is None and trainer.global_rank == 0:
@@ -72,8 +76,13 @@ def watched(folder: Path, trainer: Trainer, on_death: Callable[[str], None]) -> 
     else:
         os.environ[VARIABLE] = f"{os.getpid()} {folder}"
         _start(_watch_started, folder, trainer, on_death, over)
+
+    def no_more() -> None:
+        _dismiss_lightnings_watcher(trainer)
+        over.set()
+
     try:
-        yield
+        yield no_more
     except BaseException:
         over.set()
         if above is None:

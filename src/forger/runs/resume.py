@@ -20,7 +20,7 @@ from forger.runs.checking.messages import listed, quoted, type_setting
 from forger.runs.checking.paths import expanded, text_of
 from forger.runs.checking.words import Command, read_words
 from forger.runs.resumed_config import RESUME, resumed_config
-from forger.runs.status import is_running, read_status, running
+from forger.runs.status import LOCK, is_held, read_status, running
 
 _WHERE = ("name", "paths.log_dir")  # settings that tell where `last` looks
 
@@ -54,9 +54,8 @@ def find_run(value: str, runs: Path) -> Path:
                 f"{where}: is inside a run folder; write {type_setting(RESUME, folder.parent)}"
             )
         raise ConfigError(f"{where}: is not a run folder; it has no config.yaml")
-    status = read_status(folder)
     first = launched.rank() == 0  # the others are of the very run
-    if status and first and is_running(folder, status):
+    if first and is_held(folder / LOCK, read_status(folder) or {}):
         raise ConfigError(running(folder))
     return folder
 

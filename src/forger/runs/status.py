@@ -1,6 +1,8 @@
-"""Is a run alive, and how did it end? Owns `status.json` and the lock of a run folder.
+"""Whether a run is alive and how it ended: `status.json` and the locks by which folders are held.
 
-Imports neither torch nor anything that does: the front door asks too.
+A lock ends with its process, however that ends; the process number in `status.json` is for people
+to read, since a container may give it to another process. Imports neither torch nor anything that
+does: the front door asks too.
 """
 
 from __future__ import annotations
@@ -8,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,8 @@ try:
 except ImportError:  # Windows: there a second process on one folder goes unnoticed
     fcntl = None  # type: ignore[assignment]
 
-_LOCK = ".lock"
+LOCK = ".lock"
+_PATIENCE = 2.0  # seconds: who only asks whether a folder is held takes its lock for a moment
 
 
 def write_status(folder: Path, content: dict[str, Any]) -> None:
@@ -33,29 +37,21 @@ def write_status(folder: Path, content: dict[str, Any]) -> None:
 def read_status(folder: Path) -> dict[str, Any] | None:
     """Returns what `status.json` says, `None` where there is none.
 
-    A run that was killed had no time to write: `running` without a living process reads as
-    `interrupted`. Of another machine's process only the lock can tell.
+    A run that was killed had no time to write: `running` without a process that holds the folder
+    reads as `interrupted`.
     """
     try:
         content: dict[str, Any] = json.loads((folder / "status.json").read_text())
     except (OSError, ValueError):
         return None
-    if content.get("status") == "running" and not is_running(folder, content):
+    if content.get("status") == "running" and not is_held(folder / LOCK, content):
         content |= {"status": "interrupted", "reason": "its process is gone: killed, or a crash"}
     return content
 
 
-def is_running(folder: Path, content: dict[str, Any]) -> bool:
-    """Tells whether the process that a status names still trains in the folder."""
-    here = content.get("host") == socket.gethostname()
-    if here and not is_alive(int(content.get("pid", 0))):
-        return False
-    return _is_locked(folder)
-
-
 @contextmanager
 def locked(folder: Path, refusal: str | None = None) -> Iterator[None]:
-    """Holds the folder for this process; a lock ends with its process, however that ends.
+    """Holds the folder for this process.
 
     Args:
         folder: of a run or a sweep.
@@ -64,17 +60,38 @@ def locked(folder: Path, refusal: str | None = None) -> Iterator[None]:
     Raises:
         ConfigError: another process holds it.
     """
+    with held(folder / LOCK) as file:
+        if file is None:
+            raise ConfigError(refusal or running(folder))
+        yield
+
+
+@contextmanager
+def held(path: Path) -> Iterator[int | None]:
+    """Holds a file's lock; yields its descriptor, or `None` where another process holds it.
+
+    A process that is started with the descriptor holds the lock as well, until it ends.
+    """
+    with path.open("a") as file:
+        until = time.monotonic() + _PATIENCE
+        while not _take(file.fileno()):
+            if time.monotonic() > until:
+                yield None
+                return
+            time.sleep(0.01)
+        yield file.fileno()
+
+
+def _take(descriptor: int) -> bool:
     if fcntl is None:
-        yield
-        return
-    with (folder / _LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(refusal or running(folder)) from None
-        except OSError:  # a file system without locks
-            pass
-        yield
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
 
 
 def running(folder: Path) -> str:
@@ -84,16 +101,22 @@ def running(folder: Path) -> str:
     return f"resume={folder}: is being trained{who}; stop that first, or wait for its end"
 
 
-def _is_locked(folder: Path) -> bool:
+def is_held(path: Path, known: Mapping[str, Any]) -> bool:
+    """Tells whether a process holds a file's lock.
+
+    Args:
+        path: of the file, which may be missing.
+        known: `host` and `pid` of who wrote last, for file systems without locks alone.
+    """
     if fcntl is None:
-        return True
+        return False
     try:
-        with (folder / _LOCK).open("r") as file:
+        with path.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except FileNotFoundError:
         return False
     except OSError:
-        return True
+        return known.get("host") != socket.gethostname() or is_alive(int(known.get("pid", 0)))
     return False

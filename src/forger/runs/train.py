@@ -18,7 +18,7 @@ from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.interrupts import Interrupts
 from forger.data import ImageDataModule
 from forger.gan import GAN
-from forger.loggers import close_loggers
+from forger.loggers.history import last_values
 from forger.runs import ranks
 from forger.runs.build import (
     build_data,
@@ -35,6 +35,7 @@ from forger.runs.checking.paths import with_absolute_paths
 from forger.runs.checking.records import named, trust_in
 from forger.runs.compilation import Compilation, describe_compilation
 from forger.runs.data_sample import data_sample
+from forger.runs.devices import check_given_gpu
 from forger.runs.draws import choose_seed, name_trackers, sweep_name
 from forger.runs.dry_run import describe_dry_run
 from forger.runs.ending import recorded
@@ -83,6 +84,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
         refuse_untrusted(config, Path(cfg.resume), trust, _ALL, names_only=True)
     import_targets(cfg)
     cfg.seed = choose_seed(cfg.seed)
+    if cfg.trainer.accelerator in ("auto", "gpu", "cuda"):
+        check_given_gpu()
     precision = choose_precision(cfg)
     name_trackers(cfg)
     if is_main_process():
@@ -198,14 +201,9 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
     ]
     trainer = build_trainer(cfg, folder.path, loggers, callbacks)
     tell(cfg, folder, parts, trainer)
-    if start.nothing_left(trainer):
-        folder.mark("finished", None, start.iteration)  # killed when all but this was written
-        for logger in loggers:
-            logger.log_hyperparams(folder.config)
-        close_loggers(loggers, exit_code=0)
-        return {}
+    start.check_something_is_left(trainer)
     with (
-        ranks.watched(folder.path, trainer, partial(mark_failed, folder, trainer)),
+        ranks.watched(folder.path, trainer, partial(mark_failed, folder, trainer)) as watch_ends,
         launched_alone(folder.path),
         interrupts,
     ):
@@ -216,7 +214,7 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
             if scores is not None:  # before training: a classifier may be refused
                 scores.prepare(trainer.strategy.root_device)
         folder.record(start.iteration)
-        with recorded(folder, trainer), ranks.explained(folder.path, trainer):
+        with recorded(folder, trainer, watch_ends), ranks.explained(folder.path, trainer):
             chosen = {f"choice_{group}": word for group, word in folder.choices.items()}
             for logger in loggers:
                 logger.log_hyperparams(folder.config | chosen | {"environment": folder.environment})
@@ -229,6 +227,7 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
         words = [setting("run", near(folder.path)), *trusting(trust_in(folder.config))]
         following = [command_of(script, *words) for script in ("evaluate", "generate")]
         print("\n  ".join(["next:", *following]), flush=True)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    metrics = last_values(folder.path) if folder.resumed else {}
+    metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     last = {} if scores is None else {f"val/{key}": value for key, value in scores.last.items()}
     return metrics | last

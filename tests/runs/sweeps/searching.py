@@ -34,7 +34,7 @@ class FakeEngine:
     def __init__(self, folder: Path, ends: Ends, parallel: int = 1) -> None:
         self.folder, self.ends, self.parallel = folder, ends, parallel
         self.known: dict[int, Outcome] = {}
-        self.excused: frozenset[str] = frozenset()
+        self.judge: Callable[[Outcome], Outcome] = lambda outcome: outcome
         self.resumed = self.stopped = False
         self.batches: list[int] = []
         self.finished: list[Outcome] = []
@@ -61,8 +61,10 @@ class FakeEngine:
                 raise
         return [self.known[job.number] for job in jobs]
 
-    def finish(self, outcomes: Sequence[Outcome], *, minimise: bool = True) -> None:
-        self.finished = list(outcomes)
+    def finish(
+        self, outcomes: Sequence[Outcome], *, minimise: bool = True, complete: bool = False
+    ) -> None:
+        self.finished, self.complete = list(outcomes), complete
 
 
 def word(job: Job, key: str) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from forger.errors import RunError
+from forger.runs.devices import pick_device
 from forger.runs.sweeps import places
 
 
@@ -66,6 +70,32 @@ def test_cores_and_gpus_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert places.share(0, 16) == {"FORGER_CORES": "1"}
+
+
+def test_gpus_are_numbered_as_cuda_does_whatever_their_device_files_are_called(
+    gpus: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container that was given the third and the fourth has /dev/nvidia2 and /dev/nvidia3."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    gpus(2)
+    assert [places.share(n, 2)["CUDA_VISIBLE_DEVICES"] for n in range(2)] == ["0", "1"]
+    for names, found in {
+        "GPU-8a1b, MIG-3f": ["GPU-8a1b", "MIG-3f"],
+        "1,-1,0": ["1"],
+        "NoDevFiles": [],
+    }.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", names)
+        assert places.visible_gpus() == found
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_who_is_given_a_gpu_and_finds_none_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    with pytest.raises(RunError, match=r"CUDA_VISIBLE_DEVICES=2: .*finds none.*trainer=cpu"):
+        pick_device("auto")
+    assert pick_device("cpu").type == "cpu"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert pick_device("auto").type in ("cpu", "mps")
 
 
 def test_without_gpus_there_is_a_job_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:

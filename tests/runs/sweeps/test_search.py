@@ -131,6 +131,20 @@ def test_each_end_is_told_as_what_it_is(tmp_path: Path) -> None:
     assert [o.status for o in engine.finished] == [
         *("finished", "pruned", "finished", "pruned", "pruned", "failed", "interrupted")
     ]
+    lines = [engine.judge(engine.known[number]).status for number in range(7)]
+    assert lines == [outcome.status for outcome in engine.finished], "as in the table"
+
+
+def test_a_search_with_nothing_left_says_what_to_write(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "forger")
+    engine = FakeEngine(tmp_path, lambda _: {"status": "failed", "reason": "no such file"})
+    run_search(engine, GOAL, LR, "hydra.sweeper.n_trials=2")
+    assert engine.complete, "going on would do nothing"
+    engine.resumed = True
+    run_search(engine, GOAL, LR, "hydra.sweeper.n_trials=2")
+    assert "nothing is left to do: write hydra.sweeper.n_trials=<more>" in caplog.text
 
 
 @pytest.mark.parametrize(("dies_at", "parallel"), [(0, 1), (7, 1), (5, 4)])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from forger.errors import RunError
+from forger.runs.status import locked
 from forger.runs.sweeps.outcome import Job
 from forger.runs.sweeps.record import SweepRecord
 
@@ -18,16 +23,41 @@ def test_a_job_without_a_record_has_not_begun(tmp_path: Path) -> None:
     assert (outcome.status, outcome.folder) == ("missing", tmp_path / "3")
 
 
-def test_a_job_whose_process_is_gone_is_interrupted(tmp_path: Path) -> None:
+def test_a_job_is_alive_while_it_is_held_whatever_process_number_it_noted(tmp_path: Path) -> None:
+    """A container that is started again gives the number of a dead process to another one."""
     record = SweepRecord(tmp_path)
-    record.note(3, status="running", overrides=["seed=3"], folder="3")
-    assert record.outcome(JOB).status == "running"
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    record.note(3, pid=gone.pid)
+    with record.held(3) as lock:
+        record.note(3, status="running", overrides=["seed=3"], folder="3", pid=2**22 - 3)
+        assert record.outcome(JOB).status == "running"
+        own = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, pass_fds=(lock,))
+    assert record.outcome(JOB).status == "running", "the job's own process outlives its launcher"
+    with (
+        pytest.raises(RunError, match=r"job #3 .* is being run"),
+        record.held(3),
+    ):
+        pass
+    own.communicate(b"\n")
+    record.note(3, pid=os.getpid())  # alive, and another
     outcome = record.outcome(JOB)
     assert outcome.status == "interrupted"
     assert "process is gone" in str(outcome.reason)
+
+
+@pytest.mark.parametrize("status", ["finished", "pruned", "running"])
+def test_a_job_killed_before_it_could_note_its_end_ended_as_its_run_did(
+    status: str, tmp_path: Path
+) -> None:
+    record, run = SweepRecord(tmp_path), tmp_path / "3"
+    record.note(3, status="running", overrides=["seed=3"], folder="3", pid=os.getpid())
+    run.mkdir()
+    (run / "status.json").write_text(json.dumps({"status": status, "pid": os.getpid()}))
+    (run / "config.yaml").write_text("objective: val/kid\n")
+    (run / "metrics.csv").write_text("step,val/kid\n1,0.5\n2,0.25\n")
+    outcome = record.outcome(JOB)
+    assert outcome.status == {"running": "interrupted"}.get(status, status)
+    assert outcome.value == (0.25 if status == "finished" else None)
+    with locked(run):
+        assert record.outcome(JOB).status == status, "somebody resumed it by itself"
 
 
 def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 from forger.runs.checking.modules import find_module
@@ -23,6 +24,18 @@ def gpu_count() -> int:
     if _torch_has("hip"):
         return _visible(_amd_count(), "HIP_VISIBLE_DEVICES")
     return 0
+
+
+def given_gpus() -> list[str] | None:
+    """Returns the GPUs that CUDA_VISIBLE_DEVICES names; `None`: it is not set, and all are visible.
+
+    What CUDA cannot read, such as the `-1` or `NoDevFiles` that hide all of them, ends the list.
+    """
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is None:
+        return None
+    readable = (re.fullmatch(r"\d+|(GPU|MIG)-.+", name.strip()) for name in names.split(","))
+    return [match[0] for match in takewhile(bool, readable) if match]
 
 
 def has_mps() -> bool:

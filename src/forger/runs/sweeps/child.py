@@ -49,6 +49,7 @@ def run_child(
     cwd: Path,
     output: Path,
     ending: Callable[[], bool],
+    kept_open: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Runs a command to its end, and returns its status, reason, error and value.
 
@@ -58,6 +59,7 @@ def run_child(
         cwd: where the sweep was started.
         output: file that takes what the command prints.
         ending: tells whether the command is to end now, its state saved.
+        kept_open: descriptors that the command inherits.
     """
     answered = output.with_suffix(".answer")
     answered.unlink(missing_ok=True)
@@ -71,6 +73,7 @@ def run_child(
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
+            pass_fds=kept_open,
             start_new_session=True,  # Ctrl-C reaches it through `ending` alone
         )
     with _deaf_to_interrupts():

@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from forger.runs.sweeps.terminal_table import render
 log = logging.getLogger(__name__)
 
 _POLL = 0.5  # seconds
+_FINAL = ("DivergedError", "ConfigError")  # with the same words they would come again
 _LAUNCHES = 3  # tries, where the launcher itself breaks
 _LAUNCHERS = ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins")  # they list all words
 
@@ -71,7 +72,7 @@ class Engine:
             hydra_context=hydra_context, task_function=task, config=config
         )
         self.minimise = True  # whether a lower score is better; a search may set it
-        self.excused: frozenset[str] = frozenset()  # errors that are no reason to stop early
+        self.judge: Callable[[Outcome], Outcome] = lambda outcome: outcome  # a search may set it
         self._told: set[int] = set()
         self._jobs: Sequence[Job] = ()
         self._signal: int | None = None
@@ -135,6 +136,10 @@ class Engine:
         if self.resumed:
             self._await_orphans(jobs)
         waiting = [job for job in jobs if self._is_due(job)]
+        if self.resumed and not waiting:
+            log.info(
+                "nothing is left to do: all %d jobs have ended; for more, a new sweep", len(jobs)
+            )
         for name in _LAUNCHERS:
             logging.getLogger(name).setLevel(logging.WARNING)
         with self._watching(waiting):
@@ -144,7 +149,7 @@ class Engine:
                 self._run_at_once(waiting)
         outcomes = [self.record.outcome(job) for job in jobs]
         for outcome in outcomes:
-            ended[outcome.number] = outcome
+            ended[outcome.number] = self.judge(outcome)
             self._tell(outcome)
         if self._signal is not None:
             raise Interrupted(self._signal)
@@ -155,8 +160,16 @@ class Engine:
         """Whether no further job is to begin."""
         return self.record.stopped
 
-    def finish(self, outcomes: Sequence[Outcome], *, minimise: bool = True) -> None:
-        """Writes the sweep's tables and pictures, and prints its table."""
+    def finish(
+        self, outcomes: Sequence[Outcome], *, minimise: bool = True, complete: bool = False
+    ) -> None:
+        """Writes the sweep's tables and pictures, and prints its table.
+
+        Args:
+            outcomes: of all its jobs.
+            minimise: whether a lower score is better.
+            complete: whether going on would do nothing, though jobs have failed.
+        """
         self.minimise = minimise
         for outcome in outcomes:
             ended[outcome.number] = outcome
@@ -164,7 +177,7 @@ class Engine:
             return
         made = report.write(self.folder, outcomes, objective=self.objective, minimise=self.minimise)
         print(render(made, shutil.get_terminal_size((80, 24)).columns), flush=True)
-        if any(outcome.status in BAD for outcome in outcomes):
+        if not complete and any(o.status in BAD and o.error not in _FINAL for o in outcomes):
             again = command_of("train", "-m", setting("sweep.resume", near(self.folder)))
             print(f"go on with      {again}", flush=True)
 
@@ -254,6 +267,7 @@ class Engine:
         if outcome.number in self._told or outcome.status in ("missing", "running"):
             return
         self._told.add(outcome.number)
+        outcome = self.judge(outcome)
         total = max(len(self._jobs), len(self._told))
         told = len(self._told)
         log.info(
@@ -265,7 +279,7 @@ class Engine:
                 minimise=self.minimise,
             ),
         )
-        if self._fail_fast and outcome.status in BAD and outcome.error not in self.excused:
+        if self._fail_fast and outcome.status in BAD:
             self.record.stop(f"job #{outcome.number} {outcome.status}")
 
     @property

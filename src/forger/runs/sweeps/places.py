@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from forger.runs.checking import hardware
+
 try:
     import fcntl
 except ImportError:  # Windows: jobs are not held back there
@@ -22,11 +24,13 @@ CORES = "FORGER_CORES"  # of this machine that one job may use; see forger.runs.
 
 
 def visible_gpus() -> list[str]:
-    """Returns the NVIDIA GPUs that programs started here would see, by the names CUDA takes."""
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1")]
-    return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]*"))]
+    """Returns the GPUs that programs started here would see, by the names CUDA takes.
+
+    CUDA counts from 0 whatever their device files are called: a container may have /dev/nvidia2
+    alone, which is its GPU 0.
+    """
+    given = hardware.given_gpus()
+    return [str(n) for n in range(hardware.gpu_count())] if given is None else given
 
 
 def cores() -> int:

@@ -11,16 +11,20 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from forger.runs.status import is_running, read_status
+from omegaconf import OmegaConf
+
+from forger.errors import RunError
+from forger.runs.status import held, is_held, read_status
 from forger.runs.sweeps.outcome import Job, Outcome, Status
+from forger.runs.sweeps.rows import read_curve
 from forger.secret_words import masked
-from forger.whole_files import is_alive, write_whole
+from forger.whole_files import write_whole
 
 RECORD = "sweep.json"
 _JOBS = ".jobs"
@@ -87,16 +91,37 @@ class SweepRecord:
         path = self.path_of(number)
         _write(path, read_json(path) | own | content)
 
+    @contextmanager
+    def held(self, number: int) -> Iterator[int]:
+        """Holds a job, which is alive until this ends or its process does.
+
+        Yields:
+            The descriptor of its lock: a process that is given it keeps the job alive as well.
+
+        Raises:
+            RunError: another process holds it.
+        """
+        path = self.path_of(number, "lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with held(path) as lock:
+            if lock is None:
+                raise RunError(f"job #{number} of {self.folder} is being run by another process")
+            yield lock
+
     def outcome(self, job: Job) -> Outcome:
         """Returns what is known about a job by now."""
-        known = read_json(self.path_of(job.number))
+        path, lock = self.path_of(job.number), self.path_of(job.number, "lock")
+        known = read_json(path)
+        gone = known.get("status") == "running" and not is_held(lock, known)
+        if gone:  # it may have told how it ended just before it let go
+            known = read_json(path)
         folder = self.folder / str(known.get("folder", job.number))
         if not folder.resolve().is_relative_to(self.folder.resolve()):  # somebody else's record
             folder = self.folder / str(job.number)
         status: Status = known.get("status", "missing")
-        reason = known.get("reason")
-        if status == "running" and not self._alive(folder, known):
-            status, reason = "interrupted", "its process is gone: killed, or a crash"
+        reason, value = known.get("reason"), known.get("value")
+        if gone and status == "running":
+            status, reason, value = _without_its_process(folder)
         return Outcome(
             number=job.number,
             overrides=job.overrides,
@@ -104,7 +129,7 @@ class SweepRecord:
             status=status,
             reason=reason,
             error=known.get("error"),
-            value=known.get("value"),
+            value=value,
             seconds=known.get("seconds"),
         )
 
@@ -128,13 +153,6 @@ class SweepRecord:
         with suppress(OSError):  # something else lies there
             self.folder.rmdir()
 
-    def _alive(self, folder: Path, known: dict[str, Any]) -> bool:
-        """Tells whether a job that says it runs does so: its process here, or its run anywhere."""
-        if known.get("host") == socket.gethostname() and is_alive(int(known.get("pid", 0))):
-            return True
-        status = read_status(folder)
-        return status is not None and status["status"] == "running" and is_running(folder, status)
-
     def stop(self, reason: str) -> None:
         """Asks running jobs to save and end, and those that have not begun to stay away."""
         path = self.folder / _JOBS / _STOP
@@ -149,3 +167,26 @@ class SweepRecord:
     def stopped(self) -> bool:
         """Whether `stop` was called."""
         return (self.folder / _JOBS / _STOP).exists()
+
+
+def _without_its_process(folder: Path) -> tuple[Status, str | None, float | None]:
+    """Returns how a job ended whose process could not tell: status, reason and value.
+
+    Its run may have finished, or may still be trained by a process that was started by itself.
+    """
+    run = read_status(folder) or {}
+    if run.get("status") == "running":
+        return "running", None, None
+    if run.get("status") == "pruned":
+        return "pruned", run.get("reason"), None
+    if run.get("status") == "finished":
+        return "finished", None, value_of(folder)
+    return "interrupted", "its process is gone: killed, or a crash", None
+
+
+def value_of(folder: Path) -> float | None:
+    """Returns the last value of the metric that a run's `objective` names, if it names one."""
+    with suppress(Exception):  # what is damaged has no value
+        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=False)
+        return read_curve(folder / "metrics.csv", str(config["objective"]))[-1][1]
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +15,7 @@ class Engine(Protocol):
 
     folder: Path
     parallel: int
-    excused: frozenset[str]
+    judge: Callable[[Outcome], Outcome]
 
     @property
     def earlier(self) -> Mapping[int, Outcome]:
@@ -31,5 +31,7 @@ class Engine(Protocol):
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Runs jobs to their ends."""
 
-    def finish(self, outcomes: Sequence[Outcome], *, minimise: bool = True) -> None:
+    def finish(
+        self, outcomes: Sequence[Outcome], *, minimise: bool = True, complete: bool = False
+    ) -> None:
         """Writes the report of the sweep."""

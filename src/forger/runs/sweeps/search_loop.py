@@ -9,13 +9,11 @@ import logging
 import math
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from optuna.samplers import GridSampler
 from optuna.storages import BaseStorage
 from optuna.study import Study
-from optuna.trial import TrialState
 
 from forger.runs.checking.messages import quoted
 from forger.runs.job_words import config_flags
@@ -33,6 +31,7 @@ from forger.runs.sweeps.search_study import (
     SWEEP,
     WORDS,
     ended,
+    judged,
     note,
     tell,
 )
@@ -45,10 +44,15 @@ def wanted_trials(study: Study, space: Space, n_trials: int) -> int:
     """Returns how many trials are to end: no more than a grid has."""
     if not isinstance(study.sampler, GridSampler):
         return n_trials
-    size = math.prod(len(values) for values in space.grid().values())
+    size = grid_size(space)
     if size != n_trials:
         log.info("%-15s %d of %d combinations", "grid", min(size, n_trials), size)
     return min(n_trials, size)
+
+
+def grid_size(space: Space) -> int:
+    """Returns how many combinations there are."""
+    return math.prod(len(values) for values in space.grid().values())
 
 
 class Search:
@@ -67,7 +71,7 @@ class Search:
     ) -> None:
         self.engine, self.study, self.storage, self.url = engine, study, storage, url
         self.space = space
-        engine.excused = frozenset({"DivergedError"})  # an answer to what was asked
+        engine.judge = judged
         self._outcomes: dict[int, Outcome] = {}
         here = str(engine.folder)
         self._numbered_alike = study.user_attrs.get(SWEEP, here) == here
@@ -96,6 +100,10 @@ class Search:
             log.info("%-15s goes on: %d of %d trials left%s", "search", max(left, 0), trials, again)
         else:
             log.info("%-15s %d trials", "search", trials)
+        if left <= 0:
+            full = isinstance(self.study.sampler, GridSampler) and trials == grid_size(self.space)
+            more = "every combination has run" if full else "write hydra.sweeper.n_trials=<more>"
+            log.info("%-15s nothing is left to do: %s", "search", more)
         try:
             while left > 0 and not self.engine.stopped:
                 batch = min(left, at_once)
@@ -103,7 +111,7 @@ class Search:
                 left -= batch
         finally:
             minimise = self.study.direction.name == "MINIMIZE"
-            self.engine.finish(self._known(), minimise=minimise)
+            self.engine.finish(self._known(), minimise=minimise, complete=left <= 0)
             report(self.study, self.space, self.url, self.engine.folder)
 
     def _run(self, batch: int) -> None:
@@ -141,19 +149,17 @@ class Search:
         return Path(str(attributes.get(FOLDER))).parent == self.engine.folder
 
     def _known(self) -> list[Outcome]:
-        """Returns the jobs as the search sees them: what was repeated left out, no score, no shame.
-
-        A trial that diverged answers the question that it was asked; it is no failure.
-        """
-        trials = {t.user_attrs[JOB]: t for t in self.study.trials if self._is_here(t.user_attrs)}
+        """Returns the jobs as the search sees them, without those that were repeated."""
         repeated = {t.user_attrs.get(REPEATS) for t in self.study.trials if t.state.is_finished()}
-        known = []
-        for number, outcome in sorted(self._outcomes.items()):
-            trial = trials.get(number)
-            if trial is not None and trial.user_attrs.get(INTERRUPTED):
-                if trial.number in repeated:
-                    continue
-            elif trial is not None and trial.state == TrialState.PRUNED:
-                outcome = replace(outcome, status="pruned")
-            known.append(outcome)
-        return known
+        left_out = {
+            trial.user_attrs[JOB]
+            for trial in self.study.trials
+            if trial.number in repeated
+            and trial.user_attrs.get(INTERRUPTED)
+            and self._is_here(trial.user_attrs)
+        }
+        return [
+            judged(outcome)
+            for number, outcome in sorted(self._outcomes.items())
+            if number not in left_out
+        ]

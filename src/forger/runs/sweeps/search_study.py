@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -84,17 +85,28 @@ def tell(study: Study, storage: BaseStorage, number: int, outcome: Outcome) -> N
     _close(study, number, state, value)
 
 
+def judged(outcome: Outcome) -> Outcome:
+    """Returns a job's end as a search sees it, in its lines, its tables and its study alike.
+
+    A region that diverges is no accident, which the sampler should overlook, but a bad region: its
+    trials count as pruned.
+    """
+    if outcome.error == DivergedError.__name__:
+        return replace(outcome, status="pruned")
+    if outcome.status == "finished" and not math.isfinite(outcome.value or 0.0):
+        return replace(outcome, status="pruned", reason=f"its score is {outcome.value}")
+    return outcome
+
+
 def _verdict(outcome: Outcome) -> tuple[TrialState, float | None, str | None]:
     """Returns what an end is to Optuna: the state, the value, and why there is none."""
+    outcome = judged(outcome)
     if outcome.status == "finished":
         if outcome.value is None:
             return TrialState.FAIL, None, "the run returned no score"
-        if not math.isfinite(outcome.value):
-            return TrialState.PRUNED, None, f"its score is {outcome.value}"
         return TrialState.COMPLETE, outcome.value, None
-    # a region that diverges is no accident, which the sampler should overlook, but a bad region
-    expected = outcome.status == "pruned" or outcome.error == DivergedError.__name__
-    return TrialState.PRUNED if expected else TrialState.FAIL, None, outcome.reason or outcome.error
+    state = TrialState.PRUNED if outcome.status == "pruned" else TrialState.FAIL
+    return state, None, outcome.reason or outcome.error
 
 
 def interrupt(study: Study, storage: BaseStorage, number: int, reason: str) -> None:

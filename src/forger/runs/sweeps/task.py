@@ -88,17 +88,19 @@ class SweepTask:
         if ending():
             remove_if_empty(folder)
             return
-        earlier = read_json(record.path_of(number)).get("seconds") or 0.0
-        words = begin(record, number, folder, trust)
-        began = time.monotonic()
-        found = run_child(
-            [sys.executable, *self.program, *self.flags, *words],
-            environment=environment | {SWEEP: self.sweep.name, NUMBER: str(number)},
-            cwd=self.cwd,
-            output=record.path_of(number, "log"),
-            ending=ending,
-        )
-        record.note(number, **found, seconds=earlier + time.monotonic() - began)
+        with record.held(number) as lock:
+            earlier = read_json(record.path_of(number)).get("seconds") or 0.0
+            words = begin(record, number, folder, trust)
+            began = time.monotonic()
+            found = run_child(
+                [sys.executable, *self.program, *self.flags, *words],
+                environment=environment | {SWEEP: self.sweep.name, NUMBER: str(number)},
+                cwd=self.cwd,
+                output=record.path_of(number, "log"),
+                ending=ending,
+                kept_open=(lock,),
+            )
+            record.note(number, **found, seconds=earlier + time.monotonic() - began)
 
 
 @dataclass(frozen=True)
@@ -117,18 +119,19 @@ class OwnTask:
         """Runs the job, and keeps nothing of what it raised."""
         record, number = SweepRecord(self.sweep), int(os.environ[NUMBER])
         folder = Path(HydraConfig.get().runtime.output_dir)
-        earlier = read_json(record.path_of(number)).get("seconds") or 0.0
-        begin(record, number, folder)
-        began = time.monotonic()
-        found: dict[str, Any] = {"status": "interrupted", "reason": None}
-        try:
-            found = self._run(cfg)
-        except (KeyboardInterrupt, Interrupted) as error:
-            cause = error.cause if isinstance(error, Interrupted) else "Ctrl-C"
-            found["reason"] = f"interrupted by {cause}"
-            raise
-        finally:
-            record.note(number, **found, seconds=earlier + time.monotonic() - began)
+        with record.held(number):
+            earlier = read_json(record.path_of(number)).get("seconds") or 0.0
+            begin(record, number, folder)
+            began = time.monotonic()
+            found: dict[str, Any] = {"status": "interrupted", "reason": None}
+            try:
+                found = self._run(cfg)
+            except (KeyboardInterrupt, Interrupted) as error:
+                cause = error.cause if isinstance(error, Interrupted) else "Ctrl-C"
+                found["reason"] = f"interrupted by {cause}"
+                raise
+            finally:
+                record.note(number, **found, seconds=earlier + time.monotonic() - began)
 
     def _run(self, cfg: DictConfig) -> dict[str, Any]:
         from forger.runs.jobs import message_of
