@@ -47,9 +47,10 @@ def signals_held_back() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    resource_tracker.ensure_running()  # its start, by the first process, would end the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_ALONE)
     try:
+        resource_tracker.ensure_running()  # where it starts, it takes signals out of the mask
+        signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_ALONE)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

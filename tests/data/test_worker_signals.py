@@ -1,0 +1,65 @@
+"""Signals that a terminal or a scheduler sends to workers, too, reach the main process alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from torch import multiprocessing
+
+PROGRAM = """
+import os, signal, sys, threading
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from forger.data.parts import Grouped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+def own(worker):
+    Path(f"{sys.argv[1]}_{worker}").touch()
+
+def send(over):
+    while not over.wait(0.05):
+        for number in SIGNALS:
+            os.killpg(0, number)
+
+if __name__ == "__main__":
+    told = set()
+    for number in SIGNALS:
+        signal.signal(number, lambda number, _: told.add(number))
+    data = TensorDataset(torch.arange(400.0))
+    loader = DataLoader(
+        data, 4, num_workers=1, worker_init_fn=own, multiprocessing_context=sys.argv[1]
+    )
+    over = threading.Event()
+    sender = threading.Thread(target=send, args=(over,))
+    sender.start()
+    batches = list(Grouped(loader, 2))
+    over.set()
+    sender.join()
+    print(len(batches), told == set(SIGNALS))
+"""
+
+
+def test_workers_go_on_whichever_way_and_whenever_they_are_started(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    methods = multiprocessing.get_all_start_methods()
+    started = {
+        method: subprocess.Popen(
+            [sys.executable, "program.py", method],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        for method in methods
+    }
+    for method, process in started.items():
+        out, error = process.communicate(timeout=300)
+        assert (process.returncode, out, error) == (0, "50 True\n", ""), method
+        assert (tmp_path / f"{method}_0").exists(), "the own worker_init_fn was called"
