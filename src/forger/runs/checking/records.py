@@ -121,7 +121,7 @@ def targets_in(config: Any) -> Iterator[str]:
 def trust_in(config: Any) -> list[str]:
     """Returns what `trust` has to name for a config of the user's own, whose parts were built."""
     names = list(targets_in(config))
-    classes = {name for name in names if isinstance(_import(name), type)}
+    classes = {name for name in names if isinstance(import_target(name), type)}
     return list(dict.fromkeys(n.rpartition(".")[0] if n in classes else n for n in names))
 
 
