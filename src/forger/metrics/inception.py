@@ -10,7 +10,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import file_digest
+from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -191,8 +191,7 @@ class Inception(FeatureExtractor):
 
 
 def _is_published(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest().startswith(_SHA256)
+    return sha256(path.read_bytes()).hexdigest().startswith(_SHA256)
 
 
 def _colour(images: Tensor) -> Tensor:
