@@ -120,7 +120,8 @@ def test_a_score_of_two_processes_is_that_of_the_saved_network(tmp_path: Path) -
     done = command(*last.values(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = run_folder(tmp_path)
-    words = [f"run={run}", "checkpoint=last", *SCORES[1:], "metrics.num_fake=600"]
+    words = [f"run={run}", "trust=[own_features]", "checkpoint=last", *SCORES[1:]]
+    words.append("metrics.num_fake=600")
     words = [word for word in words if not word.startswith("metrics.every_n_steps")]
     done = command(
         *("--config-dir", str(tmp_path / "configs"), *latest(words)),

@@ -112,6 +112,13 @@ def test_shapes_and_counts(target: str, composed: Compose) -> None:
         assert known.count == sizes.get(kind.__name__, 5 * 10_000)  # CIFAR-10 has five files
 
 
+def test_names_of_scores_by_our_features(composed: Compose) -> None:
+    files = (CONFIGS / "metrics" / "features").glob("*.yaml")
+    made = [make(composed(f"metrics/features={path.stem}").metrics.features) for path in files]
+    found = {f"{type(one).__module__}.{type(one).__name__}": one.prefix for one in made}
+    assert found == facts.PREFIXES
+
+
 def test_schedules_that_need_an_end() -> None:
     import forger.schedules as module
 
