@@ -15,7 +15,6 @@ from training import ROOT, command
 from forger.errors import ConfigError
 from forger.runs.job_words import trust_of, without_trust
 from forger.runs.sweeps import resumed
-from forger.runs.sweeps.engine import Engine
 from forger.runs.sweeps.outcome import Job
 from forger.runs.sweeps.record import SweepRecord
 from forger.runs.sweeps.recorded_words import untrusted_words, without_places
@@ -211,15 +210,13 @@ def test_the_state_of_cmaes_is_a_pickle(tmp_path: Path, monkeypatch: pytest.Monk
     assert not engine.folder.exists()
 
 
-def test_what_submitit_would_load_is_gone(sweep: Path, tmp_path: Path) -> None:
+def test_what_submitit_would_load_is_gone(sweep: Path) -> None:
     result = sweep / ".submitit" / "7" / "7_0_result.pkl"
     result.parent.mkdir(parents=True)
     result.write_bytes(b"pickle")
-    engine = Engine.__new__(Engine)
-    engine.folder, engine.record, engine.resumed = sweep, SweepRecord(sweep), True
-    engine._dry_run = False
-    with engine.begun([]):
-        assert not result.exists()
+    SweepRecord(sweep).remove_pickles()
+    assert not result.exists()
+    assert (sweep / "sweep.json").exists()
 
 
 def test_a_sweep_of_one_s_own_goes_on_with_what_it_names() -> None:

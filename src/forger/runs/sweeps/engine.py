@@ -110,8 +110,7 @@ class Engine:
         taken = f"sweep.resume={self.folder}: another process runs this sweep; wait for its end"
         with locked(self.folder, taken):
             self.record.may_go_on()
-            for pickled in self.folder.glob(".submitit/**/*_result.pkl"):
-                pickled.unlink()  # of earlier launches: submitit would load whatever is there
+            self.record.remove_pickles()
             if not self.record.read():
                 flags = config_flags(sys.argv[1:])
                 words = [w for w in sys.argv[1:] if not w.startswith("-") and w not in flags]
@@ -178,7 +177,8 @@ class Engine:
         made = report.write(self.folder, outcomes, objective=self.objective, minimise=self.minimise)
         print(render(made, shutil.get_terminal_size((80, 24)).columns), flush=True)
         if not complete and any(o.status in BAD and o.error not in _FINAL for o in outcomes):
-            again = command_of("train", "-m", setting("sweep.resume", near(self.folder)))
+            flags = config_flags(sys.argv[1:])
+            again = command_of("train", *flags, "-m", setting("sweep.resume", near(self.folder)))
             print(f"go on with      {again}", flush=True)
 
     def _is_due(self, job: Job) -> bool:

@@ -163,6 +163,11 @@ class SweepRecord:
         """Takes back what `stop` asked."""
         (self.folder / _JOBS / _STOP).unlink(missing_ok=True)
 
+    def remove_pickles(self) -> None:
+        """Removes results of earlier launches, which submitit would load, whose ever they are."""
+        for path in self.folder.glob(".submitit/**/*_result.pkl"):
+            path.unlink()
+
     @property
     def stopped(self) -> bool:
         """Whether `stop` was called."""
