@@ -26,7 +26,7 @@ from forger.runs.checking.words import Command
 from forger.runs.jobs import objective
 from forger.runs.status import locked, read_status
 from forger.runs.train import train
-from forger.whole_files import _namespace
+from forger.whole_files import _namespace, write_whole
 
 NAMESPACE = _namespace()
 
@@ -160,8 +160,10 @@ class TestGoingOn:
     def test_what_fails_after_training_loses_none_of_it(
         self, composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(*_: Any) -> None:
-            raise OSError(28, "No space left on device")
+        def fail(path: Path, content: bytes) -> None:
+            if path.name.startswith("000002"):
+                raise OSError(28, "No space left on device")
+            write_whole(path, content)
 
         with monkeypatch.context() as patch:
             patch.setattr("forger.callbacks.samples.write_whole", fail)

@@ -48,7 +48,7 @@ def planned(composed: Any, tmp_path: Path) -> Any:
     def plan(data: Squares, *words: str) -> Any:
         cfg = composed("data=mnist_sample", f"paths.cache_dir={tmp_path}", *words)
         found = plan_scores(cfg, data)
-        check_awaited(cfg, found)
+        check_awaited(cfg, found, ["r1"])
         return found
 
     return plan
@@ -138,6 +138,10 @@ def test_scores_that_were_asked_for_are_refused_before_training(
             ],
             "early_stopping.metric=val/kid: no such score; did you mean 'val/classifier_kid'",
         ),
+        (
+            ["objective=train/penalty_r2"],
+            "penalty_r2: the loss has no such penalty; did you mean 'train/penalty_r1'",
+        ),
     ],
 )
 def test_what_waits_for_a_score_is_refused_where_there_is_none(
@@ -150,7 +154,8 @@ def test_what_waits_for_a_score_is_refused_where_there_is_none(
 def test_what_waits_for_a_score_that_is_taken(planned: Any) -> None:
     words = ["metrics=quick", "callbacks=early_stopping", "objective=val/d_auroc"]
     assert planned(Labelled(), *words).fid == "val/classifier_fid"
-    assert planned(Labelled(), "metrics=none", "objective=train/loss_g").fid is None
+    for name in ("loss_g", "penalty_r1"):
+        assert planned(Labelled(), "metrics=none", f"objective=train/{name}").fid is None
 
 
 def test_data_of_another_kind_is_not_scored(planned: Any) -> None:

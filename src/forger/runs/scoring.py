@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,8 +192,13 @@ def build_scores(
     )
 
 
-def check_awaited(cfg: DictConfig, plan: ScorePlan) -> None:
+def check_awaited(cfg: DictConfig, plan: ScorePlan, penalties: Iterable[str]) -> None:
     """Finds out whether what a search or a callback waits for will be logged.
+
+    Args:
+        cfg: of the run.
+        plan: of its scores.
+        penalties: that its loss has.
 
     Raises:
         ConfigError: it will not. Callbacks of the user's own may log anything.
@@ -207,9 +212,17 @@ def check_awaited(cfg: DictConfig, plan: ScorePlan) -> None:
         str(node.get("_target_")).startswith(("forger.", "lightning.")) for node in nodes.values()
     ):
         return
-    if cfg.objective is not None:
-        plan.check_metric("objective", cfg.objective)
-    for key, node in nodes.items():
-        for name in ("metric", "monitor"):
-            if name in node:
-                plan.check_metric(f"{key}.{name}", node[name])
+    awaited = {} if cfg.objective is None else {"objective": cfg.objective}
+    awaited |= {
+        f"{key}.{name}": node[name]
+        for key, node in nodes.items()
+        for name in ("metric", "monitor")
+        if name in node
+    }
+    known = [f"train/penalty_{name}" for name in penalties]
+    for key, metric in awaited.items():
+        plan.check_metric(key, metric)
+        if str(metric).startswith("train/penalty_") and metric not in known:
+            raise ConfigError(
+                f"{given(key, metric)}: the loss has no such penalty{choice(metric, known)}"
+            )

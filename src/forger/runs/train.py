@@ -159,7 +159,7 @@ def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
             datamodule.check_enough(gan.batches_per_iteration)
         sample = data_sample(datamodule)
         scores = plan_scores(cfg, datamodule)
-        check_awaited(cfg, scores)
+        check_awaited(cfg, scores, gan.penalties)
     start.give_weights(gan)
     start.check_fits(shape, sample)
     return Parts(datamodule, gan, shape, sample, start, scores)

@@ -5,13 +5,17 @@ import errno
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sweep_folders import job
 
+from forger.runs import command
 from forger.runs.sweeps import report, terminal_table
-from forger.runs.sweeps.outcome import Outcome
+from forger.runs.sweeps.engine import Engine
+from forger.runs.sweeps.outcome import Outcome, ended
 
 
 def sweep(folder: Path) -> list[Outcome]:
@@ -144,3 +148,47 @@ def test_what_watches_jobs_imports_nothing_heavy() -> None:
         "sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib', 'PIL', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "complete", "advised"),
+    [
+        ([("interrupted", None)], False, True),
+        ([("failed", "RuntimeError"), ("failed", "DivergedError")], False, True),
+        ([("failed", "DivergedError"), ("failed", "ConfigError")], False, False),
+        ([("failed", "RuntimeError")], True, False),
+        ([("finished", None)], False, False),
+    ],
+)
+def test_going_on_is_advised_where_it_helps(
+    ends: list[tuple[Any, str | None]],
+    complete: bool,
+    advised: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    engine = Engine.__new__(Engine)
+    engine.folder, engine.objective, engine._dry_run = tmp_path, None, False
+    outcomes = [
+        replace(job(tmp_path, number, f"seed={number}", status=status), error=error)
+        for number, (status, error) in enumerate(ends)
+    ]
+    engine.finish(outcomes, complete=complete)
+    assert ("go on with" in capsys.readouterr().out) is advised
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [(["pruned", "finished"], 0), (["pruned", "pruned"], 1), (["pruned", "failed"], 1)],
+)
+def test_a_search_in_which_no_trial_completed_is_no_success(
+    statuses: list[Any], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended.clear()
+    ended.update({n: job(tmp_path, n, status=status) for n, status in enumerate(statuses)})
+    try:
+        assert command._summary() == code
+    finally:
+        ended.clear()
+    told = "none of 2 trials has completed: all were pruned" in capsys.readouterr().err
+    assert told is (statuses == ["pruned", "pruned"])
