@@ -43,12 +43,13 @@ def test_a_job_is_alive_while_it_is_held_whatever_process_number_it_noted(tmp_pa
     assert "process is gone" in str(outcome.reason)
 
 
+@pytest.mark.parametrize("noted", ["running", "interrupted"])
 @pytest.mark.parametrize("status", ["finished", "pruned", "running"])
 def test_a_job_killed_before_it_could_note_its_end_ended_as_its_run_did(
-    status: str, tmp_path: Path
+    status: str, noted: str, tmp_path: Path
 ) -> None:
     record, run = SweepRecord(tmp_path), tmp_path / "3"
-    record.note(3, status="running", overrides=["seed=3"], folder="3", pid=os.getpid())
+    record.note(3, status=noted, overrides=["seed=3"], folder="3", pid=os.getpid())
     run.mkdir()
     (run / "status.json").write_text(json.dumps({"status": status, "pid": os.getpid()}))
     (run / "config.yaml").write_text("objective: val/kid\n")

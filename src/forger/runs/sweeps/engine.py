@@ -23,7 +23,7 @@ from forger.errors import ConfigError, Interrupted
 from forger.runs.checking.messages import near, quoted, setting, type_setting
 from forger.runs.job_words import command_of, config_flags, trust_of
 from forger.runs.program import program
-from forger.runs.status import locked
+from forger.runs.status import locked, read_status
 from forger.runs.sweeps import report
 from forger.runs.sweeps.outcome import BAD, Job, Outcome, ended
 from forger.runs.sweeps.override_words import by_key, chosen, swept
@@ -182,11 +182,15 @@ class Engine:
             print(f"go on with      {again}", flush=True)
 
     def _is_due(self, job: Job) -> bool:
-        """Tells whether a job is to run; what has diverged would diverge again."""
+        """Tells whether a job is to run; what has diverged would diverge again.
+
+        What failed after its training is not trained again into the same folder.
+        """
         if not self.resumed:
             return True
         known = self.record.outcome(job)
         done = known.status in ("finished", "pruned") or known.error == "DivergedError"
+        done = done or (read_status(known.folder) or {}).get("status") == "finished"
         if done:
             self._told.add(job.number)
         return not done

@@ -29,6 +29,7 @@ from forger.whole_files import write_whole
 RECORD = "sweep.json"
 _JOBS = ".jobs"
 _STOP = "stop"
+_GONE = "its process is gone: killed, or a crash"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -120,8 +121,8 @@ class SweepRecord:
             folder = self.folder / str(job.number)
         status: Status = known.get("status", "missing")
         reason, value = known.get("reason"), known.get("value")
-        if gone and status == "running":
-            status, reason, value = _without_its_process(folder)
+        if (gone and status == "running") or status == "interrupted":
+            status, reason, value = _end_of_run(folder, reason or _GONE)
         return Outcome(
             number=job.number,
             overrides=job.overrides,
@@ -174,10 +175,10 @@ class SweepRecord:
         return (self.folder / _JOBS / _STOP).exists()
 
 
-def _without_its_process(folder: Path) -> tuple[Status, str | None, float | None]:
-    """Returns how a job ended whose process could not tell: status, reason and value.
+def _end_of_run(folder: Path, reason: str) -> tuple[Status, str | None, float | None]:
+    """Returns how a job ended that was cut off: status, reason and value.
 
-    Its run may have finished, or may still be trained by a process that was started by itself.
+    Its run may have finished just before, or be trained by a process that was started by itself.
     """
     run = read_status(folder) or {}
     if run.get("status") == "running":
@@ -186,7 +187,7 @@ def _without_its_process(folder: Path) -> tuple[Status, str | None, float | None
         return "pruned", run.get("reason"), None
     if run.get("status") == "finished":
         return "finished", None, value_of(folder)
-    return "interrupted", "its process is gone: killed, or a crash", None
+    return "interrupted", reason, None
 
 
 def value_of(folder: Path) -> float | None:
