@@ -239,13 +239,18 @@ def test_classes_of_the_right_kind_and_others(
 
 
 def test_every_choice_of_ours_is_let_through() -> None:
-    for words in (
-        ["model=dcgan", "metrics=paper", "data=cifar10", "loss=wgan_gp", "optimizer=rmsprop"],
-        ["model=subpixel", "data=image_folder", "schedule=cosine", "logger=[wandb,tensorboard]"],
-    ):
-        config = OmegaConf.to_container(composed("train", *words), resolve=True)
-        assert isinstance(config, dict)
-        assert find_untrusted(config, build=[""]) == []
+    groups = ("model", "loss", "data", "optimizer", "schedule", "callbacks", "logger", "metrics")
+    features = sorted((ROOT / "configs" / "metrics" / "features").glob("*.yaml"))
+    words = [f"metrics/features={path.stem}" for path in features]
+    for group in groups:
+        for path in sorted((ROOT / "configs" / group).glob("*.yaml")):
+            words.append(f"{group}={path.stem}")
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        for word in words:
+            config = OmegaConf.to_container(compose("train", overrides=[word]), resolve=True)
+            assert isinstance(config, dict)
+            trust = [config["paths"]["log_dir"]] if word == "logger=mlflow" else []
+            assert find_untrusted(config, trust, build=[""]) == [], word
 
 
 def test_what_trust_names() -> None:
@@ -452,6 +457,15 @@ class TestPlaces:
             with pytest.raises(UserError, match="is a link to"):
                 ENTRIES[entry](run)
         assert not list((tmp_path / "mine").iterdir())
+
+    def test_files_that_lightnings_callbacks_would_replace(self, forged: Forge) -> None:
+        run = forged(lambda _: None)
+        path = run / "checkpoints" / "last.ckpt"
+        content = torch.load(path, weights_only=True)
+        content["callbacks"] = {"ModelCheckpoint": {"best_k_models": {f"{run}/../../x": 1.0}}}
+        torch.save(content, path)
+        with pytest.raises(ConfigError, match="name files above a folder"):
+            going_on(run)
 
     def test_searches_and_servers(self, forged: Forge, tmp_path: Path) -> None:
         trial = {"study": "x", "number": 0, "metric": "val/fid"}

@@ -18,6 +18,7 @@ from forger.checkpoint_files import newest, read_checkpoint, set_damaged_aside
 from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.runs.checking.messages import type_setting
+from forger.runs.checking.records import climbs
 from forger.runs.load import find_checkpoint
 from forger.runs.status import read_status
 from forger.seeds import STREAMS
@@ -56,6 +57,11 @@ class Start:
             raise ConfigError(
                 f"resume={folder}: {path.name} does not hold all that a run needs to go on exactly;"
                 f" start a new run from its weights: {type_setting('init_from', folder)}"
+            )
+        if climbs(content.get("callbacks")):  # Lightning's own ones remove what they had written
+            raise ConfigError(
+                f"resume={folder}: the callbacks in {path.name} name files above a folder, which is"
+                f" no run's way; start a new one from its weights: {type_setting('init_from', folder)}"
             )
         return cls(folder, path, content)
 

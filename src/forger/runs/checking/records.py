@@ -72,6 +72,15 @@ def says_where(name: str, ours: bool = False) -> bool:
     return name in _OURS if ours else _WHERE.fullmatch(name) is not None
 
 
+def climbs(data: Any) -> bool:
+    """Tells whether a path in plain data goes up, and so out of the folder that it begins with."""
+    if isinstance(data, dict):
+        data = [*data, *data.values()]
+    if isinstance(data, (list, tuple)):
+        return any(map(climbs, data))
+    return isinstance(data, str) and ".." in re.split(r"[\\/]", data)
+
+
 def links_out_of(folder: Path, trust: Iterable[str] = (), inside: Path | None = None) -> list[str]:
     """Returns complaints about links in a record's folder through which others would be written to.
 
