@@ -34,6 +34,7 @@ from forger.runs.checking.choices import (
 from forger.runs.checking.complaints import instead, misplaced, ungrammatical
 from forger.runs.checking.hydra_words import for_hydra
 from forger.runs.checking.mains import MAINS, Main
+from forger.runs.checking.messages import quoted
 from forger.runs.checking.places import GROUPS
 
 
@@ -92,7 +93,7 @@ class Reading:
         words = self.command.words
         self.search_path += [word for word in words if word.startswith("hydra.searchpath=")]
         if self.command.extra_folder is not None:
-            word = f"hydra.searchpath=['{Path(self.command.extra_folder).absolute()}']"
+            word = f"hydra.searchpath=[{quoted(Path(self.command.extra_folder).absolute())}]"
             self.search_path.append(word)
             self.plain.append(word)
         loader: Any = self.loader  # its public methods would read the main config for each group
