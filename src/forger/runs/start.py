@@ -60,8 +60,8 @@ class Start:
             )
         if climbs(content.get("callbacks")):  # Lightning's own ones remove what they had written
             raise ConfigError(
-                f"resume={folder}: the callbacks in {path.name} name files above a folder, which is"
-                f" no run's way; start a new one from its weights: {type_setting('init_from', folder)}"
+                f"resume={folder}: the callbacks in {path.name} name files above a folder, as those"
+                f" of no run do; to take its weights alone: {type_setting('init_from', folder)}"
             )
         return cls(folder, path, content)
 

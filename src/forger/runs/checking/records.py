@@ -344,7 +344,8 @@ def _hints(found: Any) -> dict[str, Any]:
 def _classes(annotation: Any) -> Iterator[type]:
     """Yields the classes whose objects an annotation asks for."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
-        if annotation.__module__.partition(".")[0] not in ("builtins", "typing", "pathlib"):
+        plain = annotation.__module__.partition(".")[0] in ("builtins", "typing", "pathlib")
+        if not plain and not getattr(annotation, "_is_protocol", False):
             yield annotation
     elif get_origin(annotation) not in (type, Callable):
         for part in get_args(annotation):
