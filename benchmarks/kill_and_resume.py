@@ -73,7 +73,7 @@ class Session:
     def __init__(self, folder: Path, processes: int, seed: int) -> None:
         self.folder, self.seed = folder, seed
         trainer = "trainer=cpu" if processes == 1 else "trainer=ddp_cpu"
-        where = (f"paths.log_dir={folder / 'logs'}", f"paths.cache_dir={folder / 'cache'}")
+        where = [f"paths.{name}_dir={folder / name}" for name in ("log", "data", "cache")]
         self._always = [*ALWAYS, trainer, *where]
         self._lengths: dict[str, Length] = {}
         self._numbers = count(1)
