@@ -29,6 +29,7 @@ from forger.loggers import Earlier, MetricsCSV, Tracker
 from forger.loggers.history import pictures_of, rows_of
 from forger.losses import AdversarialLoss
 from forger.runs.checking.importing import TargetError
+from forger.runs.checking.places import PLACES
 from forger.runs.folder import is_main_process
 from forger.runs.making import make, takes, target_of
 from forger.runs.overhead import NoProfiler
@@ -39,9 +40,11 @@ PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 
 
 def build_data(cfg: DictConfig, seed: int) -> LightningDataModule:
-    """Builds the data module; one that asks is given the run's seed."""
+    """Builds the data module; ours, and one that asks, is given the run's seed."""
     runtime = {"seed": seed} if takes(target_of(cfg.data), "seed") else {}
     datamodule: LightningDataModule = make(cfg.data, LightningDataModule, **runtime)
+    if isinstance(datamodule, ImageDataModule):
+        datamodule.seed = seed  # whatever a function of the user's has made of it
     return datamodule
 
 
@@ -87,9 +90,20 @@ def make_optimizer(node: DictConfig) -> OptimizerFactory:
     return factory
 
 
+def build_loss(cfg: DictConfig) -> AdversarialLoss:
+    """Builds the loss, a function of the user's without those of our settings that it lacks."""
+    target, offered = target_of(cfg.loss), PLACES["loss"].offered
+    settings: Any = OmegaConf.to_container(cfg.loss, resolve=True)
+    for name, value in offered.items():
+        if name in settings and settings[name] == value and not takes(target, name):
+            del settings[name]
+    loss: AdversarialLoss = make(settings, AdversarialLoss, "loss")
+    return loss
+
+
 def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> GAN:
     """Builds both networks, the loss and the module that trains them."""
-    loss: AdversarialLoss = make(cfg.loss, AdversarialLoss)
+    loss = build_loss(cfg)
     updates = {
         f"{network}_updates": Updates(
             optimizer=make_optimizer(cfg.optimizer[network]),

@@ -226,6 +226,7 @@ class _Check:
         limits = read(place.limits).parameters if place.limits else {}
         own = {name: limits[name] for name in place.own}
         known = signature.parameters | own
+        offered = place.offered
         unknown: dict[str, Any] = {}
         for name, value in node.items():
             path = f"{key}.{name}"
@@ -235,7 +236,7 @@ class _Check:
                 self.refuse(path, value, place.passed[name])
             elif name in known:
                 self.value(path, _with_objects(value), known[name], limits.get(name))
-            elif not signature.open:
+            elif not signature.open and not (name in offered and offered[name] == value):
                 unknown[name] = value
             self.nested(path, value)
         refused = dict(refuses_call(key, node, signature, place))

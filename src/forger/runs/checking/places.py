@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 SCHEMA = "forger.runs.checking.schema"
 SCORING_SCHEMA = "forger.runs.checking.scoring_schema"
@@ -33,6 +33,8 @@ class Place:
         partial: whether the part must say `_partial_: true`.
         passed: arguments that the builder fills in, with what a user should do instead.
         demanded: those of `passed` that every target here must take.
+        offered: settings of train.yaml, with the values at which they do nothing: a function of the
+            user's that does not take them is built without.
         kept: settings that the builder reads, and that may not be removed.
         holds: whether members with a `_target_`, of any name, are built.
         words: whether free words may stand here that other settings refer to.
@@ -50,6 +52,7 @@ class Place:
     partial: bool = False
     passed: Mapping[str, str] = field(default_factory=dict)
     demanded: frozenset[str] = frozenset()
+    offered: Mapping[str, Any] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     holds: bool = False
     words: bool = False
@@ -158,7 +161,14 @@ PLACES: dict[str, Place] = {
     "model.discriminator": _network,
     "model.accumulate": Place(schema=f"{SCHEMA}.Accumulate"),
     "model.gradient_clip": Place(schema=f"{SCHEMA}.GradientClip"),
-    "loss": Place(target=True, base=_LOSS),
+    "loss": Place(
+        target=True,
+        base=_LOSS,
+        offered={
+            **{"n_critic": 1, "weight_clip": None, "penalty_interval": 1},
+            **{"r1_gamma": 0.0, "r2_gamma": 0.0},
+        },
+    ),
     "data": Place(
         target=True,
         base=_DATA,
