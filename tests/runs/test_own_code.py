@@ -336,6 +336,14 @@ def test_a_module_that_a_module_imports(composed: Compose, write: Write, tmp_pat
         build_all(cfg, tmp_path)
 
 
+def test_a_module_of_several_parts_is_told_once(composed: Compose, write: Write) -> None:
+    for name in (write("def f(:"), "no_such_module"):
+        cfg = put(composed(), "model.generator", {"_target_": f"{name}.G"})
+        put(cfg, "model.discriminator", {"_target_": f"{name}.D"})
+        (problem,) = find_problems(put(cfg, "data", {"_target_": f"{name}.Data"}))
+        assert problem.key == "model.generator._target_"
+
+
 def test_modules_that_import_each_other(composed: Compose, write: Write, tmp_path: Path) -> None:
     (tmp_path / "one_of_two.py").write_text("from two_of_two import B\nclass A: ...\n")
     (tmp_path / "two_of_two.py").write_text("from one_of_two import A\nclass B: ...\n")

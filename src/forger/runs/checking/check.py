@@ -71,6 +71,7 @@ class _Check:
         self.values, self.name, self.main = values, name, MAINS[name]
         self.problems: dict[str, str] = {}
         self.unknown: set[str] = set()
+        self.causes: dict[tuple[str, str], str] = {}
 
     def run(self) -> list[Problem]:
         for key, reason in self.values.broken.items():
@@ -218,7 +219,9 @@ class _Check:
             return
         signature = signature_of(target)
         if isinstance(signature, str):
-            self.refuse(f"{key}._target_", target, signature)
+            at, cause = f"{key}._target_", (signature, str(target).partition(".")[0])
+            text = f"{given(at, target)}: {signature}"  # of one module, told once
+            self.problems.setdefault(at, self.causes.setdefault(cause, text))
             return
         if not derives(target, place.base):
             self.refuse(f"{key}._target_", target, f"must derive from {place.base[0]}")
