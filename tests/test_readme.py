@@ -58,7 +58,7 @@ def commands() -> list[tuple[str, str]]:
     typed = [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
     settings = [("train", word) for word in typed if not word.startswith("python ")]
     # the user's files, a mistake shown, a flag, and what takes a real run: runs/test_resume.py
-    own = ("quadratic", "mine", "dcgna", "--help", "resume=")
+    own = ("quadratic", "mine", "dcgna", "--help", "resume=", "run=last")
     return [
         (script, line.strip())
         for script, line in [*lines, *settings]
