@@ -19,7 +19,7 @@ setup: ## Install everything into VENV (only if something changed)
 
 rename: ## Make this clone a project of your own: make rename NAME=<name>
 	@$(or $(wildcard $(BIN)/python),$(PYTHON)) scripts/rename.py "$(NAME)"
-	-@test ! -x $(BIN)/python || $(BIN)/python -m pip uninstall --quiet --yes forger-gan
+	-@test ! -x $(BIN)/python || $(BIN)/python -m pip uninstall --quiet --yes forger-gan 2>/dev/null
 
 quickstart: setup ## Train on the embedded digits, offline, and say where the pictures are
 	$(BIN)/python train.py experiment=quickstart

@@ -96,8 +96,8 @@ def test_processes_of_a_sweep_and_of_a_run_are_started_again(
     done = run(installed, "train", "-m", *words, *launcher, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "1 of 1 jobs finished" in done.stdout
-    assert (tmp_path / "sweep" / "0" / "checkpoints" / "last.ckpt").is_file()
-    assert (tmp_path / "sweep" / "0" / "train.log").is_file()
+    assert list(tmp_path.glob("sweep/0*/checkpoints/last.ckpt"))
+    assert list(tmp_path.glob("sweep/0*/train.log"))
 
 
 @pytest.mark.parametrize(

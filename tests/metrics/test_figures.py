@@ -28,6 +28,11 @@ def count(png: bytes, colour: tuple[int, int, int]) -> int:
     return int((read(png) == colour).all(-1).sum())
 
 
+def is_warned(png: bytes) -> bool:
+    """Whether letters are red; thin ones mix with what is behind them."""
+    return bool((np.abs(read(png).astype(int) - WARNING) < 40).all(-1).any())
+
+
 def plain(shade: int, channels: int = 3, side: int = 32) -> Tensor:
     """An image of one shade that nothing else in a figure has."""
     return torch.full((channels, side, side), shade, dtype=torch.uint8)
@@ -60,8 +65,8 @@ def test_a_class_that_was_never_generated_is_marked() -> None:
     names = ["cat", "dog", "owl"]
     whole = figures.class_histogram([0.2, 0.3, 0.5], [1 / 3] * 3, names)
     collapsed = figures.class_histogram([1.0, 0.0, 0.0], [1 / 3] * 3, names)
-    assert count(whole, WARNING) == 0
-    assert count(collapsed, WARNING) > 0
+    assert not is_warned(whole)
+    assert is_warned(collapsed)
 
 
 def test_bars_are_as_long_as_shares() -> None:
@@ -133,7 +138,7 @@ def test_class_grid_takes_the_first_of_each_class_in_order() -> None:
     side = 56  # 28 pixels twice as large
     assert count(png, EMPTY) >= 4 * side * side  # one cat and three owls are missing
     assert count(png, EMPTY) < 5 * side * side
-    assert count(png, WARNING) > 0  # no owl
+    assert is_warned(png)  # no owl
 
 
 def test_names_do_not_run_into_the_images() -> None:
