@@ -58,7 +58,8 @@ def steps(store: Path, run: Any, key: str) -> list[int]:
 
 def pictures(store: Path, run: Any) -> list[str]:
     files = client(store).list_artifacts(run.info.run_id, "images")
-    return sorted(f.path.partition("+timestamp")[0] for f in files if f.path.endswith(".png"))
+    paths = (file.path.replace("%", "+").replace("#", "~") for file in files)  # of older releases
+    return sorted(path.partition("+timestamp")[0] for path in paths if path.endswith(".png"))
 
 
 SCORES = {"iteration": 2, "fid": 3.5}
