@@ -249,6 +249,10 @@ def test_nothing_is_begun_after_a_stop(tmp_path: Path) -> None:
         ([GOAL, LR, "hydra/sweeper/sampler=grid"], "is an interval, which has no end"),
         ([GOAL, LR, "hydra.sweeper.sampler=random"], "write hydra/sweeper/sampler="),
         ([GOAL, LR, "hydra.sweeper.sampler._target_=optuna.samplers.TPSampler"], "TPESampler"),
+        (
+            [GOAL, LR, "hydra.sweeper.sampler._target_=own_samplers.Best"],
+            "own_samplers.Best: no module 'own_samplers' is installed or in this folder",
+        ),
         ([GOAL, LR, "+hydra.sweeper.sampler.sed=1"], "did you mean 'seed'"),
         ([GOAL, LR, "+hydra.sweeper.pruner.warmup=1"], "NopPruner has no such setting"),
         ([GOAL, LR, "hydra.sweeper.storage='sqlite://'"], "is in memory"),

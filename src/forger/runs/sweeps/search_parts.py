@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from hydra.utils import get_class
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, CmaEsSampler
 from optuna.storages import RDBStorage
@@ -21,6 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from forger.errors import ConfigError
+from forger.runs.checking.importing import TargetError, import_target
 from forger.runs.checking.messages import choice
 from forger.runs.sweeps.search_space import Space
 
@@ -118,10 +118,12 @@ def open_storage(url: str) -> RDBStorage:
 def _class_of(node: Mapping[str, Any], base: type, part: str) -> type:
     target = str(node["_target_"])
     try:
-        kind = get_class(target)
-    except Exception:  # whatever the module of the name does when imported
+        kind = import_target(target)
+    except TargetError as error:
+        if not target.startswith("optuna."):
+            raise ConfigError(f"hydra.sweeper.{part}._target_={target}: {error}") from error
         kind = None
-    if kind is None or not issubclass(kind, base):
+    if not isinstance(kind, type) or not issubclass(kind, base):
         known = [name for name in dir(getattr(optuna, f"{part}s")) if name.endswith(part.title())]
         near = choice(target.rpartition(".")[2], {*known} - {base.__name__})
         raise ConfigError(f"hydra.sweeper.{part}._target_={target}: is no {part} of Optuna's{near}")
