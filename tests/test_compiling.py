@@ -153,7 +153,7 @@ def test_grids_of_other_sizes_compile_nothing(tmp_path: Path) -> None:
     """Both generators draw 100 images after each iteration."""
     gan, noted = compiled(make_dcgan()), Graphs()
     fit(gan, tmp_path, callbacks=[SampleGrid(n=100, every_n_steps=1), noted])
-    assert len(list((tmp_path / "samples").glob("*_raw.png"))) == 3
+    assert len(list((tmp_path / "samples").glob("*_raw.png"))) == 4  # and before the first
     assert noted.counts == [4, 4, 4]
 
 
@@ -173,7 +173,7 @@ def test_what_a_checkpoint_holds_fits_a_gan_that_is_not_compiled() -> None:
 
 def test_uncompiled_gives_gradients_of_gradients() -> None:
     gan, images = compiled(make_gan()), torch.randn(4, *SHAPE)
-    with pytest.raises(RuntimeError, match="double backward"):
+    with pytest.raises(RuntimeError, match="double backward|does not require grad"):
         gradient_norms(gan.discriminator, images).sum().backward()
     before = graphs()
     with uncompiled():
