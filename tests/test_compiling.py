@@ -173,7 +173,7 @@ def test_what_a_checkpoint_holds_fits_a_gan_that_is_not_compiled() -> None:
 
 def test_uncompiled_gives_gradients_of_gradients() -> None:
     gan, images = compiled(make_gan()), torch.randn(4, *SHAPE)
-    with pytest.raises(RuntimeError, match="double backward|does not require grad"):
+    with pytest.raises(RuntimeError, match=r"double backward|does not require grad"):
         gradient_norms(gan.discriminator, images).sum().backward()
     before = graphs()
     with uncompiled():
