@@ -24,11 +24,11 @@ def test_a_failing_job_stops_no_other_and_trackers_tell_them_apart(tmp_path: Pat
     assert "data.batch_size=100000" in done.stderr
     assert "Traceback" not in done.stderr
     found = {
-        path.parent.name: json.loads(path.read_text())["status"]
+        path.parent.name[0]: json.loads(path.read_text())["status"]
         for path in (tmp_path / "logs").rglob("status.json")
     }
     assert found == {"0": "finished", "2": "finished"}
     sweep = next((tmp_path / "logs").rglob("status.json")).parents[1]
-    trackers = {name: read_offline_runs(sweep / name) for name in ("0", "2")}
+    trackers = {name: read_offline_runs(next(sweep.glob(f"{name}_*"))) for name in ("0", "2")}
     assert [len(runs) for runs in trackers.values()] == [1, 1]
     assert all(runs[0].exit_code == 0 for runs in trackers.values())

@@ -386,7 +386,8 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["last.ckpt", "previous.ckpt"])
     def test_checkpoints(self, name: str, forged: Forge, trap: Trap) -> None:
         run = forged(lambda _: None)
-        (run / "checkpoints" / "last.ckpt").unlink()
+        for whole in ("last.ckpt", "previous.ckpt"):
+            (run / "checkpoints" / whole).unlink(missing_ok=True)
         torch.save({"state_dict": trap.payload}, run / "checkpoints" / name)
         for entry in ("load_run", "generate", "train"):
             with pytest.raises(UserError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,17 @@ def _of_another_choice(folder: Path, names: list[str], value: Any) -> str:
     found = []
     for path in sorted(folder.glob("*/*.yaml")):
         group = path.parent.name
-        content = OmegaConf.to_container(OmegaConf.load(path)) if group in GROUPS else {}
-        inside = (key for key, _ in _leaves(content, "") if key.rpartition(".")[2] in names)
+        keys = _keys_of(path) if group in GROUPS else ()
+        inside = (key for key in keys if key.rpartition(".")[2] in names)
         if (key := min(inside, key=lambda key: key.count("."), default=None)) is not None:
             found.append(f"{group}={path.stem} {group}.{key}={written(value)}")
     return " or ".join(found[:_SHOWN])
+
+
+@cache
+def _keys_of(path: Path) -> tuple[str, ...]:
+    """Returns every setting that a file lists."""
+    return tuple(key for key, _ in _leaves(OmegaConf.to_container(OmegaConf.load(path)), ""))
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
