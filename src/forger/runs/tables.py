@@ -102,8 +102,7 @@ def comparison_table(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) 
     for group in groups:
         for index in group:
             words = [f"{key}={value}" for key, value in settings[index].items()]
-            head = [*(words or [runs[index].folder.name]), f"seed {runs[index].cfg.seed}"]
-            table.add_column("\n".join(head), justify="right")
+            table.add_column("\n".join([*words, f"seed {runs[index].cfg.seed}"]), justify="right")
         if len(group) > 1:
             table.add_column(f"mean ± std\n{len(group)} seeds", justify="right", style="bold")
     for name in shown(name for record in records for name in record["scores"]):
