@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from forger.runs import main
+from forger.app.cli import main
 
 if __name__ == "__main__":
     main.run("evaluate", Path(__file__).parent / "configs")

@@ -16,8 +16,8 @@ from kill_moments import MOMENTS, Length
 from run_difference import differences
 from training_process import Training
 
+from forger.app.run.status import read_status
 from forger.checkpoint_files import newest
-from forger.runs.status import read_status
 
 
 class Planned(NamedTuple):

@@ -21,8 +21,8 @@ import torch
 from machine import describe_machine
 from workloads import device_here
 
+from forger.app.run.generate import write_images
 from forger.networks import dcgan, mlp
-from forger.runs.generate import write_images
 from forger.sampler import CHUNK, Sampler, chunk_sizes
 
 GENERATORS: dict[str, Callable[[], torch.nn.Module]] = {

@@ -22,7 +22,7 @@ WORDS = {"product": [], "processes": ["trainer=ddp_cpu"]}
 _HERE = Path(__file__).parent
 _AFTER_IMPORT = """
 import sys, json
-import lightning, torch, torchvision, forger.runs.train
+import lightning, torch, torchvision, forger.app.run.train
 from stopwatch import resident
 open(sys.argv[1], "w").write(json.dumps(resident()))
 """

@@ -25,7 +25,7 @@ def imports(path: Path) -> set[str]:
 
 
 def test_hydra_stops_at_the_door() -> None:
-    below = [path for path in SOURCE.rglob("*.py") if "runs" not in path.relative_to(SOURCE).parts]
+    below = [path for path in SOURCE.rglob("*.py") if "app" not in path.relative_to(SOURCE).parts]
     assert len(below) > 20
     for path in below:
         assert "hydra" not in path.read_text().lower(), path
@@ -36,7 +36,7 @@ def test_hydra_stops_at_the_door() -> None:
 def test_networks_data_losses_and_metrics_know_nothing_of_each_other(name: str) -> None:
     home = SOURCE / name
     files = home.rglob("*.py") if home.is_dir() else [home.with_suffix(".py")]
-    forbidden = {*APART, "gan", "runs", "callbacks", "loggers"} - {name}
+    forbidden = {*APART, "gan", "app", "callbacks", "loggers"} - {name}
     for path in files:
         used = {m.split(".")[1] for m in imports(path) if m.startswith("forger.")}
         assert not used & forbidden, path
@@ -44,10 +44,10 @@ def test_networks_data_losses_and_metrics_know_nothing_of_each_other(name: str) 
 
 def test_the_gan_knows_no_architecture_and_no_data_set() -> None:
     used = imports(SOURCE / "gan.py")
-    assert not any(m.startswith(("forger.networks", "forger.data", "forger.runs")) for m in used)
+    assert not any(m.startswith(("forger.networks", "forger.data", "forger.app")) for m in used)
 
 
-@pytest.mark.parametrize("module", ["forger", "forger.runs.command", "forger.runs.checking.check"])
+@pytest.mark.parametrize("module", ["forger", "forger.app.cli.command", "forger.app.config.check"])
 def test_the_front_door_does_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

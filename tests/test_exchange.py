@@ -12,8 +12,8 @@ import torch
 from torch import distributed, multiprocessing, nn
 
 from forger import shared_memory
+from forger.app.distributed.rank_errors import is_consequence, reason_of
 from forger.exchange import GradientSum
-from forger.runs.rank_errors import is_consequence, reason_of
 
 # Gradients of four weights in each of two processes; None: the weight was not used there.
 GRADIENTS = (

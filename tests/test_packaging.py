@@ -15,7 +15,7 @@ import pytest
 import forger
 from forger import __main__ as forger_command
 from forger import extras
-from forger.runs.program import Program
+from forger.app.cli.program import Program
 
 ROOT = Path(__file__).parents[1]
 TINY = ("data=mnist_sample", "model.generator.hidden=[4]", "model.discriminator.hidden=[4]")

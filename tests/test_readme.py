@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from forger.runs import command  # noqa: F401  (registers the short_id resolver)
-from forger.runs.checking.overrides import find_mistakes
-from forger.runs.checking.words import Command
+from forger.app.cli import command  # noqa: F401  (registers the short_id resolver)
+from forger.app.config.overrides import find_mistakes
+from forger.app.config.words import Command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -57,7 +57,7 @@ def commands() -> list[tuple[str, str]]:
     rows = re.findall(r"^\| (?!`|to )[^|]+ \| (`[^|]+) \|$", README, re.MULTILINE)
     typed = [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
     settings = [("train", word) for word in typed if not word.startswith("python ")]
-    # the user's files, a mistake shown, a flag, and what takes a real run: runs/test_resume.py
+    # the user's files, a mistake shown, a flag, and what takes a real run: app/run/test_resume.py
     own = ("quadratic", "mine", "dcgna", "--help", "resume=", "run=last")
     return [
         (script, line.strip())

@@ -12,10 +12,10 @@ from helpers import fit, make_gan
 
 import forger
 from forger import losses as L
+from forger.app.run.start import Start
 from forger.callbacks.exact_resume import KEY
 from forger.metrics.classifier_training import Recipe, train_network, untrained
 from forger.metrics.fidelity import kernel_distance
-from forger.runs.start import Start
 from forger.sampler import Sampler
 from forger.seeds import STREAMS, Purpose, mix, seed_for
 

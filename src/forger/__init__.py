@@ -16,7 +16,7 @@ _HOMES = {
     "EMA": "forger.ema",
     "Updates": "forger.updates",
     "Sampler": "forger.sampler",
-    "load": "forger.runs.load",
+    "load": "forger.app.run.load",
 }
 
 __all__ = ["EMA", "GAN", "Sampler", "Updates", "load"]

@@ -32,8 +32,8 @@ def main() -> None:
 
 
 def _run(name: str) -> None:
-    from forger.runs.main import own_configs, run
-    from forger.runs.program import program
+    from forger.app.cli.main import own_configs, run
+    from forger.app.cli.program import program
 
     program.subcommand = (name,)
     del sys.argv[1]  # the rest is as after train.py, in all that reads it
@@ -54,7 +54,7 @@ def _usage() -> str:
 
 
 def _refusal(name: str, typed: list[str]) -> str:
-    from forger.runs.checking.messages import choice
+    from forger.app.config.messages import choice
 
     if name.startswith("-") or "=" in name:
         command = next((word for word in typed if word in _COMMANDS), "train")

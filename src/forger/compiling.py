@@ -1,6 +1,6 @@
 """Compiled networks. Owns how networks are compiled, and what may not run compiled.
 
-`forger.runs.compilation` does so for a run, and words what fails.
+`forger.app.run.compilation` does so for a run, and words what fails.
 """
 
 from __future__ import annotations

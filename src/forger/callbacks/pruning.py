@@ -1,6 +1,6 @@
 """A run of a search that falls behind the others. Owns when it is asked about, not who decides.
 
-How a trial is found and what a search is stands in `forger.runs.sweeps`.
+How a trial is found and what a search is stands in `forger.app.sweep`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`hydra/sweeper=optuna`. Owns what Hydra builds and calls; `forger.runs.sweeps.search` searches.
+"""`hydra/sweeper=optuna`. Owns what Hydra builds and calls; `forger.app.sweep.search` searches.
 
 Hydra imports this at every start, so nothing heavy may be imported here.
 """
@@ -41,8 +41,8 @@ class OptunaSweeper(Sweeper):
         Raises:
             ConfigError: the search makes no sense, or Optuna is not installed.
         """
-        from forger.runs.sweeps.engine import Engine
-        from forger.runs.sweeps.search import search
+        from forger.app.sweep.engine import Engine
+        from forger.app.sweep.search import search
 
         assert self.hydra_context is not None
         assert self.config is not None

@@ -1,6 +1,6 @@
 """`hydra/sweeper=grid`: every combination of the words with several values.
 
-Hydra only builds sweepers that lie below `hydra_plugins`; the work is in `forger.runs.sweeps`.
+Hydra only builds sweepers that lie below `hydra_plugins`; the work is in `forger.app.sweep`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class GridSweeper(Sweeper):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Takes what Hydra hands to every sweeper."""
-        from forger.runs.sweeps.engine import Engine
+        from forger.app.sweep.engine import Engine
 
         self._context = hydra_context
         self._engine = Engine(
@@ -39,7 +39,7 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the jobs that the words name, and reports on them."""
-        from forger.runs.sweeps.grid import run_grid
+        from forger.app.sweep.grid import run_grid
 
         assert self._context is not None
         parser = OverridesParser.create(config_loader=self._context.config_loader)

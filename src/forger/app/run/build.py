@@ -1,0 +1,251 @@
+"""From a checked config to objects: data, networks, loss, GAN, loggers, callbacks, Trainer.
+
+Facts pass from object to object here (the image shape from the data, the penalty from the loss);
+nothing below this package sees a config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim import Optimizer
+
+from forger.app.config.importing import TargetError
+from forger.app.config.places import PLACES
+from forger.app.run.folder import is_main_process
+from forger.app.run.making import make, takes, target_of
+from forger.app.run.overhead import NoProfiler
+from forger.checkpoint_writing import CheckpointFiles
+from forger.data import GroupedDataModule, ImageDataModule
+from forger.data.foreign import first_images
+from forger.errors import ConfigError
+from forger.extras import install_command
+from forger.gan import GAN
+from forger.loggers import Earlier, MetricsCSV, Tracker
+from forger.loggers.history import pictures_of, rows_of
+from forger.losses import AdversarialLoss
+from forger.updates import OptimizerFactory, Updates
+
+DEFAULT_EPOCHS = 20
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
+
+
+def build_data(cfg: DictConfig, seed: int) -> LightningDataModule:
+    """Builds the data module; ours, and one that asks, is given the run's seed."""
+    runtime = {"seed": seed} if takes(target_of(cfg.data), "seed") else {}
+    datamodule: LightningDataModule = make(cfg.data, LightningDataModule, **runtime)
+    if isinstance(datamodule, ImageDataModule):
+        datamodule.seed = seed  # whatever a function of the user's has made of it
+    return datamodule
+
+
+def image_shape_of(datamodule: LightningDataModule) -> tuple[tuple[int, int, int], int | None]:
+    """Returns channels, height and width, and how many images the first batch holds.
+
+    It is looked at where the data module is a user's own; of ours the settings tell the number, and
+    None is returned.
+
+    Raises:
+        ConfigError: the module tells another shape than its batches have, or gives no batch.
+        DataError: the batch holds no images `(B, C, H, W)` in [-1, 1].
+    """
+    if isinstance(datamodule, ImageDataModule):
+        return datamodule.image_shape, None
+    told = getattr(datamodule, "image_shape", None)
+    batch, channels, height, width = first_images(datamodule).shape
+    shape = (channels, height, width)
+    if told is not None and (not isinstance(told, Sequence) or tuple(told) != shape):
+        raise ConfigError(
+            f"data={type(datamodule).__name__}: its image_shape is {told}, and its first batch"
+            f" holds images {shape}"
+        )
+    return shape, batch
+
+
+def build_discriminator(
+    cfg: DictConfig, loss: AdversarialLoss, image_shape: tuple[int, int, int]
+) -> nn.Module:
+    """Builds the discriminator; one that asks is told whether the loss penalises gradients."""
+    node = cfg.model.discriminator
+    runtime: dict[str, Any] = {"image_shape": image_shape}
+    if takes(target_of(node), "gradient_penalty"):
+        runtime["gradient_penalty"] = bool(loss.penalties)
+    discriminator: nn.Module = make(node, nn.Module, **runtime)
+    return discriminator
+
+
+def make_optimizer(node: DictConfig) -> OptimizerFactory:
+    """Builds what makes an optimizer; torch refuses whole numbers such as the 0 of `betas`."""
+    floats = {"betas": [float(beta) for beta in node.betas]} if "betas" in node else {}
+    factory: OptimizerFactory = make(node, **floats)
+    return factory
+
+
+def build_loss(cfg: DictConfig) -> AdversarialLoss:
+    """Builds the loss, a function of the user's without those of our settings that it lacks."""
+    target, offered = target_of(cfg.loss), PLACES["loss"].offered
+    settings: Any = OmegaConf.to_container(cfg.loss, resolve=True)
+    for name, value in offered.items():
+        if name in settings and settings[name] == value and not takes(target, name):
+            del settings[name]
+    loss: AdversarialLoss = make(settings, AdversarialLoss, "loss")
+    return loss
+
+
+def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> GAN:
+    """Builds both networks, the loss and the module that trains them."""
+    loss = build_loss(cfg)
+    updates = {
+        f"{network}_updates": Updates(
+            optimizer=make_optimizer(cfg.optimizer[network]),
+            schedule=make(cfg.schedule[network], Callable),
+            gradient_clip=cfg.model.gradient_clip[network],
+            accumulate=cfg.model.accumulate[network],
+        )
+        for network in ("generator", "discriminator")
+    }
+    return GAN(
+        generator=make(cfg.model.generator, nn.Module, image_shape=image_shape),
+        discriminator=build_discriminator(cfg, loss, image_shape),
+        loss=loss,
+        prior=cfg.model.prior,
+        ema_decay=cfg.model.ema_decay,
+        share_fakes=cfg.model.get(
+            "share_fakes", False
+        ),  # runs of earlier versions have no such key
+        seed=seed,
+        **updates,
+    )
+
+
+def group_batches(datamodule: LightningDataModule, gan: GAN, seed: int) -> LightningDataModule:
+    """Lets a data module of the user's own serve iterations, and go on inside an epoch; ours do."""
+    if isinstance(datamodule, ImageDataModule):
+        return datamodule
+    return GroupedDataModule(datamodule, gan.batches_per_iteration, seed)
+
+
+def check_optimizers(gan: GAN) -> None:
+    """Builds both optimizers once, since what makes them may be any function of the user's.
+
+    Raises:
+        ConfigError: it makes something else.
+    """
+    for name in ("generator", "discriminator"):
+        updates: Updates = getattr(gan, f"{name}_updates")
+        made = updates.make_optimizer(getattr(gan, name))
+        if not isinstance(made, Optimizer):
+            raise ConfigError(
+                f"optimizer.{name}: gives an object of {type(made).__name__}, and must give a"
+                " torch.optim.Optimizer"
+            )
+
+
+def build_loggers(cfg: DictConfig, folder: Path, resume_at: int | None = None) -> list[Logger]:
+    """Builds the CSV logger, always, and the trackers that were asked for.
+
+    Args:
+        cfg: of the run.
+        folder: of the run.
+        resume_at: completed iterations of a run that goes on: what was logged after them will be
+            logged again, and must not stand there twice.
+    """
+    table, earlier = MetricsCSV(folder), None
+    if resume_at is not None and is_main_process():
+        last = table.rewind(resume_at) or 0
+        earlier = Earlier(rows_of(folder), pictures_of(folder, resume_at), resume_at, last)
+    return [table, *(make_tracker(node, folder, earlier) for node in tracker_nodes(cfg))]
+
+
+def tracker_nodes(cfg: DictConfig) -> list[DictConfig]:
+    """Returns the parts of `logger` that become trackers."""
+    nodes = (cfg.get("logger") or {}).values()
+    return [node for node in nodes if isinstance(node, DictConfig) and "_target_" in node]
+
+
+def check_trackers(cfg: DictConfig) -> None:
+    """Finds what keeps a tracker from starting, before there is any work to lose.
+
+    Raises:
+        ConfigError: there is no key, or no package.
+    """
+    for node in tracker_nodes(cfg):
+        tracker = target_of(node)
+        if isinstance(tracker, type) and issubclass(tracker, Tracker):
+            tracker.check(node)
+
+
+def make_tracker(node: DictConfig, folder: Path, earlier: Earlier | None) -> Logger:
+    """Builds a tracker that writes into the run's folder.
+
+    Raises:
+        ConfigError: its package is not installed.
+    """
+    name, kind = str(node._get_full_key(None)).rpartition(".")[2], target_of(node)
+    runtime: dict[str, Any] = {"save_dir": str(folder)}
+    tensorboard = isinstance(kind, type) and issubclass(kind, TensorBoardLogger)
+    if earlier is not None and tensorboard:
+        runtime["purge_step"] = earlier.at + 1  # hides what was logged from there on
+    try:
+        tracker: Logger = make(node, Logger, **runtime)
+    except TargetError as error:
+        known = error.target.startswith(("forger.", "lightning."))
+        if not known or not isinstance(error.__cause__, ImportError):
+            raise
+        raise ConfigError(
+            f"logger={name}: {error.__cause__}; install it, for example: {install_command(name)}"
+        ) from None
+    if earlier is not None and isinstance(tracker, Tracker):
+        tracker.go_on(replace(earlier, tracked=_was_tracked(node, folder)))
+    return tracker
+
+
+def _was_tracked(node: DictConfig, folder: Path) -> bool:
+    """Tells whether a run had this tracker already: its config is still the earlier process's."""
+    if "id" not in node:
+        return (folder / "tensorboard").is_dir()
+    path = folder / "config.yaml"
+    recorded = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
+    nodes = tracker_nodes(recorded) if isinstance(recorded, DictConfig) else []
+    return any(other.get("id") == node.id for other in nodes)
+
+
+def build_trainer(
+    cfg: DictConfig, folder: Path, loggers: list[Logger], extra: list[Callback]
+) -> Trainer:
+    """Builds the Trainer with the run's folder, loggers and callbacks."""
+    settings: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
+    del settings["threads"]  # ours, see forger.app.distributed.launch
+    if settings["max_epochs"] is settings["max_time"] is None and settings["max_steps"] == -1:
+        settings["max_epochs"] = DEFAULT_EPOCHS
+    if settings.get("profiler") in PROFILERS:
+        settings["profiler"] = PROFILERS[settings["profiler"]](filename="profile")  # in the folder
+    if settings.get("profiler") is None:
+        settings["profiler"] = NoProfiler()
+    callbacks: list[Callback] = [
+        make(node, Callback) for node in (cfg.get("callbacks") or {}).values() if node is not None
+    ]
+    trainer: Trainer = make(
+        settings,
+        Trainer,
+        "trainer",
+        default_root_dir=str(folder),
+        logger=loggers,
+        callbacks=[*extra, *callbacks],
+        enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
+        enable_model_summary=False,  # the plan says more
+        enable_checkpointing=any(isinstance(c, Checkpoint) for c in [*extra, *callbacks]),
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        plugins=[*(settings.pop("plugins", None) or []), CheckpointFiles()],
+    )
+    return trainer

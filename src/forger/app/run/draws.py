@@ -1,0 +1,54 @@
+"""What a run draws once and its config then records: the seed, and its names in trackers.
+
+Owns these draws, so that a resumed run finds them in its config.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from forger.app.run.folder import is_main_process
+
+
+def choose_seed(seed: int | None) -> int:
+    """Returns the seed, or a random one for `None`; ranks started by another take that one's."""
+    if seed is not None:
+        return seed
+    if not is_main_process() and "PL_GLOBAL_SEED" in os.environ:
+        return int(os.environ["PL_GLOBAL_SEED"])
+    return secrets.randbelow(2**32)
+
+
+def name_trackers(cfg: DictConfig) -> None:
+    """Gives runs in trackers their ids, groups and job types, so that the config records them.
+
+    The jobs of a sweep share its folder's name as their group, and are of the type `sweep`; a run
+    alone is of the type `train`. Of a run that an agent of W&B started, its server knows the id and
+    the group.
+    """
+    sweep = sweep_name()
+    for node in (cfg.get("logger") or {}).values():
+        if not isinstance(node, DictConfig) or "id" not in node:
+            continue
+        of_agent = "WANDB_SWEEP_ID" in os.environ and "entity" in node
+        if node.id is None or of_agent:
+            node.id = (os.environ.get("WANDB_RUN_ID") if of_agent else None) or secrets.token_hex(4)
+        if node.get("group", "") is None and not of_agent:
+            node.group = sweep
+        if node.get("job_type", "") is None:
+            node.job_type = "train" if sweep is None and not of_agent else "sweep"
+
+
+def sweep_name() -> str | None:
+    """Returns the name of the sweep's folder, whichever process its job runs in; else `None`."""
+    if "FORGER_SWEEP" in os.environ:  # of a job in a process of its own
+        return os.environ["FORGER_SWEEP"] or None
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return Path(HydraConfig.get().sweep.dir).name
+    return None

@@ -1,0 +1,147 @@
+"""Pictures from a run: `generate(cfg)` samples its generator into files. Owns which files.
+
+What is drawn comes from `forger.sampler` and `forger.walk`; how a folder is replaced, from
+`forger.app.run.replace`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from forger.app.config.messages import near
+from forger.app.config.records import links_out_of
+from forger.app.run.devices import pick_device, threads
+from forger.app.run.load import Origin, forger_version, load_sampler
+from forger.app.run.replace import check_replaceable, replaced
+from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.errors import ConfigError, UserError
+from forger.pictures import gif_bytes, pixel_grid, png_bytes, to_pixels
+from forger.sampler import CHUNK, Sampler, chunk_sizes
+from forger.walk import loop
+
+log = logging.getLogger(__name__)
+
+GRID = 400  # images in grid.png, at most
+WALKERS, STOPS = 16, 6  # of walk.gif: images side by side, and points that each of them visits
+_RATE = 20  # frames per second
+_WALK_WIDTH = 384  # pixels, about
+
+
+def generate(cfg: DictConfig) -> Path:
+    """Samples a run's generator and returns the folder that holds the pictures.
+
+    It writes `images/000000.png` and so on, one per image in its own size, `grid.png` with the
+    first 400 at most, and `generated.json`, which says what they come from. The images lie apart so
+    that `images/` is a folder that scoring tools such as pytorch-fid and torch-fidelity can read.
+    `npz` adds `images.npz`, `walk` adds `walk.gif`, in which the first 16 images wander through
+    latent space and come back. The same settings on the same device give the same bytes.
+
+    Memory: a chunk of 250 images; `npz` holds all of them, 3 H W bytes each.
+
+    Args:
+        cfg: composed from `configs/generate.yaml`. `output` is replaced as a whole, or left as it
+            was if anything fails; the default is `<run>/generated/<checkpoint>_<weights>_seed<n>`.
+
+    Raises:
+        UserError: a setting, the run or the folder cannot work; nothing was written.
+    """
+    _check(cfg)
+    device = pick_device(cfg.device)
+    run, sampler = load_sampler(
+        cfg.run, cfg.checkpoint, cfg.weights, cfg.get("trust") or (), cfg.get("moved")
+    )
+    output = _output(cfg, run)
+    check_replaceable(output)
+    sampler.to(device)
+    log.info("run             %s", near(run.folder))
+    log.info(
+        "generator       %s, iteration %s, %s weights, on %s",
+        *(run.checkpoint.name, f"{run.iteration:,}", cfg.weights, device),
+    )
+    with threads(cfg.threads), replaced(output) as folder:
+        write_images(folder, sampler, cfg.n, cfg.seed, cfg.npz)
+        if cfg.walk:
+            (folder / "walk.gif").write_bytes(_walk(sampler, cfg.seed, cfg.frames))
+        record = json.dumps(_record(cfg, run, device), indent=2)
+        (folder / "generated.json").write_text(record + "\n")
+    shown = "" if cfg.n <= GRID else f" (the first {GRID})"
+    log.info("images          %s in %s", f"{cfg.n:,}", near(output / "images"))
+    log.info("grid            %s%s", near(output / "grid.png"), shown)
+    for name in ("images.npz",) * cfg.npz + ("walk.gif",) * cfg.walk:
+        log.info("%-15s %s", Path(name).suffix[1:], near(output / name))
+    return output
+
+
+def _check(cfg: DictConfig) -> None:
+    """Refuses what the command line's check would; a notebook has none."""
+    if not cfg.run or not isinstance(cfg.run, (str, Path)):
+        raise ConfigError(f"run={cfg.run}: must be one run folder or checkpoint file")
+    for name, allowed in {"checkpoint": ("last", "best"), "weights": ("ema", "raw")}.items():
+        if cfg[name] not in allowed:
+            raise ConfigError(f"{name}={cfg[name]!r}: must be one of {', '.join(allowed)}")
+    for name, bounds in {"n": PositiveInt, "frames": PositiveInt, "seed": NonNegativeInt}.items():
+        check_bounds(cfg[name], bounds, name)
+    if cfg.threads is not None:
+        check_bounds(cfg.threads, PositiveInt, "threads")
+
+
+def _output(cfg: DictConfig, run: Origin) -> Path:
+    if cfg.output is not None:
+        return Path(cfg.output).expanduser().resolve()
+    folder = run.folder / "generated"
+    if links := links_out_of(folder, cfg.get("trust") or (), run.folder):
+        raise UserError(f"run={run.folder}: {links[0]}, or name another output=<folder>")
+    return (folder / f"{run.checkpoint.stem}_{cfg.weights}_seed{cfg.seed}").resolve()
+
+
+def write_images(folder: Path, sampler: Sampler, n: int, seed: int, npz: bool) -> None:
+    """Writes the seed's first n images, their grid, and on request the array of them all."""
+    (folder / "images").mkdir()
+    first: list[Tensor] = []
+    array: Any = None
+    for number, size in enumerate(chunk_sizes(n)):
+        begin = number * CHUNK
+        pixels = sampler.chunk(number, size, seed).cpu()
+        for index, image in enumerate(pixels, begin):
+            (folder / "images" / f"{index:06d}.png").write_bytes(png_bytes(image))
+        if begin < GRID:
+            first.append(pixels[: GRID - begin])
+        if npz:
+            if array is None:
+                array = np.empty((n, *pixels.shape[2:], 3), np.uint8)
+            # (B, C, H, W) to (B, H, W, 3): grey repeated, as scoring tools have three channels
+            array[begin : begin + size] = pixels.permute(0, 2, 3, 1).numpy()
+    (folder / "grid.png").write_bytes(png_bytes(pixel_grid(torch.cat(first))))
+    if npz:  # the name that ADM's evaluator reads (github.com/openai/guided-diffusion)
+        np.savez(folder / "images.npz", arr_0=array)
+
+
+def _walk(sampler: Sampler, seed: int, frames: int) -> bytes:
+    """Returns a GIF that repeats without a seam; its first frame shows the seed's first images."""
+    stops = sampler.noise(WALKERS * STOPS, seed).view(STOPS, WALKERS, -1)
+    path = loop(stops, frames, sampler.prior).to(sampler.device)  # (frames, walkers, latent_dim)
+    with torch.inference_mode():
+        pictures = (pixel_grid(to_pixels(sampler(z)), width=_WALK_WIDTH) for z in path)
+        return gif_bytes(pictures, _RATE)
+
+
+def _record(cfg: DictConfig, run: Origin, device: torch.device) -> dict[str, Any]:
+    return {
+        "run": run.folder.name,
+        "checkpoint": run.checkpoint.name,
+        "iteration": run.iteration,
+        "weights": cfg.weights,
+        "seed": cfg.seed,
+        "n": cfg.n,
+        "walk_frames": cfg.frames if cfg.walk else None,
+        "device": device.type,
+        "forger_version": forger_version(),
+    }

@@ -1,0 +1,126 @@
+"""Builds the object that a node of a config describes.
+
+Imports nothing heavy itself, so that what only rebuilds a network need not wait for a Trainer.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from forger.app.config.importing import TargetError, import_target, line_of
+from forger.app.config.records import PACKAGES
+from forger.errors import UserError
+
+_HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+
+
+def make(node: Any, kind: Any = None, key: str | None = None, /, **runtime: Any) -> Any:
+    """Builds the object that a node describes, with plain containers inside.
+
+    Args:
+        node: of the config; its target may be any callable.
+        kind: class of what must come out, `Callable` among them; `None`: whatever does.
+        key: the node's place in the config, where it does not know it itself.
+        runtime: arguments beside those of the node.
+
+    Raises:
+        TargetError: a target cannot be imported or called so, or gives another kind of object.
+        UserError: the object's own, without Hydra's wrapping.
+    """
+    if key is None:
+        key = str(node._get_full_key(None)) if OmegaConf.is_config(node) else ""
+    plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    for path, inner in _targets(plain, key):
+        _check_call(path, inner, runtime if inner is plain else {})
+    try:
+        made = instantiate(node, _convert_="all", **runtime)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, ImportError):
+            raise TargetError(f"{key}: {line_of(cause)}", plain["_target_"]) from cause
+        raise
+    if kind is not None and not isinstance(made, kind):
+        words = f"{key}: {plain['_target_']} gives {_a(made)}, and must give a {kind.__name__}"
+        raise TargetError(words, plain["_target_"])
+    return made
+
+
+def import_targets(cfg: DictConfig) -> None:
+    """Imports what a config names of the user's own, before there is any work to lose.
+
+    Raises:
+        TargetError: an import fails, or what it gives cannot be called.
+    """
+    for path, node in _targets(OmegaConf.to_container(cfg, resolve=False), ""):
+        target = str(node["_target_"])
+        if "${" not in target and target.partition(".")[0] not in PACKAGES:
+            _import(path, node)
+
+
+def target_of(node: Any) -> Any:
+    """Returns the class or function that a node's target names."""
+    return _import(str(node._get_full_key(None)), node)
+
+
+def takes(target: Any, name: str) -> bool:
+    """Tells whether a callable takes an argument, a class perhaps through `**kwargs` of a base."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # written in C
+        return False
+    if name in parameters:
+        return True
+    passes = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    bases = target.__mro__[1:-1] if isinstance(target, type) else ()
+    return passes and any("__init__" in vars(base) and takes(base, name) for base in bases)
+
+
+def _targets(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields every node with a target that would be built, itself first."""
+    if isinstance(node, Mapping) and "_target_" in node:
+        yield key, node
+        if node.get("_recursive_") is False:
+            return
+    items = node.items() if isinstance(node, Mapping) else enumerate(node)
+    for name, value in items if isinstance(node, (Mapping, list)) else ():
+        if isinstance(value, (Mapping, list)):
+            yield from _targets(value, f"{key}.{name}" if key else str(name))
+
+
+def _import(path: str, node: Mapping[str, Any]) -> Any:
+    target = node["_target_"]
+    try:
+        found = import_target(target)
+    except TargetError as error:
+        raise TargetError(f"{path}._target_={target}: {error}", target) from error.__cause__
+    if not callable(found):
+        words = f"{path}._target_={target}: is {_a(found)}, and no class or function"
+        raise TargetError(words, target)
+    return found
+
+
+def _check_call(path: str, node: Mapping[str, Any], runtime: Mapping[str, Any]) -> None:
+    """Refuses arguments that the signature of a target does not have, and what it lacks."""
+    found = _import(path, node)
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):  # written in C
+        return
+    names = (node.keys() | runtime.keys()) - _HYDRA_KEYS
+    bind = signature.bind_partial if node.get("_partial_") else signature.bind
+    try:
+        bind(*node.get("_args_", ()), **dict.fromkeys(names))
+    except TypeError as error:
+        raise TargetError(f"{path}: {node['_target_']}: {error}", node["_target_"]) from error
+
+
+def _a(made: Any) -> str:
+    return "nothing" if made is None else f"an object of {type(made).__name__}"

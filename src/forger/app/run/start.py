@@ -1,0 +1,195 @@
+"""Where training starts from. Owns fresh weights, those of another run, and a run's checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.trainer.states import RunningStage
+from omegaconf import DictConfig
+
+from forger.app.config.messages import type_setting
+from forger.app.config.records import climbs
+from forger.app.run.load import find_checkpoint
+from forger.app.run.status import read_status
+from forger.callbacks import exact_resume
+from forger.callbacks.early_stopping import EarlyStopping
+from forger.checkpoint_files import newest, read_checkpoint, set_damaged_aside
+from forger.errors import ConfigError
+from forger.gan import GAN
+from forger.seeds import STREAMS
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from.
+
+    Attributes:
+        folder: of the run that goes on; `None`: a new run.
+        checkpoint: the file that it goes on from; `None`: it has none yet.
+        content: of that file.
+        init_from: what a new run takes its weights from.
+    """
+
+    folder: Path | None = None
+    checkpoint: Path | None = None
+    content: dict[str, Any] | None = None
+    init_from: str | None = None
+
+    @classmethod
+    def of(cls, cfg: DictConfig, folder: Path) -> Start:
+        """Reads what the config asks for.
+
+        Raises:
+            UserError: a checkpoint is missing or damaged.
+        """
+        if cfg.resume is None:
+            return cls(init_from=cfg.init_from)
+        found = newest(folder)
+        if found is None:
+            return cls(folder, init_from=cfg.init_from)
+        path, content = found
+        if exact_resume.KEY not in content:
+            raise ConfigError(
+                f"resume={folder}: {path.name} does not hold all that a run needs to go on exactly;"
+                f" start a new run from its weights: {type_setting('init_from', folder)}"
+            )
+        if climbs(content.get("callbacks")):  # Lightning's own ones remove what they had written
+            raise ConfigError(
+                f"resume={folder}: the callbacks in {path.name} name files above a folder, as those"
+                f" of no run do; to take its weights alone: {type_setting('init_from', folder)}"
+            )
+        return cls(folder, path, content)
+
+    @property
+    def iteration(self) -> int:
+        """Completed iterations."""
+        return 0 if self.content is None else int(self.content["global_step"])
+
+    def give_weights(self, gan: GAN) -> None:
+        """Puts the weights of `init_from` into a new run's networks.
+
+        Raises:
+            ConfigError: they are of other networks.
+            UserError: there is no readable checkpoint.
+        """
+        if self.init_from is None:
+            return
+        path = find_checkpoint(self.init_from, setting="init_from")
+        content = read_checkpoint(path)
+        theirs, ours = content["state_dict"], gan.state_dict()
+        differing = [
+            f"{name} is {_shape(theirs.get(name))} there and {_shape(ours.get(name))} here"
+            for name in dict.fromkeys([*ours, *theirs])
+            if _shape(theirs.get(name)) != _shape(ours.get(name))
+        ]
+        if differing:
+            more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+            raise ConfigError(
+                f"init_from={self.init_from}: holds other networks than this config asks for:"
+                f" {', '.join(differing[:3])}{more}; choose the model and data of that run"
+            )
+        gan.load_state_dict(theirs)
+        updates = content.get("earlier_updates", 0) + content.get("global_step", 0)
+        gan.ema_generator.earlier_updates = updates
+
+    def check_fits(self, shape: tuple[int, int, int], now: dict[str, Any] | None) -> None:
+        """Compares what the training images are with what they were.
+
+        Args:
+            shape: channels, height, width.
+            now: their fingerprint; `None`: cannot tell.
+
+        Raises:
+            ConfigError: they are others.
+        """
+        if self.content is None:
+            return
+        then = self.content["data"]
+        if list(shape) != self.content["image_shape"] or (then and now and then != now):
+            raise ConfigError(
+                f"resume={self.folder}: the training images are others than the run's, which had"
+                f" {_images(then, self.content['image_shape'])} and now has"
+                f" {_images(now, list(shape))}; point data.root to the old ones, or start a new run"
+                f" from its weights: {type_setting('init_from', self.folder)}"
+            )
+
+    def check_something_is_left(self, trainer: Trainer) -> None:
+        """Refuses a run that has finished and may not go further.
+
+        One that was broken off after its last iteration still writes what belongs to its end.
+
+        Raises:
+            ConfigError: names each limit that it has reached.
+        """
+        if self.folder is None or self.content is None:
+            return
+        status = read_status(self.folder) or {}
+        if status.get("status") != "finished":
+            return
+        epochs = self.content[exact_resume.KEY]["epoch"]
+        if limits := self._reached(trainer, epochs):
+            keys = " and ".join(f"{limit.partition('=')[0]}=<more>" for limit in limits)
+            raise ConfigError(
+                f"resume={self.folder}: has reached {' and '.join(limits)} (iteration"
+                f" {self.iteration}, epoch {epochs}); to train it further, write {keys}"
+            )
+
+    def _reached(self, trainer: Trainer, epochs: int) -> list[str]:
+        assert self.content is not None
+        limits = []
+        if trainer.max_steps not in (-1, None) and self.iteration >= trainer.max_steps:
+            limits.append(f"trainer.max_steps={trainer.max_steps}")
+        if trainer.max_epochs not in (-1, None) and epochs >= trainer.max_epochs:
+            limits.append(f"trainer.max_epochs={trainer.max_epochs}")
+        for timer in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None:
+                own = self.content["callbacks"].get(timer.state_key, {}).get("time_elapsed", {})
+                if own.get(RunningStage.TRAINING.value, 0) >= left:
+                    days, rest = divmod(round(left), 24 * 3600)
+                    clock = f"{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
+                    limits.append(f"trainer.max_time={days:02}:{clock}")
+        limits += [
+            f"callbacks.early_stopping.patience={callback.patience}"
+            for callback in trainer.callbacks  # type: ignore[attr-defined]
+            if isinstance(callback, EarlyStopping)
+            and (state := self.content["callbacks"].get(callback.state_key)) is not None
+            and callback.has_ended(state)
+        ]
+        return limits
+
+    def lines(self) -> list[str]:
+        """Returns what the log says of the start."""
+        if self.folder is None:
+            return [] if self.init_from is None else [f"new run, weights of {self.init_from}"]
+        if self.content is None:
+            return ["the run had no checkpoint yet: from iteration 0 again"]
+        place = self.content[exact_resume.KEY]
+        lines = [f"{self.checkpoint}, iteration {self.iteration}, in epoch {place['epoch'] + 1}"]
+        then, now = self.content["threads"], torch.get_num_threads()
+        if then != now:
+            lines.append(f"{now} CPU threads in place of {then}: the last bits will differ")
+        if self.content.get("random_streams") != STREAMS:
+            lines.append(
+                "written by an earlier version of forger, which drew other random numbers: the run"
+                " goes on, but not to the bits of one that was never interrupted"
+            )
+        return lines
+
+    def clear_up(self) -> None:
+        """Takes a damaged checkpoint out of the way of the next one."""
+        if self.folder is not None and self.checkpoint is not None:
+            set_damaged_aside(self.folder, self.checkpoint)
+
+
+def _shape(tensor: Any) -> str:
+    return "missing" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
+
+
+def _images(sample: dict[str, Any] | None, shape: list[int]) -> str:
+    count = f"{sample['images']:,} of " if sample else ""
+    return f"{count}{'x'.join(map(str, shape))}"

@@ -1,0 +1,233 @@
+"""One training run from config to metrics. Owns the order of things."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningDataModule, Trainer, seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from forger.app.cli.quiet import quieten_lightning
+from forger.app.config.messages import near, setting
+from forger.app.config.paths import with_absolute_paths
+from forger.app.config.records import named, trust_in
+from forger.app.distributed import ranks
+from forger.app.distributed.launch import cpu_threads, launched_alone
+from forger.app.run.build import (
+    build_data,
+    build_gan,
+    build_loggers,
+    build_trainer,
+    check_optimizers,
+    check_trackers,
+    group_batches,
+    image_shape_of,
+)
+from forger.app.run.compilation import Compilation, describe_compilation
+from forger.app.run.data_sample import data_sample
+from forger.app.run.devices import check_given_gpu
+from forger.app.run.draws import choose_seed, name_trackers, sweep_name
+from forger.app.run.dry_run import describe_dry_run
+from forger.app.run.ending import recorded
+from forger.app.run.folder import RunFolder, is_main_process
+from forger.app.run.job_words import command_of, trusting
+from forger.app.run.load import refuse_untrusted
+from forger.app.run.making import import_targets
+from forger.app.run.overhead import lean
+from forger.app.run.plan import describe_plan
+from forger.app.run.precision import choose_precision
+from forger.app.run.record import RecordInCheckpoint
+from forger.app.run.scoring import ScorePlan, build_scores, check_awaited, plan_scores
+from forger.app.run.shapes import check_shapes
+from forger.app.run.start import Start
+from forger.app.run.status import locked
+from forger.app.sweep.search_trial import build_pruning
+from forger.callbacks.exact_resume import ExactResume
+from forger.callbacks.interrupts import Interrupts
+from forger.data import ImageDataModule
+from forger.gan import GAN
+from forger.loggers.history import last_values
+from forger.whole_files import remove_leftovers
+
+log = logging.getLogger(__name__)
+
+_ALL = ("",)  # parts of the config
+
+
+def train(cfg: DictConfig) -> dict[str, float]:
+    """Trains as the config says, and returns the last value of each metric.
+
+    Args:
+        cfg: composed from `configs/train.yaml`; with `resume`, a run folder, the config of that
+            run. The command line has checked it; a notebook calls
+            `forger.app.config.check.check(cfg)` first.
+
+    Returns:
+        Metrics such as `train/loss_g`; empty where `dry_run` is set.
+
+    Raises:
+        UserError: a setting or the data cannot work and nothing was trained, or the run could not
+            go on.
+        Interrupted: a signal ended it.
+    """
+    quieten_lightning()
+    cfg = with_absolute_paths(cfg)
+    if cfg.resume is not None:  # a run folder may be anybody's
+        trust, config = named(cfg.get("trust"), cfg.get("moved")), OmegaConf.to_container(cfg)
+        refuse_untrusted(config, Path(cfg.resume), trust, _ALL, names_only=True)
+    import_targets(cfg)
+    cfg.seed = choose_seed(cfg.seed)
+    if cfg.trainer.accelerator in ("auto", "gpu", "cuda"):
+        check_given_gpu()
+    precision = choose_precision(cfg)
+    name_trackers(cfg)
+    if is_main_process():
+        check_trackers(cfg)
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    folder = RunFolder(cfg)
+    with cpu_threads(cfg):
+        return run(cfg, folder, precision)
+
+
+def mark_failed(folder: RunFolder, trainer: Trainer, reason: str) -> None:
+    """Writes that the run failed."""
+    folder.mark("failed", reason, trainer.global_step)
+
+
+@contextmanager
+def held(folder: RunFolder) -> Iterator[None]:
+    """Makes the folder, and keeps other runs out of it."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    if not is_main_process():
+        yield
+        return
+    with locked(folder.path):
+        for inside in ("", "checkpoints", "samples"):  # of a killed process
+            remove_leftovers(folder.path / inside, "*")
+        yield
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What trains, before there is a Trainer."""
+
+    datamodule: LightningDataModule
+    gan: GAN
+    shape: tuple[int, int, int]
+    sample: dict[str, Any] | None
+    start: Start
+    scores: ScorePlan | None  # of the main process
+
+
+def run(cfg: DictConfig, folder: RunFolder, precision: str | None) -> dict[str, float]:
+    """Builds everything, says what will happen, and trains; `precision` says why it is this one."""
+    parts = assemble(cfg, folder)
+    if precision is not None and is_main_process():
+        log.info("precision       %s", precision)
+    if cfg.dry_run:
+        trainer = build_trainer(cfg, folder.path, [], [])
+        tell(cfg, folder, parts, trainer)
+        if is_main_process():
+            for line in describe_dry_run(parts.gan, parts.datamodule, trainer, parts.shape):
+                log.info(line)
+        return {}
+    with held(folder):
+        return fit(cfg, folder, parts)
+
+
+def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
+    """Builds data and networks, and finds out whether they fit each other and the start."""
+    start = Start.of(cfg, folder.path)
+    datamodule = build_data(cfg, cfg.seed)
+    shape, batch = image_shape_of(datamodule)
+    gan = build_gan(cfg, shape, cfg.seed)
+    check_shapes(gan, shape, batch or images_per_process(cfg, datamodule))
+    check_optimizers(gan)
+    datamodule = group_batches(datamodule, gan, cfg.seed)
+    sample = scores = None
+    if is_main_process():
+        datamodule.prepare_data()
+        datamodule.setup("fit")
+        if isinstance(datamodule, ImageDataModule):
+            datamodule.check_enough(gan.batches_per_iteration)
+        sample = data_sample(datamodule)
+        scores = plan_scores(cfg, datamodule)
+        check_awaited(cfg, scores, gan.penalties)
+    start.give_weights(gan)
+    start.check_fits(shape, sample)
+    return Parts(datamodule, gan, shape, sample, start, scores)
+
+
+def images_per_process(cfg: DictConfig, datamodule: LightningDataModule) -> int:
+    """Returns how many images a process takes at once, as far as the config tells; else 2."""
+    if not isinstance(datamodule, ImageDataModule):
+        return 2
+    counts = (cfg.trainer.get("devices"), cfg.trainer.get("num_nodes"))
+    processes = math.prod(count for count in counts if isinstance(count, int) and count > 0)
+    return datamodule.batch_size // processes
+
+
+def tell(cfg: DictConfig, folder: RunFolder, parts: Parts, trainer: Trainer) -> None:
+    """Logs the plan."""
+    if parts.scores is None:
+        return
+    for line in describe_plan(parts.gan, parts.datamodule, trainer, folder.path, parts.shape):
+        log.info(line)
+    if cfg.compile:
+        log.info("compile         %s", describe_compilation(parts.gan))
+    log.info("scores          %s", parts.scores.line)
+    for line in parts.start.lines():
+        log.info("start           %s", line)
+
+
+def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
+    """Trains in the run's folder, which no other process does meanwhile."""
+    start = parts.start
+    loggers = build_loggers(cfg, folder.path, start.iteration if folder.resumed else None)
+    scores = build_scores(cfg, parts.datamodule, parts.scores)
+    interrupts = Interrupts()
+    compilation = Compilation(interrupts) if cfg.compile else None
+    pruning = build_pruning(cfg)
+    callbacks: list[Callback] = [
+        *(RecordInCheckpoint(folder, parts.shape, parts.sample), ExactResume(), interrupts),
+        *(callback for callback in (scores, compilation, pruning) if callback is not None),
+    ]
+    trainer = build_trainer(cfg, folder.path, loggers, callbacks)
+    tell(cfg, folder, parts, trainer)
+    start.check_something_is_left(trainer)
+    with (
+        ranks.watched(folder.path, trainer, partial(mark_failed, folder, trainer)) as watch_ends,
+        launched_alone(folder.path),
+        interrupts,
+    ):
+        if is_main_process():
+            start.clear_up()
+            if compilation is not None:  # before training: this machine may lack a compiler
+                compilation.check(trainer.strategy.root_device)
+            if scores is not None:  # before training: a classifier may be refused
+                scores.prepare(trainer.strategy.root_device)
+        folder.record(start.iteration)
+        with recorded(folder, trainer, watch_ends), ranks.explained(folder.path, trainer):
+            chosen = {f"choice_{group}": word for group, word in folder.choices.items()}
+            for logger in loggers:
+                logger.log_hyperparams(folder.config | chosen | {"environment": folder.environment})
+            with compilation or nullcontext(), lean():
+                trainer.fit(parts.gan, datamodule=parts.datamodule, ckpt_path=start.checkpoint)
+    last_grid = folder.path / "samples" / "last.png"
+    if last_grid.is_file() and is_main_process():
+        log.info("samples         %s", near(last_grid))
+    if is_main_process() and sweep_name() is None:
+        words = [setting("run", near(folder.path)), *trusting(trust_in(folder.config))]
+        following = [command_of(script, *words) for script in ("evaluate", "generate")]
+        print("\n  ".join(["next:", *following]), flush=True)
+    metrics = last_values(folder.path) if folder.resumed else {}
+    metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+    last = {} if scores is None else {f"val/{key}": value for key, value in scores.last.items()}
+    return metrics | last

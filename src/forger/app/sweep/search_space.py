@@ -1,0 +1,175 @@
+"""What a search may choose: from the words of a command and of a recipe to Optuna's distributions.
+
+Owns what a word means, and the word of a chosen value. A word means what it means to Hydra, so that
+`range(1,4)` is 1, 2 and 3 here as in any sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from forger.app.config.messages import written
+from forger.errors import ConfigError
+
+Value: TypeAlias = "str | int | float"
+_NOT_OF_JOBS = ("sweep.", "trust", "moved")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting that is searched.
+
+    Args:
+        key: as it stands in a word, perhaps with a `+`.
+        distribution: of its values; words of `a,b` and `choice(a,b)` are kept as text.
+        values: all that there are; `None`: an interval.
+    """
+
+    key: str
+    distribution: BaseDistribution
+    values: tuple[Value, ...] | None = None
+
+    def word(self, value: Value) -> str:
+        """Returns the word of a command that gives the setting a value."""
+        return f"{self.key}={value}"
+
+    @property
+    def extremes(self) -> tuple[Value, ...]:
+        """The values between which all others lie: of a choice all, of numbers the ends."""
+        kind = self.distribution
+        if isinstance(kind, (FloatDistribution, IntDistribution)):
+            return (kind.low, kind.high)
+        assert self.values is not None
+        return self.values
+
+
+@dataclass(frozen=True)
+class Space:
+    """Fixed words and settings that are searched; all that a trial's command is made of."""
+
+    fixed: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """What Optuna chooses from."""
+        return {parameter.key: parameter.distribution for parameter in self.parameters}
+
+    def words(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Returns the words of one trial."""
+        return (*self.fixed, *(p.word(values[p.key]) for p in self.parameters))
+
+    def grid(self) -> dict[str, list[Value]]:
+        """Returns all values of every setting.
+
+        Raises:
+            ConfigError: there is no end of them.
+        """
+        for parameter in self.parameters:
+            if parameter.values is None:
+                raise ConfigError(
+                    f"hydra/sweeper/sampler=grid: {parameter.key} is an interval, which has no end"
+                    " of values; write choice(...) or range(...) for it, or another sampler"
+                )
+        return {p.key: list(p.values or ()) for p in self.parameters}
+
+
+def read_space(arguments: Iterable[str], params: Mapping[str, Any], loader: Any = None) -> Space:
+    """Reads what is fixed and what is searched.
+
+    Args:
+        arguments: words of the command; they take the place of a recipe's.
+        params: of the recipe, by setting.
+        loader: Hydra's config loader, which `glob(...)` asks.
+
+    Raises:
+        ConfigError: a word cannot be read, or nothing is searched.
+    """
+    parser = OverridesParser.create(config_loader=loader)
+    typed = [_parsed(parser, word) for word in arguments]
+    names = {override.get_key_element().lstrip("+~") for override in typed}
+    recipe = [
+        _parsed(parser, _word_of(key, value), "hydra.sweeper.params: ")
+        for key, value in params.items()
+        if key.lstrip("+~") not in names
+    ]
+    words = [o for o in (*recipe, *typed) if not o.get_key_element().startswith(_NOT_OF_JOBS)]
+    searched = [override for override in words if override.is_sweep_override()]
+    if not searched:
+        raise ConfigError(
+            "hydra/sweeper=optuna: nothing to search; write for example"
+            " 'optimizer.lr=tag(log,interval(1e-5,1e-2))', or choose a recipe,"
+            " hparams_search=<word>"
+        )
+    fixed = (str(override.input_line) for override in words if not override.is_sweep_override())
+    return Space(tuple(fixed), tuple(_parameter(override) for override in searched))
+
+
+def _parsed(parser: OverridesParser, word: str, where: str = "") -> Override:
+    try:
+        return parser.parse_override(word)
+    except HydraException as error:
+        reason = f"{error.__cause__ or error}".splitlines()[0]
+        raise ConfigError(f"{where}{word}: cannot be read: {reason}") from None
+
+
+def _word_of(key: str, value: Any) -> str:
+    if isinstance(value, (Mapping, list)):
+        raise ConfigError(
+            f"hydra.sweeper.params.{key}={written(value)}: must be text as in a command; write for"
+            f" example {key}: choice(1,2), a dotted name for a setting within another"
+        )
+    return f"{key}={value if isinstance(value, str) else written(value)}"
+
+
+def _parameter(override: Override) -> Parameter:
+    key, sweep = override.get_key_element(), override.value()
+    try:
+        if isinstance(sweep, IntervalSweep):
+            return Parameter(key, _interval(sweep))
+        if isinstance(sweep, RangeSweep):
+            return _range(key, sweep, override)
+        choices = tuple(dict.fromkeys(override.sweep_string_iterator()))
+        return Parameter(key, CategoricalDistribution(choices), choices)
+    except (ValueError, HydraException) as error:
+        raise ConfigError(f"{override.input_line}: {error}") from None
+
+
+def _interval(sweep: IntervalSweep) -> BaseDistribution:
+    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    if low is None or high is None or low > high:
+        raise ConfigError(f"interval({low},{high}): the smaller number must come first")
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(low, high, log=log)
+
+
+def _range(key: str, sweep: RangeSweep, override: Override) -> Parameter:
+    values = sorted(_numbers(override.sweep_iterator()))
+    if not values:
+        raise ConfigError(f"{override.input_line}: holds no number")
+    log, step = "log" in sweep.tags, abs(sweep.step or 1)
+    kind: BaseDistribution
+    if all(isinstance(value, int) for value in values):
+        kind = IntDistribution(int(values[0]), int(values[-1]), log=log, step=int(step))
+    elif log:
+        raise ConfigError(f"{override.input_line}: steps have no logarithm; write interval(...)")
+    else:
+        kind = FloatDistribution(values[0], values[-1], step=float(step))
+    return Parameter(key, kind, tuple(values))
+
+
+def _numbers(values: Iterable[Any]) -> Sequence[int | float]:
+    return [value if isinstance(value, int) else float(value) for value in values]

@@ -1,0 +1,202 @@
+"""What torchrun and SLURM tell a process, and what is refused because of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from omegaconf import DictConfig, OmegaConf
+
+from forger.app.config.check import find_problems
+from forger.app.config.words import Command
+from forger.app.distributed import launched, together
+from forger.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+TORCHRUN = {
+    "TORCHELASTIC_RUN_ID": "none",
+    **{"RANK": "3", "LOCAL_RANK": "1", "GROUP_RANK": "1"},
+    **{"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "2"},
+}
+SRUN = {
+    **{"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "gan", "SLURM_STEP_ID": "0"},
+    **{"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_NODEID": "1"},
+    **{"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "2"},
+    "SLURM_NODELIST": "node[07-08]",
+}
+
+Environment = Callable[[dict[str, str]], None]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
+    """Has this process be launched so."""
+    before = dict(os.environ)
+    for name in os.environ:
+        if name.startswith(("SLURM_", "TORCHELASTIC_", "LOCAL_RANK")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(launched, "job", launched.Job())
+
+    def launch(variables: dict[str, str]) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+
+    yield launch
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]  # what Lightning adds
+
+
+def test_a_process_on_its_own(environment: Environment) -> None:
+    assert launched.launch() is None
+    assert launched.rank() == 0
+    assert launched.name_job(["seed=1"]) is None
+
+
+def test_torchrun_counts_processes_over_machines(environment: Environment) -> None:
+    environment(TORCHRUN)
+    own = launched.launch()
+    assert own == ("torchrun", 3, 1, 1, 4, 2, 2)
+    assert launched.rank() == 3
+    assert not own.speaks
+
+
+def test_srun_is_read_as_lightning_reads_it(environment: Environment) -> None:
+    environment(SRUN)
+    own, theirs = launched.launch(), SLURMEnvironment()
+    assert own is not None
+    assert SLURMEnvironment.detect()
+    assert (own.rank, own.local_rank) == (theirs.global_rank(), theirs.local_rank())
+    assert (own.machine, own.processes) == (theirs.node_rank(), theirs.world_size())
+    theirs.validate_settings(num_devices=2, num_nodes=2)
+    assert theirs.main_address == "node07"
+
+
+def test_torchrun_inside_slurm_is_torchrun(environment: Environment) -> None:
+    environment({**SRUN, **TORCHRUN, "RANK": "0"})
+    assert launched.launch() is not None
+    assert launched.rank() == 0
+
+
+@pytest.mark.parametrize("name", ["interactive", "bash"])
+def test_an_interactive_job_starts_its_own_processes(name: str, environment: Environment) -> None:
+    environment({**SRUN, "SLURM_JOB_NAME": name})
+    assert launched.launch() is None
+    assert not SLURMEnvironment.detect()
+
+
+def test_a_requeued_job_has_the_name_that_it_had(environment: Environment) -> None:
+    environment(SRUN)
+    words = ["model=dcgan", "seed=1"]
+    assert not launched.requeued()
+    name = launched.name_job(words)
+    environment({"SLURM_RESTART_COUNT": "1"})
+    assert launched.requeued()
+    assert launched.name_job(words) == name
+    assert launched.name_job(["model=dcgan", "seed=2"]) != name
+    environment({"SLURM_STEP_ID": "1"})
+    assert launched.name_job(words) != name
+
+
+Composed = Callable[..., DictConfig]
+
+
+def problems(composed: Composed, *words: str) -> list[str]:
+    return [problem.text for problem in find_problems(composed("data=mnist_sample", *words))]
+
+
+@pytest.mark.parametrize(("by", "variables"), [("torchrun", TORCHRUN), ("srun", SRUN)])
+def test_other_processes_than_asked_for_are_refused(
+    by: str, variables: dict[str, str], environment: Environment, composed: Composed
+) -> None:
+    environment(variables)
+    fitting = ("trainer=multi_node_cpu", "trainer.devices=2")
+    assert problems(composed, *fitting) == []
+    (problem,) = problems(composed, "trainer=multi_node_cpu")
+    assert problem.startswith("trainer.devices=1: trainer.num_nodes=2 with trainer.devices=1 asks")
+    assert f"and {by} started 2 processes on each of 2 machines" in problem
+    assert "write trainer.num_nodes=2 trainer.devices=2" in problem
+    (problem,) = problems(composed, *fitting, "trainer.num_nodes=3", "data.batch_size=60")
+    assert problem.startswith("trainer.num_nodes=3: ")
+    (problem,) = problems(composed, "trainer=ddp_cpu", "trainer.devices=4")  # as many, elsewhere
+    assert "asks for 4 processes on 1 machine" in problem
+
+
+def test_several_machines_without_a_launcher_are_refused(
+    environment: Environment, composed: Composed
+) -> None:
+    (problem,) = problems(composed, "trainer=multi_node_cpu", "trainer.devices=2")
+    assert "this process was started alone" in problem
+    assert "torchrun --nnodes=2 --nproc-per-node=2 --node-rank=<0 to 1>" in problem
+
+
+def test_srun_without_processes_per_machine_is_refused(
+    environment: Environment, composed: Composed
+) -> None:
+    """Lightning raises an error of its own there."""
+    environment({key: SRUN[key] for key in SRUN if key != "SLURM_NTASKS_PER_NODE"})
+    (problem,) = problems(composed, "trainer=multi_node_cpu", "trainer.devices=2")
+    assert "srun --ntasks-per-node=<n>" in problem
+
+
+def settled(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> list[str]:
+    """What Hydra is given for a command."""
+    own = [*words, "data=mnist_sample", f"paths.log_dir={folder / 'logs'}"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *own])
+    together.settle(Command(CONFIGS, "train", own), lambda command: None)
+    return sys.argv[1:]
+
+
+def record(run: Path, status: str, **environment: Any) -> None:
+    """Writes what a run leaves."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "environment.json").write_text(json.dumps({"choices": {}} | environment))
+    (run / "status.json").write_text(json.dumps({"status": status, "started": "2026"}))
+
+
+ONE = {**SRUN, "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1"}
+ONE |= dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
+
+
+def test_a_requeued_job_goes_on_in_its_folder(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment(ONE)
+    first = settled(monkeypatch, tmp_path, "seed=null")
+    (folder,) = (word.partition("=")[2].strip("'") for word in first if "hydra.run.dir" in word)
+    assert Path(folder).parent == tmp_path / "logs" / "default"
+    (seed,) = (word for word in first if word.startswith("seed="))
+    assert int(seed.removeprefix("seed=")) >= 0
+    record(Path(folder), "interrupted", job=launched.job.name)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = compose("train", ["data=mnist_sample", f"paths.log_dir={tmp_path / 'logs'}", seed])
+    OmegaConf.save(cfg, Path(folder) / "config.yaml", resolve=True)
+    environment({"SLURM_RESTART_COUNT": "1"})
+    second = settled(monkeypatch, tmp_path, "seed=null")
+    assert second == [f"resume='{folder}'", f"hydra.run.dir='{folder}'"]
+    record(Path(folder), "finished", job=launched.job.name)
+    with pytest.raises(SystemExit) as done:
+        settled(monkeypatch, tmp_path, "seed=null")
+    assert done.value.code == 0
+    environment({"SLURM_JOB_ID": "4712"})
+    assert folder not in " ".join(settled(monkeypatch, tmp_path, "seed=null"))
+
+
+def test_a_sweep_by_several_processes_is_refused(environment: Environment) -> None:
+    environment({**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"})
+    with pytest.raises(ConfigError, match=r"^-m: "):
+        together.settle(Command(CONFIGS, "train", [], multirun=True), lambda command: None)
+
+
+def test_commands_that_differ_between_machines_are_told() -> None:
+    plan = {"typed": ["loss=hinge", "data.root=/a"]}
+    assert together._differs(plan, ["data.root=/b", "loss=hinge"]) is None
+    told = together._differs(plan, ["loss=wgan"])
+    assert told is not None
+    assert told.startswith("was started with loss=wgan where rank 0 has loss=hinge")

@@ -1,0 +1,323 @@
+"""Scores of finished runs, from whole trainings on real digits."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from PIL import Image
+from torch import Tensor, nn
+from training import ROOT, colour_folder, rows, run_folder, short
+
+from forger.app.run.evaluate import evaluate
+from forger.app.run.load import load_run
+from forger.app.run.scoring import build_scorer
+from forger.app.run.train import train
+from forger.data import MNISTSample
+from forger.errors import ConfigError, DataError, UserError
+from forger.sampler import Sampler
+
+SMALL = ("metrics.num_fake=1000", "metrics.kid_subsets=20", "metrics.kid_subset_size=300")
+# A narrow DCGAN whose discriminator does not run away: learns digits in half a minute.
+DCGAN = [
+    *("model=dcgan", "model.generator.width=16", "model.discriminator.width=16"),
+    *(
+        "model.discriminator.norm=spectral",
+        "loss=hinge",
+        "optimizer.lr=1e-3",
+        "model.ema_decay=0.99",
+    ),
+    *("data.batch_size=64", "trainer.max_steps=400", "trainer.log_every_n_steps=100"),
+]
+VANILLA = ["model=vanilla", "data.batch_size=64", "trainer.max_steps=280", "model.ema_decay=0.9"]
+
+
+def composed(name: str, *words: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose(name, overrides=list(words))
+
+
+def trained(folder: Path, cache: Path, *words: str) -> Path:
+    shared = [word for word in short(folder) if not word.startswith("paths.cache_dir")]
+    train(composed("train", *shared, f"paths.cache_dir={cache}", *words))
+    return run_folder(folder)
+
+
+def evaluated(*words: str) -> list[dict[str, Any]]:
+    return evaluate(composed("evaluate", *words))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def vanilla(home: Path) -> Path:
+    """A vanilla GAN after four epochs, which scored itself with a classifier trained for it."""
+    words = [*SMALL, "metrics=quick", "metrics.every_n_steps=200"]
+    return trained(home / "vanilla", home / "cache", *VANILLA, *words)
+
+
+@pytest.fixture(scope="module")
+def dcgan(home: Path, vanilla: Path) -> Path:
+    """A DCGAN, trained after the classifier was cached: it scores itself without being asked."""
+    return trained(home / "dcgan", home / "cache", *DCGAN, *SMALL)
+
+
+@pytest.fixture(scope="module")
+def record(vanilla: Path) -> dict[str, Any]:
+    (found,) = evaluated(f"run={vanilla}", *SMALL)
+    return found
+
+
+class Noise(nn.Module):
+    """Generates uniform noise from its latent noise: no better than an untrained network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latent_dim = 784
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return torch.special.ndtr(noise).mul(2).sub(1).view(-1, 1, 28, 28)
+
+
+def scores_of_noise(run: Path, cache: Path) -> dict[str, float]:
+    metrics = composed("evaluate", "run=.", *SMALL).metrics
+    scorer = build_scorer(metrics, MNISTSample(), cache, torch.device("cpu"))
+    judge = load_run(run).gan.discriminator
+    return scorer.score(Sampler(Noise(), "normal"), judge, num_fake=1000).scores
+
+
+def test_scores_rank_real_trained_untrained_and_noise(
+    home: Path, record: dict[str, Any], dcgan: Path
+) -> None:
+    (of_dcgan,) = evaluated(f"run={dcgan}", *SMALL)
+    ranking = [record["floor"], of_dcgan["scores"], record["scores"]]
+    ranking.append(scores_of_noise(dcgan, home / "cache"))
+    for name in ("classifier_fid", "classifier_kid"):
+        values = [scores[name] for scores in ranking]
+        assert values == sorted(values), name
+        assert len(set(values)) == 4
+    coverage = [scores["classifier_coverage"] for scores in ranking]
+    assert coverage == sorted(coverage, reverse=True)
+    assert coverage[0] > 0.8 > coverage[1] > coverage[2]
+
+
+def test_the_file_holds_scores_floor_and_protocol(vanilla: Path, record: dict[str, Any]) -> None:
+    content = json.loads((vanilla / "scores.json").read_text())
+    assert content["scores"] == record["scores"]
+    assert content["floor"].keys() <= content["scores"].keys()
+    protocol = content["protocol"]
+    assert protocol["extractor"]["accuracy"] > 0.95
+    assert protocol["reference"] == {"split": "test", "count": 500}
+    assert protocol["floor"] == {"split": "train", "count": 1000}
+    assert content["images"] == {"generated": 1000, "reference": 500, "floor": 1000}
+    assert protocol["generated"] == {
+        **{"count": 1000, "weights": "ema", "seed": 0},
+        **{"checkpoint": "last.ckpt", "iteration": 280},
+    }
+    assert sum(content["class_shares"]["generated"]) == pytest.approx(1)
+    assert all(math.isfinite(value) for value in content["scores"].values())
+
+
+def test_figures_are_drawn(vanilla: Path, record: dict[str, Any]) -> None:
+    names = {path.name for path in (vanilla / "scores").iterdir()}
+    figures = ("nearest_neighbours", "classes", "class_histogram", "confusion_matrix")
+    assert names == {f"{name}.png" for name in figures}
+    for name in names:
+        with Image.open(vanilla / "scores" / name) as image:
+            assert image.width > 300
+
+
+def test_the_protocol_repeats_every_number(vanilla: Path, record: dict[str, Any]) -> None:
+    torch.manual_seed(123)
+    (again,) = evaluated(f"run={vanilla}", f"protocol={vanilla / 'scores.json'}")
+    assert again == record
+
+
+def test_a_protocol_of_another_classifier_is_refused(
+    vanilla: Path, record: dict[str, Any], tmp_path: Path
+) -> None:
+    changed = json.loads(json.dumps(record))
+    changed["protocol"]["extractor"]["fingerprint"] = "0123"
+    (tmp_path / "scores.json").write_text(json.dumps(changed))
+    with pytest.raises(UserError, match="its extractor has the fingerprint 0123"):
+        evaluated(f"run={vanilla}", f"protocol={tmp_path / 'scores.json'}")
+    changed["format"] = 1
+    (tmp_path / "scores.json").write_text(json.dumps(changed))
+    with pytest.raises(UserError, match=r"written by another version .* cannot be repeated here"):
+        evaluated(f"run={vanilla}", f"protocol={tmp_path / 'scores.json'}")
+    (tmp_path / "scores.json").write_text("[]")
+    with pytest.raises(UserError, match=r"is not a scores\.json"):
+        evaluated(f"run={vanilla}", f"protocol={tmp_path / 'scores.json'}")
+
+
+def test_training_scores_itself_as_evaluate_does(vanilla: Path, record: dict[str, Any]) -> None:
+    """The scores of the last iteration are those of its checkpoint."""
+    scored = [row for row in rows(vanilla) if row["val/classifier_fid"]]
+    assert [row["step"] for row in scored] == ["200", "280"]
+    for name, value in record["scores"].items():
+        assert float(scored[-1][f"val/{name}"]) == value, name
+
+
+def test_the_best_checkpoint_is_scored_where_asked(dcgan: Path) -> None:
+    (best,) = evaluated(f"run={dcgan}", "checkpoint=best", *SMALL)
+    scored = [float(row["val/classifier_fid"]) for row in rows(dcgan) if row["val/classifier_fid"]]
+    assert best["scores"]["classifier_fid"] == min(scored)
+    assert best["protocol"]["generated"]["checkpoint"] == "best.ckpt"
+
+
+def test_without_a_cached_classifier_a_run_does_not_score_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        run = trained(tmp_path, tmp_path / "cache")
+    line = "none: a classifier has to be trained on 4,500 images first; metrics=quick does that"
+    assert [line in message for message in caplog.messages].count(True) == 1
+    assert "val/classifier_fid" not in rows(run)[0]
+    assert not (run / "checkpoints" / "best.ckpt").exists()
+
+
+def test_no_scores_where_not_wanted(home: Path, vanilla: Path, tmp_path: Path) -> None:
+    run = trained(tmp_path, home / "cache", "metrics=none")
+    assert "val/classifier_fid" not in rows(run)[0]
+
+
+def test_several_runs_are_compared(
+    vanilla: Path, dcgan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = (*SMALL, "metrics.num_fake=500")
+    other = tmp_path / "other"
+    shutil.copytree(vanilla, other)
+    path = other / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["config"]["seed"] = 1
+    content["state_dict"] = {
+        name: value * 0.9 if value.is_floating_point() else value
+        for name, value in content["state_dict"].items()
+    }
+    torch.save(content, path)
+    for run, model in ((vanilla, "vanilla"), (other, "vanilla"), (dcgan, "dcgan")):
+        (run / "environment.json").write_text(json.dumps({"choices": {"model": model}}))
+    records = evaluated(f"run=[{vanilla},{other},{dcgan}]", *words)
+    first, second, _ = (record["scores"]["classifier_fid"] for record in records)
+    told = capsys.readouterr().out
+    table = told[told.rindex("comparison") :]
+    (line,) = (line for line in table.splitlines() if " classifier_fid " in line)
+    mean, spread = (first + second) / 2, abs(first - second) / math.sqrt(2)
+    assert f"{mean:.4g} ± {spread:.2g}" in line
+    assert table.count("mean ± std") == 1  # the third run differs in more than its seed
+    assert "NOT COMPARABLE" not in table
+    heads = table.partition("classifier_fid")[0]
+    assert heads.count("model=vanilla") == 2
+    assert heads.count("model=dcgan") == 1
+
+    folder = Path(os.path.commonpath([vanilla.parent, other.parent, dcgan.parent]))
+    with (folder / "comparison.csv").open() as file:
+        written = list(csv.DictReader(file))
+    assert [(row["model"], row["seed"]) for row in written] == [
+        ("vanilla", "0"),
+        ("vanilla", "1"),
+        ("dcgan", "0"),
+    ]
+    assert [float(row["classifier_fid"]) for row in written[:2]] == [first, second]
+    assert Path(written[0]["run"]) == vanilla
+    page = (folder / "comparison.md").read_text()
+    assert f" | 2 seeds | {mean:.4g} ± {spread:.2g} | " in page
+
+
+def test_more_images_than_the_floor_has(vanilla: Path) -> None:
+    with pytest.raises(ConfigError, match=r"metrics.num_fake=5000: .* train split has 4500"):
+        evaluated(f"run={vanilla}", "metrics.num_fake=5000")
+
+
+def test_a_floor_of_fewer_images_says_so(vanilla: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Against the training split, as papers score, the floor has the held-out images alone."""
+    (record,) = evaluated(f"run={vanilla}", *SMALL, "metrics.reference=train")
+    assert record["images"] == {"generated": 1000, "reference": 4500, "floor": 500}
+    told = capsys.readouterr().out
+    assert "500 real" in told.partition("classifier_fid")[0]  # at the head of the column
+    assert "fewer than the 1,000 generated" in told
+    (record,) = evaluated(f"run={vanilla}", *SMALL, "metrics.num_fake=400")
+    assert "fewer than" not in capsys.readouterr().out
+
+
+def test_what_scoring_refuses_is_told_before_anything_is_made(
+    vanilla: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No classifier is trained, and nothing generated."""
+    cache = f"paths.cache_dir={tmp_path}"
+    with pytest.raises(
+        ConfigError, match=r"coverage_k=500: .* real images to compare with .*, 500"
+    ):
+        evaluated(f"run={vanilla}", "metrics.coverage_k=500", cache)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_settings_that_the_run_has_not(vanilla: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data.root=x: .* has no such setting"):
+        evaluated(f"run={vanilla}", "data.root=x")
+
+
+def test_a_folder_without_labels(tmp_path: Path) -> None:
+    images = colour_folder(tmp_path / "images", classes=["."])
+    words = ["data=image_folder", f"data.root={images}", "data.image_size=16"]
+    words += ["metrics/features=pixels", "metrics.coverage_k=1", "metrics.precision_k=1"]
+    run = trained(tmp_path, tmp_path / "cache", *words, "data.batch_size=4")
+    assert "val/pixels_fid" in rows(run)[0]
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+    with pytest.raises(DataError, match=r"no labels.*metrics.features=pixels"):
+        evaluated(f"run={run}")
+    assert not (run / "scores.json").exists()
+    (record,) = evaluated(f"run={run}", *words[3:])
+    assert record["protocol"]["extractor"]["name"] == "pixels"
+    assert "pixels_fid" in record["floor"]
+
+
+def test_a_run_of_all_images_has_none_to_be_scored_against(tmp_path: Path) -> None:
+    images = colour_folder(tmp_path / "images")
+    words = ["data=image_folder", f"data.root={images}", "data.image_size=16"]
+    run = trained(tmp_path, tmp_path / "cache", *words, "data.test_fraction=0", "data.batch_size=4")
+    with pytest.raises(DataError, match=r"no test images.* held out when the run was trained"):
+        evaluated(f"run={run}")
+
+
+@pytest.fixture
+def changed(vanilla: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Copies a run with something changed in its checkpoint."""
+
+    def change(edit: Callable[[dict[str, Any]], None]) -> Path:
+        (tmp_path / "checkpoints").mkdir()
+        content = torch.load(vanilla / "checkpoints" / "last.ckpt", weights_only=True)
+        edit(content)
+        torch.save(content, tmp_path / "checkpoints" / "last.ckpt")
+        return tmp_path
+
+    return change
+
+
+def test_a_checkpoint_without_its_config(changed: Callable[..., Path]) -> None:
+    run = changed(lambda content: content.pop("config"))
+    with pytest.raises(UserError, match="does not hold the config of a forger run"):
+        evaluated(f"run={run}")
+
+
+def test_a_run_of_another_version(changed: Callable[..., Path]) -> None:
+    def edit(content: dict[str, Any]) -> None:
+        content["config"]["model"]["generator"]["hidden_layers"] = 3
+        content["forger_version"] = "0.0.1"
+
+    with pytest.raises(UserError, match=r"written by 0\.0\.1.*hidden_layers"):
+        evaluated(f"run={changed(edit)}")

@@ -1,0 +1,233 @@
+"""Loading a run back, and what is said when that cannot work."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torch import nn
+from training import ROOT, run_folder, short
+
+import forger
+from forger.app.run.load import forger_version, load_run, load_sampler
+from forger.app.run.train import train
+from forger.errors import UserError
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("load")
+    words = short(folder, "model=dcgan", "model.ema_decay=0.5", "model.prior=uniform", steps=4)
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        train(compose("train", overrides=words))
+    return run_folder(folder)
+
+
+@pytest.fixture
+def changed(run: Path, tmp_path: Path) -> Callable[[Change], Path]:
+    """Copies the run with another content in its checkpoint."""
+
+    def change(how: Change) -> Path:
+        copy = tmp_path / "run"
+        shutil.copytree(run, copy)
+        path = copy / "checkpoints" / "last.ckpt"
+        content = torch.load(path, weights_only=True)
+        torch.save(how(content) or content, path)
+        return copy
+
+    return change
+
+
+def test_a_folder_and_its_file_are_the_same_run(run: Path) -> None:
+    file = run / "checkpoints" / "last.ckpt"
+    by_folder, by_file = load_run(run), load_run(str(file))
+    for loaded in (by_folder, by_file):
+        assert (loaded.folder, loaded.checkpoint) == (run, file)
+        assert (loaded.iteration, loaded.image_shape) == (4, (1, 28, 28))
+        assert loaded.cfg.model.prior == "uniform"
+        assert not loaded.gan.training
+    assert torch.equal(forger.load(run).sample(3), forger.load(file).sample(3))
+
+
+def test_a_moved_run_is_found(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "moved")
+    assert load_run(tmp_path / "moved").folder == tmp_path / "moved"
+    shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "alone.ckpt")
+    assert load_run(tmp_path / "alone.ckpt").folder == tmp_path
+
+
+def test_a_notebook_gets_the_averaged_generator(run: Path) -> None:
+    sampler = forger.load(run)
+    weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    first = "layers.0.weight" if "generator.layers.0.weight" in weights else None
+    first = first or next(name[10:] for name in weights if name.startswith("generator."))
+    assert torch.equal(
+        sampler.generator.state_dict()[first], weights[f"ema_generator.module.{first}"]
+    )
+    assert not sampler.generator.training
+    assert all(p.dtype == torch.float32 and not p.requires_grad for p in sampler.parameters())
+    assert sampler.prior == "uniform"
+    raw = forger.load(run, weights="raw")
+    assert torch.equal(raw.generator.state_dict()[first], weights[f"generator.{first}"])
+    assert not torch.equal(raw.sample(2), sampler.sample(2))
+    assert torch.equal(sampler.sample(4, seed=1), forger.load(run).sample(4, seed=1))
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+def test_the_generator_alone_is_that_of_the_whole_run(run: Path, weights: str) -> None:
+    origin, sampler = load_sampler(run, weights=weights)
+    whole = load_run(run)
+    assert (origin.checkpoint, origin.iteration) == (whole.checkpoint, whole.iteration)
+    assert torch.equal(sampler.sample(3), whole.sampler(weights).sample(3))
+
+
+def test_what_is_not_of_the_generator_need_not_fit(changed: Callable[[Change], Path]) -> None:
+    def without_discriminator(content: dict[str, Any]) -> None:
+        weights = content["state_dict"]
+        for name in [name for name in weights if name.startswith("discriminator.")]:
+            del weights[name]
+
+    run = changed(without_discriminator)
+    assert len(forger.load(run).sample(2)) == 2
+    with pytest.raises(UserError, match="does not fit this version"):
+        load_run(run)
+
+
+def test_sampling_needs_no_trainer(run: Path) -> None:
+    """Its import takes longer than most samplings."""
+    code = f"""
+import sys, forger, forger.app.run.generate
+forger.load({str(run)!r}).sample(1)
+print(sorted({{"lightning", "torchvision", "torchmetrics", "matplotlib"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_loading_leaves_the_global_random_state_alone(run: Path) -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    forger.load(run).sample(2)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"checkpoint": "best"}, "write checkpoint=last"),
+        ({"checkpoint": "first"}, "checkpoint=first: must be one of last, best"),
+        ({"weights": "average"}, "weights=average: must be one of ema, raw"),
+    ],
+)
+def test_senseless_choices(run: Path, settings: dict[str, str], message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        forger.load(run, **settings)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["none", "none.ckpt", "empty"])
+def test_no_checkpoint_there(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no checkpoint there; looked for") as caught:
+        forger.load(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a file"])
+def test_a_damaged_file(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        forger.load(tmp_path / "last.ckpt")
+
+
+def test_half_a_checkpoint(run: Path, tmp_path: Path) -> None:
+    whole = (run / "checkpoints" / "last.ckpt").read_bytes()
+    (tmp_path / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        forger.load(tmp_path / "last.ckpt")
+
+
+def test_a_pickle_with_code_in_it_is_not_executed(tmp_path: Path) -> None:
+    torch.save({"state_dict": nn.Linear(2, 2)}, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+        forger.load(tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize("content", [torch.zeros(3), {"weights": torch.zeros(3)}])
+def test_some_other_file_of_tensors(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="is not a checkpoint of a run"):
+        forger.load(tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize("name", ["config", "image_shape"])
+def test_a_checkpoint_without_its_config(name: str, changed: Callable[[Change], Path]) -> None:
+    with pytest.raises(UserError, match="does not hold the config of a forger run"):
+        forger.load(changed(lambda content: content.pop(name) and None))
+
+
+def unknown_setting(content: dict[str, Any]) -> None:
+    content["config"]["model"]["generator"]["attention"] = True
+
+
+def unknown_class(content: dict[str, Any]) -> None:
+    content["config"]["model"]["generator"]["_target_"] = "forger.networks.biggan.Generator"
+
+
+def missing_setting(content: dict[str, Any]) -> None:
+    del content["config"]["model"]["generator"]
+
+
+def missing_weights(content: dict[str, Any]) -> None:
+    content["state_dict"].popitem()
+
+
+def other_shapes(content: dict[str, Any]) -> None:
+    content["config"]["model"]["generator"]["width"] = 8
+
+
+def no_seed(content: dict[str, Any]) -> None:
+    del content["config"]["seed"]
+
+
+def bad_shape(content: dict[str, Any]) -> None:
+    content["image_shape"] = [1, 28]
+
+
+VERSIONS = [unknown_setting, unknown_class, missing_setting, missing_weights, other_shapes]
+
+
+@pytest.mark.parametrize("change", [*VERSIONS, no_seed, bad_shape])
+def test_a_run_of_another_version_is_named(
+    change: Change, changed: Callable[[Change], Path]
+) -> None:
+    def older(content: dict[str, Any]) -> None:
+        content |= {"forger_version": "0.0.7", "commit": "abc123"}
+        change(content)
+
+    run = changed(older)
+    with pytest.raises(UserError) as caught:
+        load_run(run)
+    message = str(caught.value)
+    for part in (str(run), "0.0.7", "abc123", forger_version(), "What failed: "):
+        assert part in message
+    assert len(message) < 1000
+    assert "Traceback" not in message
+
+
+def test_a_run_from_before_versions_were_recorded(changed: Callable[[Change], Path]) -> None:
+    def older(content: dict[str, Any]) -> None:
+        del content["forger_version"], content["commit"]
+        missing_weights(content)
+
+    with pytest.raises(UserError, match="an earlier version"):
+        forger.load(changed(older))

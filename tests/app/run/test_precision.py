@@ -1,0 +1,80 @@
+"""What `trainer.precision=auto` becomes, by what the hardware can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from training import Compose, run_folder, short
+
+from forger.app.run import precision
+from forger.app.run.precision import choose_precision
+from forger.app.run.train import train
+
+
+def config(wanted: Any = "auto", accelerator: str = "auto") -> DictConfig:
+    return OmegaConf.create({"trainer": {"precision": wanted, "accelerator": accelerator}})
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *, gpu: bool | None, cpu: dict[str, bool]) -> None:
+    """A machine with a GPU that has bfloat16 (True), has not (False), or without a GPU (None)."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bool(gpu))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "cpu", "accelerator", "expected"),
+    [
+        (None, {"avx512_bf16": True}, "auto", "bf16-mixed"),
+        (None, {"amx_bf16": True, "avx512_bf16": False}, "cpu", "bf16-mixed"),
+        (None, {"avx2": True, "avx512_bf16": False}, "auto", "32-true"),
+        (True, {}, "auto", "bf16-mixed"),
+        (True, {}, "gpu", "bf16-mixed"),
+        (False, {"avx512_bf16": True}, "auto", "32-true"),
+        (True, {}, "cpu", "32-true"),
+        (None, {"avx512_bf16": True}, "mps", "32-true"),
+    ],
+)
+def test_auto_looks_at_the_device_that_trains(
+    gpu, cpu, accelerator, expected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, gpu=gpu, cpu=cpu)
+    cfg = config(accelerator=accelerator)
+    said = choose_precision(cfg)
+    assert cfg.trainer.precision == expected
+    assert said is not None
+    assert said.startswith(f"{expected}: this ")
+    other = {"32-true": "bf16-mixed", "bf16-mixed": "32-true"}[expected]
+    assert f"trainer.precision={other}" in said
+
+
+@pytest.mark.parametrize("wanted", ["32-true", 64, "16-mixed"])
+def test_a_choice_of_the_user_stays(wanted: Any) -> None:
+    cfg = config(wanted)
+    assert choose_precision(cfg) is None
+    assert cfg.trainer.precision == wanted
+
+
+def test_a_torch_that_does_not_tell_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, gpu=None, cpu={})
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not precision.multiplies_bfloat16("cpu")
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_run_tells_and_records_what_was_chosen(
+    has: bool, composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    pretend(monkeypatch, gpu=None, cpu={"avx512_bf16": has})
+    caplog.set_level("INFO")
+    train(composed(*short(tmp_path)))
+    chosen = "bf16-mixed" if has else "32-true"
+    assert f"precision       {chosen}: this processor has" in caplog.text
+    recorded = yaml.safe_load((run_folder(tmp_path) / "config.yaml").read_text())
+    assert recorded["trainer"]["precision"] == chosen

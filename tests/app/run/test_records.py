@@ -1,0 +1,501 @@
+"""What somebody else's run may bring: classes of known packages and nothing that runs."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from hostile import PLACES, Trap, put
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from test_adding_own import NETWORK
+from test_generate import config as settings_of_generate
+from training import ROOT, command, run_folder, short
+
+import forger
+from forger.app.config.modules import find_module
+from forger.app.config.records import find_untrusted, is_named
+from forger.app.config.signatures import read
+from forger.app.config.words import Command
+from forger.app.run import resume
+from forger.app.run.evaluate import evaluate
+from forger.app.run.generate import generate
+from forger.app.run.load import load_run
+from forger.app.run.resume import config_of_job
+from forger.app.run.train import train
+from forger.app.sweep.outcome import Outcome
+from forger.app.sweep.samples import read_samples
+from forger.array_files import DamagedError, map_array
+from forger.errors import ConfigError, UserError
+from forger.metrics import classifier_file
+from forger.metrics.inception import Inception
+
+TINY = ("model.generator.hidden=[8]", "model.discriminator.hidden=[8]")
+
+
+def composed(name: str, *words: str) -> DictConfig:
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        return compose(name, overrides=list(words))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("records")
+    train(composed("train", *short(folder, *TINY, "metrics=none")))
+    return run_folder(folder)
+
+
+@pytest.fixture(scope="module")
+def known(trained: Path) -> dict[str, Any]:
+    """Its config."""
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    found: dict[str, Any] = content["config"]
+    found["metrics"] = {"features": {"_target_": "forger.metrics.classifier.Classifier"}, "k": 3}
+    return found
+
+
+@pytest.fixture
+def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trap:
+    """Somebody's files, in a folder that modules are found in, as the user's own is."""
+    (tmp_path / "trap").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path / "trap"))
+    monkeypatch.delitem(sys.modules, "evil_module", raising=False)
+    return Trap(tmp_path / "trap")
+
+
+Forge = Callable[[Callable[[dict[str, Any]], Any]], Path]
+
+
+@pytest.fixture
+def forged(trained: Path, tmp_path: Path) -> Forge:
+    """Changes the config of a copy of the run, in its checkpoint and its file."""
+    copied = Path(shutil.copytree(trained, tmp_path / "somebodys"))
+    path = copied / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    original = content["config"]
+
+    def forge(change: Callable[[dict[str, Any]], Any]) -> Path:
+        content["config"] = copy.deepcopy(original)
+        change(content["config"])
+        torch.save(content, path)
+        (copied / "config.yaml").write_text(OmegaConf.to_yaml(content["config"]))
+        return copied
+
+    return forge
+
+
+def everything(folder: Path) -> dict[str, tuple[int, int]]:
+    found = ((path, path.lstat()) for path in folder.rglob("*"))
+    return {str(path): (stat.st_size, stat.st_mtime_ns) for path, stat in found}
+
+
+def mistakes(run: Path, *words: str) -> list[str]:
+    words = (f"resume={run}", *words)
+    return resume.find_mistakes(Command(ROOT / "configs", "train", list(words)), run)
+
+
+def going_on(run: Path) -> None:
+    """As a notebook would: the run's own file, and nothing checked before."""
+    cfg = OmegaConf.load(run / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    cfg.resume = str(run)
+    train(cfg)
+
+
+def from_the_command_line(run: Path) -> None:
+    problems = mistakes(run)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+ENTRIES: dict[str, Callable[[Path], Any]] = {
+    "forger.load": forger.load,
+    "load_run": load_run,
+    "generate": lambda run: generate(settings_of_generate(run)),
+    "evaluate": lambda run: evaluate(composed("evaluate", f"run={run}", "metrics.num_fake=2")),
+    "resume": from_the_command_line,
+    "train": going_on,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_nothing_hostile_is_let_through_anywhere(
+    place: str, known: dict[str, Any], trap: Trap
+) -> None:
+    for node in trap.nodes:
+        found = find_untrusted(put(copy.deepcopy(known), place, node), build=[""])
+        assert any(place in problem for problem in found), (node, found)
+        assert not trap.sprung, node
+    assert "evil_module" not in sys.modules
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("place", ["model.generator", "model.generator.hidden", "callbacks.evil"])
+def test_no_entry_runs_it(entry: str, place: str, forged: Forge, trap: Trap) -> None:
+    nodes = trap.nodes if entry == "forger.load" else trap.nodes[:: 6 if entry != "resume" else 15]
+    for node in nodes:
+        run = forged(lambda config, node=node: put(config, place, node))
+        before = everything(run)
+        with pytest.raises(UserError) as caught:
+            ENTRIES[entry](run)
+        assert place in str(caught.value)
+        assert everything(run) == before, node
+        assert not trap.sprung, node
+
+
+def test_a_tuple_becomes_a_list(forged: Forge, trap: Trap) -> None:
+    run = forged(lambda config: put(config, "model.generator.hidden", ((trap.nodes[0],), 8)))
+    with pytest.raises(ConfigError, match=r"model\.generator\.hidden\.0\.0\._target_"):
+        forger.load(run)
+    assert not trap.sprung
+
+
+def test_what_training_starts_from_is_weights_alone(
+    forged: Forge, trap: Trap, tmp_path: Path
+) -> None:
+    def change(config: dict[str, Any]) -> None:
+        for place in ("model.generator.hidden", "data", "callbacks.evil", "logger"):
+            put(config, place, trap.nodes[0])
+
+    run = forged(change)
+    train(composed("train", *short(tmp_path, *TINY, "metrics=none", f"init_from={run}")))
+    assert not trap.sprung
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        ("name", "${oc.env:HOME}", "a record holds values"),
+        ("model.generator.hidden", ["${hydra:runtime.cwd}"], "a record holds values"),
+        ("loss._target_", "forger.losses.AdversarialLos", None),
+        ("loss._target_", "torch.nn.BCELoss", "a record may name classes of forger here"),
+        ("loss._target_", "forger.networks.mlp.Generator", "must derive from forger.losses"),
+        ("model.generator._target_", "torch.optim.Adam", "must derive from torch.nn.Module"),
+        ("model.generator._target_", "torchmetrics.image.fid.FrechetInceptionDistance", "classes"),
+        ("model.generator._target_", "lightning.pytorch.demos.boring_classes.BoringModel", "may"),
+        ("model.generator._target_", "torch.testing._internal.common_utils.TestCase", "may name"),
+        ("model.generator._args_", [1], "has no place in a record"),
+        ("model.generator._partial_", True, "has no place in a record"),
+        ("data._target_", "lightning.pytorch.demos.mnist_datamodule.MNISTDataModule", "forger"),
+        ("data._target_", "lightning.LightningDataModule", "a record may name classes of forger"),
+        ("callbacks.x", {"_target_": "lightning.pytorch.callbacks.Timer"}, None),
+        (
+            "callbacks.x",
+            {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "dirpath": "here"},
+            "dirpath=here: a record does not decide where things are written",
+        ),
+        (
+            "callbacks.x",
+            {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "filename": "../../x"},
+            "does not decide where things are written",
+        ),
+        (
+            "callbacks.x",
+            {"_target_": "lightning.pytorch.callbacks.LambdaCallback", "on_fit_start": "x"},
+            None,
+        ),
+        ("callbacks.x", {"_target_": "forger.networks.mlp.Generator"}, "must derive from"),
+        ("trainer.profiler", {"_target_": "lightning.pytorch.profilers.SimpleProfiler"}, None),
+        (
+            "trainer.profiler",
+            {"_target_": "lightning.pytorch.profilers.AdvancedProfiler", "dirpath": "/tmp"},
+            "dirpath=/tmp: a record does not decide",
+        ),
+        ("trainer.profiler", {"_target_": "lightning.pytorch.Trainer"}, "no such object belongs"),
+        ("trainer.default_root_dir", "/tmp", "does not decide"),
+        ("trainer.max_steps", {"_target_": "torch.nn.Linear"}, "no such object belongs"),
+        (
+            "trainer.plugins",
+            [{"_target_": "lightning.pytorch.plugins.io.TorchCheckpointIO"}],
+            None,
+        ),
+        ("logger.x", {"_target_": "lightning.pytorch.loggers.CSVLogger", "name": "/tmp"}, "decide"),
+        (
+            "logger.x",
+            {"_target_": "forger.loggers.MLflow", "tracking_uri": "http://a.b"},
+            "tracking_uri=http://a.b: a record does not decide",
+        ),
+    ],
+)
+def test_classes_of_the_right_kind_and_others(
+    place: str, value: Any, told: str | None, known: dict[str, Any]
+) -> None:
+    problems = find_untrusted(put(copy.deepcopy(known), place, value), build=[""])
+    if told is None:
+        assert not problems
+    else:
+        assert len(problems) == 1
+        assert place in problems[0]
+        assert told in problems[0]
+
+
+def test_every_choice_of_ours_is_let_through() -> None:
+    groups = ("model", "loss", "data", "optimizer", "schedule", "callbacks", "logger", "metrics")
+    features = sorted((ROOT / "configs" / "metrics" / "features").glob("*.yaml"))
+    words = [f"metrics/features={path.stem}" for path in features]
+    for group in groups:
+        for path in sorted((ROOT / "configs" / group).glob("*.yaml")):
+            words.append(f"{group}={path.stem}")
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        for word in words:
+            config = OmegaConf.to_container(compose("train", overrides=[word]), resolve=True)
+            assert isinstance(config, dict)
+            trust = [config["paths"]["log_dir"]] if word == "logger=mlflow" else []
+            assert find_untrusted(config, trust, build=[""]) == [], word
+
+
+def test_what_trust_names() -> None:
+    assert is_named("my_nets.G", ["my_nets"])
+    assert is_named("my_nets.deep.G", ["other", "my_nets.deep"])
+    assert is_named("my_nets.G", ["my_nets.G"])
+    assert not is_named("my_nets_too.G", ["my_nets"])
+    assert is_named("/data/a/b", ["/data/a"])
+    assert not is_named("/data/a/../b", ["/data/a"])
+
+
+class TestOwnClasses:
+    """A run whose networks are in a module of the user's own."""
+
+    @pytest.fixture
+    def run(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> Path:
+        monkeypatch.syspath_prepend(str(tmp_path))
+        factory = "def make(image_shape):\n    return Generator(image_shape)\n"
+        (tmp_path / "own_nets.py").write_text(f"{NETWORK}\n\n{factory}")
+        modules = {"generator": "Generator", "discriminator": "Discriminator"}
+        (tmp_path / "recipes" / "model").mkdir(parents=True)
+        (tmp_path / "recipes" / "model" / "own.yaml").write_text(
+            "".join(f"{key}:\n  _target_: own_nets.{name}\n" for key, name in modules.items())
+        )
+        search = f"hydra.searchpath=[{tmp_path / 'recipes'}]"
+        train(composed("train", *short(tmp_path, "model=own", "metrics=none", search)))
+        following = capsys.readouterr().out.splitlines()[-2:]
+        assert all(line.endswith(" 'trust=[own_nets]'") for line in following), following
+        self.forget(monkeypatch)
+        return run_folder(tmp_path)
+
+    @staticmethod
+    def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+        """As in a new process."""
+        find_module.cache_clear()
+        read.cache_clear()
+        for name in ("own_nets", "new_nets"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+
+    def test_they_are_refused_until_trusted(self, run: Path) -> None:
+        for entry in ENTRIES.values():
+            with pytest.raises(ConfigError) as caught:
+                entry(run)
+            assert "model.generator._target_=own_nets.Generator" in str(caught.value)
+            assert "write trust=[own_nets]" in str(caught.value)
+        assert "own_nets" not in sys.modules
+        assert len(forger.load(run, trust=["own_nets"]).sample(2)) == 2
+        assert load_run(run, trust=["own_nets.Generator", "own_nets.Discriminator"]).iteration == 2
+        generate(settings_of_generate(run, trust=["own_nets"], n=1))
+        assert mistakes(run, "trust=[own_nets]") == []
+        # what is typed is the user's, and so is what the command's own config names
+        typed = ("generator._target_=own_nets.Generator",)
+        assert "discriminator" in mistakes(run, *(f"model.{word}" for word in typed))[0]
+        typed = (*typed, "discriminator._target_=own_nets.Discriminator")
+        assert mistakes(run, *(f"model.{word}" for word in typed)) == []
+
+    def test_a_moved_module_is_found_at_its_new_place(
+        self, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "own_nets.py").rename(tmp_path / "new_nets.py")
+        self.forget(monkeypatch)
+        with pytest.raises(ConfigError) as caught:
+            forger.load(run, trust=["own_nets"])
+        assert "no module 'own_nets' is installed or in this folder" in str(caught.value)
+        assert "write moved={own_nets.Generator:<its new place>}" in str(caught.value)
+        assert "version" not in str(caught.value)
+        moved = {"own_nets": "new_nets"}
+        assert len(forger.load(run, moved=moved).sample(2)) == 2
+        each = {f"own_nets.{name}": f"new_nets.{name}" for name in ("Generator", "Discriminator")}
+        assert load_run(run, moved=each).iteration == 2
+        generate(settings_of_generate(run, moved=moved, n=1))
+        assert "write moved=" in mistakes(run, "trust=[own_nets]")[0]
+        assert mistakes(run, "moved={own_nets:new_nets}") == []
+        words = [f"resume={run}", "moved={own_nets:new_nets}", "trainer.max_steps=3"]
+        train(config_of_job(composed("train", *words), words))
+        config = OmegaConf.load(run / "config.yaml")
+        assert config.model.generator._target_ == "new_nets.Generator"
+        assert "trust" not in config
+        assert "moved" not in config
+
+    def test_a_function_is_named_itself(self, run: Path, tmp_path: Path) -> None:
+        path = run / "checkpoints" / "last.ckpt"
+        content = torch.load(path, weights_only=True)
+        content["config"]["model"]["generator"]["_target_"] = "own_nets.make"
+        torch.save(content, path)
+        with pytest.raises(ConfigError, match=r"is no class.* write trust=.own_nets\.make"):
+            forger.load(run, trust=["own_nets"])
+        forger.load(run, trust=["own_nets", "own_nets.make"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"metrics": {"features": {"_target_": "torch.load"}}},
+        {"metrics": {"features": {"_target_": "forger.networks.mlp.Generator"}}},
+        {"metrics": {"features": {"_target_": "own.Features"}}},
+        {"metrics": {"k": {"_target_": "os.system"}}},
+        {"metrics": {"k": "${oc.env:HOME}"}},
+        {"run": "elsewhere"},
+        {"paths": {"cache_dir": "/elsewhere"}},
+        {"checkpoint": "../../best"},
+        {"device": "cpu", "data": {"root": "/elsewhere"}},
+    ],
+)
+def test_a_protocol_is_a_record_too(
+    settings: dict[str, Any], trained: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({"protocol": {"settings": settings}}))
+    before = everything(trained)
+    with pytest.raises(UserError):
+        evaluate(composed("evaluate", f"run={trained}", f"protocol={path}"))
+    assert everything(trained) == before
+
+
+class TestFiles:
+    """Files with something to run in them, in a run's folder."""
+
+    def test_yaml(self, forged: Forge, trap: Trap) -> None:
+        run = forged(lambda _: None)
+        text = (run / "config.yaml").read_text()
+        for tag in ("!!python/object/apply:os.system", "!!python/name:os.system"):
+            (run / "config.yaml").write_text(f"{text}\nextra: {tag} ['touch {trap.mark}']\n")
+            with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
+                mistakes(run)
+        assert not trap.sprung
+
+    @pytest.mark.parametrize("name", ["last.ckpt", "previous.ckpt"])
+    def test_checkpoints(self, name: str, forged: Forge, trap: Trap) -> None:
+        run = forged(lambda _: None)
+        for whole in ("last.ckpt", "previous.ckpt"):
+            (run / "checkpoints" / whole).unlink(missing_ok=True)
+        torch.save({"state_dict": trap.payload}, run / "checkpoints" / name)
+        for entry in ("load_run", "generate", "train"):
+            with pytest.raises(UserError):
+                ENTRIES[entry](run)
+        with pytest.raises(UserError, match="could run code"):
+            train(composed("train", *short(run, *TINY, f"init_from={run / 'checkpoints' / name}")))
+        shutil.copy(trap.pickle, run / "checkpoints" / name)
+        with pytest.raises(UserError):
+            forger.load(run / "checkpoints" / name)
+        assert not trap.sprung
+
+    def test_arrays_classifiers_and_weights(self, trap: Trap, tmp_path: Path) -> None:
+        np.save(tmp_path / "a.npy", np.array([trap.payload], dtype=object), allow_pickle=True)
+        with pytest.raises((DamagedError, ValueError)):
+            map_array(tmp_path / "a.npy", torch.uint8, (None,))
+        torch.save({"seal": trap.payload}, tmp_path / "classifier.pt")
+        assert classifier_file.load(tmp_path / "classifier.pt") is None
+        with pytest.raises(ConfigError):
+            Inception(weights=tmp_path / "classifier.pt")._read(tmp_path / "classifier.pt")
+        assert not trap.sprung
+
+    def test_images(self, forged: Forge) -> None:
+        """PostScript is a program, which Pillow would have Ghostscript run."""
+        run = forged(lambda _: None)
+        script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n"
+        (run / "samples" / "last.png").write_bytes(script)
+        outcome = Outcome(number=0, overrides=(), folder=run, status="finished")
+        with patch("PIL.EpsImagePlugin.Ghostscript", side_effect=AssertionError):
+            assert read_samples(outcome, 2, 64) is None
+
+
+class TestPlaces:
+    """What a record says of where to write."""
+
+    def test_caches_of_a_run_that_goes_on(self, forged: Forge, tmp_path: Path) -> None:
+        elsewhere = tmp_path / "elsewhere"
+        run = forged(lambda config: put(config, "paths.cache_dir", str(elsewhere)))
+        words = [f"resume={run}"]
+        own = composed("train").paths.cache_dir
+        assert config_of_job(composed("train", *words), words).paths.cache_dir == own
+        typed = [*words, f"paths.cache_dir={elsewhere}"]
+        assert config_of_job(composed("train", *typed), typed).paths.cache_dir == str(elsewhere)
+        elsewhere.mkdir()
+        (elsewhere / "classifier-01.pt").touch()
+        found = config_of_job(composed("train", *words), words)
+        assert found.paths.cache_dir == str(elsewhere)  # in use already
+
+    def test_downloads(self, forged: Forge, tmp_path: Path) -> None:
+        node = {"_target_": "forger.data.MNIST", "root": str(tmp_path), "download": True}
+        run = forged(lambda config: put(config, "data", {**node, "batch_size": 8}))
+        words = [f"resume={run}"]
+        assert config_of_job(composed("train", *words), words).data.download is False
+        with pytest.raises(UserError, match=r"data\.download=false"):
+            evaluate(composed("evaluate", f"run={run}"))
+        assert not (tmp_path / "MNIST").exists()
+
+    @pytest.mark.parametrize("name", ["samples", "train.log", "generated", "scores"])
+    def test_links(self, name: str, forged: Forge, tmp_path: Path) -> None:
+        run = forged(lambda _: None)
+        (tmp_path / "mine").mkdir()
+        if (run / name).is_dir():
+            shutil.rmtree(run / name)
+        (run / name).symlink_to(tmp_path / "mine")
+        assert f"is a link to {tmp_path / 'mine'}" in mistakes(run)[0]
+        assert mistakes(run, f"trust=['{tmp_path / 'mine'}']") == []
+        if name in ("generated", "scores"):
+            entry = {"generated": "generate", "scores": "evaluate"}[name]
+            with pytest.raises(UserError, match="is a link to"):
+                ENTRIES[entry](run)
+        assert not list((tmp_path / "mine").iterdir())
+
+    def test_files_that_lightnings_callbacks_would_replace(self, forged: Forge) -> None:
+        run = forged(lambda _: None)
+        path = run / "checkpoints" / "last.ckpt"
+        content = torch.load(path, weights_only=True)
+        content["callbacks"] = {"ModelCheckpoint": {"best_k_models": {f"{run}/../../x": 1.0}}}
+        torch.save(content, path)
+        with pytest.raises(ConfigError, match="name files above a folder"):
+            going_on(run)
+
+    def test_searches_and_servers(self, forged: Forge, tmp_path: Path) -> None:
+        trial = {"study": "x", "number": 0, "metric": "val/fid"}
+        for storage in (f"sqlite:///{tmp_path / 'x.db'}", "postgresql://there/x"):
+            node = {**trial, "storage": storage}
+            run = forged(lambda config, node=node: put(config, "sweep.trial", node))
+            assert "sweep.trial.storage" in mistakes(run)[0]
+            assert mistakes(run, f"trust=['{storage}']") == []
+        node = {"_target_": "forger.loggers.MLflow", "local_dir": str(tmp_path / "db")}
+        run = forged(lambda config: put(config, "logger", {"mlflow": node}))
+        assert "logger.mlflow.local_dir" in mistakes(run)[0]
+        assert mistakes(run, f"logger.mlflow.local_dir={tmp_path}") == []
+
+
+def test_hydras_own_way_to_load_a_pickle_is_refused(trap: Trap) -> None:
+    done = command("--experimental-rerun", str(trap.pickle))
+    assert done.returncode == 2
+    assert "reads a pickle" in done.stderr
+    assert not trap.sprung
+
+
+def test_the_command_line_refuses_with_exit_code_2(forged: Forge, trap: Trap) -> None:
+    run = forged(lambda config: put(config, "model.generator.hidden", trap.nodes[0]))
+    before = everything(run)
+    for script in ("generate.py", "train.py"):
+        key = "resume" if script == "train.py" else "run"
+        done = command(f"{key}={run}", script=ROOT / script)
+        assert done.returncode == 2
+        assert "model.generator.hidden._target_=torch.load: " in done.stderr
+        assert "Traceback" not in done.stderr
+    assert everything(run) == before
+    assert not trap.sprung

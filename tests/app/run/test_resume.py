@@ -1,0 +1,557 @@
+"""A run goes on in its folder, with its config; what cannot be is refused by name."""
+
+from __future__ import annotations
+
+import csv
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from same import differences
+from training import ROOT, Compose, command, interruptible, rows, run_folder, short
+
+from forger.app.config.words import Command
+from forger.app.run import resume
+from forger.app.run.jobs import objective
+from forger.app.run.status import locked, read_status
+from forger.app.run.train import train
+from forger.checkpoint_files import read_checkpoint
+from forger.errors import ConfigError, DataError, DivergedError, RunError
+from forger.whole_files import _namespace, write_whole
+
+NAMESPACE = _namespace()
+
+
+def own_config(run: Path, **changes: Any) -> DictConfig:
+    """The config with which the run in that folder goes on."""
+    cfg = OmegaConf.load(run / "config.yaml")
+    assert isinstance(cfg, DictConfig)
+    cfg.resume = str(run)
+    for key, value in changes.items():
+        OmegaConf.update(cfg, key.replace("__", "."), value)
+    return cfg
+
+
+def last(run: Path) -> dict[str, Any]:
+    content = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    del content["config"]
+    return content
+
+
+def untimed(run: Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if "per_second" not in k} for row in rows(run)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of four iterations, with the words of a command line on record."""
+    folder = tmp_path_factory.mktemp("trained")
+    words = short(folder, "loss=r3gan", "callbacks.checkpoint.every_n_steps=2", steps=4)
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        train(compose("train", overrides=words))
+    run = run_folder(folder)
+    environment = json.loads((run / "environment.json").read_text())
+    environment["choices"] = {
+        **{"model": "vanilla", "loss": "r3gan", "data": "mnist_sample", "trainer": "cpu"},
+        **{"optimizer": "adam", "experiment": None, "logger": "csv", "debug": None},
+        **{"metrics": "auto", "metrics/features": "classifier", "schedule": "constant"},
+    }
+    (run / "environment.json").write_text(json.dumps(environment))
+    return run
+
+
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its checkpoint of iteration 2."""
+    folder = tmp_path_factory.mktemp("earlier")
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        train(compose("train", overrides=short(folder, "loss=r3gan")))
+    return run_folder(folder) / "checkpoints" / "last.ckpt"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(trained, tmp_path / "logs" / "default" / trained.name))
+
+
+def mistakes(run: Path, *words: str) -> list[str]:
+    words = (f"resume={run}", *words)
+    return resume.find_mistakes(Command(ROOT / "configs", "train", list(words)), run)
+
+
+class TestGoingOn:
+    def test_it_goes_on_in_its_folder(
+        self, run: Path, tmp_path: Path, composed: Compose, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        before = json.loads((run / "status.json").read_text())
+        metrics = train(own_config(run, trainer__max_steps=9))
+        assert "last.ckpt, iteration 4, in epoch 1" in caplog.text
+        assert [int(row["step"]) for row in rows(run)] == list(range(1, 10))
+        status = json.loads((run / "status.json").read_text())
+        assert (status["status"], status["iteration"]) == ("finished", 9)
+        assert status["started"] == before["started"]
+        assert OmegaConf.load(run / "config.yaml").trainer.max_steps == 9
+        (entry,) = json.loads((run / "resumes.json").read_text())["resumes"]
+        assert entry["iteration"] == 4
+        assert run_folder(tmp_path) == run
+
+        longer = short(tmp_path / "long", "loss=r3gan", "callbacks.checkpoint.every_n_steps=2")
+        assert train(composed(*longer, "trainer.max_steps=9")).keys() == metrics.keys()
+        assert not differences(last(run), last(run_folder(tmp_path / "long")))
+        assert untimed(run) == untimed(run_folder(tmp_path / "long"))
+
+    def test_rows_beyond_the_checkpoint_are_written_anew(self, run: Path, earlier: Path) -> None:
+        expected = untimed(run)
+        shutil.copy(earlier, run / "checkpoints" / "last.ckpt")
+        text = (run / "metrics.csv").read_text()
+        (run / "metrics.csv").write_text(text[:-20])  # cut off in its last row
+        mark(run, "running")
+        train(own_config(run))
+        assert untimed(run) == expected
+        assert last(run)["global_step"] == 4
+
+    def test_before_the_first_checkpoint_it_begins_again(self, run: Path) -> None:
+        expected, rows_before = last(run), untimed(run)
+        for file in (run / "checkpoints").iterdir():
+            file.unlink()
+        mark(run, "running")
+        train(own_config(run))
+        assert not differences(last(run), expected)
+        assert untimed(run) == rows_before
+
+    def test_a_damaged_checkpoint_gives_way_to_the_one_before(
+        self, run: Path, earlier: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        expected = last(run)
+        shutil.copy(earlier, run / "checkpoints" / "previous.ckpt")
+        path = run / "checkpoints" / "last.ckpt"
+        path.write_bytes(path.read_bytes()[:1000])
+        train(own_config(run))
+        assert "taking the one before it, of iteration 2" in caplog.text
+        assert not differences(last(run), expected)
+        assert (run / "checkpoints" / "damaged.ckpt").exists()
+
+    def test_a_finished_run_says_what_would_make_it_longer(self, run: Path) -> None:
+        with pytest.raises(
+            ConfigError, match=r"has reached trainer.max_steps=4 .*max_steps=<more>"
+        ):
+            train(own_config(run))
+
+    def test_a_run_killed_when_all_was_written_but_that_is_finished(self, run: Path) -> None:
+        table, content = (run / "metrics.csv").read_bytes(), last(run)
+        mark(run, "running")
+        cfg = own_config(run, objective="train/loss_d")
+        assert objective(cfg, train(cfg)) == float(rows(run)[-1]["train/loss_d"])
+        assert json.loads((run / "status.json").read_text())["status"] == "finished"
+        assert (run / "metrics.csv").read_bytes() == table
+        assert not differences(last(run), content)
+
+    def test_what_fails_after_training_loses_none_of_it(
+        self, composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(path: Path, content: bytes) -> None:
+            if path.name.startswith("000002"):
+                raise OSError(28, "No space left on device")
+            write_whole(path, content)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("forger.callbacks.samples.write_whole", fail)
+            with pytest.raises(RunError, match=r"No space left .* stopped at iteration 2"):
+                train(composed(*short(tmp_path)))
+        run = run_folder(tmp_path)
+        assert (last(run)["global_step"], (read_status(run) or {})["status"]) == (2, "failed")
+        assert train(own_config(run)).keys() >= {"train/loss_g", "train/loss_d"}
+        assert (read_status(run) or {})["status"] == "finished"
+        assert (run / "samples" / "000002_ema.png").is_file()
+        assert [row["step"] for row in rows(run)] == ["1", "2"]
+
+    def test_each_limit_that_is_reached_is_named(self, composed: Compose, tmp_path: Path) -> None:
+        limits = ("trainer.max_steps=-1", "trainer.max_time=00:00:00:01")
+        train(composed(*short(tmp_path, *limits)))
+        run = run_folder(tmp_path)
+        with pytest.raises(
+            ConfigError, match=r"reached trainer\.max_time=00:00:00:01 .*max_time=<"
+        ):
+            train(own_config(run))
+        more = {"trainer__max_time": "00:00:01:01", "trainer__max_epochs": 1}
+        iteration = last(run)["global_step"]
+        with pytest.raises(ConfigError, match=r"max_steps=1 .*write trainer.max_steps=<more>"):
+            train(own_config(run, trainer__max_steps=1, **more))
+        train(own_config(run, trainer__max_steps=iteration + 1, **more))
+        assert last(run)["global_step"] == iteration + 1
+
+    def test_other_images_under_the_same_root_are_refused(
+        self, run: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("forger.data.MNISTSample.read", lambda *_: other_digits())
+        with pytest.raises(ConfigError, match="training images are others than the run's"):
+            train(own_config(run, trainer__max_steps=9))
+
+    def test_a_checkpoint_without_the_place_is_refused(self, run: Path) -> None:
+        path = run / "checkpoints" / "last.ckpt"
+        content = read_checkpoint(path)
+        del content["exact_resume"]
+        torch.save(content, path)
+        with pytest.raises(ConfigError, match=r"does not hold all .*init_from="):
+            train(own_config(run, trainer__max_steps=9))
+
+    def test_one_k_of_an_earlier_version_is_understood(self, run: Path) -> None:
+        cfg = OmegaConf.load(run / "config.yaml")
+        del cfg.metrics.precision_k, cfg.metrics.coverage_k
+        cfg.metrics.k = 7
+        OmegaConf.save(cfg, run / "config.yaml")
+        assert mistakes(run, "trainer.max_steps=9") == []
+        own = resume.config_of_job(own_config(run), [f"resume={run}", "trainer.max_steps=9"])
+        assert (own.metrics.precision_k, own.metrics.coverage_k) == (7, 7)
+        assert "k" not in own.metrics
+
+    def test_two_cannot_train_in_one_folder(self, run: Path) -> None:
+        with locked(run), pytest.raises(ConfigError, match="is being trained by process"):
+            train(own_config(run, trainer__max_steps=9))
+        assert len(rows(run)) == 4
+
+
+class TestEndedEarly:
+    """By callbacks=early_stopping: images seen never get fewer."""
+
+    @pytest.fixture
+    def early(self, composed: Compose, tmp_path: Path) -> Path:
+        words = ["callbacks=early_stopping", "callbacks.early_stopping.metric=train/images_seen"]
+        words += ["callbacks.early_stopping.mode=min", "callbacks.early_stopping.patience=2"]
+        train(composed(*short(tmp_path, *words, steps=9)))
+        return run_folder(tmp_path)
+
+    def test_it_is_finished_with_its_reason(self, early: Path) -> None:
+        status = read_status(early) or {}
+        assert (status["status"], status["iteration"]) == ("finished", 3)
+        assert status["reason"] == (
+            "ended early: train/images_seen was 2 times in a row no better than 8, of iteration 1"
+        )
+
+    def test_it_goes_on_with_more_patience_alone(self, early: Path) -> None:
+        limit = r"has reached callbacks.early_stopping.patience=2 .*early_stopping.patience=<more>"
+        with pytest.raises(ConfigError, match=limit):
+            train(own_config(early))
+        train(own_config(early, callbacks__early_stopping__patience=4))
+        assert (read_status(early) or {})["iteration"] == 5
+
+    def test_one_killed_before_that_was_written_does_not_train_on(self, early: Path) -> None:
+        mark(early, "running")
+        train(own_config(early))
+        status = read_status(early) or {}
+        assert (status["status"], status["iteration"]) == ("finished", 3)
+        assert len(rows(early)) == 3
+
+
+def mark(run: Path, status: str) -> None:
+    """Leaves the status that a killed process leaves."""
+    content = json.loads((run / "status.json").read_text())
+    content |= {"status": status, "pid": 2**22 - 3}
+    (run / "status.json").write_text(json.dumps(content))
+
+
+def other_digits() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.zeros(4500, 1, 28, 28, dtype=torch.uint8), torch.zeros(4500, dtype=torch.int64)
+
+
+def ask(folder: Path, over: Any) -> None:
+    while not over.is_set():
+        read_status(folder)
+
+
+def test_asking_whether_a_run_is_alive_keeps_none_from_starting(run: Path) -> None:
+    mark(run, "running")
+    context = multiprocessing.get_context("fork")
+    over = context.Event()
+    asking = [context.Process(target=ask, args=(run, over)) for _ in range(3)]
+    for process in asking:
+        process.start()
+    try:
+        for _ in range(400):
+            with locked(run):
+                pass
+    finally:
+        over.set()
+        for process in asking:
+            process.join()
+
+
+def test_a_process_number_that_lives_again_keeps_no_run_alive(run: Path) -> None:
+    content = json.loads((run / "status.json").read_text())
+    content |= {"status": "running", "pid": os.getppid()}
+    (run / "status.json").write_text(json.dumps(content))
+    assert (read_status(run) or {})["status"] == "interrupted"
+    (run / "status.json").write_text(json.dumps(content | {"pid": 2**22 - 3}))
+    with locked(run):
+        assert (read_status(run) or {})["status"] == "running", "of another container"
+
+
+def test_running_without_a_process_reads_as_interrupted(run: Path) -> None:
+    assert (read_status(run) or {})["status"] == "finished"
+    mark(run, "running")
+    status = read_status(run)
+    assert status is not None
+    assert status["status"] == "interrupted"
+    assert "killed" in status["reason"]
+    assert read_status(run / "samples") is None
+
+
+class TestWhatMayChange:
+    @pytest.mark.parametrize(
+        "words",
+        [
+            [],
+            ["trainer.max_steps=100"],
+            ["trainer.max_epochs=3", "trainer.max_time=00:01:00:00", "trainer.threads=2"],
+            ["trainer=ddp_cpu", "logger=tensorboard"],
+            ["logger=wandb", "logger.offline=true"],
+            ["callbacks.samples=null", "callbacks.checkpoint.every_n_minutes=5"],
+            ["model=vanilla", "loss=r3gan", "data=mnist_sample", "seed=0"],
+            ["loss.gamma=0.05", "optimizer.lr=2e-4"],
+            ["dry_run=true"],
+        ],
+    )
+    def test_right(self, words: list[str], run: Path) -> None:
+        assert mistakes(run, *words) == []
+
+    @pytest.mark.parametrize(
+        ("word", "message"),
+        [
+            ("model=dcgan", "model=dcgan: the run resumed has model=vanilla, and keeps it; "),
+            ("data=cifar10", "data=cifar10: the run resumed has data=mnist_sample, "),
+            ("experiment=quickstart", "the run resumed has experiment=null"),
+            ("loss=hinge", "the run resumed has loss=r3gan"),
+            ("optimizer.lr=1e-3", "optimizer.lr=1e-3: the run resumed has optimizer.lr=0.0002, "),
+            ("seed=1", "the run resumed has seed=0"),
+            ("data.batch_size=16", "the run resumed has data.batch_size=8"),
+            ("model.generator.hidden=[3]", "the run resumed has model.generator.hidden=["),
+            ("trainer.precision=64-true", "the run resumed has trainer.precision="),
+            ("paths.log_dir=elsewhere", "the run resumed has paths.log_dir="),
+            ("+loss.margin=1", "+loss.margin=1: the run resumed lacks it"),
+            (
+                "trainer.max_stps=3",
+                "unknown setting of lightning.Trainer; did you mean 'max_steps'",
+            ),
+            ("trainer.max_steps=many", "trainer.max_steps=many: must be "),
+            ("modle=dcgan", "modle=dcgan: unknown setting; did you mean 'model'?"),
+            ("model=dcgna", "model=dcgna: no such choice; did you mean 'dcgan'?"),
+        ],
+    )
+    def test_wrong(self, word: str, message: str, run: Path) -> None:
+        found = mistakes(run, word)
+        assert message in "\n".join(found)
+        assert f"init_from={run}" in "\n".join(found) or "the run resumed" not in message
+
+    def test_a_setting_of_the_runs_own_that_no_longer_means_anything(self, run: Path) -> None:
+        cfg = OmegaConf.load(run / "config.yaml")
+        OmegaConf.update(cfg, "loss.gama", 3, force_add=True)
+        OmegaConf.save(cfg, run / "config.yaml")
+        assert "loss.gama=3: unknown setting of forger.losses.R3GAN" in "\n".join(mistakes(run))
+
+
+class TestWhichRun:
+    def test_no_run(self, run: Path, tmp_path: Path) -> None:
+        for value, message in (
+            (tmp_path / "none", "there is no such folder"),
+            (tmp_path, "is not a run folder"),
+            (run / "checkpoints", f"is inside a run folder; write resume={run}"),
+        ):
+            with pytest.raises(ConfigError, match=message):
+                resume.find_run(str(value), tmp_path)
+
+    def test_the_last_one(self, run: Path, tmp_path: Path) -> None:
+        newer = run.with_name("newer")
+        newer.mkdir()
+        (newer / "config.yaml").write_text("{}")
+        (newer / "status.json").write_text(json.dumps({"started": "2999", "status": "failed"}))
+        words = ["resume=last", f"paths.log_dir={tmp_path / 'logs'}"]
+        command = Command(ROOT / "configs", "train", words)
+        assert resume.folder_of(command, "last") == newer
+        with pytest.raises(ConfigError, match=f"there is no run in .*elsewhere is resume={newer}"):
+            resume.folder_of(Command(ROOT / "configs", "train", [*words, "name=else"]), "last")
+
+    def test_a_live_one(self, run: Path) -> None:
+        content = json.loads((run / "status.json").read_text()) | {"status": "running"}
+        (run / "status.json").write_text(json.dumps(content))
+        with locked(run), pytest.raises(ConfigError, match="is being trained by process"):
+            resume.find_run(str(run), run)
+        assert resume.find_run(str(run), run) == run
+
+    def test_several(self, run: Path) -> None:
+        for words, multirun in (([f"resume={run},{run}"], False), ([f"resume={run}"], True)):
+            with pytest.raises(ConfigError, match="one run"):
+                resume.folder_of(
+                    Command(ROOT / "configs", "train", words, multirun), words[0][len("resume=") :]
+                )
+
+
+class TestInitFrom:
+    def test_a_new_run_starts_from_old_weights(
+        self, run: Path, composed: Compose, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "new"
+        words = ["loss=hinge", f"init_from={run}", "optimizer.lr=1e-30", "seed=4"]
+        train(composed(*short(folder, *words, steps=1)))
+        new, old = last(run_folder(folder)), last(run)
+        assert new["global_step"] == 1
+        assert new["images_seen"] == 8
+        for name, weight in old["state_dict"].items():
+            if name.startswith("discriminator."):
+                torch.testing.assert_close(new["state_dict"][name], weight)
+        assert rows(run_folder(folder))[0]["step"] == "1"
+        # The average's warm-up goes on where it was.
+        assert new["earlier_updates"] == old["global_step"] > 0
+        updates = old["global_step"] + 1
+        decay = (1 + updates) / (10 + updates)
+        name = "generator.layers.0.weight"
+        average = old["state_dict"][f"ema_{name.replace('.', '.module.', 1)}"]
+        expected = torch.lerp(average, old["state_dict"][name], 1 - decay)
+        found = new["state_dict"][f"ema_{name.replace('.', '.module.', 1)}"]
+        torch.testing.assert_close(found, expected)
+
+    def test_other_networks_are_named(self, run: Path, composed: Compose, tmp_path: Path) -> None:
+        words = [f"init_from={run}", "model.generator.latent_dim=7"]
+        with pytest.raises(ConfigError) as caught:
+            train(composed(*short(tmp_path / "new", *words)))
+        assert "generator.layers.0.weight is 128x100 there and 128x7 here" in str(caught.value)
+        assert not (tmp_path / "new" / "logs").exists()
+
+    def test_a_damaged_file(self, run: Path, composed: Compose, tmp_path: Path) -> None:
+        path = run / "checkpoints" / "last.ckpt"
+        path.write_bytes(path.read_bytes()[:1000])
+        with pytest.raises(DataError, match="cannot be read as a checkpoint"):
+            train(composed(*short(tmp_path / "new", f"init_from={path}")))
+
+
+class TestEnds:
+    def test_training_that_diverges_keeps_the_last_good_checkpoint(
+        self, composed: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO")
+        words = ["callbacks.checkpoint.every_n_steps=1", "optimizer.lr=1e30", "optimizer=sgd"]
+        with pytest.raises(DivergedError, match=r"diverged at iteration \d+: the \w+'s \w+ "):
+            train(composed(*short(tmp_path, *words, "optimizer.lr=1e30", steps=100)))
+        run = run_folder(tmp_path)
+        status = json.loads((run / "status.json").read_text())
+        assert status["status"] == "failed"
+        assert status["reason"].startswith("training diverged at iteration")
+        assert "to go on" not in caplog.text, "it would diverge again"
+        assert "what helps      the same settings would diverge again; lower" in caplog.text
+        for path in (run / "checkpoints").glob("last.ckpt"):
+            weights = read_checkpoint(path)["state_dict"].values()
+            assert all(w.isfinite().all() for w in weights if w.is_floating_point())
+
+    def test_a_file_that_vanishes_ends_the_run_by_its_name(
+        self, composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def vanished(*_: Any) -> None:
+            raise FileNotFoundError(2, "No such file or directory", "/data/7.png")
+
+        monkeypatch.setattr("forger.callbacks.SampleGrid.on_train_end", vanished)
+        with pytest.raises(RunError, match=r"^/data/7.png: No such file .* stopped at iteration 2"):
+            train(composed(*short(tmp_path)))
+        status = json.loads((run_folder(tmp_path) / "status.json").read_text())
+        assert status["status"] == "failed"
+        assert status["reason"].startswith("/data/7.png")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_resume_last_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+    """The real command, from a terminal's view."""
+    words = short(tmp_path, "trainer.threads=1", "data.batch_size=64", "name=mine", steps=100_000)
+    with interruptible(str(ROOT / "train.py"), *words) as process:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "logs").rglob("metrics.csv")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    name = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[number]
+    assert f"interrupted by {name}" in errors
+    assert "Traceback" not in errors
+    run = run_folder(tmp_path)
+    status = json.loads((run / "status.json").read_text())
+    assert (status["status"], status["reason"]) == ("interrupted", name)
+    stopped = last(run)["global_step"]
+    assert stopped == status["iteration"] > 0
+
+    done = command(
+        *("resume=last", "name=mine", f"paths.log_dir={tmp_path / 'logs'}"),
+        *(f"trainer.max_steps={stopped + 5}", "callbacks.samples=null"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert run_folder(tmp_path) == run
+    assert [int(row["step"]) for row in rows(run)] == list(range(1, stopped + 6))
+    with (run / "metrics.csv").open() as file:
+        assert len(list(csv.reader(file))) == stopped + 6
+
+
+def test_two_processes_go_on(tmp_path: Path) -> None:
+    words = short(tmp_path, "trainer=ddp_cpu", "metrics=none", "trainer.threads=1", steps=3)
+    done = command(*words)
+    assert done.returncode == 0, done.stderr
+    run = run_folder(tmp_path)
+    done = command(f"resume={run}", "trainer.max_steps=5")
+    assert done.returncode == 0, done.stderr
+    assert [int(row["step"]) for row in rows(run)] == [1, 2, 3, 4, 5]
+    assert len(last(run)["exact_resume"]["ranks"]) == 2
+
+
+def test_what_a_killed_process_left_is_removed(run: Path) -> None:
+    gone = f"{NAMESPACE}.{2**22 - 3}.{'0' * 32}.tmp"
+    left = [
+        run / f".status.json.{gone}",
+        run / "checkpoints" / f".best.ckpt.{gone}",
+        run / "samples" / f".last.png.{gone}",
+    ]
+    for path in left:
+        path.write_bytes(b"half of it")
+    mark(run, "running")
+    train(own_config(run))
+    assert not [path for path in left if path.exists()]
+
+
+def test_an_end_before_the_checkpoint_is_loaded_keeps_the_iteration(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("forger.callbacks.exact_resume.ExactResume.on_load_checkpoint", fail)
+    with pytest.raises(RuntimeError):
+        train(own_config(run, trainer__max_steps=9))
+    status = json.loads((run / "status.json").read_text())
+    assert (status["status"], status["iteration"]) == ("failed", 4)
+
+
+def test_resume_in_a_file_is_refused(run: Path) -> None:
+    with pytest.raises(ConfigError, match="belongs on the command line"):
+        resume.config_of_job(own_config(run), ["seed=0"])
+    with pytest.raises(ConfigError, match="must name a run"):
+        resume.folder_of(Command(ROOT / "configs", "train", ["resume="]), "")
+
+
+def test_a_pickle_that_would_run_code_is_refused(run: Path, tmp_path: Path) -> None:
+    import os
+
+    class Mischief:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "it_ran"),)
+
+    path = run / "checkpoints" / "last.ckpt"
+    torch.save({"state_dict": Mischief()}, path)
+    (run / "checkpoints" / "previous.ckpt").unlink()
+    with pytest.raises(DataError, match="could run code"):
+        train(own_config(run, trainer__max_steps=9))
+    assert not (tmp_path / "it_ran").exists()

@@ -1,0 +1,165 @@
+"""Whether a run scores itself, and what it cannot score, is known before it trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import Squares
+from omegaconf import DictConfig
+from torch import Tensor
+
+from forger.app.run.scoring import check_awaited, plan_scores
+from forger.errors import ConfigError, DataError
+from forger.metrics.classifier import Classifier
+
+
+class Labelled(Squares):
+    """Squares in two classes."""
+
+    classes = ("left", "right")
+    held_out = 64
+
+    def read(self, split: str) -> tuple[Tensor, Tensor]:
+        images, _ = super().read(split)
+        images = images[: self.held_out] if split == "test" else images
+        return images, torch.arange(len(images)) % 2
+
+
+class Favourite(Labelled):
+    scores_by_default = True
+
+
+class Few(Labelled):
+    held_out = 4
+
+
+class Nothing(Labelled):
+    def read(self, split: str) -> tuple[Tensor, Tensor]:
+        if split == "test":
+            raise DataError("has no test images")
+        return super().read(split)
+
+
+@pytest.fixture
+def planned(composed: Any, tmp_path: Path) -> Any:
+    def plan(data: Squares, *words: str) -> Any:
+        cfg = composed("data=mnist_sample", f"paths.cache_dir={tmp_path}", *words)
+        found = plan_scores(cfg, data)
+        check_awaited(cfg, found, ["r1"])
+        return found
+
+    return plan
+
+
+TRAINED = "a classifier has to be trained on 64 images first"
+
+
+@pytest.mark.parametrize(
+    ("data", "words", "line"),
+    [
+        (Labelled(), ["metrics=none"], "none: metrics=none"),
+        (Labelled(), [], f"none: {TRAINED}; metrics=quick does that"),
+        (
+            Favourite(),
+            [],
+            "every 1,000 iterations, 2,000 ema images against 64 test images, classifier features;"
+            f" {TRAINED}",
+        ),
+        (
+            Labelled(),
+            ["metrics=full", "metrics.reference=train", "metrics.num_real=9"],
+            "every 1,000 iterations, 64 ema images against 9 train images, classifier features;"
+            f" {TRAINED}",
+        ),
+        (
+            Squares(),
+            ["metrics/features=pixels"],
+            "every 1,000 iterations, 2,000 ema images against 64 test images, pixels features",
+        ),
+        (Few(), [], "none: metrics.coverage_k=5: must be below the number of real images to"),
+        (Nothing(), [], "none: has no test images"),
+    ],
+)
+def test_one_line_says_what_will_happen(
+    data: Squares, words: list[str], line: str, planned: Any
+) -> None:
+    found = planned(data, *words)
+    assert found.line.startswith(line)
+    assert (found.fid is None) == line.startswith("none")
+
+
+def test_an_unlabelled_folder_is_told_what_it_can_do(planned: Any) -> None:
+    line = planned(Squares()).line
+    for way in ("metrics.features=pixels", "metrics.features=inception metrics.inception_weights="):
+        assert way in line
+    assert planned(Squares(), "metrics/features=pixels").fid == "val/pixels_fid"
+
+
+def test_with_its_classifier_in_the_cache_a_run_scores_itself(planned: Any, tmp_path: Path) -> None:
+    Classifier(min_accuracy=0.0).prepare(Labelled(), tmp_path)
+    found = planned(Labelled(), "metrics.min_accuracy=0")
+    assert found.line.endswith("classifier features")
+    assert found.fid == "val/classifier_fid"
+
+
+@pytest.mark.parametrize(
+    ("data", "words", "message"),
+    [
+        (Squares(), [], "no labels to train a classifier on; write metrics.features=pixels"),
+        (Few(), [], r"metrics.coverage_k=5: .* real images to compare with .*, 4; write"),
+        (Labelled(), ["metrics.num_fake=12", "metrics.splits=13"], "metrics.splits=13: must be"),
+        (Labelled(), ["metrics.num_real=65"], "num_real=65: the test split has 64 images"),
+        (Nothing(), ["metrics.reference=train"], "has no test images"),  # D is judged by them
+    ],
+)
+def test_scores_that_were_asked_for_are_refused_before_training(
+    data: Squares, words: list[str], message: str, planned: Any, tmp_path: Path
+) -> None:
+    with pytest.raises((ConfigError, DataError), match=message):
+        planned(data, "metrics=quick", *words)
+    assert list(tmp_path.iterdir()) == []  # and before a classifier
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["objective=val/classifier_fid"], f"does not score itself: {TRAINED}"),
+        (["callbacks=early_stopping"], r"early_stopping.metric=null: .*does not score itself"),
+        (["metrics=quick", "objective=val/fid"], "did you mean 'val/classifier_fid'"),
+        (["metrics=quick", "objective=val/classifier_fdi"], "did you mean 'val/classifier_fid'"),
+        (
+            [
+                "metrics=quick",
+                "callbacks=early_stopping",
+                "callbacks.early_stopping.metric=val/kid",
+            ],
+            "early_stopping.metric=val/kid: no such score; did you mean 'val/classifier_kid'",
+        ),
+        (
+            ["objective=train/penalty_r2"],
+            "penalty_r2: the loss has no such penalty; did you mean 'train/penalty_r1'",
+        ),
+    ],
+)
+def test_what_waits_for_a_score_is_refused_where_there_is_none(
+    words: list[str], message: str, planned: Any
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        planned(Labelled(), *words)
+
+
+def test_what_waits_for_a_score_that_is_taken(planned: Any) -> None:
+    words = ["metrics=quick", "callbacks=early_stopping", "objective=val/d_auroc"]
+    assert planned(Labelled(), *words).fid == "val/classifier_fid"
+    for name in ("loss_g", "penalty_r1"):
+        assert planned(Labelled(), "metrics=none", f"objective=train/{name}").fid is None
+
+
+def test_data_of_another_kind_is_not_scored(planned: Any) -> None:
+    other: Any = DictConfig({})
+    assert "derived from forger.data.ImageDataModule" in planned(other).line
+    with pytest.raises(ConfigError, match=r"ImageDataModule; write metrics=none"):
+        planned(other, "metrics=quick")

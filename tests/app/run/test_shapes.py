@@ -1,0 +1,202 @@
+"""Networks that do not fit the data are refused before any work."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import SHAPE, Squares, fit, make_dcgan, make_gan, make_trainer
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
+
+from forger import losses as L
+from forger.app.run.shapes import check_shapes
+from forger.callbacks import SampleGrid
+from forger.errors import ConfigError
+from forger.gan import GAN
+from forger.metrics.discriminator import logits_of
+from forger.networks import mlp
+from forger.sampler import Sampler
+
+
+def gan_of(generator: nn.Module, discriminator: nn.Module) -> GAN:
+    return GAN(generator=generator, discriminator=discriminator)
+
+
+def test_fitting_networks_are_left_as_they_were() -> None:
+    gan = make_dcgan()
+    gan.discriminator.layers[0].eval()
+    modes = [module.training for module in gan.modules()]
+    bits = {name: value.clone() for name, value in gan.state_dict().items()}
+    state = torch.get_rng_state()
+    check_shapes(gan, SHAPE)
+    assert [module.training for module in gan.modules()] == modes
+    assert all(torch.equal(value, bits[name]) for name, value in gan.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("generator", "discriminator", "message"),
+    [
+        (mlp.Generator((1, 8, 8)), mlp.Discriminator(SHAPE), r"images \(1, 8, 8\), the data holds"),
+        (mlp.Generator(SHAPE), mlp.Discriminator((1, 8, 8)), r"discriminator: fails on an input"),
+        (mlp.Generator(SHAPE), nn.Flatten(), r"\(2, 256\) for 2 images, must give one logit each"),
+        (nn.Linear(3, 4), mlp.Discriminator(SHAPE), "needs an attribute latent_dim"),
+    ],
+)
+def test_refused(generator: nn.Module, discriminator: nn.Module, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_shapes(gan_of(generator, discriminator), SHAPE)
+
+
+def pruned(layer: nn.Linear) -> nn.Module:
+    return prune.l1_unstructured(layer, "weight", 0.5)
+
+
+def older(name: str) -> Any:
+    def apply(layer: nn.Linear) -> nn.Module:
+        return getattr(nn.utils, name)(layer)
+
+    return apply
+
+
+REPARAMETRISED = {
+    "spectral_norm": parametrizations.spectral_norm,
+    "weight_norm": parametrizations.weight_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "older spectral_norm": older("spectral_norm"),
+    "older weight_norm": older("weight_norm"),
+    "pruned": pruned,
+}
+
+
+class OwnGenerator(nn.Module):
+    """Keeps what it made last, as some do for visualisation."""
+
+    latent_dim = 6
+
+    def __init__(self, reparametrise: Any = lambda layer: layer) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            reparametrise(nn.Linear(6, 8)), nn.ReLU(), reparametrise(nn.Linear(8, 256)), nn.Tanh()
+        )
+        self.made: list[Any] = []
+
+    def forward(self, noise: Tensor) -> Tensor:
+        images: Tensor = self.layers(noise).view(-1, *SHAPE)
+        self.made = [{"last": (images,)}]
+        return images
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
+@pytest.mark.parametrize("reparametrise", REPARAMETRISED.values(), ids=REPARAMETRISED)
+def test_networks_with_hooks_train_sample_and_load(reparametrise: Any, tmp_path: Path) -> None:
+    def make() -> GAN:
+        torch.manual_seed(0)
+        judge = nn.Sequential(nn.Flatten(), reparametrise(nn.Linear(256, 4)), nn.ReLU())
+        judge.append(reparametrise(nn.Linear(4, 1)))
+        generator = OwnGenerator(reparametrise)
+        return make_gan(generator=generator, discriminator=judge, loss=L.Hinge(r1_gamma=0.1))
+
+    gan = make()
+    check_shapes(gan, SHAPE)
+    trainer = fit(gan, tmp_path, callbacks=[SampleGrid(n=4, every_n_steps=1)])
+    pixels = torch.zeros(3, *SHAPE, dtype=torch.uint8)
+    found = logits_of(gan.discriminator, [pixels])
+    fit(gan, tmp_path)  # and on, after it was scored
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    again = make()
+    make_trainer(tmp_path, max_steps=5).fit(
+        again, datamodule=Squares(batch_size=8, seed=0), ckpt_path=tmp_path / "last.ckpt"
+    )
+    again.load_state_dict(torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"])
+    assert found.isfinite().all()
+    for ours, theirs in ((gan.generator, again.generator), (gan.ema_generator.module,) * 2):
+        images = Sampler(ours, "normal").sample(3)
+        torch.testing.assert_close(Sampler(theirs, "normal").sample(3), images)
+
+
+class LateBuffer(OwnGenerator):
+    def forward(self, noise: Tensor) -> Tensor:
+        self.register_buffer("late", torch.zeros(3))
+        return super().forward(noise)
+
+
+class Spoilt(nn.Module):
+    """Changes in place what its backward pass needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(256, 8), nn.Linear(8, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.first(images.flatten(1)).exp()
+        logits: Tensor = self.last(hidden * 2)
+        hidden += 1
+        return logits
+
+
+class Both(Spoilt):
+    def forward(self, images: Tensor) -> Any:
+        return images.mean(), images
+
+
+class Mistaken(Spoilt):
+    def forward(self, images: Tensor) -> Any:
+        return self.frist(images)
+
+
+MEAN = nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(1))
+
+
+class OnlyOnce(Spoilt):
+    """Carries its graph from one forward pass into the next."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.first(images.flatten(1)).sigmoid()
+        self.mean = hidden.mean(0) + getattr(self, "mean", 0)
+        logits: Tensor = self.last(hidden + self.mean)
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        ({"generator": LateBuffer()}, r"generator: late is missing at first and of shape \(3,\)"),
+        ({"discriminator": Spoilt()}, r"discriminator: its backward pass fails: RuntimeError: one"),
+        ({"discriminator": OnlyOnce()}, r"through the graph a second time"),
+        ({"discriminator": Both()}, r"discriminator: must return a tensor, and returns tuple"),
+        ({"discriminator": Mistaken()}, r"no attribute 'frist' \(.*test_shapes.py:\d+\)"),
+        ({"discriminator": MEAN}, r"discriminator: Sequential has no weights to train"),
+    ],
+)
+def test_what_would_fail_in_training_is_told_before(
+    networks: dict[str, nn.Module], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_shapes(make_gan(**networks), SHAPE)
+
+
+def test_lazy_layers_are_refused_by_name() -> None:
+    judge = nn.Sequential(nn.Flatten(), nn.LazyLinear(1))
+    with pytest.raises(ConfigError, match=r"model\.discriminator: has lazy layers"):
+        make_gan(discriminator=judge)
+
+
+def test_batchnorm_of_a_single_image_is_refused() -> None:
+    judge = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    for gan in (make_gan(), make_gan(discriminator=judge)):
+        check_shapes(gan, SHAPE, batch=8)
+        with pytest.raises(ConfigError, match=r"more images than data\.batch_size gives"):
+            check_shapes(gan, SHAPE, batch=1)
+    check_shapes(make_dcgan(), SHAPE, batch=1)  # its maps are large enough
+
+
+def test_a_discriminator_that_cannot_be_copied_is_none_the_worse(tmp_path: Path) -> None:
+    gan = make_gan()
+    gan.discriminator.lock = threading.Lock()
+    check_shapes(gan, SHAPE)
+    fit(gan, tmp_path, max_steps=1)

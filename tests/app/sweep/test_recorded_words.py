@@ -1,0 +1,237 @@
+"""What somebody else's sweep may decide for whoever goes on with it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+from omegaconf import OmegaConf
+from searching import FakeEngine, by_rate, run_checked_search
+from training import ROOT, command
+
+from forger.app.run.job_words import trust_of, without_trust
+from forger.app.sweep import resumed
+from forger.app.sweep.outcome import Job
+from forger.app.sweep.record import SweepRecord
+from forger.app.sweep.recorded_words import untrusted_words, without_places
+from forger.app.sweep.search_study import PRUNER
+from forger.app.sweep.search_trial import open_trial
+from forger.errors import ConfigError
+
+HARMLESS = [
+    *("seed=0,1,2", "model=vanilla,dcgan", "loss=choice(hinge,wgan_gp)", "metrics/features=x"),
+    *("optimizer.lr=tag(log,interval(1e-5,1e-2))", "model.generator.hidden=[128,256]"),
+    *("~callbacks.samples", "+trainer.gradient_clip_val=1", "data.batch_size=range(8,32,8)"),
+    *("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra/sweeper=optuna"),
+    *("hydra.sweeper.n_trials=12", "+hydra.sweeper.params.optimizer.lr='interval(1e-5,1e-2)'"),
+    *("hydra.sweep.subdir=${hydra.job.override_dirname}", "name=mine", "hydra.mode=MULTIRUN"),
+    *("paths.log_dir=/somewhere/logs", "logger=wandb", "logger.tags=[a,b]", "hparams_search=tiny"),
+    *("optimizer.discriminator.lr=${optimizer.generator.lr}", "hydra.launcher.partition=gpu"),
+    *(
+        "callbacks.checkpoint._target_=forger.callbacks.Checkpoint",
+        "trainer.max_time='00:01:00:00'",
+    ),
+]
+HOSTILE = [
+    *("model.generator._target_=os.system", "model.generator._target_=torch.load"),
+    *("model.generator._target_=forger.networks.mlp.Generator,os.system", "loss._target_=a.B"),
+    *("+model.generator.hidden={_target_:shutil.copy,src:a,dst:b}", "+callbacks.x={_target_:a.B}"),
+    *("+callbacks.x={deep:[{_target_:os.system,command:touch}]}", "+data._target_=torch.hub.load"),
+    *("name=../../elsewhere", "name=${oc.env:HOME}", "hydra.sweep.subdir=../../x"),
+    *("hydra.sweep.subdir=/x", "hydra.sweep.subdir=${oc.env:HOME}", "hydra.run.dir=/x"),
+    *("hydra.launcher._target_=os.system", "hydra.sweeper._target_=os.system"),
+    *("hydra.sweeper.sampler._target_=a.B", "hydra.sweeper.storage=sqlite:////x/y.db"),
+    *("+hydra.launcher.setup=[touch x]", "hydra.launcher.partition='x\\n touch y'"),
+    *("+hydra.callbacks.x._target_=os.system", "+hydra.job.env_set.LD_PRELOAD=x.so"),
+    *("hydra.job_logging.handlers.file.filename=/x", "hydra.searchpath=[file:///x]"),
+    *("+hydra.job_logging.handlers.x={(): os.system}", "hydra.output_subdir=/x"),
+    *("+hydra.sweeper.params.model.generator._target_=os.system", "hydra={job:{name:x}}"),
+    *("hydra.sweeper.params={model.generator._target_: 'choice(os.system)'}", "seed=${oc.env:X}"),
+    *("logger.tracking_uri=http://there", "+logger.mlflow.local_dir=/x", "data.root=/nowhere"),
+    *("+sweep.trial={storage:sqlite:////x.db}", "+callbacks.x.dirpath=/x", "not a word ="),
+]
+
+
+@pytest.mark.parametrize("word", HARMLESS)
+def test_settings_are_let_through(word: str) -> None:
+    assert untrusted_words([word], []) == []
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_what_runs_or_writes_elsewhere_is_not(word: str) -> None:
+    assert untrusted_words(["seed=0", word], []) == [word]
+
+
+def test_what_is_named_is_trusted() -> None:
+    words = ["loss._target_=own.Loss", "logger.tracking_uri=http://there", "data.root=/mine/a"]
+    assert untrusted_words(words, ["own", "http://there", "/mine"]) == []
+    assert untrusted_words(["data=image_folder", "data.root=/a"], []) == []  # which is only read
+
+
+def test_places_beside_the_sweep_are_left_to_the_command(tmp_path: Path) -> None:
+    sweep = tmp_path / "logs" / "default" / "multirun" / "x"
+    words = ["seed=0", f"paths.log_dir={tmp_path / 'logs'}"]
+    elsewhere = ["paths.log_dir=/x", f"paths.cache_dir={tmp_path / 'c'}", "+data.cache_dir=/x"]
+    assert without_places([*words, *elsewhere], sweep) == words
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "images-64px.npy").touch()
+    assert without_places(elsewhere, sweep) == elsewhere[1:2]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    folder = tmp_path / "sweep"
+    record(folder)
+    return folder
+
+
+def record(folder: Path, **changes: object) -> None:
+    folder.mkdir(exist_ok=True)
+    known = {"words": ["seed=0,1"], "flags": [], "cwd": str(Path.cwd()), "jobs": []}
+    (folder / "sweep.json").write_text(json.dumps(known | changes))
+
+
+def test_a_doubtful_word_is_written_again(sweep: Path) -> None:
+    record(sweep, words=["seed=0,1", "loss._target_=own.Loss"])
+    with pytest.raises(ConfigError, match=r"its loss\._target_=own\.Loss is not for a record"):
+        resumed.arguments_for(str(sweep), [])
+    typed = resumed.arguments_for(str(sweep), ["loss._target_=my.Loss"])
+    assert typed[1:3] == ["seed=0,1", "loss._target_=my.Loss"]
+    trusting = resumed.arguments_for(str(sweep), ["trust=[own]"])
+    assert trusting[1:4] == ["seed=0,1", "loss._target_=own.Loss", "trust=[own]"]
+    with pytest.raises(ConfigError, match="must be a list"):
+        resumed.arguments_for(str(sweep), ["trust=own"])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"words": "seed=0"}, {"words": [{"a": 1}]}, {"flags": None}, {"cwd": 3}]
+)
+def test_a_damaged_record(changes: dict[str, object], sweep: Path) -> None:
+    record(sweep, **changes)
+    with pytest.raises(ConfigError, match=r"sweep\.json is damaged"):
+        resumed.arguments_for(str(sweep), [])
+
+
+def test_where_it_was_begun(sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(ROOT)
+    record(sweep, cwd=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"was begun in .*; go there first"):
+        resumed.arguments_for(str(sweep), [])
+    assert Path.cwd() == ROOT
+    resumed.arguments_for(str(sweep), [f"trust=['{tmp_path}']"])
+    assert Path.cwd() == tmp_path
+
+
+def test_config_files_of_its_own(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    recipes = tmp_path / "recipes"
+    (recipes / "model").mkdir(parents=True)
+    flags = ["--config-dir", str(recipes)]
+    record(sweep, flags=flags)
+    good = "# @package _global_\nhydra: {sweeper: {n_trials: 3, params: {seed: 'choice(0,1)'}}}\n"
+    (recipes / "good.yaml").write_text(good)
+    (recipes / "model" / "good.yaml").write_text(
+        "generator: {_target_: forger.networks.mlp.Generator, hidden: [8]}\n"
+    )
+    assert resumed.arguments_for(str(sweep), [])[1:3] == flags
+    hostile = {
+        "bad.yaml": "# @package _global_\nhydra: {callbacks: {x: {_target_: os.system}}}\n",
+        "model/bad.yaml": "generator: {_target_: os.system}\n",
+        "hydra/launcher/bad.yaml": "_target_: os.system\n",
+        "tag.yaml": "a: !!python/object/apply:os.system ['touch x']\n",
+        "package.yaml": "# @package model.generator\n_target_: os.system\n",
+    }
+    for name, text in hostile.items():
+        path = recipes / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=f"does not decide over {path}"):
+            resumed.arguments_for(str(sweep), [])
+        path.unlink()
+    (recipes / "bad.yaml").write_text(hostile["bad.yaml"])
+    monkeypatch.setattr("sys.argv", ["train.py", *flags])  # written again
+    assert resumed.arguments_for(str(sweep), [])[1:3] == flags
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    record(sweep, flags=["--config-name", "evil"])
+    with pytest.raises(ConfigError, match="write --config-name evil again"):
+        resumed.arguments_for(str(sweep), [])
+
+
+def test_jobs_lie_in_the_sweep(sweep: Path) -> None:
+    (sweep / ".jobs").mkdir()
+    path = sweep / ".jobs" / "0.json"
+    for folder in ("../../elsewhere", "/etc", "a/../../x"):
+        path.write_text(json.dumps({"folder": folder, "status": "failed"}))
+        outcome = SweepRecord(sweep).outcome(Job(number=0, overrides=()))
+        assert outcome.folder == sweep / "0"
+
+
+def test_links_out_of_it_are_refused(sweep: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (sweep / ".jobs").symlink_to(tmp_path / "mine")
+    with pytest.raises(ConfigError, match="is a link to"):
+        resumed.arguments_for(str(sweep), [])
+
+
+def test_the_pruner_in_a_stranger_s_study(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    study = optuna.create_study(storage=url, study_name="s")
+    study.set_user_attr(PRUNER, {"_target_": "evil_module.Pruner"})
+    study.ask()
+    with pytest.raises(ConfigError, match=r"its pruner is evil_module\.Pruner"):
+        open_trial(url, "s", 0, trust=[])
+
+
+def test_nothing_of_a_hostile_sweep_runs(sweep: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "sprung"
+    record(sweep, cwd=str(ROOT), words=[f"+callbacks.x={{_target_:os.mkdir,path:'{mark}'}}"])
+    before = sorted(sweep.rglob("*"))
+    done = command(f"sweep.resume={sweep}")
+    assert done.returncode == 2
+    assert "is not for a record to decide" in done.stderr
+    assert sorted(sweep.rglob("*")) == before
+    assert not mark.exists()
+
+
+def test_the_state_of_cmaes_is_a_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: True if name == "cmaes" else found(name)
+    )
+    words = ["objective=train/loss_d", "optimizer.lr=interval(1e-4,1e-2)", "sweep.resume=x"]
+    engine = FakeEngine(tmp_path / "sweep", by_rate)
+    with pytest.raises(ConfigError, match=r"can run code; .* write trust=\[cmaes\]"):
+        run_checked_search(engine, *words, "hydra/sweeper/sampler=cmaes")
+    assert not engine.folder.exists()
+
+
+def test_what_submitit_would_load_is_gone(sweep: Path) -> None:
+    result = sweep / ".submitit" / "7" / "7_0_result.pkl"
+    result.parent.mkdir(parents=True)
+    result.write_bytes(b"pickle")
+    SweepRecord(sweep).remove_pickles()
+    assert not result.exists()
+    assert (sweep / "sweep.json").exists()
+
+
+def test_a_sweep_of_one_s_own_goes_on_with_what_it_names() -> None:
+    cfg = OmegaConf.create(
+        {
+            "trust": ["more"],
+            "moved": {"a.B": "c.D"},
+            "model": {"generator": {"_target_": "own.G"}},
+            "loss": {"_target_": "forger.losses.Hinge"},
+            "paths": {"log_dir": "/logs", "cache_dir": "/cache"},
+            "logger": {"mlflow": {"tracking_uri": "http://there", "local_dir": None}},
+        }
+    )
+    named = "trust=[more,own.G,http://there]"
+    assert trust_of(cfg, own=True) == [named, "moved={'a.B':'c.D'}"]
+    assert trust_of(cfg, own=False) == ["trust=[more]", "moved={'a.B':'c.D'}"]
+    words = ["seed=0", "trust=[own]", "sweep.resume=x", "moved={a.B:c.D}"]
+    assert without_trust(words) == words[:1]

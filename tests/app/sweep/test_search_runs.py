@@ -1,0 +1,97 @@
+"""Searches of real trainings from the command line, killed and gone on with."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+from training import ROOT, command, short
+
+from forger.app.run.status import read_status
+from forger.app.sweep.search_study import INTERRUPTED, REPEATS
+
+
+def search_words(folder: Path, *words: str) -> list[str]:
+    """A search of 12 trials, most of whose rates make SGD diverge."""
+    recipe = folder / "recipes" / "hparams_search"
+    recipe.mkdir(parents=True, exist_ok=True)
+    (recipe / "tiny.yaml").write_text(
+        "# @package _global_\n"
+        "defaults:\n"
+        "  - override /hydra/sweeper: optuna\n"
+        "  - override /hydra/sweeper/pruner: median\n"
+        "  - override /optimizer: sgd\n"
+        "objective: train/loss_d\n"
+        "hydra:\n"
+        "  sweeper:\n"
+        "    n_trials: 12\n"
+        "    pruner: {n_startup_trials: 3, n_warmup_steps: 5}\n"
+        "    params:\n"
+        "      optimizer.lr: tag(log,interval(1e-3,1e3))\n"
+        "      loss: choice(hinge,non_saturating)\n"
+    )
+    own = short(folder, "hparams_search=tiny", *words, steps=20)
+    return ["--config-dir", str(folder / "recipes"), "-m", *own]
+
+
+def trained(folder: Path) -> list[Path]:
+    """Folders of runs that have trained at all."""
+    return sorted(path.parent for path in (folder / "logs").rglob("config.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_search_killed_and_gone_on_with_ends_with_12_trials(
+    launcher: str, tmp_path: Path
+) -> None:
+    words = search_words(tmp_path, *([] if launcher == "basic" else ["hydra/launcher=joblib"]))
+    search = subprocess.Popen(
+        [sys.executable, "train.py", *words],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"WANDB_MODE": "disabled"},
+    )
+    until = time.monotonic() + 250
+    while len(trained(tmp_path)) < 5 and search.poll() is None and time.monotonic() < until:
+        time.sleep(0.05)
+    search.send_signal(signal.SIGKILL)
+    assert search.wait() == -signal.SIGKILL, "it was killed in the middle"
+    sweep = trained(tmp_path)[0].parent
+    done = command("-m", f"sweep.resume={sweep}")
+    assert done.returncode == 0, done.stderr
+
+    study = optuna.load_study(study_name="default", storage=f"sqlite:///{sweep}/optuna.db")
+    killed = [t for t in study.trials if t.user_attrs.get(INTERRUPTED)]
+    others = [t for t in study.trials if not t.user_attrs.get(INTERRUPTED)]
+    assert [t.state.name for t in others if t.state.name not in ("COMPLETE", "PRUNED")] == []
+    assert len(others) == 12
+    assert any("diverged" in t.user_attrs.get("reason", "") for t in others)
+    assert any(t.state.name == "COMPLETE" for t in others)
+    for trial in killed:
+        (again,) = (t for t in others if t.user_attrs.get(REPEATS) == trial.number)
+        assert again.params == trial.params
+    for trial in others:
+        run = Path(trial.user_attrs["folder"])
+        if "falls behind" in trial.user_attrs.get("reason", ""):
+            status = read_status(run)
+            assert status is not None
+            assert status["status"] == "pruned"
+            saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+            assert saved["global_step"] == status["iteration"] < 20
+
+    (line,) = (x for x in done.stdout.splitlines() if x.startswith("again "))
+    python, script, *best = shlex.split(line.removeprefix("again"))
+    assert (python, script) == ("python", "train.py")
+    before = len(trained(tmp_path))  # a trial may be killed before its run has a folder
+    again_done = command(*best)
+    assert again_done.returncode == 0, again_done.stderr
+    assert len(trained(tmp_path)) == before + 1

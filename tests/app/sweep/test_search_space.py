@@ -1,0 +1,63 @@
+"""What the words of a search mean."""
+
+from __future__ import annotations
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from forger.app.sweep.search_space import read_space
+from forger.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("word", "distribution"),
+    [
+        ("x=interval(0.5,2)", FloatDistribution(0.5, 2)),
+        ("x=tag(log,interval(1e-4,1))", FloatDistribution(1e-4, 1, log=True)),
+        ("x=int(interval(1,8))", IntDistribution(1, 8)),
+        ("x=tag(log,int(interval(1,8)))", IntDistribution(1, 8, log=True)),
+        ("x=range(1,4)", IntDistribution(1, 3)),
+        ("x=range(10,1,-3)", IntDistribution(4, 10, step=3)),
+        ("x=range(0,1,0.25)", FloatDistribution(0, 0.75, step=0.25)),
+        ("x=a,b", CategoricalDistribution(("a", "b"))),
+        ("x=choice(true,false)", CategoricalDistribution(("True", "False"))),
+        ("x=[1,2],[3,4]", CategoricalDistribution(("[1,2]", "[3,4]"))),
+    ],
+)
+def test_a_word_means_what_it_means_to_hydra(word: str, distribution: object) -> None:
+    assert read_space([word], {}).distributions == {"x": distribution}
+
+
+def test_a_trial_has_the_fixed_words_and_a_value_of_each_other() -> None:
+    space = read_space(["model=dcgan", "+x=interval(0,1)", "y=[1,2],[3]"], {"z": "range(3)"})
+    words = space.words({"+x": 1e-05, "y": "[1,2]", "z": 2})
+    assert words == ("model=dcgan", "z=2", "+x=1e-05", "y=[1,2]")
+
+
+def test_the_command_takes_the_place_of_the_recipe() -> None:
+    recipe = {"x": "interval(0,1)", "y": "choice(a,b)", "z": 3, "n": None}
+    space = read_space(["x=0.5", "+y=c,d"], recipe)
+    assert space.fixed == ("z=3", "n=null", "x=0.5")
+    assert space.distributions == {"+y": CategoricalDistribution(("c", "d"))}
+
+
+def test_words_for_the_sweep_are_no_part_of_a_trial() -> None:
+    assert read_space(["sweep.fail_fast=true", "x=1,2"], {}).words({"x": "1"}) == ("x=1",)
+
+
+@pytest.mark.parametrize(
+    ("words", "params", "told"),
+    [
+        (["x=1"], {}, "nothing to search"),
+        (["x=interval(2,1)"], {}, "smaller number must come first"),
+        (["x=tag(log,interval(0,1))"], {}, "x=tag(log,interval(0,1))"),
+        (["x=tag(log,range(0.5,2,0.5))"], {}, "no logarithm"),
+        (["x=range(3,1)"], {}, "no number"),
+        ([], {"x": "intervall(0,1)"}, "hydra.sweeper.params: x=intervall(0,1): cannot be read"),
+        ([], {"optimizer": {"lr": "interval(0,1)"}}, "a dotted name"),
+    ],
+)
+def test_senseless_words_are_refused(words: list[str], params: object, told: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_space(words, params)  # type: ignore[arg-type]
+    assert told in str(refused.value)

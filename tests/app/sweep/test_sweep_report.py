@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import csv
+import errno
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sweep_folders import job
+
+from forger.app.cli import command
+from forger.app.sweep import report, terminal_table
+from forger.app.sweep.engine import Engine
+from forger.app.sweep.outcome import Outcome, ended
+
+
+def sweep(folder: Path) -> list[Outcome]:
+    tags = ["logger.tags=[a,b]", "logger.tags=[a|b,'c*d']"]
+    return [
+        job(folder, 0, tags[0], "seed=0", scores=[90, 80]),
+        job(folder, 1, tags[0], "seed=1", scores=[92, 84], value=84.0),
+        job(folder, 2, tags[1], "seed=0", scores=[70], status="failed", reason="no|go\ntrace"),
+        job(folder, 3, tags[1], "seed=1", status="missing", seconds=None),
+    ]
+
+
+def cells(folder: Path) -> list[dict[str, str]]:
+    with (folder / "sweep.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_row_per_job(tmp_path: Path) -> None:
+    report.write(tmp_path, sweep(tmp_path))
+    rows = cells(tmp_path)
+    assert rows[1] == {
+        "number": "1",
+        "logger.tags": "[a,b]",
+        "seed": "1",
+        "status": "finished",
+        "reason": "",
+        "score": "val/fid",
+        "last_score": "84.0",
+        "best_score": "84.0",
+        "best_iteration": "200",
+        "objective_value": "84.0",
+        "iterations": "207",
+        "seconds": "12.0",
+        "folder": "1",
+    }
+    assert [row["logger.tags"] for row in rows[2:]] == ["[a|b,'c*d']"] * 2
+    assert [row["reason"] for row in rows] == ["", "", "no|go", ""]
+    assert rows[3]["best_score"] == rows[3]["score"] == ""
+
+
+def test_the_page_names_failures_and_links_to_the_pictures(tmp_path: Path) -> None:
+    report.write(tmp_path, sweep(tmp_path))
+    page = (tmp_path / "sweep.md").read_text()
+    assert "| logger.tags=[a,b] | 2 of 2 | 2 | 82 ± 2.8 | 82 ± 2.8 |" in page
+    assert r"| logger.tags=[a\|b,'c\*d'] | 0 of 2 |" in page
+    assert r"- #2 logger.tags=[a\|b,'c\*d'] seed=0: failed after 12 s: no\|go (`2`)" in page
+    assert "- #3" in page
+    assert "(samples.png)" in page
+    assert "(scores.png)" in page
+    tables = [line.replace(r"\|", "") for line in page.splitlines() if line.startswith("| ")]
+    assert {line.count("|") for line in tables[:6]} == {tables[0].count("|")}
+
+
+def test_what_has_no_content_is_not_written_and_stale_pictures_go(tmp_path: Path) -> None:
+    first = report.write(tmp_path, sweep(tmp_path / "a"))
+    names = ["sweep.csv", "samples.png", "scores.png", "sweep.md"]
+    assert [path.name for path in first.files] == names
+    second = report.write(tmp_path, [job(tmp_path / "b", 0, "seed=0", status="failed")])
+    assert [path.name for path in second.files] == ["sweep.csv", "sweep.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "sweep.csv", "sweep.md"]
+    assert "png" not in (tmp_path / "sweep.md").read_text()
+    assert "score" not in (tmp_path / "sweep.csv").read_text()
+
+
+def test_a_report_can_be_written_again(tmp_path: Path) -> None:
+    jobs = sweep(tmp_path)
+    contents = []
+    for _ in range(2):
+        files = report.write(tmp_path, jobs).files
+        contents.append([path.read_bytes() for path in files])
+    assert contents[0] == contents[1]
+
+
+def test_a_full_disk_is_one_warning_and_the_table_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(report, "write_whole", full)
+    with caplog.at_level(logging.WARNING):
+        found = report.write(tmp_path, sweep(tmp_path))
+    assert len(caplog.records) == 1
+    assert "No space left" in caplog.text
+    assert found.files == ()
+    assert "82 ± 2.8" in terminal_table.render(found)
+
+
+def test_damaged_files_of_one_job_cost_its_cells_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs = sweep(tmp_path)
+    for name in ("metrics.csv", "samples/last.png", "status.json"):
+        (tmp_path / "0" / name).write_bytes(b"step\0\xff\n\0,\n")
+    assert len(report.write(tmp_path, jobs).files) == 4
+    rows = cells(tmp_path)
+    assert rows[0]["last_score"] == rows[0]["iterations"] == ""
+    assert rows[1]["last_score"] == "84.0"
+    assert "last.png: damaged" in caplog.text
+
+
+def test_a_sweep_of_nothing(tmp_path: Path) -> None:
+    found = report.write(tmp_path, [])
+    assert cells(tmp_path) == []
+    assert "0 of 0" in terminal_table.render(found)
+
+
+def test_a_folder_outside_the_sweep_is_named_in_full(tmp_path: Path) -> None:
+    report.write(tmp_path / "sweep", [job(tmp_path / "other", 0)])
+    (row,) = cells(tmp_path / "sweep")
+    assert row["folder"] == str(tmp_path / "other" / "0")
+
+
+def test_the_line_of_a_job(tmp_path: Path) -> None:
+    jobs = sweep(tmp_path)
+    keys = ["logger.tags", "seed"]
+    lines = [report.line(one, one.number + 1, 4, keys=keys) for one in jobs]
+    assert lines == [
+        "[1/4] #0 logger.tags=[a,b] seed=0: finished in 12 s, val/fid 80 (best 80 at 200)",
+        "[2/4] #1 logger.tags=[a,b] seed=1: finished in 12 s, val/fid 84 (best 84 at 200)",
+        "[3/4] #2 logger.tags=[a|b,'c*d'] seed=0: failed after 12 s: no|go",
+        "[4/4] #3 logger.tags=[a|b,'c*d'] seed=1: missing",
+    ]
+    assert "data=mnist_sample logger.tags" in report.line(jobs[0], 1, 4)
+
+
+def test_what_watches_jobs_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from forger.app.sweep import report, terminal_table;"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib', 'PIL', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("ends", "complete", "advised"),
+    [
+        ([("interrupted", None)], False, True),
+        ([("failed", "RuntimeError"), ("failed", "DivergedError")], False, True),
+        ([("failed", "DivergedError"), ("failed", "ConfigError")], False, False),
+        ([("failed", "RuntimeError")], True, False),
+        ([("finished", None)], False, False),
+    ],
+)
+def test_going_on_is_advised_where_it_helps(
+    ends: list[tuple[Any, str | None]],
+    complete: bool,
+    advised: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    engine = Engine.__new__(Engine)
+    engine.folder, engine.objective, engine._dry_run = tmp_path, None, False
+    outcomes = [
+        replace(job(tmp_path, number, f"seed={number}", status=status), error=error)
+        for number, (status, error) in enumerate(ends)
+    ]
+    engine.finish(outcomes, complete=complete)
+    assert ("go on with" in capsys.readouterr().out) is advised
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [(["pruned", "finished"], 0), (["pruned", "pruned"], 1), (["pruned", "failed"], 1)],
+)
+def test_a_search_in_which_no_trial_completed_is_no_success(
+    statuses: list[Any], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended.clear()
+    ended.update({n: job(tmp_path, n, status=status) for n, status in enumerate(statuses)})
+    try:
+        assert command._summary() == code
+    finally:
+        ended.clear()
+    told = "none of 2 trials has completed: all were pruned" in capsys.readouterr().err
+    assert told is (statuses == ["pruned", "pruned"])
