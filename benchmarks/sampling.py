@@ -23,7 +23,7 @@ from workloads import device_here
 
 from forger.app.run.generate import write_images
 from forger.networks import dcgan, mlp
-from forger.sampler import CHUNK, Sampler, chunk_sizes
+from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
 
 GENERATORS: dict[str, Callable[[], torch.nn.Module]] = {
     "vanilla, 28x28": lambda: mlp.Generator((1, 28, 28)),

@@ -25,7 +25,7 @@ from forger.metrics.classifier import Classifier
 from forger.metrics.scorer import DEFAULT_FAKES, Scorer
 from forger.metrics.settings import ScoreSettings
 from forger.networks import dcgan, mlp
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 
 SHAPE = (1, 28, 28)
 NETWORKS = {"mlp": mlp, "dcgan": dcgan}

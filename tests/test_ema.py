@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 
 from forger.ema import EMA
 from forger.errors import ConfigError
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 
 
 def network() -> nn.Sequential:

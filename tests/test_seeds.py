@@ -16,7 +16,7 @@ from forger.app.run.start import Start
 from forger.callbacks.exact_resume import KEY
 from forger.metrics.classifier_training import Recipe, train_network, untrained
 from forger.metrics.fidelity import kernel_distance
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 from forger.seeds import STREAMS, Purpose, mix, seed_for
 
 

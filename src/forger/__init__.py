@@ -15,7 +15,7 @@ _HOMES = {
     "GAN": "forger.gan",
     "EMA": "forger.ema",
     "Updates": "forger.updates",
-    "Sampler": "forger.sampler",
+    "Sampler": "forger.sampling.sampler",
     "load": "forger.app.run.load",
 }
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from forger.callbacks import SampleGrid
 from forger.errors import ConfigError
 from forger.pictures import image_grid, png_bytes
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 
 
 def names(folder: Path) -> list[str]:

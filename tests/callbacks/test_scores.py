@@ -26,7 +26,7 @@ from forger.losses import Hinge
 from forger.metrics.scorer import Scored, Scorer
 from forger.metrics.settings import ScoreSettings
 from forger.networks import dcgan
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 
 SETTINGS = ScoreSettings(precision_k=2, coverage_k=2, kid_subsets=3, kid_subset_size=20, splits=2)
 

@@ -19,7 +19,7 @@ from forger.metrics import cache
 from forger.metrics.cache import cached_features, data_hash
 from forger.metrics.extractor import FeatureExtractor, Features
 from forger.metrics.fingerprint import weights_hash
-from forger.sampler import CHUNK
+from forger.sampling.sampler import CHUNK
 
 
 class Corner(FeatureExtractor):

@@ -10,7 +10,7 @@ from helpers import Squares, make_gan
 from forger.metrics.pixels import Pixels
 from forger.metrics.scorer import Scorer
 from forger.metrics.settings import ScoreSettings
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 
 
 def prepared(images: torch.Tensor, folder: Path) -> Pixels:

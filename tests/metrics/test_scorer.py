@@ -12,7 +12,7 @@ from torch import Tensor
 from forger.errors import ConfigError
 from forger.metrics.scorer import Scorer, Split, check_counts, usual_count
 from forger.metrics.settings import ScoreSettings
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 
 SETTINGS = ScoreSettings(precision_k=3, coverage_k=3, kid_subsets=5, kid_subset_size=50, splits=2)
 CPU = torch.device("cpu")

@@ -14,7 +14,7 @@ from forger.callbacks.checkpoint import ends
 from forger.loggers import log_image
 from forger.parts import RealImages
 from forger.pictures import image_grid, png_bytes
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 from forger.whole_files import remove_leftovers, write_whole
 
 

@@ -26,7 +26,7 @@ from forger.metrics.ordered import Processes
 from forger.metrics.scorer import Scored, Scorer, usual_count
 from forger.random_state import random_state_kept
 from forger.reports import show
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 
 log = logging.getLogger(__name__)
 

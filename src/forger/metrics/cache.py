@@ -24,7 +24,7 @@ from forger.metrics.extractor import FeatureExtractor, Features, ImageData
 from forger.metrics.files import whole_file
 from forger.metrics.fingerprint import DIGITS
 from forger.metrics.waiting import shown
-from forger.sampler import CHUNK  # the last bits of features depend on it
+from forger.sampling.sampler import CHUNK  # the last bits of features depend on it
 
 log = logging.getLogger(__name__)
 

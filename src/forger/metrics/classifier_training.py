@@ -16,7 +16,7 @@ from torch import Tensor
 
 from forger.metrics.classifier_network import ClassifierNetwork
 from forger.metrics.waiting import shown
-from forger.sampler import CHUNK
+from forger.sampling.sampler import CHUNK
 from forger.seeds import Purpose, seed_for, stream
 
 

@@ -22,7 +22,7 @@ from forger.metrics.float32 import float32_only
 from forger.metrics.ordered import Processes, concatenated, in_order
 from forger.metrics.reference import Reference
 from forger.metrics.settings import ScoreSettings
-from forger.sampler import Sampler, chunk_sizes
+from forger.sampling.sampler import Sampler, chunk_sizes
 from forger.seeds import STREAMS, Purpose, stream
 
 Split = Literal["train", "test"]

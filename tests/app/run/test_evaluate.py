@@ -25,7 +25,7 @@ from forger.app.run.scoring import build_scorer
 from forger.app.run.train import train
 from forger.data import MNISTSample
 from forger.errors import ConfigError, DataError, UserError
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 
 SMALL = ("metrics.num_fake=1000", "metrics.kid_subsets=20", "metrics.kid_subset_size=300")
 # A narrow DCGAN whose discriminator does not run away: learns digits in half a minute.

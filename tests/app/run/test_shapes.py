@@ -19,7 +19,7 @@ from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.metrics.discriminator import logits_of
 from forger.networks import mlp
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 
 
 def gan_of(generator: nn.Module, discriminator: nn.Module) -> GAN:

@@ -1,8 +1,4 @@
-"""Pictures from a run: `generate(cfg)` samples its generator into files. Owns which files.
-
-What is drawn comes from `forger.sampler` and `forger.walk`; how a folder is replaced, from
-`forger.app.run.replace`.
-"""
+"""`generate(cfg)` samples the generator of a run into image files."""
 
 from __future__ import annotations
 
@@ -24,8 +20,8 @@ from forger.app.run.replace import check_replaceable, replaced
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.errors import ConfigError, UserError
 from forger.pictures import gif_bytes, pixel_grid, png_bytes, to_pixels
-from forger.sampler import CHUNK, Sampler, chunk_sizes
-from forger.walk import loop
+from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
+from forger.sampling.walk import loop
 
 log = logging.getLogger(__name__)
 

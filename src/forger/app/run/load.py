@@ -25,7 +25,7 @@ from forger.app.run.making import make
 from forger.checkpoint_files import FOLDER, LAST, newest, read_checkpoint
 from forger.errors import ConfigError, UserError
 from forger.random_state import random_state_kept
-from forger.sampler import Sampler
+from forger.sampling.sampler import Sampler
 
 if TYPE_CHECKING:
     from forger.gan import GAN

@@ -11,7 +11,7 @@ from forger.callbacks.score_pictures import confusion_matrix
 from forger.metrics import figures
 from forger.metrics.neighbours import nearest
 from forger.metrics.scorer import Scored, Scorer
-from forger.sampler import Sampler, chunk_sizes
+from forger.sampling.sampler import Sampler, chunk_sizes
 from forger.whole_files import write_whole
 
 SAMPLES = 12  # whose nearest training images are shown

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from forger.noise import PRIORS
-from forger.walk import loop, slerp
+from forger.sampling.walk import loop, slerp
 
 
 def drawn(prior: str, *shape: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 from helpers import make_dcgan, make_gan
 from torch import Tensor, nn
 
-from forger.sampler import CHUNK, Sampler, chunk_sizes
+from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
 
 
 @pytest.fixture
