@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from forger.app.cli import command  # noqa: F401  (registers the short_id resolver)
+from forger.app.config.command import Command
 from forger.app.config.overrides import find_mistakes
-from forger.app.config.words import Command
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -88,7 +88,7 @@ def test_every_command_is_accepted(script: str, line: str, tmp_path: Path) -> No
     typed = Command(
         ROOT / "configs",
         script,
-        [word for word in words if word != "-m"],
+        tuple(word for word in words if word != "-m"),
         multirun="-m" in words,
         script=script,
     )

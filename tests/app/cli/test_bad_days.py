@@ -14,8 +14,8 @@ from disks import read_only, small_disk
 from test_adding_own import own, write_own
 from training import ROOT, Compose, colour_folder, command, rows, short
 
+from forger.app.config.command import Command
 from forger.app.config.overrides import find_mistakes
-from forger.app.config.words import Command
 from forger.app.run.train import train
 from forger.checkpoint_files import read_checkpoint
 from forger.errors import RunError
@@ -77,7 +77,7 @@ def test_a_full_disk_ends_the_run_and_what_was_saved_is_whole(
 
 def test_a_read_only_log_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     with read_only(tmp_path / "logs") as folder:
-        words = ["data=mnist_sample", f"paths.log_dir={folder}"]
+        words = ("data=mnist_sample", f"paths.log_dir={folder}")
         (found,) = find_mistakes(Command(ROOT / "configs", "train", words))
         assert found.startswith(f"paths.log_dir={folder}: ")
         assert "cannot be written to" in found

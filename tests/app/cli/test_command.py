@@ -14,8 +14,8 @@ from textwrap import dedent
 import pytest
 from training import interruptible
 
+from forger.app.config.command import Command
 from forger.app.config.overrides import find_mistakes
-from forger.app.config.words import Command
 
 ROOT = Path(__file__).parents[3]
 
@@ -36,7 +36,7 @@ def python(
 
 
 def mistakes(*words: str, multirun: bool = False) -> list[str]:
-    return find_mistakes(Command(ROOT / "configs", "train", list(words), multirun))
+    return find_mistakes(Command(ROOT / "configs", "train", words, multirun))
 
 
 class TestMistakesInWords:
@@ -111,7 +111,7 @@ class TestMistakesInWords:
         recipe = "# @package _global_\ndefaults:\n  - override /model: dcgna\n"
         (tmp_path / "experiment" / "mine.yaml").write_text(recipe)
         command = Command(
-            ROOT / "configs", "train", ["experiment=mine"], extra_folder=str(tmp_path)
+            ROOT / "configs", "train", ("experiment=mine",), extra_config_dir=str(tmp_path)
         )
         (found,) = find_mistakes(command)
         assert found.startswith("model=dcgna, which a chosen file asks for: no such choice")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from forger.app.config import hardware
+from forger.app.config.command import Command
 from forger.app.config.overrides import find_mistakes
-from forger.app.config.words import Command
 
 ROOT = Path(__file__).parents[3]
 
@@ -154,12 +154,14 @@ IN_A_PROCESS = ["model=dcgna", "loss=r3gan loss.r1_gamma=1", "+trainer.fast_dev_
 def test_what_is_said(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "gpu_count", lambda: 0)
     monkeypatch.setattr(hardware, "has_mps", lambda: False)
-    assert find_mistakes(Command(ROOT / "configs", "train", words.split())) == [MISTAKES[words]]
+    assert find_mistakes(Command(ROOT / "configs", "train", tuple(words.split()))) == [
+        MISTAKES[words]
+    ]
 
 
 @pytest.mark.parametrize("words", IN_A_PROCESS)
 def test_what_is_seen(words: str, tmp_path: Path) -> None:
-    done = _python(str(ROOT / "train.py"), *words.split(), cwd=tmp_path)
+    done = _python(str(ROOT / "train.py"), *tuple(words.split()), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {MISTAKES[words]}\n"
     assert list(tmp_path.iterdir()) == []
@@ -176,7 +178,7 @@ def test_the_answer_takes_little_longer_than_importing_hydra(tmp_path: Path) -> 
         for words in list(MISTAKES)[attempt::4]:
             taken["hydra"].append(_seconds("-c", "import hydra", cwd=tmp_path))
             train = str(ROOT / "train.py")
-            taken["refusal"].append(_seconds(train, *words.split(), cwd=tmp_path))
+            taken["refusal"].append(_seconds(train, *tuple(words.split()), cwd=tmp_path))
         ratios.append(statistics.median(taken["refusal"]) / statistics.median(taken["hydra"]))
         if ratios[-1] <= 3:
             return

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from forger.app.config.command import Command
 from forger.app.config.overrides import find_mistakes
-from forger.app.config.words import Command, words_for_hydra
+from forger.app.config.words import words_for_hydra
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def command(*words: str, multirun: bool = False, extra: Path | None = None) -> Command:
-    return Command(CONFIGS, "train", list(words), multirun, str(extra) if extra else None)
+    return Command(CONFIGS, "train", words, multirun, str(extra) if extra else None)
 
 
 @pytest.mark.parametrize(

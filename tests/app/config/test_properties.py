@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from forger.app.config import overrides
-from forger.app.config.words import Command
+from forger.app.config.command import Command
 from forger.app.run import build
 from forger.app.run.precision import choose_precision
 from forger.app.run.shapes import check_shapes
@@ -163,7 +163,7 @@ class Checked:
     def __call__(self, *words: str) -> list[str]:
         self.configs.clear()
         self._composing, began = 0.0, time.process_time()
-        found = overrides.find_mistakes(Command(CONFIGS, "train", list(words)))
+        found = overrides.find_mistakes(Command(CONFIGS, "train", words))
         self.seconds.append(time.process_time() - began - self._composing)
         return found
 

@@ -12,15 +12,15 @@ from omegaconf import OmegaConf
 
 from forger.app.config import hardware
 from forger.app.config.check import check, find_problems
+from forger.app.config.command import Command
 from forger.app.config.overrides import find_mistakes
-from forger.app.config.words import Command
 from forger.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def mistakes(script: str, *words: str, multirun: bool = False) -> list[str]:
-    return find_mistakes(Command(CONFIGS, script, list(words), multirun, script=script))
+    return find_mistakes(Command(CONFIGS, script, words, multirun, script=script))
 
 
 def make_run(folder: Path, *checkpoints: str) -> Path:

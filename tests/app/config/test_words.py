@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from forger.app.config.command import Command
 from forger.app.config.overrides import find_mistakes
-from forger.app.config.words import Command
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def mistakes(*words: str, multirun: bool = False, folder: str | None = None) -> list[str]:
-    return find_mistakes(Command(CONFIGS, "train", list(words), multirun, folder))
+    return find_mistakes(Command(CONFIGS, "train", words, multirun, folder))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.check import find_problems
-from forger.app.config.words import Command
+from forger.app.config.command import Command
 from forger.app.distributed import launched, together
 from forger.errors import ConfigError
 
@@ -149,7 +149,7 @@ def settled(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> list[
     """What Hydra is given for a command."""
     own = [*words, "data=mnist_sample", f"paths.log_dir={folder / 'logs'}"]
     monkeypatch.setattr(sys, "argv", ["train.py", *own])
-    together.settle(Command(CONFIGS, "train", own), lambda command: None)
+    together.settle(Command(CONFIGS, "train", tuple(own)), lambda command: None)
     return sys.argv[1:]
 
 
@@ -191,7 +191,7 @@ def test_a_requeued_job_goes_on_in_its_folder(
 def test_a_sweep_by_several_processes_is_refused(environment: Environment) -> None:
     environment({**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"})
     with pytest.raises(ConfigError, match=r"^-m: "):
-        together.settle(Command(CONFIGS, "train", [], multirun=True), lambda command: None)
+        together.settle(Command(CONFIGS, "train", (), multirun=True), lambda command: None)
 
 
 def test_commands_that_differ_between_machines_are_told() -> None:

@@ -22,10 +22,10 @@ from test_generate import config as settings_of_generate
 from training import ROOT, command, run_folder, short
 
 import forger
+from forger.app.config.command import Command
 from forger.app.config.modules import find_module
 from forger.app.config.records import find_untrusted, is_named
 from forger.app.config.signatures import read
-from forger.app.config.words import Command
 from forger.app.run import resume
 from forger.app.run.evaluate import evaluate
 from forger.app.run.generate import generate
@@ -44,7 +44,7 @@ TINY = ("model.generator.hidden=[8]", "model.discriminator.hidden=[8]")
 
 def composed(name: str, *words: str) -> DictConfig:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose(name, overrides=list(words))
+        return compose(name, overrides=words)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def everything(folder: Path) -> dict[str, tuple[int, int]]:
 
 def mistakes(run: Path, *words: str) -> list[str]:
     words = (f"resume={run}", *words)
-    return resume.find_mistakes(Command(ROOT / "configs", "train", list(words)), run)
+    return resume.find_mistakes(Command(ROOT / "configs", "train", words), run)
 
 
 def going_on(run: Path) -> None:

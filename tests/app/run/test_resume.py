@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from same import differences
 from training import ROOT, Compose, command, interruptible, rows, run_folder, short
 
-from forger.app.config.words import Command
+from forger.app.config.command import Command
 from forger.app.run import resume
 from forger.app.run.jobs import objective
 from forger.app.run.status import locked, read_status
@@ -86,7 +86,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 def mistakes(run: Path, *words: str) -> list[str]:
     words = (f"resume={run}", *words)
-    return resume.find_mistakes(Command(ROOT / "configs", "train", list(words)), run)
+    return resume.find_mistakes(Command(ROOT / "configs", "train", words), run)
 
 
 class TestGoingOn:
@@ -375,11 +375,11 @@ class TestWhichRun:
         newer.mkdir()
         (newer / "config.yaml").write_text("{}")
         (newer / "status.json").write_text(json.dumps({"started": "2999", "status": "failed"}))
-        words = ["resume=last", f"paths.log_dir={tmp_path / 'logs'}"]
+        words = ("resume=last", f"paths.log_dir={tmp_path / 'logs'}")
         command = Command(ROOT / "configs", "train", words)
         assert resume.folder_of(command, "last") == newer
         with pytest.raises(ConfigError, match=f"there is no run in .*elsewhere is resume={newer}"):
-            resume.folder_of(Command(ROOT / "configs", "train", [*words, "name=else"]), "last")
+            resume.folder_of(Command(ROOT / "configs", "train", (*words, "name=else")), "last")
 
     def test_a_live_one(self, run: Path) -> None:
         content = json.loads((run / "status.json").read_text()) | {"status": "running"}
@@ -389,7 +389,7 @@ class TestWhichRun:
         assert resume.find_run(str(run), run) == run
 
     def test_several(self, run: Path) -> None:
-        for words, multirun in (([f"resume={run},{run}"], False), ([f"resume={run}"], True)):
+        for words, multirun in (((f"resume={run},{run}",), False), ((f"resume={run}",), True)):
             with pytest.raises(ConfigError, match="one run"):
                 resume.folder_of(
                     Command(ROOT / "configs", "train", words, multirun), words[0][len("resume=") :]
@@ -539,7 +539,7 @@ def test_resume_in_a_file_is_refused(run: Path) -> None:
     with pytest.raises(ConfigError, match="belongs on the command line"):
         resume.config_of_job(own_config(run), ["seed=0"])
     with pytest.raises(ConfigError, match="must name a run"):
-        resume.folder_of(Command(ROOT / "configs", "train", ["resume="]), "")
+        resume.folder_of(Command(ROOT / "configs", "train", ("resume=",)), "")
 
 
 def test_a_pickle_that_would_run_code_is_refused(run: Path, tmp_path: Path) -> None:

@@ -27,11 +27,12 @@ from forger.app.cli.arguments import read_arguments
 from forger.app.cli.log_lines import wrapped
 from forger.app.cli.program import program
 from forger.app.cli.quiet import quieten_hydra
+from forger.app.config.command import Command
 from forger.app.config.mains import MAINS
 from forger.app.config.messages import listed, setting
 from forger.app.config.overrides import find_mistakes
 from forger.app.config.paths import as_hydra_reads, expanded
-from forger.app.config.words import Command, words_for_hydra
+from forger.app.config.words import words_for_hydra
 from forger.app.distributed import launched, together
 from forger.app.run import resume, run_name
 from forger.app.run.jobs import StopRun, hydra_errors, message_of, returned
@@ -148,8 +149,8 @@ def _config_path(given: str, folder: Path) -> Path:
 
 def _refuse_mistakes_or_resume(command: Command) -> None:
     """Checks a command, and has Hydra go on in the folder of the run that it resumes."""
-    value = resume.wanted(command.words) if "resume" in command.main.settings else None
-    if value is None or command.misread:
+    value = resume.wanted(command.overrides) if "resume" in MAINS[command.script].settings else None
+    if value is None or command.misspelt:
         refuse_mistakes(command)
         return
     folder = resume.folder_of(command, value)
@@ -173,24 +174,24 @@ def refuse_mistakes(command: Command) -> None:
 def _command(arguments: Namespace, folder: Path, config: str, misread: Misread) -> Command:
     words, given = list(arguments.overrides), arguments.config_path
     return Command(
-        folder=folder.absolute() if given is None else _config_path(given, folder),
-        config=arguments.config_name or config,
-        words=words,
+        config_dir=folder.absolute() if given is None else _config_path(given, folder),
+        config_name=arguments.config_name or config,
+        overrides=tuple(words),
         multirun=arguments.multirun or "hydra.mode=MULTIRUN" in words,
-        extra_folder=arguments.config_dir,
+        extra_config_dir=arguments.config_dir,
         script=config,
-        misread=misread,
+        misspelt=tuple((text, tuple(meant)) for text, meant in misread),
     )
 
 
 def _newest_named(command: Command) -> Command:
     """Names the newest run in place of `run=last`."""
-    if "run" not in command.main.settings or "run=last" not in command.words:
+    if "run" not in MAINS[command.script].settings or "run=last" not in command.overrides:
         return command
-    word = setting("run", resume.newest_run(command.folder))
+    word = setting("run", resume.newest_run(command.config_dir))
     sys.argv[1:] = [word if argument == "run=last" else argument for argument in sys.argv[1:]]
-    words = [word if one == "run=last" else one for one in command.words]
-    return replace(command, words=words)
+    words = tuple(word if one == "run=last" else one for one in command.overrides)
+    return replace(command, overrides=words)
 
 
 def _respell(command: Command) -> None:
@@ -198,7 +199,7 @@ def _respell(command: Command) -> None:
 
     For Hydra it would set `metrics.features` to text; a file is chosen by `metrics/features=x`.
     """
-    respelt = dict(zip(command.words, words_for_hydra(command), strict=True))
+    respelt = dict(zip(command.overrides, words_for_hydra(command), strict=True))
     sys.argv[1:] = [respelt.get(argument, argument) for argument in sys.argv[1:]]
 
 

@@ -23,13 +23,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from forger.app.cli.quiet import quieten_hydra
 from forger.app.config.check import Problem, find_problems, is_overruled
 from forger.app.config.collector import collector_paused, set_aside_what_is_loaded
+from forger.app.config.command import Command
 from forger.app.config.deeper import what_to_write
 from forger.app.config.hydra_words import missing_launcher, shared_folder
 from forger.app.config.mains import MAINS
 from forger.app.config.messages import choice, given
 from forger.app.config.settings import apply
 from forger.app.config.values import read_values
-from forger.app.config.words import Command, Reading, read_words
+from forger.app.config.words import Reading, read_words
 
 # Lines of OmegaConf's messages that are about its own types
 _INTERNAL = ("full_key:", "reference_type=", "object_type=")
@@ -40,17 +41,17 @@ def find_mistakes(command: Command) -> list[str]:
 
     In a sweep each alternative of a group is tried once; the values are left to each job's check.
     """
-    if command.multirun and command.main.once is not None:
-        return [f"-m: {command.script}.py {command.main.once}"]
-    if command.config in MAINS and command.config != command.script:
-        reader = f"{command.config}.py"
-        return [f"--config-name {command.config}: is read by {reader}; leave it out"]
-    if command.extra_folder is not None and not Path(command.extra_folder).is_dir():
-        return [f"--config-dir {command.extra_folder}: there is no such folder"]
+    if command.multirun and MAINS[command.script].once is not None:
+        return [f"-m: {command.script}.py {MAINS[command.script].once}"]
+    if command.config_name in MAINS and command.config_name != command.script:
+        reader = f"{command.config_name}.py"
+        return [f"--config-name {command.config_name}: is read by {reader}; leave it out"]
+    if command.extra_config_dir is not None and not Path(command.extra_config_dir).is_dir():
+        return [f"--config-dir {command.extra_config_dir}: there is no such folder"]
     with (
         collector_paused(),
         warnings.catch_warnings(),
-        initialize_config_dir(str(command.folder), job_name="forger", version_base="1.3"),
+        initialize_config_dir(str(command.config_dir), job_name="forger", version_base="1.3"),
     ):
         quieten_hydra()
         try:
@@ -67,7 +68,7 @@ def find_mistakes(command: Command) -> list[str]:
     problems = reading.problems + problems
     misread = [
         text
-        for text, words in command.misread
+        for text, words in command.misspelt
         if not all(any(p.startswith(f"{word}: ") for p in problems) for word in words)
     ]
     return list(dict.fromkeys([*misread, *problems]))
@@ -88,12 +89,12 @@ def _try(command: Command, reading: Reading, groups: list[str]) -> tuple[list[st
     """Composes one config and applies the settings: what is wrong, and whether it is a sweep."""
     words = [*groups, *reading.plain]
     try:
-        cfg = compose(command.config, overrides=words, return_hydra_config=True)
+        cfg = compose(command.config_name, overrides=words, return_hydra_config=True)
     except Exception as error:  # YAML that cannot be parsed, too
         return [_without_place(error, groups) or worded(error, words)], command.multirun
     sweep = command.multirun or cfg.hydra.mode == RunMode.MULTIRUN
-    if sweep and command.main.once is not None:
-        return [f"hydra.mode=MULTIRUN: {command.script}.py {command.main.once}"], False
+    if sweep and MAINS[command.script].once is not None:
+        return [f"hydra.mode=MULTIRUN: {command.script}.py {MAINS[command.script].once}"], False
     wrong = [*shared_folder(cfg.hydra), *missing_launcher(cfg.hydra)] if sweep else []
     with open_dict(cfg):
         del cfg["hydra"]
@@ -116,7 +117,7 @@ def _try(command: Command, reading: Reading, groups: list[str]) -> tuple[list[st
 
 
 def _folder_of_choices(command: Command) -> Path | None:
-    return command.folder if command.main.groups is None else None
+    return command.config_dir if MAINS[command.script].groups is None else None
 
 
 def _helped(command: Command, cfg: DictConfig, problem: Problem) -> str:
@@ -134,10 +135,10 @@ def _elsewhere(command: Command, key: str) -> str:
     """Names the choices of a setting's group whose file lists it, where the chosen one does not."""
     parts = key.split(".")
     for depth in range(len(parts) - 1, 0, -1):
-        files = sorted(command.folder.joinpath(*parts[:depth]).glob("*.yaml"))
+        files = sorted(command.config_dir.joinpath(*parts[:depth]).glob("*.yaml"))
         group = ".".join(parts[:depth])
         homes = [f"{group}={path.stem}" for path in files if _lists(path, parts[depth:])]
-        if homes and command.main.has_group(group.replace(".", "/")):
+        if homes and MAINS[command.script].has_group(group.replace(".", "/")):
             return f"; it is a setting of {' or '.join(homes)}"
     return ""
 
@@ -158,7 +159,7 @@ def _overruled(cfg: DictConfig, reading: Reading) -> Iterator[tuple[Any, str]]:
     for override in reading.settings:
         parent, _, name = override.key_or_group.rpartition(".")
         node = values.select(parent) if parent else None
-        if not isinstance(node, dict) or not reading.command.main.place_of(parent).words:
+        if not isinstance(node, dict) or not MAINS[reading.command.script].place_of(parent).words:
             continue
         void = name in node and is_overruled(name, node)
         if void and not values.is_read(override.key_or_group):

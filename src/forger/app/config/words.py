@@ -31,33 +31,12 @@ from forger.app.config.choices import (
     may_be_dotted_group,
     wrong_choices,
 )
+from forger.app.config.command import Command
 from forger.app.config.complaints import instead, misplaced, ungrammatical
 from forger.app.config.hydra_words import for_hydra
-from forger.app.config.mains import MAINS, Main
+from forger.app.config.mains import MAINS
 from forger.app.config.messages import quoted
 from forger.app.config.places import GROUPS
-
-
-@dataclass(frozen=True)
-class Command:
-    """What was typed: folder and name of the main config, the words, and whether with -m.
-
-    `script` names the main config that the script itself reads, whatever --config-name says;
-    `misread` says what was typed otherwise, each with the words that are among the others now.
-    """
-
-    folder: Path
-    config: str
-    words: list[str]
-    multirun: bool = False
-    extra_folder: str | None = None
-    script: str = "train"
-    misread: Sequence[tuple[str, list[str]]] = ()
-
-    @property
-    def main(self) -> Main:
-        """What is known about the main config."""
-        return MAINS[self.script]
 
 
 @dataclass
@@ -90,10 +69,10 @@ class Reading:
     _words: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        words = self.command.words
+        words = self.command.overrides
         self.search_path += [word for word in words if word.startswith("hydra.searchpath=")]
-        if self.command.extra_folder is not None:
-            word = f"hydra.searchpath=[{quoted(Path(self.command.extra_folder).absolute())}]"
+        if self.command.extra_config_dir is not None:
+            word = f"hydra.searchpath=[{quoted(Path(self.command.extra_config_dir).absolute())}]"
             self.search_path.append(word)
             self.plain.append(word)
         loader: Any = self.loader  # its public methods would read the main config for each group
@@ -102,10 +81,10 @@ class Reading:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of folders that are not there: told as a mistake
                 _, self._files = loader._parse_overrides_and_create_caching_repo(
-                    self.command.config, self.search_path
+                    self.command.config_name, self.search_path
                 )
         groups = self._files.get_group_options("", ObjectType.GROUP)
-        has_group = self.command.main.has_group
+        has_group = MAINS[self.command.script].has_group
         self.groups += [name for name in groups if name != "hydra" and has_group(name)]
 
     def repeated(self, override: Override) -> str | None:
@@ -124,7 +103,7 @@ class Reading:
 
     def options(self, group: str) -> list[str]:
         """Returns the names of a group's files; none where there is no such group."""
-        if "." in group or not self.command.main.has_group(group):
+        if "." in group or not MAINS[self.command.script].has_group(group):
             return []
         if group not in self._options:
             self._options[group] = self._files.get_group_options(group, ObjectType.CONFIG)
@@ -133,29 +112,29 @@ class Reading:
 
 def _text(command: Command) -> str:
     """Returns the main config's text; nothing where there is no such file in its folder."""
-    path = command.folder / f"{command.config}.yaml"
+    path = command.config_dir / f"{command.config_name}.yaml"
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def words_for_hydra(command: Command) -> list[str]:
     """Returns the words as Hydra reads them: `metrics.features=x` is `metrics/features=x`."""
-    if not any(may_be_dotted_group(word) for word in command.words):
-        return command.words
-    with initialize_config_dir(str(command.folder), job_name="forger", version_base="1.3"):
+    if not any(may_be_dotted_group(word) for word in command.overrides):
+        return list(command.overrides)
+    with initialize_config_dir(str(command.config_dir), job_name="forger", version_base="1.3"):
         reading = Reading(GlobalHydra.instance().config_loader(), command)
-        return [as_hydra_reads(word, reading.options) for word in command.words]
+        return [as_hydra_reads(word, reading.options) for word in command.overrides]
 
 
 def read_words(command: Command, loader: ConfigLoader) -> Reading:
     """Parses each word alone, so that one mistake hides no other."""
     reading = Reading(loader, command)
     parser = OverridesParser.create(config_loader=loader)
-    for word in command.words:
+    for word in command.overrides:
         try:
             override = parser.parse_override(word)
         except HydraException as error:
             homes = homes_of(word, reading.groups, reading.options)
-            reading.problems.append(ungrammatical(word, error, homes, command.main))
+            reading.problems.append(ungrammatical(word, error, homes, MAINS[command.script]))
             continue
         key = override.key_or_group
         refused = reading.repeated(override) or misplaced(override)
@@ -164,7 +143,7 @@ def read_words(command: Command, loader: ConfigLoader) -> Reading:
             if refused is None:
                 reading.plain.append(word)
                 continue
-        refused = refused or command.main.refusal_of(word, key, _typed(command.words))
+        refused = refused or MAINS[command.script].refusal_of(word, key, _typed(command.overrides))
         if refused is not None:
             reading.problems.append(f"{word}: {refused}")
             continue
@@ -172,9 +151,8 @@ def read_words(command: Command, loader: ConfigLoader) -> Reading:
         if key in reading.groups or reading.options(key):
             group = key
         if override.is_sweep_override():
-            reading.several.append(
-                f"{word}: several values; {instead(command.main, command.script, override, group)}"
-            )
+            advice = instead(MAINS[command.script], command.script, override, group)
+            reading.several.append(f"{word}: several values; {advice}")
         if group is not None:
             _read_group(reading, override, group)
         else:
@@ -182,7 +160,7 @@ def read_words(command: Command, loader: ConfigLoader) -> Reading:
     return reading
 
 
-def _typed(words: list[str]) -> set[str]:
+def _typed(words: Sequence[str]) -> set[str]:
     """Returns the top-level names of the settings that are given a value."""
     pairs = (word.partition("=") for word in words)
     return {re.split(r"[./@]", key.lstrip("+~"))[0] for key, _, value in pairs if value != "null"}

@@ -22,8 +22,9 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from forger.app.config.command import Command
 from forger.app.config.messages import listed, quoted
-from forger.app.config.words import Command, words_for_hydra
+from forger.app.config.words import words_for_hydra
 from forger.app.distributed import launched
 from forger.app.distributed.meeting import Meeting
 from forger.app.run import resume
@@ -132,9 +133,9 @@ def _take(plan: dict[str, Any], command: Command, typed: list[str]) -> None:
         raise SystemExit(0)
     folder = Path(plan["folder"])
     if plan["restart"]:  # its own config says all
-        kept = [word for word in command.words if _key(word) in _PER_MACHINE]
+        kept = [word for word in command.overrides if _key(word) in _PER_MACHINE]
         kept += trust_of(_compose(command), own=True)
-        problems = resume.find_mistakes(replace(command, words=kept), folder)
+        problems = resume.find_mistakes(replace(command, overrides=tuple(kept)), folder)
         if problems:
             raise ConfigError(listed(problems))
         sys.argv[1:] = resume.arguments_for(folder, [*config_flags(typed), *kept])
@@ -172,10 +173,14 @@ def _composed(command: Command) -> tuple[Path, int | None]:
 
 def _compose(command: Command, return_hydra_config: bool = False) -> DictConfig:
     words = words_for_hydra(command)
-    if command.extra_folder is not None:
-        words = [*words, f"hydra.searchpath=[{quoted(Path(command.extra_folder).absolute())}]"]
-    with initialize_config_dir(str(command.folder), job_name=command.script, version_base="1.3"):
-        return compose(command.config, overrides=words, return_hydra_config=return_hydra_config)
+    if command.extra_config_dir is not None:
+        words = [*words, f"hydra.searchpath=[{quoted(Path(command.extra_config_dir).absolute())}]"]
+    with initialize_config_dir(
+        str(command.config_dir), job_name=command.script, version_base="1.3"
+    ):
+        return compose(
+            command.config_name, overrides=words, return_hydra_config=return_hydra_config
+        )
 
 
 def _differs(plan: dict[str, Any], typed: list[str]) -> str | None:

@@ -14,9 +14,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from forger.app.config.command import Command
 from forger.app.config.messages import listed, quoted, type_setting
 from forger.app.config.paths import expanded, text_of
-from forger.app.config.words import Command, read_words
+from forger.app.config.words import read_words
 from forger.app.distributed import launched
 from forger.app.run.resumed_config import RESUME, resumed_config
 from forger.app.run.status import LOCK, is_held, read_status, running
@@ -105,16 +106,16 @@ def as_added(word: str) -> str:
 
 def find_mistakes(command: Command, folder: Path) -> list[str]:
     """Returns what is wrong with a command that resumes the run in `folder`, one line each."""
-    with initialize_config_dir(str(command.folder), job_name="forger", version_base="1.3"):
+    with initialize_config_dir(str(command.config_dir), job_name="forger", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         reading = read_words(command, loader)
         if reading.problems or reading.several:
             return reading.problems + reading.several
-        of_records = [w for w in command.words if w.partition("=")[0] in ("trust", "moved")]
+        of_records = [w for w in command.overrides if w.partition("=")[0] in ("trust", "moved")]
         chosen = _first(reading.chosen) + reading.plain
-        composed = compose(command.config, overrides=chosen + of_records)
+        composed = compose(command.config_name, overrides=chosen + of_records)
         parser = OverridesParser.create(config_loader=loader)
-        words = [parser.parse_override(word) for word in command.words]
+        words = [parser.parse_override(word) for word in command.overrides]
         words = [word for word in words if str(word.input_line) not in reading.plain]
     return resumed_config(folder, words, composed)[1]
 
@@ -133,12 +134,12 @@ def folder_of(command: Command, value: str) -> Path:
         raise ConfigError(f"resume={value}: goes on with one run; name one")
     if value != "last":
         return find_run(value, Path())
-    with initialize_config_dir(str(command.folder), job_name="forger", version_base="1.3"):
+    with initialize_config_dir(str(command.config_dir), job_name="forger", version_base="1.3"):
         reading = read_words(command, GlobalHydra.instance().config_loader())
         if reading.problems:
             raise ConfigError(listed(reading.problems))
         where = [str(w.input_line) for w in reading.settings if w.key_or_group in _WHERE]
-        cfg = compose(command.config, overrides=_first(reading.chosen) + reading.plain + where)
+        cfg = compose(command.config_name, overrides=_first(reading.chosen) + reading.plain + where)
         return find_run(value, Path(expanded(cfg.paths.log_dir), cfg.name).absolute())
 
 
