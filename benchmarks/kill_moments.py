@@ -12,7 +12,7 @@ from random import Random
 
 from training_process import Training
 
-from forger.checkpoint_files import FOLDER, LAST
+from forger.checkpoints import FOLDER, LAST
 
 
 @dataclass(frozen=True)

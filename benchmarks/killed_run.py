@@ -17,7 +17,7 @@ from run_difference import differences
 from training_process import Training
 
 from forger.app.run.status import read_status
-from forger.checkpoint_files import newest
+from forger.checkpoints.reading import newest_checkpoint
 
 
 class Planned(NamedTuple):
@@ -130,7 +130,7 @@ class KilledRun:
         wanted = ("interrupted", "failed") if who == "rank 1" else ("interrupted",)
         if (self.folder / "status.json").exists() and status not in wanted:
             self.faults.append(f"its status reads as {status}")
-        found = newest(self.folder)
+        found = newest_checkpoint(self.folder)
         self._iteration = 0 if found is None else int(found[1]["global_step"])
         proof, row = moment.proof(self._training, self.length), self._training.row
         return Kill(self.folder.name, plan, who, row, proof, self._iteration, self.faults)

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from forger.checkpoint_files import FOLDER, LAST, read_checkpoint
+from forger.checkpoints import FOLDER, LAST
+from forger.checkpoints.reading import read_checkpoint
 
 # What a run measures in time, and what tells of the software rather than of the training.
 TIMES = ("train/images_per_second",)

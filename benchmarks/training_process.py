@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from forger.checkpoint_files import FOLDER
+from forger.checkpoints import FOLDER
 
 ROOT = Path(__file__).parents[1]
 _ENDING = 60.0  # seconds in which the other processes of a killed run must end

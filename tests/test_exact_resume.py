@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 from forger import losses
 from forger.callbacks import Checkpoint
 from forger.callbacks.exact_resume import ExactResume
-from forger.checkpoint_files import read_checkpoint
-from forger.checkpoint_writing import CheckpointFiles
+from forger.checkpoints.reading import read_checkpoint
+from forger.checkpoints.writing import WholeCheckpointIO
 from forger.data import GroupedDataModule
 from forger.gan import GAN
 from forger.networks import mlp
@@ -94,7 +94,7 @@ def train(folder: Path, gan: GAN, data: Any, *callbacks: Callback, **settings: A
     """Trains with a checkpoint after every iteration; returns the rows logged."""
     rows = Rows()
     path = settings.pop("ckpt_path", None)
-    plugins = [*settings.pop("plugins", []), CheckpointFiles()]
+    plugins = [*settings.pop("plugins", []), WholeCheckpointIO()]
     trainer = make_trainer(
         folder,
         callbacks=[ExactResume(), *callbacks, Checkpoint(every_n_steps=1)],

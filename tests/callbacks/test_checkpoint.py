@@ -10,25 +10,27 @@ from fake_gan import FakeGAN, fit
 from lightning.pytorch import Callback
 
 from forger.callbacks import Checkpoint
-from forger.checkpoint_writing import CheckpointFiles
+from forger.checkpoints.writing import WholeCheckpointIO
 from forger.errors import ConfigError
 
 
 def saves(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The iterations at which a checkpoint is written."""
     steps: list[int] = []
-    write = CheckpointFiles.save_checkpoint
+    write = WholeCheckpointIO.save_checkpoint
 
-    def counted(self: CheckpointFiles, checkpoint: dict[str, Any], *rest: Any, **more: Any) -> None:
+    def counted(
+        self: WholeCheckpointIO, checkpoint: dict[str, Any], *rest: Any, **more: Any
+    ) -> None:
         steps.append(checkpoint["global_step"])
         write(self, checkpoint, *rest, **more)
 
-    monkeypatch.setattr(CheckpointFiles, "save_checkpoint", counted)
+    monkeypatch.setattr(WholeCheckpointIO, "save_checkpoint", counted)
     return steps
 
 
 def run(folder: Path, *callbacks: Any, **settings: Any) -> None:
-    fit(folder, *callbacks, plugins=[CheckpointFiles()], **settings)
+    fit(folder, *callbacks, plugins=[WholeCheckpointIO()], **settings)
 
 
 def load(folder: Path, name: str = "last") -> dict[str, Any]:

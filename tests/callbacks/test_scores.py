@@ -17,8 +17,8 @@ from torch import Tensor
 from forger.callbacks import Checkpoint, SampleGrid
 from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.scores import Scores
-from forger.checkpoint_files import read_checkpoint
-from forger.checkpoint_writing import CheckpointFiles
+from forger.checkpoints.reading import read_checkpoint
+from forger.checkpoints.writing import WholeCheckpointIO
 from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.loggers import MetricsCSV
@@ -234,7 +234,7 @@ def ended(folder: Path, breaks: str = "", resume: bool = False, **limit: Any) ->
         folder,
         callbacks=[ExactResume(), *callbacks],
         logger=table,
-        plugins=[CheckpointFiles()],
+        plugins=[WholeCheckpointIO()],
         enable_checkpointing=True,
         **({"max_steps": -1} | limit),
     )

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from forger.bounds import PositiveFloat, PositiveInt, check_bounds
 from forger.callbacks.agreement import any_agrees
-from forger.checkpoint_files import FOLDER, LAST
+from forger.checkpoints import FOLDER, LAST
 
 
 class Checkpoint(LightningCheckpoint):

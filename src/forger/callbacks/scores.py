@@ -19,7 +19,7 @@ from torch import Tensor, distributed, nn
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.callbacks.checkpoint import ends
 from forger.callbacks.score_pictures import score_pictures
-from forger.checkpoint_files import FOLDER
+from forger.checkpoints import FOLDER
 from forger.loggers import Tracker, log_best, send_best
 from forger.loggers.trackers import BEST
 from forger.metrics.ordered import Processes

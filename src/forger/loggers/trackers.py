@@ -11,7 +11,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from forger.checkpoint_files import FOLDER, LAST
+from forger.checkpoints import FOLDER, LAST
 from forger.loggers.tracker import Model, Tracker, caption
 from forger.pictures import to_pil
 

@@ -17,7 +17,7 @@ from training import ROOT, Compose, colour_folder, command, rows, short
 from forger.app.config.command import Command
 from forger.app.config.overrides import find_mistakes
 from forger.app.run.train import train
-from forger.checkpoint_files import read_checkpoint
+from forger.checkpoints.reading import read_checkpoint
 from forger.errors import RunError
 
 OWN_FILES = """

@@ -24,7 +24,7 @@ from forger.app.config.check import check, find_problems
 from forger.app.run.compilation import Compilation, describe_compilation
 from forger.app.run.train import train
 from forger.callbacks.interrupts import Interrupts
-from forger.checkpoint_files import read_checkpoint
+from forger.checkpoints.reading import read_checkpoint
 from forger.errors import ConfigError, Interrupted
 
 # torch's compiler looks at it and hides the warning when shown; here it is raised first

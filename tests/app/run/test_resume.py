@@ -24,7 +24,7 @@ from forger.app.run import resume
 from forger.app.run.jobs import objective
 from forger.app.run.status import locked, read_status
 from forger.app.run.train import train
-from forger.checkpoint_files import read_checkpoint
+from forger.checkpoints.reading import read_checkpoint
 from forger.errors import ConfigError, DataError, DivergedError, RunError
 from forger.whole_files import _namespace, write_whole
 

@@ -30,6 +30,7 @@ from forger.app.distributed.meeting import Meeting
 from forger.app.run import resume
 from forger.app.run.job_words import config_flags, trust_of
 from forger.app.run.status import read_status
+from forger.checkpoints import FOLDER, LAST, PREVIOUS
 from forger.errors import ConfigError, UserError
 
 _PER_MACHINE = ("data.root", "data.cache_dir", "paths.cache_dir")  # what may differ
@@ -208,8 +209,6 @@ def _unlike(plan: dict[str, Any]) -> str | None:
 
 def _mark(folder: Path) -> str | None:
     """Tells a run's checkpoint from others, by the checksums in it; `None`: there is none."""
-    from forger.checkpoint_files import FOLDER, LAST, PREVIOUS  # imports torch: after the check
-
     for name in (LAST, PREVIOUS):
         with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(folder / FOLDER / name) as file:
             return sha256(repr([part.CRC for part in file.infolist()]).encode()).hexdigest()[:16]

@@ -24,7 +24,7 @@ from forger.app.config.places import PLACES
 from forger.app.run.folder import is_main_process
 from forger.app.run.making import make, takes, target_of
 from forger.app.run.overhead import NoProfiler
-from forger.checkpoint_writing import CheckpointFiles
+from forger.checkpoints.writing import WholeCheckpointIO
 from forger.data import GroupedDataModule, ImageDataModule
 from forger.data.foreign import first_images
 from forger.errors import ConfigError
@@ -246,6 +246,6 @@ def build_trainer(
         enable_checkpointing=any(isinstance(c, Checkpoint) for c in [*extra, *callbacks]),
         limit_val_batches=0,
         num_sanity_val_steps=0,
-        plugins=[*(settings.pop("plugins", None) or []), CheckpointFiles()],
+        plugins=[*(settings.pop("plugins", None) or []), WholeCheckpointIO()],
     )
     return trainer

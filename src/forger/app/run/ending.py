@@ -14,7 +14,7 @@ from forger.app.config.records import places_in, trust_in
 from forger.app.run.folder import RunFolder, is_main_process
 from forger.app.run.job_words import command_of, trusting
 from forger.callbacks.early_stopping import EarlyStopping
-from forger.checkpoint_files import FOLDER, LAST, PREVIOUS
+from forger.checkpoints import FOLDER, LAST, PREVIOUS
 from forger.errors import ConfigError, DivergedError, Interrupted, Pruned, RunError, UserError
 from forger.loggers import close_loggers, send_models
 

@@ -22,7 +22,8 @@ from forger.app.config.importing import TargetError
 from forger.app.config.messages import listed
 from forger.app.config.records import PACKAGES, find_untrusted, move, named, targets_in
 from forger.app.run.making import make
-from forger.checkpoint_files import FOLDER, LAST, newest, read_checkpoint
+from forger.checkpoints import FOLDER, LAST
+from forger.checkpoints.reading import newest_checkpoint, read_checkpoint
 from forger.errors import ConfigError, UserError
 from forger.random_state import random_state_kept
 from forger.sampling.sampler import Sampler
@@ -172,7 +173,7 @@ def _read(
     """Reads a checkpoint, and what it says of its run; `build` are the parts that are wanted."""
     path = find_checkpoint(run, checkpoint)
     whole_run = path.name == LAST and Path(run).expanduser().is_dir()
-    found = newest(path.parent.parent) if whole_run else None
+    found = newest_checkpoint(path.parent.parent) if whole_run else None
     path, content = found or (path, read_checkpoint(path))
     if "config" not in content or "image_shape" not in content:
         raise UserError(

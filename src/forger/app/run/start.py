@@ -18,7 +18,7 @@ from forger.app.run.load import find_checkpoint
 from forger.app.run.status import read_status
 from forger.callbacks import exact_resume
 from forger.callbacks.early_stopping import EarlyStopping
-from forger.checkpoint_files import newest, read_checkpoint, set_damaged_aside
+from forger.checkpoints.reading import newest_checkpoint, read_checkpoint, set_damaged_aside
 from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.seeds import STREAMS
@@ -49,7 +49,7 @@ class Start:
         """
         if cfg.resume is None:
             return cls(init_from=cfg.init_from)
-        found = newest(folder)
+        found = newest_checkpoint(folder)
         if found is None:
             return cls(folder, init_from=cfg.init_from)
         path, content = found

@@ -1,8 +1,4 @@
-"""How checkpoints reach the disk: whole or not at all, with the one before them kept.
-
-Owns the writing that Lightning is given; what is in a file is for those who save, and reading it
-back is in `forger.checkpoint_files`.
-"""
+"""Writes checkpoints: whole or not at all, with the one before them kept."""
 
 from __future__ import annotations
 
@@ -15,13 +11,14 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from typing_extensions import override
 
-from forger.checkpoint_files import LAST, PREVIOUS, read_checkpoint, reason_of
+from forger.checkpoints import LAST, PREVIOUS
+from forger.checkpoints.reading import read_checkpoint
 from forger.errors import RunError
-from forger.whole_files import remove_leftovers, whole_file
+from forger.whole_files import whole_file
 
 
-class CheckpointFiles(TorchCheckpointIO):
-    """Lightning's way to disk for checkpoints, with three promises.
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Lightning's plugin for checkpoint files, with three promises.
 
     A file appears under its name only when it is whole and on the disk. The `last.ckpt` that is
     replaced stays as `previous.ckpt`. A file is read as plain data (`weights_only`), its checksums
@@ -29,7 +26,7 @@ class CheckpointFiles(TorchCheckpointIO):
     """
 
     def __init__(self) -> None:
-        self._readable = False
+        self._read_back = False
 
     @override
     def save_checkpoint(
@@ -44,22 +41,20 @@ class CheckpointFiles(TorchCheckpointIO):
             RunError: the disk is full, for example; what was there before is still there.
         """
         target = Path(path)
-        remove_leftovers(target.parent, target.name)
         try:
             with whole_file(target) as file:
-                torch.save(checkpoint, file)
+                _save(checkpoint, file)
                 file.flush()
                 if target.name == LAST:
-                    _keep(target)
+                    _keep_as_previous(target)
         except OSError as error:
-            raise _unwritable(target, error.strerror or str(error)) from error
-        except RuntimeError as error:  # torch's word for a write that failed
-            if "writ" not in str(error):
-                raise
-            raise _unwritable(target, reason_of(error)) from error
-        if not self._readable:
+            raise RunError(
+                f"{target}: the checkpoint cannot be written: {error.strerror or error}; the one"
+                " before it is still whole"
+            ) from error
+        if not self._read_back:
             read_checkpoint(target)
-            self._readable = True
+            self._read_back = True
 
     @override
     def load_checkpoint(
@@ -72,12 +67,20 @@ class CheckpointFiles(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
-def _keep(last: Path) -> None:
+def _save(checkpoint: dict[str, Any], file: Any) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # torch hides a full disk behind its own error
+            raise error.__context__ from None
+        raise
+
+
+def _keep_as_previous(last: Path) -> None:
     """Gives the checkpoint about to be replaced its second name; at no moment is there none."""
     previous = last.with_name(PREVIOUS)
     link = last.with_name(f".{PREVIOUS}.link")
-    with suppress(FileNotFoundError):
-        link.unlink()
+    link.unlink(missing_ok=True)
     try:
         link.hardlink_to(last)
         link.replace(previous)
@@ -87,9 +90,3 @@ def _keep(last: Path) -> None:
     except OSError:  # a file system without links
         with suppress(FileNotFoundError):
             last.replace(previous)
-
-
-def _unwritable(path: Path, reason: str) -> RunError:
-    return RunError(
-        f"{path}: the checkpoint cannot be written: {reason}; the one before it is still whole"
-    )

@@ -12,8 +12,8 @@ import pytest
 import torch
 from disks import small_disk
 
-from forger.checkpoint_files import newest, read_checkpoint, set_damaged_aside
-from forger.checkpoint_writing import CheckpointFiles
+from forger.checkpoints.reading import newest_checkpoint, read_checkpoint, set_damaged_aside
+from forger.checkpoints.writing import WholeCheckpointIO
 from forger.errors import DataError, RunError
 
 
@@ -22,10 +22,10 @@ def content(step: int, size: int = 1000) -> dict[str, Any]:
 
 
 def save(folder: Path, *steps: int) -> Path:
-    files = CheckpointFiles()
+    checkpoint_io = WholeCheckpointIO()
     path = folder / "checkpoints" / "last.ckpt"
     for step in steps:
-        files.save_checkpoint(content(step), path)
+        checkpoint_io.save_checkpoint(content(step), path)
     return path
 
 
@@ -52,7 +52,7 @@ def test_the_one_before_stays(tmp_path: Path) -> None:
     assert sorted(file.name for file in path.parent.iterdir()) == ["last.ckpt", "previous.ckpt"]
     assert read_checkpoint(path)["global_step"] == 3
     assert read_checkpoint(path.with_name("previous.ckpt"))["global_step"] == 2
-    assert newest(tmp_path) is not None
+    assert newest_checkpoint(tmp_path) is not None
 
 
 def test_a_kill_between_the_two_names_leaves_no_third(tmp_path: Path) -> None:
@@ -64,9 +64,9 @@ def test_a_kill_between_the_two_names_leaves_no_third(tmp_path: Path) -> None:
 
 
 def test_others_are_replaced_without_a_trace(tmp_path: Path) -> None:
-    files = CheckpointFiles()
+    checkpoint_io = WholeCheckpointIO()
     for step in (1, 2):
-        files.save_checkpoint(content(step), tmp_path / "best.ckpt")
+        checkpoint_io.save_checkpoint(content(step), tmp_path / "best.ckpt")
     assert [file.name for file in tmp_path.iterdir()] == ["best.ckpt"]
 
 
@@ -87,13 +87,13 @@ def test_damage_is_found_and_the_one_before_taken(
         )
     with pytest.raises(DataError, match=r"last\.ckpt: "):
         read_checkpoint(path)
-    found = newest(tmp_path)
+    found = newest_checkpoint(tmp_path)
     assert found is not None
     assert (found[0].name, found[1]["global_step"]) == ("previous.ckpt", 1)
     assert "taking the one before it, of iteration 1" in caplog.text
 
     set_damaged_aside(tmp_path, found[0])
-    CheckpointFiles().save_checkpoint(content(3), path)
+    WholeCheckpointIO().save_checkpoint(content(3), path)
     assert read_checkpoint(path.with_name("previous.ckpt"))["global_step"] == 1, "still whole"
     assert path.with_name("damaged.ckpt").exists()
 
@@ -103,16 +103,16 @@ def test_without_a_whole_one_both_are_named(tmp_path: Path) -> None:
     for file in path.parent.iterdir():
         file.write_bytes(b"")
     with pytest.raises(DataError, match=r"last\.ckpt: .*previous\.ckpt: "):
-        newest(tmp_path)
+        newest_checkpoint(tmp_path)
 
 
 def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
-    assert newest(tmp_path) is None
+    assert newest_checkpoint(tmp_path) is None
 
 
 def test_a_last_that_vanished_gives_way_too(tmp_path: Path) -> None:
     save(tmp_path, 1, 2).unlink()
-    found = newest(tmp_path)
+    found = newest_checkpoint(tmp_path)
     assert found is not None
     assert found[1]["global_step"] == 1
 
@@ -128,14 +128,14 @@ def test_a_pickle_that_would_run_code_runs_nothing(how: str, tmp_path: Path) -> 
     with pytest.raises(DataError, match="cannot be read as a checkpoint"):
         read_checkpoint(path)
     with pytest.raises(DataError):  # whatever Lightning asks for
-        CheckpointFiles().load_checkpoint(path, weights_only=False)
+        WholeCheckpointIO().load_checkpoint(path, weights_only=False)
     assert not target.exists()
 
 
 def test_what_could_not_be_read_back_is_told_at_the_first_save(tmp_path: Path) -> None:
     evil = content(1) | {"callbacks": Mischief(tmp_path / "it_ran")}
     with pytest.raises(DataError, match="holds more than tensors and plain data"):
-        CheckpointFiles().save_checkpoint(evil, tmp_path / "last.ckpt")
+        WholeCheckpointIO().save_checkpoint(evil, tmp_path / "last.ckpt")
 
 
 def test_another_file_of_tensors_is_no_checkpoint(tmp_path: Path) -> None:
@@ -148,6 +148,6 @@ def test_a_full_disk_leaves_the_one_before(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", kilobytes=500) as disk:
         path = save(disk, 1)
         with pytest.raises(RunError, match=r"last\.ckpt: the checkpoint cannot be written: "):
-            CheckpointFiles().save_checkpoint(content(2, size=100_000), path)
+            WholeCheckpointIO().save_checkpoint(content(2, size=100_000), path)
         assert read_checkpoint(path)["global_step"] == 1
         assert not [file for file in path.parent.iterdir() if file.name.startswith(".")]
