@@ -7,8 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from forger import hardware
 from forger.app.cli import command  # noqa: F401  (registers the short_id resolver)
-from forger.app.config import hardware
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -25,7 +25,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Pretends that this machine has so many GPUs."""
 
     def pretend(count: int) -> None:
-        monkeypatch.setattr(hardware, "gpu_count", lambda: count)
+        monkeypatch.setattr(hardware, "visible_gpus", lambda: [str(n) for n in range(count)])
         monkeypatch.setattr(hardware, "has_mps", lambda: False)
 
     return pretend

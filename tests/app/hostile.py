@@ -47,7 +47,10 @@ class Trap:
             {"_target_": "lightning.pytorch.trainer.trainer.os.system", "command": f"touch {mark}"},
             {"_target_": "lightning.fabric.utilities.cloud_io._load", "path_or_url": loaded},
             {"_target_": "forger.whole_files.write_whole", "path": mark, "content": ""},
-            {"_target_": "forger.app.run.making.make", "node": {"_target_": "torch.load"}},
+            {
+                "_target_": "forger.app.run.instantiate.instantiate",
+                "node": {"_target_": "torch.load"},
+            },
             {"_target_": "forger.app.run.environment.subprocess.run", "args": ["touch", mark]},
             {"_target_": "shutil.copy", "src": loaded, "dst": mark},
             {"_target_": "shutil.copyfile", "_args_": [loaded, mark]},

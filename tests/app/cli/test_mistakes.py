@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from forger.app.config import hardware
+from forger import hardware
 from forger.app.config.command import Command
 from forger.app.config.overrides import find_mistakes
 

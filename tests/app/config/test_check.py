@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from forger.app.config import hardware
+from forger import hardware
 from forger.app.config.check import check, find_problems
 from forger.errors import ConfigError
 
@@ -338,29 +338,6 @@ class TestHardware:
         assert found == "data.batch_size=65: is shared evenly by 2 processes; write 64 or 66"
         gpus(3)
         assert "write 63 or 66" in refused(composed("trainer=ddp"))
-
-    @pytest.mark.parametrize(
-        ("variable", "count"), [(None, 4), ("", 0), ("-1", 0), ("0,2", 2), ("0,7,1", 1)]
-    )
-    def test_visible_devices(
-        self, variable: str | None, count: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(hardware, "_torch_has", lambda kind: kind == "cuda")
-        monkeypatch.setattr(hardware, "_nvidia_count", lambda: 4)
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        if variable is not None:
-            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
-        assert hardware.gpu_count() == count
-
-    def test_a_build_of_torch_without_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(hardware, "_torch_has", lambda kind: False)
-        monkeypatch.setattr(hardware, "_nvidia_count", lambda: 4)
-        assert hardware.gpu_count() == 0
-
-    def test_torch_agrees(self) -> None:
-        torch = pytest.importorskip("torch")
-        assert hardware.gpu_count() == torch.cuda.device_count()
-        assert hardware._torch_has("cuda") == (torch.version.cuda is not None)
 
 
 def test_it_is_quick(composed: Compose) -> None:

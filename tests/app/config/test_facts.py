@@ -19,7 +19,8 @@ from forger.app.config import data_rules, facts, trainer_rules
 from forger.app.config.accepted import Select
 from forger.app.config.check import find_problems
 from forger.app.config.values import read_values
-from forger.app.run.build import build_gan, make
+from forger.app.run.build import build_gan
+from forger.app.run.instantiate import instantiate
 from forger.data import ImageDataModule, MNISTSample
 from forger.data.folder_listing import list_images
 from forger.data.torchvision_sets import FASHION_SHAPES, TorchvisionSet
@@ -45,7 +46,7 @@ def subclasses(kind: type) -> set[type]:
 
 def loss_of(cfg: DictConfig) -> AdversarialLoss | None:
     try:
-        loss: AdversarialLoss = make(cfg.loss)
+        loss: AdversarialLoss = instantiate(cfg.loss)
     except ConfigError:
         return None
     return loss
@@ -114,7 +115,9 @@ def test_shapes_and_counts(target: str, composed: Compose) -> None:
 
 def test_names_of_scores_by_our_features(composed: Compose) -> None:
     files = (CONFIGS / "metrics" / "features").glob("*.yaml")
-    made = [make(composed(f"metrics/features={path.stem}").metrics.features) for path in files]
+    made = [
+        instantiate(composed(f"metrics/features={path.stem}").metrics.features) for path in files
+    ]
     found = {f"{type(one).__module__}.{type(one).__name__}": one.prefix for one in made}
     assert found == facts.PREFIXES
 

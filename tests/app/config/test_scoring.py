@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from forger.app.config import hardware
+from forger import hardware
 from forger.app.config.check import check, find_problems
 from forger.app.config.command import Command
 from forger.app.config.overrides import find_mistakes

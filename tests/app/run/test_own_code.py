@@ -24,7 +24,7 @@ from forger.app.run.build import (
     check_optimizers,
     check_trackers,
 )
-from forger.app.run.making import import_targets
+from forger.app.run.instantiate import import_targets
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
 

@@ -10,7 +10,7 @@ import shutil
 import sys
 from typing import Any
 
-from forger.app.config import hardware
+from forger import hardware
 from forger.app.config.accepted import Findings, Select
 
 _FEW = 8  # processes that any machine may run, slowly, to try things out

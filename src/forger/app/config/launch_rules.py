@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from forger.app.config import hardware
+from forger import hardware
 from forger.app.config.accepted import Findings, Select
 from forger.app.config.device_rules import accelerator_of, processes
 from forger.app.distributed import launched

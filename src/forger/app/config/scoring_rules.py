@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from forger.app.config import hardware
+from forger import hardware
 from forger.app.config.accepted import Findings, Select
 from forger.app.config.checkpoints import run_refusal
 from forger.app.config.facts import PREFIXES, target_of

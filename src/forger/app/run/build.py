@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from forger.app.config.importing import TargetError
 from forger.app.config.places import PLACES
 from forger.app.run.folder import is_main_process
-from forger.app.run.making import make, takes, target_of
+from forger.app.run.instantiate import instantiate, takes, target_of
 from forger.app.run.overhead import NoProfiler
 from forger.checkpoints.writing import WholeCheckpointIO
 from forger.data import GroupedDataModule, ImageDataModule
@@ -42,7 +42,7 @@ PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
 def build_data(cfg: DictConfig, seed: int) -> LightningDataModule:
     """Builds the data module; ours, and one that asks, is given the run's seed."""
     runtime = {"seed": seed} if takes(target_of(cfg.data), "seed") else {}
-    datamodule: LightningDataModule = make(cfg.data, LightningDataModule, **runtime)
+    datamodule: LightningDataModule = instantiate(cfg.data, LightningDataModule, **runtime)
     if isinstance(datamodule, ImageDataModule):
         datamodule.seed = seed  # whatever a function of the user's has made of it
     return datamodule
@@ -79,14 +79,14 @@ def build_discriminator(
     runtime: dict[str, Any] = {"image_shape": image_shape}
     if takes(target_of(node), "gradient_penalty"):
         runtime["gradient_penalty"] = bool(loss.penalties)
-    discriminator: nn.Module = make(node, nn.Module, **runtime)
+    discriminator: nn.Module = instantiate(node, nn.Module, **runtime)
     return discriminator
 
 
 def make_optimizer(node: DictConfig) -> OptimizerFactory:
     """Builds what makes an optimizer; torch refuses whole numbers such as the 0 of `betas`."""
     floats = {"betas": [float(beta) for beta in node.betas]} if "betas" in node else {}
-    factory: OptimizerFactory = make(node, **floats)
+    factory: OptimizerFactory = instantiate(node, **floats)
     return factory
 
 
@@ -97,7 +97,7 @@ def build_loss(cfg: DictConfig) -> AdversarialLoss:
     for name, value in offered.items():
         if name in settings and settings[name] == value and not takes(target, name):
             del settings[name]
-    loss: AdversarialLoss = make(settings, AdversarialLoss, "loss")
+    loss: AdversarialLoss = instantiate(settings, AdversarialLoss, "loss")
     return loss
 
 
@@ -107,14 +107,14 @@ def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> 
     updates = {
         f"{network}_updates": Updates(
             optimizer=make_optimizer(cfg.optimizer[network]),
-            schedule=make(cfg.schedule[network], Callable),
+            schedule=instantiate(cfg.schedule[network], Callable),
             gradient_clip=cfg.model.gradient_clip[network],
             accumulate=cfg.model.accumulate[network],
         )
         for network in ("generator", "discriminator")
     }
     return GAN(
-        generator=make(cfg.model.generator, nn.Module, image_shape=image_shape),
+        generator=instantiate(cfg.model.generator, nn.Module, image_shape=image_shape),
         discriminator=build_discriminator(cfg, loss, image_shape),
         loss=loss,
         prior=cfg.model.prior,
@@ -196,7 +196,7 @@ def make_tracker(node: DictConfig, folder: Path, earlier: Earlier | None) -> Log
     if earlier is not None and tensorboard:
         runtime["purge_step"] = earlier.at + 1  # hides what was logged from there on
     try:
-        tracker: Logger = make(node, Logger, **runtime)
+        tracker: Logger = instantiate(node, Logger, **runtime)
     except TargetError as error:
         known = error.target.startswith(("forger.", "lightning."))
         if not known or not isinstance(error.__cause__, ImportError):
@@ -232,9 +232,11 @@ def build_trainer(
     if settings.get("profiler") is None:
         settings["profiler"] = NoProfiler()
     callbacks: list[Callback] = [
-        make(node, Callback) for node in (cfg.get("callbacks") or {}).values() if node is not None
+        instantiate(node, Callback)
+        for node in (cfg.get("callbacks") or {}).values()
+        if node is not None
     ]
-    trainer: Trainer = make(
+    trainer: Trainer = instantiate(
         settings,
         Trainer,
         "trainer",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from forger.app.config import hardware
+from forger import hardware
 from forger.errors import ConfigError, RunError
 
 

@@ -21,7 +21,7 @@ import forger
 from forger.app.config.importing import TargetError
 from forger.app.config.messages import listed
 from forger.app.config.records import PACKAGES, find_untrusted, move, named, targets_in
-from forger.app.run.making import make
+from forger.app.run.instantiate import instantiate
 from forger.checkpoints import FOLDER, LAST
 from forger.checkpoints.reading import newest_checkpoint, read_checkpoint
 from forger.errors import ConfigError, UserError
@@ -157,7 +157,7 @@ def load_sampler(
             own[name.removeprefix(prefix)] = tensor
     with _fitting(origin.checkpoint, content):
         node, shape = origin.cfg.model.generator, origin.image_shape
-        generator: nn.Module = make(node, nn.Module, image_shape=shape)
+        generator: nn.Module = instantiate(node, nn.Module, image_shape=shape)
         generator.load_state_dict(own)
         sampler = Sampler(generator, origin.cfg.model.prior)
     return origin, sampler

@@ -12,7 +12,7 @@ from lightning import LightningDataModule
 from omegaconf import DictConfig
 
 from forger.app.config.messages import choice, given
-from forger.app.run.making import make
+from forger.app.run.instantiate import instantiate
 from forger.callbacks.scores import Scores
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
@@ -49,7 +49,7 @@ def survey(
     Raises:
         UserError: it cannot: there are no labels, too few images, none held out and so on.
     """
-    extractor: FeatureExtractor = make(metrics.features, FeatureExtractor)
+    extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor)
     to_do = extractor.to_do(data, cache_dir)
     num_fake: int = metrics.num_fake or usual_count(data, metrics.reference)
     check_counts(
@@ -71,7 +71,7 @@ def build_scorer(
     Raises:
         UserError: the extractor cannot be had for this data, or a number does not fit it.
     """
-    extractor: FeatureExtractor = make(metrics.features, FeatureExtractor)
+    extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor)
     extractor.to(device)
     extractor.prepare(data, cache_dir)
     return Scorer(
@@ -144,7 +144,7 @@ def plan_scores(cfg: DictConfig, datamodule: LightningDataModule) -> ScorePlan:
             raise ConfigError(f"{reason}; write metrics=none")
         return _off(reason)
     asked = asked or datamodule.scores_by_default
-    extractor: FeatureExtractor = make(metrics.features, FeatureExtractor)
+    extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor)
     try:
         num_fake, to_do = survey(metrics, datamodule, Path(cfg.paths.cache_dir), floor=False)
     except UserError as error:

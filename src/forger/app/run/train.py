@@ -37,9 +37,9 @@ from forger.app.run.draws import choose_seed, name_trackers, sweep_name
 from forger.app.run.dry_run import describe_dry_run
 from forger.app.run.ending import recorded
 from forger.app.run.folder import RunFolder, is_main_process
+from forger.app.run.instantiate import import_targets
 from forger.app.run.job_words import command_of, trusting
 from forger.app.run.load import refuse_untrusted
-from forger.app.run.making import import_targets
 from forger.app.run.overhead import lean
 from forger.app.run.plan import describe_plan
 from forger.app.run.precision import choose_precision

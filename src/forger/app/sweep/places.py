@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from forger.app.config import hardware
+from forger import hardware
 
 try:
     import fcntl

@@ -9,8 +9,8 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import hydra.utils
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.importing import TargetError, import_target, line_of
@@ -20,7 +20,7 @@ from forger.errors import UserError
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
 
-def make(node: Any, kind: Any = None, key: str | None = None, /, **runtime: Any) -> Any:
+def instantiate(node: Any, kind: Any = None, key: str | None = None, /, **runtime: Any) -> Any:
     """Builds the object that a node describes, with plain containers inside.
 
     Args:
@@ -39,7 +39,7 @@ def make(node: Any, kind: Any = None, key: str | None = None, /, **runtime: Any)
     for path, inner in _targets(plain, key):
         _check_call(path, inner, runtime if inner is plain else {})
     try:
-        made = instantiate(node, _convert_="all", **runtime)
+        made = hydra.utils.instantiate(node, _convert_="all", **runtime)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):

@@ -1,37 +1,53 @@
-"""Which accelerators this machine has, found in milliseconds without importing torch.
+"""Counts the accelerators that torch can use here, in milliseconds and without importing it.
 
-Owns the count of devices that a run may ask for. CUDA is never initialised here: that would break
-every process forked later.
+CUDA is never initialised: that would break every process forked later.
 """
 
 from __future__ import annotations
 
-import ast
 import os
 import re
+import runpy
 import sys
 from functools import cache
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 
-from forger.app.config.modules import find_module
+_NVIDIA, _AMD = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
 
 
 def gpu_count() -> int:
-    """Counts the GPUs that torch would see, those of NVIDIA first, then those of AMD."""
-    if _torch_has("cuda"):
-        return _visible(_nvidia_count(), "CUDA_VISIBLE_DEVICES")
-    if _torch_has("hip"):
-        return _visible(_amd_count(), "HIP_VISIBLE_DEVICES")
-    return 0
+    """Returns the number of GPUs that torch would see."""
+    return len(visible_gpus())
 
 
-def given_gpus() -> list[str] | None:
-    """Returns the GPUs that CUDA_VISIBLE_DEVICES names; `None`: it is not set, and all are visible.
+def visible_gpus() -> list[str]:
+    """Returns the GPUs that torch would see, by the names that CUDA_VISIBLE_DEVICES takes.
+
+    CUDA counts from 0 whatever the device files are called: a container may have /dev/nvidia2
+    alone, which is its GPU 0.
+    """
+    build = _torch_build()
+    if build.get("cuda"):
+        count, variable = _nvidia_count(), _NVIDIA
+    elif build.get("hip"):
+        count, variable = _amd_count(), _AMD
+    else:
+        return []
+    names = given_gpus(variable)
+    if names is None:
+        return [str(index) for index in range(count)]
+    existing = takewhile(lambda name: not name.isdigit() or int(name) < count, names)
+    return list(existing)[:count]
+
+
+def given_gpus(variable: str = _NVIDIA) -> list[str] | None:
+    """Returns the GPUs that an environment variable names; `None`: not set, all are visible.
 
     What CUDA cannot read, such as the `-1` or `NoDevFiles` that hide all of them, ends the list.
     """
-    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = os.environ.get(variable)
     if names is None:
         return None
     readable = (re.fullmatch(r"\d+|(GPU|MIG)-.+", name.strip()) for name in names.split(","))
@@ -43,25 +59,12 @@ def has_mps() -> bool:
     return sys.platform == "darwin" and os.uname().machine == "arm64"
 
 
-def _torch_has(kind: str) -> bool:
-    """Reads torch/version.py: `cuda` or `hip` is `None` in a build without it."""
-    module = find_module("torch.version")
-    value = module.bindings.get(kind) if module is not None else None
-    return not (isinstance(value, ast.Constant) and value.value is None)
-
-
-def _visible(count: int, variable: str) -> int:
-    """Applies CUDA_VISIBLE_DEVICES: what stands before the first device that does not exist."""
-    names = os.environ.get(variable)
-    if names is None:
-        return count
-    found = 0
-    for name in (part.strip() for part in names.split(",")):
-        exists = int(name) < count if name.isdigit() else name.startswith(("GPU-", "MIG-"))
-        if not exists:
-            break
-        found += 1
-    return min(found, count)
+@cache
+def _torch_build() -> dict[str, str | None]:
+    """Runs torch/version.py alone, whose `cuda` and `hip` are versions, or None without it."""
+    torch = find_spec("torch")
+    folders = torch.submodule_search_locations if torch is not None else None
+    return runpy.run_path(str(Path(folders[0], "version.py"))) if folders else {}
 
 
 @cache
