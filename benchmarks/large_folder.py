@@ -1,6 +1,6 @@
 """Times a folder of very many images: its decoding, the start of later runs, and their training.
 
-A folder of real files is decoded once by processes and once by one thread. Another folder, of empty
+A folder of real files is decoded once by processes and once by threads. Another folder, of empty
 files, has a cache of random images: a run that starts on it lists the files, looks at each and
 maps the cache, as it would with real ones. Then `python train.py` trains on that cache and on
 60,000 images in memory in turns, and the memory of both is watched. It needs no network.
@@ -27,12 +27,13 @@ from timed_process import run
 from workloads import BATCH_SIZE, WORKLOADS
 
 from forger.data import decoding
-from forger.data.folder_cache import load_or_build
+from forger.data.folder_cache import FolderCache
 from forger.data.folder_listing import list_images
+from forger.image_files import ImageFormat
 
 HERE = Path(__file__).parent
 PHOTO: Shape = (3, 32, 32)
-DECODERS = {"processes": {}, "one thread": {"_MANY": float("inf")}}
+DECODERS = {"processes": {}, "threads": {"_MANY": float("inf")}}
 DATA = {"mapped": timed_folder.Mapped, "resident": timed_folder.Resident}
 
 
@@ -45,7 +46,7 @@ def build(folder: Path, count: int) -> dict[str, float]:
         before = {name: getattr(decoding, name) for name in settings}
         vars(decoding).update(settings)
         began = time.perf_counter()
-        load_or_build(root, names, folder / way, (PHOTO, None))
+        FolderCache(root, names, folder / way, ImageFormat(*PHOTO[:2])).load_or_build()
         found[way] = count / (time.perf_counter() - began)
         vars(decoding).update(before)
         print(f"decoding by {way}: {found[way]:.0f} images/s", flush=True)
@@ -156,7 +157,7 @@ def markdown(found: dict[str, Any]) -> str:
         ("---", "---:"),
         (f"decoding {found['images']:,} PNG files, {decoding._processors()} processes",
          f"{speeds['processes']:,.0f} images/s"),
-        ("the same in one thread", f"{speeds['one thread']:,.0f} images/s"),
+        ("the same in threads", f"{speeds['threads']:,.0f} images/s"),
         (f"start on a cache of {count}, {size}", f"{cached['seconds']:.1f} s"),
         ("the same, not in the page cache", f"{started['not cached']['seconds']:.1f} s"),
         ("memory that the start takes", f"{cached['own_mib']:.0f} MiB"),

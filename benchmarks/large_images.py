@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from forger.array_files import ArrayWriter
-from forger.data.folder_cache import _key, cache_file
+from forger.array_files import array_writer
+from forger.data.folder_cache import FolderCache
 from forger.data.folder_listing import list_images
-from forger.whole_files import resumable_file
+from forger.image_files import ImageFormat
 
 _IN_FOLDER = 1000  # images of a class
 _CHUNK = 10_000  # rows written at a time
@@ -44,14 +44,11 @@ def write_cache(root: Path, cache: Path, shape: Shape) -> Path:
     """Writes random images as what is decoded from a folder, and returns the file."""
     names = list_images(root, test_fraction=0.0).names
     random = np.random.default_rng(0)
-    form = (shape, None)
-    target = cache_file(cache, form, _key(root, names, form))
-    with resumable_file(target) as file:
-        writer = ArrayWriter(file, np.dtype(np.uint8), (len(names), *shape))
+    target = FolderCache(root, names, cache, ImageFormat(*shape[:2])).path
+    with array_writer(target) as write:
         for begin in range(0, len(names), _CHUNK):
             count = min(_CHUNK, len(names) - begin)
-            writer.write(random.integers(0, 256, (count, *shape), dtype=np.uint8))
-        writer.seal()
+            write(random.integers(0, 256, (count, *shape), dtype=np.uint8))
     return target
 
 

@@ -1,127 +1,86 @@
-"""Arrays on disk that tell whether they are undamaged: `.npy` files that end in checksums.
-
-Owns how they are written and mapped; their bytes are `forger.array_format`'s, and names, contents
-and what to do about damage are others'.
-"""
+"""Arrays as plain `.npy` files, each with a checksum in a file beside it."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forger.array_format import DamagedError, Seal, checksum, header_of
+from forger.whole_files import whole_file, write_whole
 
-__all__ = ["ArrayWriter", "DamagedError", "array_writer", "map_array"]
+_BLOCK = 1 << 22  # bytes read at a time
 
 
-class ArrayWriter:
-    """Writes the rows of an array in order, so that it need not fit into memory.
+class DamagedError(ValueError):
+    """An array that is not as it was written; the message says what is wrong with it."""
 
-    The checksum of a block is written, at its place behind the array, as soon as the block is: what
-    a killed writer leaves tells how much of it is good.
 
-    Args:
-        file: empty, or what an earlier writer of the same array left, where it can be read too.
-        dtype: of the elements.
-        shape: of the whole array.
-
-    Attributes:
-        rows: how many were written; at first those that an earlier writer left undamaged.
-    """
-
-    def __init__(self, file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
-        self._file, self._header = file, header_of(dtype, shape)
-        self._seal = Seal.planned(self._header, dtype, shape)
-        self._sums = self._found() if file.readable() else b""
-        self._blocks = self._seal.good_blocks(file, self._sums) if self._sums else 0
-        self._sums = self._sums[: self._blocks * len(checksum(b""))]
-        self._waiting = bytearray()  # less than a block
-        rows_in_block = self._seal.block_size * shape[0] // max(1, self._seal.array_size)
-        self.rows = min(shape[0], self._blocks * rows_in_block)
-
-    def write(self, rows: NDArray[Any]) -> None:
-        """Writes the next rows, `(n, ...)`, as whole blocks; the rest waits in memory."""
-        self._waiting += np.ascontiguousarray(rows).tobytes()
-        self.rows += len(rows)
-        size = self._seal.block_size
-        whole = len(self._waiting) // size * size
-        for begin in range(0, whole, size):
-            self._put(self._waiting[begin : begin + size])
-        del self._waiting[:whole]
-
-    def seal(self) -> None:
-        """Makes the file whole, after the last row."""
-        if self._waiting:
-            self._put(self._waiting)
-        assert self._blocks == self._seal.blocks, "rows are missing"
-        self._seal.write(self._file, self._header, self._sums)
-
-    def _put(self, block: bytearray) -> None:
-        # Plain writes, not a mapped file: a full disk is then an error and not a crash.
-        if self._blocks == 0:
-            self._file.seek(0)
-            self._file.write(self._header)
-        place, place_of_sum = self._seal.places(self._blocks)
-        self._file.seek(place)
-        self._file.write(block)
-        self._file.seek(place_of_sum)
-        self._file.write(checksum(block))
-        self._sums += checksum(block)
-        self._blocks += 1
-
-    def _found(self) -> bytes:
-        """Returns the checksums that an earlier writer of the same array left."""
-        self._file.seek(0)
-        if self._file.read(len(self._header)) != self._header:
-            return b""
-        self._file.seek(self._seal.sums_begin)
-        return self._file.read(self._seal.sums_size)
+def checksum_file(path: Path) -> Path:
+    """Returns the file beside an array that holds its checksum."""
+    return path.with_suffix(".json")
 
 
 @contextmanager
-def array_writer(file: BinaryIO, count: int) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """Writes an array piece by piece, of the type and shape that the first piece has.
+def array_writer(path: Path) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Writes an array row by row, so that it need not fit into memory.
+
+    It appears under its name when the context is left without an error, and only when it is whole;
+    its checksum follows. A writer killed in between leaves an array that `map_array` calls damaged.
 
     Args:
-        file: empty; what is written is whole only when the context has been left without an error.
-        count: rows of the array, over all pieces.
+        path: ends in `.npy`; its folder is made where it is missing.
 
     Yields:
-        A function that writes the next rows, `(n, ...)`.
+        A function that appends rows, `(n, ...)`: at least once, always of one type and one shape
+        behind the first dimension.
+
+    Raises:
+        OSError: the array cannot be written.
     """
-    writer: ArrayWriter | None = None
+    count, header = 0, b""
+    with whole_file(path) as file:
 
-    def write(rows: NDArray[Any]) -> None:
-        nonlocal writer
-        if writer is None:
-            writer = ArrayWriter(file, rows.dtype, (count, *rows.shape[1:]))
-        writer.write(rows)
+        def write(rows: NDArray[Any]) -> None:
+            nonlocal count, header
+            count += len(rows)
+            header = _header(rows.dtype, (count, *rows.shape[1:]))
+            if file.tell() == 0:
+                file.write(header)  # of the same size whatever the count, which is not known yet
+            # Not a mapped file: a full disk is then an error and not a crash.
+            file.write(np.ascontiguousarray(rows).tobytes())
 
-    yield write
-    if writer is not None:
-        writer.seal()
+        yield write
+        file.seek(0)
+        file.write(header)
+    # Even seconds: every file system keeps them as they are, and hardly a later write hits one.
+    changed = int(time.time()) // 2 * 2 * 10**9
+    os.utime(path, ns=(changed, changed))
+    state = _state(path)
+    _write_checksum(path, _sha256(path), state)
 
 
 def map_array(path: Path, dtype: torch.dtype, shape: tuple[int | None, ...]) -> Tensor:
-    """Maps an array into memory, without reading it where it was not written to since it was good.
+    """Maps an array into memory.
 
-    A file that is cut off or longer than it was, or whose header or checksums are damaged, is found
-    always. The array is compared with its checksums, which reads it through, where the file is not
-    the one that was last found good, as a copy is not, or was written to since; its number on the
-    file system (inode) and its time of change tell. So damage that changes neither of them, as by a
+    It is compared with its checksum, for which it is read through, only where it is not the file
+    that was found good last, as a copy is not, or was written to since: its size, its time of
+    change and its number on the file system (inode) tell. Damage that changes none of them, as by a
     failing disk, is not found.
 
     Args:
-        path: written by `array_writer` or `ArrayWriter`.
+        path: written by `array_writer`.
         dtype: of its elements.
         shape: its dimensions; None: any size.
 
@@ -146,15 +105,44 @@ def map_array(path: Path, dtype: torch.dtype, shape: tuple[int | None, ...]) -> 
 
 
 def _check(path: Path) -> None:
-    """Raises `DamagedError` where damage is found, and seals a good copy as its own file."""
+    """Raises `DamagedError` where the array differs from its checksum."""
+    state = _state(path)
+    try:
+        known = json.loads(checksum_file(path).read_bytes())
+    except FileNotFoundError:
+        raise DamagedError("its checksum is missing") from None
+    except ValueError:
+        raise DamagedError("its checksum cannot be read") from None
+    expected = known.get("sha256") if isinstance(known, dict) else None
+    if known == {"sha256": expected, **state}:
+        return
+    if _sha256(path) != expected:
+        raise DamagedError("its checksum is wrong")
+    with suppress(OSError):  # else it is read through every time
+        _write_checksum(path, str(expected), state)
+
+
+def _write_checksum(path: Path, checksum: str, state: dict[str, int]) -> None:
+    content = {"sha256": checksum, **state}
+    write_whole(checksum_file(path), json.dumps(content, indent=2).encode())
+
+
+def _state(path: Path) -> dict[str, int]:
+    found = path.stat()
+    return {"bytes": found.st_size, "changed_ns": found.st_mtime_ns, "inode": found.st_ino}
+
+
+def _sha256(path: Path) -> str:
+    digest = sha256()
     with path.open("rb") as file:
-        seal, header, sums = Seal.read(file)
-        found = os.fstat(file.fileno())
-        if seal.is_of(found):
-            return
-        if seal.good_blocks(file, sums) != seal.blocks:
-            raise DamagedError("its checksum is wrong")
-    with suppress(OSError), path.open("r+b") as file:  # else it is read through every time
-        now = os.fstat(file.fileno())
-        if (now.st_ino, now.st_mtime_ns) == (found.st_ino, found.st_mtime_ns):
-            seal.write(file, header, sums)
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Returns what a `.npy` file begins with."""
+    buffer = io.BytesIO()
+    facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, facts)
+    return buffer.getvalue()

@@ -17,11 +17,12 @@ from forger.bounds import (
     PositiveInt,
     check_bounds,
 )
-from forger.data.folder_cache import load_or_build
+from forger.data.folder_cache import FolderCache
 from forger.data.folder_listing import Listing, list_images
 from forger.data.module import ImageDataModule, Pixels, Split, check_flag
 from forger.data.placement import Residence
 from forger.errors import ConfigError, DataError
+from forger.image_files import ImageFormat
 
 
 class ImageFolder(ImageDataModule):
@@ -145,14 +146,13 @@ class ImageFolder(ImageDataModule):
 
     def _pixels(self) -> Tensor:
         if self._mapped is None:
-            form = (self.native_shape, self.value_range)
-            names = self._listing.names
-            self._mapped, path, unreadable = load_or_build(
-                self.root, names, self.cache_dir, form, self.skip_unreadable
-            )
-            if path is not None:
-                self._listing = self._listing.without(unreadable)
-                self._unreadable = path, len(unreadable)
+            assert self.image_size is not None
+            target = ImageFormat(self.channels, self.image_size, self.value_range)
+            cache = FolderCache(self.root, self._listing.names, self.cache_dir, target)
+            self._mapped, left_out = cache.load_or_build(self.skip_unreadable)
+            if left_out:
+                self._listing = self._listing.without(left_out)
+                self._unreadable = cache.unreadable, len(left_out)
             self._listing.names.clear()  # of a million images, 90 MB that nothing needs any more
         return self._mapped
 

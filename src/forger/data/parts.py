@@ -15,10 +15,10 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
 from forger.bounds import PositiveInt, check_bounds
-from forger.data.worker_signals import Deaf, signals_held_back
 from forger.errors import DataError
 from forger.parts import Parts, images_of
 from forger.random_state import random_states, set_random_states
+from forger.worker_signals import QuietWorker, signals_held_back
 
 log = logging.getLogger(__name__)
 
@@ -108,8 +108,8 @@ class Grouped:
         """Begins an epoch of the loader, with worker processes that leave signals to this one."""
         if isinstance(self.loader, DataLoader) and self.loader.num_workers > 0:
             own = self.loader.worker_init_fn
-            if not isinstance(own, Deaf):
-                self.loader.worker_init_fn = Deaf(own)
+            if not isinstance(own, QuietWorker):
+                self.loader.worker_init_fn = QuietWorker(own)
             with signals_held_back():
                 return iter(self.loader)
         return iter(self.loader)

@@ -18,10 +18,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from forger.array_files import DamagedError, array_writer, map_array
+from forger.array_files import DamagedError, map_array
 from forger.errors import DataError
 from forger.metrics.extractor import FeatureExtractor, Features, ImageData
-from forger.metrics.files import whole_file
+from forger.metrics.files import array_writer
 from forger.metrics.fingerprint import DIGITS
 from forger.metrics.waiting import shown
 from forger.sampling.sampler import CHUNK  # the last bits of features depend on it
@@ -29,7 +29,7 @@ from forger.sampling.sampler import CHUNK  # the last bits of features depend on
 log = logging.getLogger(__name__)
 
 _FORMAT = 1  # raise when the same data would be hashed otherwise
-_LAYOUT = 3  # raise when the same extractor and images would be stored otherwise
+_LAYOUT = 4  # raise when the same extractor and images would be stored otherwise
 _ROWS = 1000  # images hashed at a time, so that a memory-mapped folder is never loaded as a whole
 _PATIENCE = 3.0  # seconds of work that are announced
 
@@ -154,8 +154,7 @@ def _extract(
     """Writes chunk by chunk, so that memory does not grow with the number of images."""
     started = time.monotonic()
     with ExitStack() as stack:
-        files = [stack.enter_context(whole_file(target, "features")) for target in targets]
-        writers = [stack.enter_context(array_writer(file, len(images))) for file in files]
+        writers = [stack.enter_context(array_writer(target, "features")) for target in targets]
         chunks = torch.split(images, CHUNK)
         step = stack.enter_context(shown(f"features of {what}", len(chunks)))
         for number, chunk in enumerate(chunks):

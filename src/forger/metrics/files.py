@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from forger import whole_files
+from numpy.typing import NDArray
+
+from forger import array_files, whole_files
 from forger.errors import DataError
 from forger.whole_files import remove_leftovers
 
@@ -32,6 +34,25 @@ def whole_file(target: Path, contents: str) -> Iterator[BinaryIO]:
         remove_leftovers(target.parent, f"{target.name.partition('-')[0]}-*")
         with whole_files.whole_file(target) as file:
             yield file
+    except OSError as error:
+        raise _refused(target.parent, contents, error) from None
+
+
+@contextmanager
+def array_writer(target: Path, contents: str) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Writes an array of the cache as `forger.array_files.array_writer` does.
+
+    Args:
+        target: named `<kind>-<hash>.npy`; its folder is made where it is missing.
+        contents: what is written, for the message.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+    try:
+        remove_leftovers(target.parent, f"{target.name.partition('-')[0]}-*")
+        with array_files.array_writer(target) as write:
+            yield write
     except OSError as error:
         raise _refused(target.parent, contents, error) from None
 

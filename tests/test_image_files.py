@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, features
 
-from forger.data.decode import decode, largest_of_16_bits
+from forger.image_files import ImageFormat, largest_of_16_bits
+from forger.image_files import decode as decode_image
 
 HALVES = np.repeat(np.array([[10, 200]], dtype=np.uint8), 4, axis=1).repeat(8, axis=0)  # 8x8
+
+
+def decode(path: Path, channels: int, size: int, *value_range: tuple[float, float]) -> np.ndarray:
+    return decode_image(path, ImageFormat(channels, size, *value_range))
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:

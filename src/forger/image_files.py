@@ -1,96 +1,90 @@
-"""One image file to one square uint8 array: odd sizes, kinds of pixels, rotations.
-
-It stands alone, since processes that decode run this file without importing the package.
-"""
+"""Decodes image files to square uint8 arrays; without torch, so that other processes start soon."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from forger.worker_signals import leave_signals_to_parent
 
 Decoded: TypeAlias = tuple[NDArray[np.uint8], list[tuple[str, str]]]
 """Images, and the paths of those that cannot be read, each with the reason."""
-
-Range: TypeAlias = "tuple[float, float] | None"
-"""Which values of deep pixels (more than 8 bits) become black and white; None: see `decode`."""
-
-Form: TypeAlias = tuple[tuple[int, int, int], Range]
-"""What becomes of each image: its shape `(C, S, S)`, and the range of deep pixels."""
 
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _16_BITS = "16-bit"
 _DARK = 1 << 8  # of 16 bits: an image with no value as high would come out black
 
 
-def decode_all(paths: Sequence[str | Path], form: Form) -> Decoded:
-    """Decodes some images, going on where one cannot be read.
+@dataclass(frozen=True)
+class ImageFormat:
+    """What becomes of each image file.
 
     Args:
-        paths: of the images.
-        form: of each result.
+        channels: 1 (grey) or 3 (colour).
+        size: side S of the square in pixels.
+        value_range: values of deep pixels (more than 8 bits) that become black and white; None: 0
+            and 65535 for 16 bits, and a refusal for 32-bit and floating-point pixels.
+    """
+
+    channels: int
+    size: int
+    value_range: tuple[float, float] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        return (self.channels, self.size, self.size)
+
+
+def start_decoding_process(max_pixels: int | None, truncated: bool) -> None:
+    """Prepares a process that decodes for another one, whose limits of Pillow it takes over."""
+    leave_signals_to_parent()
+    Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = max_pixels, truncated
+    warnings.simplefilter("ignore")
+
+
+def decode_all(paths: Sequence[str], target: ImageFormat) -> Decoded:
+    """Decodes some images, going on where one cannot be read.
 
     Returns:
         uint8 `(N, C, S, S)`, those that can be read, in order; and what is wrong with the others.
     """
-    shape, value_range = form
-    images, faults = np.empty((len(paths), *shape), dtype=np.uint8), []
+    images, faults = np.empty((len(paths), *target.shape), dtype=np.uint8), []
     good = 0
     for path in paths:
         try:
-            images[good] = decode(path, shape[0], shape[1], value_range)
+            images[good] = decode(path, target)
             good += 1
-        except Exception as error:  # Pillow's plugins raise many kinds for a damaged file
-            faults.append((str(path), _reason(error)))
+        except Exception as error:  # Pillow's plugins raise many types for a damaged file
+            faults.append((path, _reason(error)))
     return images[:good], faults
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image, or its beginning is damaged"
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-    kinds = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-    if reason and isinstance(error, kinds):
-        return str(reason)
-    return f"{type(error).__name__}: {reason}"
-
-
-def allow_large() -> None:
-    """Keeps Pillow's warnings back, which name no file; large images are the user's own.
-
-    What has twice as many pixels as Pillow warns of is refused, and named.
-    """
-    warnings.simplefilter("ignore")
-
-
-def decode(
-    path: str | Path, channels: int, size: int, value_range: Range = None
-) -> NDArray[np.uint8]:
+def decode(path: str | Path, target: ImageFormat) -> NDArray[np.uint8]:
     """Reads an image upright, cuts its central square and resizes it, antialiased.
 
     Transparent images are laid on white; an animation, or a file of several pages, gives its first.
-    Of 16-bit grey pixels 0 becomes black and 65535 white, unless `value_range` says otherwise;
-    32-bit and floating-point pixels have no such convention and need it.
 
     Args:
         path: anything that Pillow reads.
-        channels: 1 (grey) or 3 (colour).
-        size: side S of the result in pixels.
-        value_range: values of deep pixels that become black and white.
+        target: what becomes of it.
 
     Returns:
-        uint8 `(channels, S, S)`.
+        uint8 `(C, S, S)`.
 
     Raises:
         OSError, ValueError, SyntaxError: what Pillow raises for a file that it cannot read; or deep
             pixels would lose their contrast.
     """
+    size = target.size
     with Image.open(path) as image:
         if image.format == "EPS":  # Pillow would have Ghostscript run it
             raise ValueError("is PostScript, which is a program; save it as an image")
@@ -99,19 +93,17 @@ def decode(
         image.draft(None, (2 * size, 2 * size))
         cut = _is_cut(image)
         image.load()
-        with suppress(
-            Exception
-        ):  # damaged notes on how a photograph was taken: its pixels are good
+        with suppress(Exception):  # damaged notes of a camera: its pixels are good
             ImageOps.exif_transpose(image, in_place=True)
-        flat = _flat(image, value_range).convert("L" if channels == 1 else "RGB")
+        flat = _flat(image, target.value_range).convert("L" if target.channels == 1 else "RGB")
     width, height = flat.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    square = (left, top, left + side, top + side)
     if (width, height) != (size, size):
+        square = (left, top, left + side, top + side)
         flat = flat.resize((size, size), Image.Resampling.BILINEAR, box=square)
-    pixels = np.asarray(flat, dtype=np.uint8).reshape(size, size, channels)
-    if cut and value_range is None and pixels.max() == 0:
+    pixels = np.asarray(flat, dtype=np.uint8).reshape(size, size, target.channels)
+    if cut and target.value_range is None and pixels.max() == 0:
         raise ValueError(
             "has 16-bit colours, of which Pillow gives the upper 8 bits, and these are black; "
             "save it with 8 bits"
@@ -121,13 +113,24 @@ def decode(
 
 
 def largest_of_16_bits(path: str | Path) -> int | None:
-    """Returns the largest value of an image of 16 bits; None: of another kind, or unreadable."""
+    """Returns the largest value of an image of 16 bits; None: of another depth, or unreadable."""
     with suppress(Exception), Image.open(path) as image:
         if _depth(image) == _16_BITS:
             return int(np.asarray(image).max())
         if _is_cut(image):
             return int(np.asarray(image.convert("RGB")).max()) << 8
     return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image, or its beginning is damaged"
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    if reason and isinstance(
+        error, (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+    ):
+        return str(reason)
+    return f"{type(error).__name__}: {reason}"
 
 
 def _is_cut(image: Image.Image) -> bool:
@@ -144,30 +147,28 @@ def _depth(image: Image.Image) -> str | None:
     return _16_BITS if image.format in ("PNG", "PPM") else "32-bit"  # 16 bits in Pillow's 32
 
 
-def _flat(image: Image.Image, value_range: Range) -> Image.Image:
+def _flat(image: Image.Image, value_range: tuple[float, float] | None) -> Image.Image:
     """Returns an opaque 8-bit image."""
     if _depth(image) is not None:
         return Image.fromarray(_eight_bits(image, value_range))
     palette = image.palette.mode if image.mode == "P" and image.palette is not None else ""
     if image.mode in _TRANSPARENT or "transparency" in image.info or palette.endswith("A"):
         colour = image.convert("RGBA")
-        white = Image.new("RGBA", colour.size, "white")
-        return Image.alpha_composite(white, colour)
+        return Image.alpha_composite(Image.new("RGBA", colour.size, "white"), colour)
     return image
 
 
-def _eight_bits(image: Image.Image, value_range: Range) -> NDArray[np.uint8]:
+def _eight_bits(image: Image.Image, value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
     """Brings deep pixels to 8 bits."""
     values = np.asarray(image)
     if not np.isfinite(values).all():
         raise ValueError("holds pixels that are no finite numbers")
-    low, high = values.min(), values.max()
     if value_range is not None:
         black, white = value_range
         scaled = (values.astype(np.float64) - black) * (255 / (white - black))
         rounded: NDArray[np.uint8] = np.rint(scaled.clip(0, 255)).astype(np.uint8)
         return rounded
-    depth = _depth(image)
+    low, high, depth = values.min(), values.max(), _depth(image)
     if depth != _16_BITS or 0 < high < _DARK:
         lost = ", which would come out black" if depth == _16_BITS else ""
         raise ValueError(
