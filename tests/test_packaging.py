@@ -15,7 +15,8 @@ import pytest
 import forger
 from forger import __main__ as forger_command
 from forger import extras
-from forger.app.cli.program import Program
+from forger.app.cli.arguments import program_again
+from forger.app.config.command import type_program
 
 ROOT = Path(__file__).parents[1]
 TINY = ("data=mnist_sample", "model.generator.hidden=[4]", "model.discriminator.hidden=[4]")
@@ -133,13 +134,15 @@ def test_a_program_is_started_again_as_it_was(monkeypatch: pytest.MonkeyPatch) -
     main = sys.modules["__main__"]
     monkeypatch.setattr(sys, "argv", ["/clone/train.py", "seed=1"])
     monkeypatch.setattr(main, "__spec__", None)
-    assert Program().again() == ["/clone/train.py"]
-    assert Program().typed("evaluate") == "python evaluate.py"
-    monkeypatch.setattr(sys, "argv", ["/venv/bin/forger", "seed=1"])
-    assert Program(("train",)).again() == ["/venv/bin/forger", "train"]
+    script = program_again()
+    assert script == (sys.executable, "/clone/train.py")
+    assert type_program(script, "evaluate") == "python evaluate.py"
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/forger", "train", "seed=1"])
+    assert program_again(["train"]) == (sys.executable, "/venv/bin/forger", "train")
     monkeypatch.setattr(main, "__spec__", forger_command.__spec__)
-    assert Program(("train",)).again() == ["-m", "forger.__main__", "train"]
-    assert Program(("train",)).typed("evaluate") == "forger evaluate"
+    module = program_again(["train"])
+    assert module == (sys.executable, "-m", "forger.__main__", "train")
+    assert type_program(module, "evaluate") == "forger evaluate"
 
 
 def test_extras_are_installed_from_where_the_package_came(

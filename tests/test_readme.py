@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from forger.app.cli import command  # noqa: F401  (registers the short_id resolver)
+from forger.app.cli import main  # noqa: F401  (registers the short_id resolver)
 from forger.app.config.command import Command
 from forger.app.config.overrides import find_mistakes
 

@@ -33,11 +33,8 @@ def main() -> None:
 
 def _run(name: str) -> None:
     from forger.app.cli.main import own_configs, run
-    from forger.app.cli.program import program
 
-    program.subcommand = (name,)
-    del sys.argv[1]  # the rest is as after train.py, in all that reads it
-    run(name, own_configs())
+    run(name, own_configs(), subcommand=(name,))
 
 
 def _usage() -> str:

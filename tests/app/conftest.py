@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from forger import hardware
-from forger.app.cli import command  # noqa: F401  (registers the short_id resolver)
+from forger.app.cli import main  # noqa: F401  (registers the short_id resolver)
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 
-from forger.app.cli import command
-from forger.app.cli.arguments import read_arguments
+from forger.app.cli.arguments import get_args_parser, read_arguments, read_command
 from forger.app.config.overrides import find_mistakes
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
 
-def mistakes(line: str, config: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def mistakes(line: str, script: str = "train") -> list[str]:
     """Returns what is said to a command, its quotes read as by a shell."""
-    monkeypatch.setattr(sys, "argv", [f"{config}.py", *shlex.split(line)])
-    arguments, misread = command._arguments(config, CONFIGS)
-    return find_mistakes(command._command(arguments, CONFIGS, config, misread))
+    return find_mistakes(read_command(script, CONFIGS, shlex.split(line), ()).command)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +66,8 @@ def mistakes(line: str, config: str, monkeypatch: pytest.MonkeyPatch) -> list[st
         ("seed", ["seed: has no value; write seed=<value>"]),
     ],
 )
-def test_what_is_said(line: str, messages: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert mistakes(line, "train", monkeypatch) == messages
+def test_what_is_said(line: str, messages: list[str]) -> None:
+    assert mistakes(line) == messages
 
 
 @pytest.mark.parametrize(
@@ -99,10 +95,8 @@ def test_what_is_said(line: str, messages: list[str], monkeypatch: pytest.Monkey
         ("dataset=x", "data=<word>"),
     ],
 )
-def test_a_key_whose_setting_lies_deeper(
-    word: str, instead: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (found,) = mistakes(word, "train", monkeypatch)
+def test_a_key_whose_setting_lies_deeper(word: str, instead: str) -> None:
+    (found,) = mistakes(word)
     assert found.startswith(f"{word}: ")
     assert found.endswith(f"; write {instead}")
 
@@ -119,8 +113,8 @@ def test_a_key_whose_setting_lies_deeper(
         ("experiment=none", "leave it out"),
     ],
 )
-def test_words_for_nothing(word: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    (found,) = mistakes(word, "train", monkeypatch)
+def test_words_for_nothing(word: str, reason: str) -> None:
+    (found,) = mistakes(word)
     assert reason in found
 
 
@@ -140,8 +134,8 @@ def test_flags_may_stand_anywhere(
     line: str, flags: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", "/me")
-    found = read_arguments(line.split(), command.get_args_parser())
-    assert (found.flags, found.words, found.problems) == (flags, words, [])
+    found = read_arguments(line.split(), get_args_parser())
+    assert (found.flags, found.overrides, found.problems) == (flags, words, [])
 
 
 @pytest.mark.parametrize(
@@ -152,5 +146,5 @@ def test_flags_may_stand_anywhere(
         ("run=x batch=3", "batch=3: unknown setting"),
     ],
 )
-def test_generate(line: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert any(found.startswith(message) for found in mistakes(line, "generate", monkeypatch))
+def test_generate(line: str, message: str) -> None:
+    assert any(found.startswith(message) for found in mistakes(line, "generate"))

@@ -78,10 +78,9 @@ def test_the_newest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_sweep_says_how_many_jobs_run_where(tmp_path: Path) -> None:
     work = tmp_path / "work.py"
     work.write_text(
-        "import hydra\nfrom pathlib import Path\nfrom forger.app.cli import command\n"
-        f"@hydra.main(version_base='1.3', config_path={str(CONFIGS)!r}, config_name='train')\n"
-        "def main(cfg):\n    pass\n"
-        f"command.run(main, Path({str(CONFIGS)!r}), 'train')\n"
+        "from pathlib import Path\nfrom forger.app.cli import main\n"
+        "main.WORK['train'] = lambda cfg, command: None\n"
+        f"main.run('train', Path({str(CONFIGS)!r}))\n"
     )
     words = ["seed=0,1", "-m", "model=vanilla,dcgan", "hydra.sweep.dir=sweep"]
     done = command(*words, cwd=tmp_path, script=work, environment={"COLUMNS": "80"})

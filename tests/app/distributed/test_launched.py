@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -145,12 +144,11 @@ def test_srun_without_processes_per_machine_is_refused(
     assert "srun --ntasks-per-node=<n>" in problem
 
 
-def settled(monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> list[str]:
+def settled(folder: Path, *words: str) -> list[str]:
     """What Hydra is given for a command."""
     own = [*words, "data=mnist_sample", f"paths.log_dir={folder / 'logs'}"]
-    monkeypatch.setattr(sys, "argv", ["train.py", *own])
-    together.settle(Command(CONFIGS, "train", tuple(own)), lambda command: None)
-    return sys.argv[1:]
+    typed = Command(CONFIGS, "train", tuple(own))
+    return list(together.settle(typed, lambda command: command).overrides)
 
 
 def record(run: Path, status: str, **environment: Any) -> None:
@@ -164,11 +162,9 @@ ONE = {**SRUN, "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES"
 ONE |= dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
 
 
-def test_a_requeued_job_goes_on_in_its_folder(
-    environment: Environment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_requeued_job_goes_on_in_its_folder(environment: Environment, tmp_path: Path) -> None:
     environment(ONE)
-    first = settled(monkeypatch, tmp_path, "seed=null")
+    first = settled(tmp_path, "seed=null")
     (folder,) = (word.partition("=")[2].strip("'") for word in first if "hydra.run.dir" in word)
     assert Path(folder).parent == tmp_path / "logs" / "default"
     (seed,) = (word for word in first if word.startswith("seed="))
@@ -178,20 +174,20 @@ def test_a_requeued_job_goes_on_in_its_folder(
         cfg = compose("train", ["data=mnist_sample", f"paths.log_dir={tmp_path / 'logs'}", seed])
     OmegaConf.save(cfg, Path(folder) / "config.yaml", resolve=True)
     environment({"SLURM_RESTART_COUNT": "1"})
-    second = settled(monkeypatch, tmp_path, "seed=null")
+    second = settled(tmp_path, "seed=null")
     assert second == [f"resume='{folder}'", f"hydra.run.dir='{folder}'"]
     record(Path(folder), "finished", job=launched.job.name)
     with pytest.raises(SystemExit) as done:
-        settled(monkeypatch, tmp_path, "seed=null")
+        settled(tmp_path, "seed=null")
     assert done.value.code == 0
     environment({"SLURM_JOB_ID": "4712"})
-    assert folder not in " ".join(settled(monkeypatch, tmp_path, "seed=null"))
+    assert folder not in " ".join(settled(tmp_path, "seed=null"))
 
 
 def test_a_sweep_by_several_processes_is_refused(environment: Environment) -> None:
     environment({**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"})
     with pytest.raises(ConfigError, match=r"^-m: "):
-        together.settle(Command(CONFIGS, "train", (), multirun=True), lambda command: None)
+        together.settle(Command(CONFIGS, "train", (), multirun=True), lambda command: command)
 
 
 def test_commands_that_differ_between_machines_are_told() -> None:

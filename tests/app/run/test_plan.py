@@ -289,7 +289,7 @@ def test_notes_on_several_processes(trainer: Any, expected: list[str]) -> None:
 GROWTH = """
 import logging, sys
 from hydra import compose, initialize_config_dir
-from forger.app.cli import command
+from forger.app.cli import main
 from forger.app.run.train import train
 
 def read(name):

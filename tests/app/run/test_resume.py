@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from same import differences
 from training import ROOT, Compose, command, interruptible, rows, run_folder, short
 
+from forger.app.cli.main import objective
 from forger.app.config.command import Command
 from forger.app.run import resume
-from forger.app.run.jobs import objective
 from forger.app.run.status import locked, read_status
 from forger.app.run.train import train
 from forger.checkpoints.reading import read_checkpoint

@@ -15,7 +15,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from forger.app.cli import command  # noqa: F401  (registers the short_id resolver)
+from forger.app.cli import main  # noqa: F401  (registers the short_id resolver)
+from forger.app.config.command import Command
 from forger.app.sweep import search_check
 from forger.app.sweep.outcome import Job, Outcome
 from forger.app.sweep.search import search
@@ -33,6 +34,7 @@ class FakeEngine:
 
     def __init__(self, folder: Path, ends: Ends, parallel: int = 1) -> None:
         self.folder, self.ends, self.parallel = folder, ends, parallel
+        self.command = Command(Path("configs"), "train", ())
         self.known: dict[int, Outcome] = {}
         self.judge: Callable[[Outcome], Outcome] = lambda outcome: outcome
         self.resumed = self.stopped = False

@@ -125,10 +125,7 @@ def test_where_it_was_begun(sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert Path.cwd() == tmp_path
 
 
-def test_config_files_of_its_own(
-    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.argv", ["train.py"])
+def test_config_files_of_its_own(sweep: Path, tmp_path: Path) -> None:
     recipes = tmp_path / "recipes"
     (recipes / "model").mkdir(parents=True)
     flags = ["--config-dir", str(recipes)]
@@ -154,9 +151,7 @@ def test_config_files_of_its_own(
             resumed.arguments_for(str(sweep), [])
         path.unlink()
     (recipes / "bad.yaml").write_text(hostile["bad.yaml"])
-    monkeypatch.setattr("sys.argv", ["train.py", *flags])  # written again
-    assert resumed.arguments_for(str(sweep), [])[1:3] == flags
-    monkeypatch.setattr("sys.argv", ["train.py"])
+    assert resumed.arguments_for(str(sweep), [], flags)[1:3] == flags  # written again
     record(sweep, flags=["--config-name", "evil"])
     with pytest.raises(ConfigError, match="write --config-name evil again"):
         resumed.arguments_for(str(sweep), [])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sweep_folders import job
 
-from forger.app.cli import command
+from forger.app.cli import main
 from forger.app.sweep import report, terminal_table
 from forger.app.sweep.engine import Engine
 from forger.app.sweep.outcome import Outcome, ended
@@ -187,7 +187,7 @@ def test_a_search_in_which_no_trial_completed_is_no_success(
     ended.clear()
     ended.update({n: job(tmp_path, n, status=status) for n, status in enumerate(statuses)})
     try:
-        assert command._summary() == code
+        assert main._summary() == code
     finally:
         ended.clear()
     told = "none of 2 trials has completed: all were pruned" in capsys.readouterr().err

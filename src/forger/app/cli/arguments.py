@@ -1,4 +1,4 @@
-"""Splits a command line into flags and words, and says what to write for settings typed otherwise.
+"""Reads a command line once, and says what to write for settings that were typed otherwise.
 
 Tools for sweeps write `--optimizer.lr=0.001`, people `seed = 3` or `{'lr': 0.001}`.
 """
@@ -8,46 +8,129 @@ from __future__ import annotations
 import ast
 import json
 import re
-from argparse import ArgumentParser
+import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forger.app.config.messages import as_words, typed
-from forger.app.config.paths import expanded
+from hydra._internal.utils import get_args_parser  # the very flags that Hydra documents
+
+from forger.app.config.command import Command
+from forger.app.config.mains import MAINS
+from forger.app.config.messages import as_words, setting, typed
+from forger.app.config.paths import as_hydra_reads, expanded
+from forger.app.run import resume
+from forger.errors import ConfigError
 
 _KEY = r"(?:\+\+?)?[A-Za-z_]\w*(?:[./][\w-]+)*"
 _FOLDERS = ("--config-dir", "-cd", "--config-path", "-cp")
 _NUMBER = re.compile(r"-\.?\d.*")
+_SHOW = ("help", "hydra_help", "cfg", "info", "shell_completion")
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A command line as it was read.
+
+    Attributes:
+        command: what it asks for.
+        flags: Hydra's, as its own parser gives them, the overrides among them.
+        parser: of these flags.
+    """
+
+    command: Command
+    flags: Namespace
+    parser: ArgumentParser
+
+    @property
+    def only_shows(self) -> bool:
+        """Whether the flags ask for help or the config alone, and so for Hydra's own answer."""
+        return any(getattr(self.flags, flag) for flag in _SHOW)
+
+
+def read_command(
+    script: str, configs: Path, arguments: Sequence[str], program: tuple[str, ...]
+) -> Typed:
+    """Reads a command line.
+
+    Args:
+        script: `train`, `evaluate` or `generate`.
+        configs: the folder of config files, which `--config-path` replaces.
+        arguments: as the shell gave them.
+        program: starts this program again.
+
+    Raises:
+        ConfigError: `run=last` names no run, or a flag is refused.
+    """
+    parser = get_args_parser()
+    read = read_arguments(arguments, parser)
+    flags = parser.parse_args(read.flags)
+    if flags.experimental_rerun is not None:
+        raise ConfigError(
+            "--experimental-rerun: reads a pickle, and loading one can run code; to go on with a"
+            " run, write resume=<run folder>"
+        )
+    if flags.config_path is not None:
+        here = Path(flags.config_path).expanduser().absolute()
+        configs = here if here.is_dir() else Path(configs.parent, flags.config_path)
+        flags.config_path = str(configs.absolute())
+    sweep = flags.multirun or "hydra.mode=MULTIRUN" in read.overrides
+    once = MAINS[script].once is not None
+    flags.overrides = [as_hydra_reads(one, sweep=sweep, once=once) for one in read.overrides]
+    if "run" in MAINS[script].settings and "run=last" in flags.overrides:
+        newest = setting("run", resume.newest_run(configs.absolute()))
+        flags.overrides = [newest if one == "run=last" else one for one in flags.overrides]
+    command = Command(
+        config_dir=configs.absolute(),
+        config_name=flags.config_name or script,
+        overrides=tuple(flags.overrides),
+        multirun=sweep,
+        extra_config_dir=flags.config_dir,
+        script=script,
+        misspelt=tuple((text, tuple(meant)) for text, meant in read.problems),
+        program=program,
+        config_flags=tuple(_config_flags(flags)),
+    )
+    return Typed(command, flags, parser)
+
+
+def _config_flags(flags: Namespace) -> Iterator[str]:
+    """Yields the flags that say which config is meant, each with its value."""
+    for name in ("config_name", "config_path", "config_dir"):
+        if (value := getattr(flags, name)) is not None:
+            yield from (f"--{name.replace('_', '-')}", value)
+
+
+def program_again(subcommand: Sequence[str] = ()) -> tuple[str, ...]:
+    """Returns the command that starts this program again, before its arguments."""
+    spec = sys.modules["__main__"].__spec__
+    start = [str(Path(sys.argv[0]).absolute())] if spec is None else ["-m", spec.name]
+    return (sys.executable, *start, *subcommand)
 
 
 @dataclass
 class Arguments:
-    """The arguments of one command.
+    """The arguments of one command, sorted.
 
     Attributes:
         flags: of Hydra, with their values.
-        words: all others, as they were meant.
-        problems: what was typed otherwise and what to write, each with the words that it means.
+        overrides: all others, as they were meant.
+        problems: what was typed otherwise and what to write, each with the overrides that it means.
     """
 
     flags: list[str] = field(default_factory=list)
-    words: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
     problems: list[tuple[str, list[str]]] = field(default_factory=list)
-
-    @property
-    def all(self) -> list[str]:
-        """Flags first: argparse takes no words after flags after words."""
-        return [*self.flags, *self.words]
 
 
 def read_arguments(arguments: Sequence[str], parser: ArgumentParser) -> Arguments:
-    """Sorts arguments, as the parser of Hydra's flags knows them.
+    """Sorts arguments, which may stand in any order.
 
     Args:
         arguments: as the shell gave them.
-        parser: Hydra's.
+        parser: Hydra's, of its flags.
     """
     found, rest = Arguments(), list(arguments)
     words: list[str] = []
@@ -73,7 +156,7 @@ def read_arguments(arguments: Sequence[str], parser: ArgumentParser) -> Argument
     for shown, meant in _joined(words):
         if meant:
             found.problems.append((f"{shown}: write {typed(*meant)}", meant))
-        found.words += meant or [shown]
+        found.overrides += meant or [shown]
     return found
 
 

@@ -1,53 +1,96 @@
-"""The commands `train`, `evaluate` and `generate`, as Hydra calls them."""
+"""Runs a command line to its end: says once what went wrong, and returns the exit code.
+
+The exit code is 2 for a mistake of the user's, 1 for a bug or a run that could not go on, and 128
+plus its number for a signal (Ctrl-C: 130). Imports neither torch nor anything that does.
+"""
 
 from __future__ import annotations
 
+import io
+import logging
+import os
+import secrets
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import hydra
-from omegaconf import DictConfig
+from dotenv import load_dotenv
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks  # run_job asks for them
+from hydra._internal.utils import _run_hydra  # what --help, --cfg and --info do
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log, run_job
+from hydra.errors import HydraException
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
 
 import forger
-from forger.app.cli import command
-from forger.app.run import jobs
+from forger.app.cli.arguments import Typed, program_again, read_command
+from forger.app.cli.log_lines import wrapped
+from forger.app.cli.quiet import quieten_hydra
+from forger.app.config.check import check
+from forger.app.config.command import SCRIPTS, Command, type_program
+from forger.app.config.mains import MAINS
+from forger.app.config.messages import choice, given, listed, quoted
+from forger.app.config.overrides import find_mistakes
+from forger.app.config.paths import expanded
+from forger.app.config.words import words_for_hydra
+from forger.app.distributed import launched, together
+from forger.app.distributed.rank_errors import hand_over
+from forger.app.run import resume, run_name
+from forger.app.run.jobs import message_of
+from forger.app.sweep import resumed as resumed_sweeps
+from forger.app.sweep.child import answer
+from forger.app.sweep.outcome import BAD, ended
+from forger.app.sweep.override_words import by_key, chosen, swept
+from forger.app.sweep.places import jobs_at_once
+from forger.errors import ConfigError, Interrupted, Pruned, UserError
+
+log = logging.getLogger(__name__)
+
+_INTERRUPTED = 130
+_UNEXPLAINED = {"missing": "has not begun"}
+_MISTAKES = ("ConfigError", "DataError", "UserError")  # errors that end a command with code 2
+
+# What the config files call by `${name:arguments}`.
+# Six characters that keep two runs of one second apart; the same throughout one config.
+OmegaConf.register_new_resolver(
+    "short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True
+)
+run_name.register()
+# `~` in paths.log_dir, wherever it was written.
+OmegaConf.register_new_resolver("expanded", expanded, replace=True)
+# For launchers of several processes on this machine.
+OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
 
 
-def train(cfg: DictConfig) -> float | None:
-    """Runs one job; returns the metric that `objective` names, for a sweeper."""
-    with jobs.job(cfg) as cfg:
-        from forger.app.run.train import train  # imports torch: after the check
-
-        return jobs.objective(cfg, train(cfg))
-
-
-def evaluate(cfg: DictConfig) -> None:
-    """Scores what `run` names."""
-    with jobs.job(cfg, "evaluate"):
-        from forger.app.run.evaluate import evaluate  # imports torch: after the check
-
-        evaluate(cfg)
-
-
-def generate(cfg: DictConfig) -> None:
-    """Generates from what `run` names."""
-    with jobs.job(cfg, "generate"):
-        from forger.app.run.generate import generate  # imports torch: after the check
-
-        generate(cfg)
-
-
-COMMANDS = {"train": train, "evaluate": evaluate, "generate": generate}
-
-
-def run(name: str, configs: Path) -> None:
-    """Runs a command with the words that were typed after it.
+def run(script: str, configs: Path, subcommand: Sequence[str] = ()) -> None:
+    """Runs what was typed after a command's name; ends the process where that fails.
 
     Args:
-        name: of the command, and of the main config that it reads.
+        script: `train`, `evaluate` or `generate`, and so the main config that is read.
         configs: the folder of config files.
+        subcommand: what was typed between the program and the arguments: `train` after `forger`.
     """
-    decorate = hydra.main(version_base="1.3", config_path=str(configs.absolute()), config_name=name)
-    command.run(decorate(COMMANDS[name]), configs, name)
+    for home in (Path.cwd(), configs.parent):  # keys of trackers; what the environment holds wins
+        load_dotenv(home / ".env")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # for classes of the user's own, wherever train.py lies
+    program = program_again(subcommand)
+    # For the texts of --help: `python train.py`, or `forger train`.
+    named = partial(type_program, program[-1:] if program[-1] in SCRIPTS else ())
+    OmegaConf.register_new_resolver("typed", named, replace=True)
+    quieten_hydra()
+    code, reason, error, value = _run(script, configs, sys.argv[1 + len(subcommand) :], program)
+    answer(code, reason, error, value)
+    if code:
+        sys.exit(code)
 
 
 def own_configs() -> Path:
@@ -55,3 +98,275 @@ def own_configs() -> Path:
     package = Path(forger.__file__).parent
     installed = package / "configs"  # where the wheel has what lies at the top of a clone
     return installed if installed.is_dir() else package.parents[1] / "configs"
+
+
+def _run(
+    script: str, configs: Path, arguments: Sequence[str], program: tuple[str, ...]
+) -> tuple[int, str | None, str | None, float | None]:
+    """Runs a command; returns exit code, what went wrong, its class, and the objective's value."""
+    typed: Typed | None = None
+    value: float | None = None
+    try:
+        typed = read_command(script, configs, arguments, program)
+        if typed.only_shows:
+            _show(typed)
+        else:
+            value = _carry_out(typed.command)
+    except KeyboardInterrupt:
+        return _say("interrupted", _INTERRUPTED), "interrupted by Ctrl-C", "KeyboardInterrupt", None
+    except Interrupted as interrupted:
+        if launched.rank() == 0:  # the first process speaks for all
+            _say(f"interrupted by {interrupted.cause}", interrupted.exit_code)
+        return interrupted.exit_code, f"interrupted by {interrupted.cause}", "Interrupted", None
+    except Pruned as pruned:
+        if launched.rank() == 0:
+            _say(f"pruned: {pruned}", 0)
+        return 0, str(pruned), "Pruned", None
+    except Exception as error:
+        code, kind = _report(error, None if typed is None else typed.command), type(error).__name__
+        return code, message_of(error) or f"{kind}: {error}", kind, None
+    return (_summary() if ended else 0), None, None, value
+
+
+def _show(typed: Typed) -> None:
+    """Prints help, the config or Hydra's information, as Hydra does."""
+    if typed.command.misspelt:
+        raise ConfigError(listed([text for text, _ in typed.command.misspelt]))
+    if typed.flags.cfg:
+        with _composed(typed.command):
+            pass  # raises where Hydra would print an error of its own
+    shown = io.StringIO()
+    try:
+        with redirect_stdout(shown):
+            _run_hydra(
+                args=typed.flags,
+                args_parser=typed.parser,
+                task_function=Job(typed.command),
+                config_path=str(typed.command.config_dir),
+                config_name=typed.command.config_name,
+            )
+    finally:  # lists of choices may be long
+        text = shown.getvalue()
+        print(wrapped(text) if typed.flags.help else text, end="")
+
+
+def _carry_out(command: Command) -> float | None:
+    """Checks a command, composes its config once, and runs its one job or its sweep."""
+    ended.clear()
+    value = resumed_sweeps.wanted(command.overrides) if command.script == "train" else None
+    if value is not None:
+        again = resumed_sweeps.arguments_for(value, command.overrides, command.config_flags)
+        command = read_command("train", command.config_dir, again, command.program).command
+    command = together.settle(command, _checked)
+    with _composed(command) as (config, context):
+        if command.multirun:
+            _sweep(command, config, context)
+            return None
+        return _run_job(command, config, context)
+
+
+@contextmanager
+def _composed(command: Command) -> Iterator[tuple[DictConfig, HydraContext]]:
+    """Composes the config of a command, Hydra's own part with it."""
+    overrides = list(words_for_hydra(command))
+    if command.extra_config_dir is not None:
+        overrides.append(f"hydra.searchpath=[{quoted(Path(command.extra_config_dir).absolute())}]")
+    directory = str(command.config_dir)
+    with initialize_config_dir(directory, job_name=command.script, version_base="1.3"):
+        hydra: Any = GlobalHydra.instance().hydra
+        mode = RunMode.MULTIRUN if command.multirun else RunMode.RUN
+        config = hydra.compose_config(command.config_name, overrides, mode)
+        config.hydra.mode = mode
+        yield config, HydraContext(hydra.config_loader, Callbacks(config))
+
+
+def _checked(command: Command) -> Command:
+    """Checks a command before Hydra makes a folder for it; returns that of a run that goes on.
+
+    Raises:
+        ConfigError: the message lists all that is wrong.
+    """
+    value = resume.wanted(command.overrides) if "resume" in MAINS[command.script].settings else None
+    if value is None or command.misspelt:
+        if problems := find_mistakes(command):
+            raise ConfigError(listed(problems))
+        return command
+    folder = resume.folder_of(command, value)
+    if problems := resume.find_mistakes(command, folder):
+        raise ConfigError(listed(problems))
+    return resume.command_for(folder, command)
+
+
+def _sweep(command: Command, config: DictConfig, context: HydraContext) -> None:
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    sweeper = Plugins.instance().instantiate_sweeper(
+        config=config, hydra_context=context, task_function=Job(command)
+    )
+    sweeper.sweep(arguments=list(config.hydra.overrides.task))
+
+
+class Job:
+    """What a sweep's launcher calls for a job in this process: the command's work."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        """Checks and runs one job."""
+        try:
+            check(cfg, self.command.script)
+            return WORK[self.command.script](cfg, self.command)
+        except Pruned:
+            raise
+        except Exception as error:
+            message = message_of(error)
+            wanted = message is None or traceback_wanted()
+            log.error("%s", message or error, exc_info=error if wanted else None)
+            raise
+
+
+def _run_job(command: Command, config: DictConfig, context: HydraContext) -> float | None:
+    """Runs the one job of a command in the folder that Hydra makes for it."""
+
+    def task(cfg: DictConfig) -> tuple[float | None, Exception | None]:
+        try:
+            if launched.rank() == 0 and "torch" not in sys.modules:
+                print("loading PyTorch, which takes some seconds", flush=True)
+            return WORK[command.script](cfg, command), None
+        except Exception as error:  # Hydra would print it in its own way
+            return None, error
+
+    value: float | None
+    value, error = run_job(task, config, "hydra.run.dir", None, context).return_value
+    folder = Path(config.hydra.runtime.output_dir)
+    has_folder = MAINS[command.script].once is None
+    if error is not None and not isinstance(error, Pruned):
+        hand_over(error)
+        message = message_of(error)
+        removed = message is not None and has_folder and _remove_unused(folder)
+        if not removed and (message is None or has_folder):
+            _log_to_file(message or "".join(traceback.format_exception(error)))
+    elif config.get("dry_run"):
+        _remove_unused(folder)
+    if error is not None:
+        raise error
+    return value
+
+
+def _train(cfg: DictConfig, command: Command) -> float | None:
+    if cfg.get("resume") is not None:
+        cfg = resume.config_of_job(cfg, HydraConfig.get().overrides.task)
+    from forger.app.run.train import train  # imports torch: after the check
+
+    return objective(cfg, train(cfg, command))
+
+
+def _evaluate(cfg: DictConfig, _: Command) -> None:
+    from forger.app.run.evaluate import evaluate  # imports torch: after the check
+
+    evaluate(cfg)
+
+
+def _generate(cfg: DictConfig, _: Command) -> None:
+    from forger.app.run.generate import generate  # imports torch: after the check
+
+    generate(cfg)
+
+
+WORK: dict[str, Callable[[DictConfig, Command], float | None]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "generate": _generate,
+}
+
+
+def objective(cfg: DictConfig, metrics: Mapping[str, float]) -> float | None:
+    """Returns the metric that `objective` names, for a sweeper; `None` when it names none.
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    if cfg.objective is None or cfg.dry_run or launched.rank() != 0:
+        return None
+    if cfg.objective not in metrics:
+        known = choice(cfg.objective, metrics)
+        raise ConfigError(f"{given('objective', cfg.objective)}: no such metric was logged{known}")
+    return float(metrics[cfg.objective])
+
+
+def traceback_wanted() -> bool:
+    """Tells whether the user asked for tracebacks, by Hydra's variable for it."""
+    return os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+
+def _file_handlers() -> list[logging.FileHandler]:
+    handlers = logging.getLogger().handlers
+    return [handler for handler in handlers if isinstance(handler, logging.FileHandler)]
+
+
+def _log_to_file(message: str) -> None:
+    """Logs to the run's file alone: the screen gets the message once, at the end."""
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message, (), None)
+    for handler in _file_handlers():
+        handler.handle(record)
+
+
+def _remove_unused(folder: Path) -> bool:
+    """Removes the folder of a run that never began, which holds its log at most."""
+    if launched.rank() != 0 or not folder.is_dir():
+        return False
+    if any(path.suffix != ".log" for path in folder.iterdir()):
+        return False
+    for handler in _file_handlers():
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    return True
+
+
+def _report(error: Exception, command: Command | None = None) -> int:
+    """Shows an error, and returns the exit code."""
+    message = message_of(error)
+    if message is None or traceback_wanted():
+        traceback.print_exception(error)
+    if message is None:
+        return 1
+    if command is not None and isinstance(error, HydraException):
+        message = listed(_mistakes(command) or [message])
+    return _say(f"error: {message}", getattr(error, "exit_code", UserError.exit_code))
+
+
+def _mistakes(command: Command) -> list[str]:
+    try:
+        return find_mistakes(command)
+    except Exception:  # Hydra's own message is still at hand
+        return []
+
+
+def _summary() -> int:
+    """Says which jobs of a sweep did not finish, and returns the exit code."""
+    bad = [outcome for _, outcome in sorted(ended.items()) if outcome.status in BAD]
+    if not bad and all(outcome.status == "pruned" for outcome in ended.values()):
+        return _say(f"error: none of {len(ended)} trials has completed: all were pruned", 1)
+    if not bad:
+        return 0
+    keys = swept(outcome.overrides for outcome in ended.values())
+    lines = [f"error: {len(bad)} of {len(ended)} jobs not finished:"]
+    for outcome in bad:
+        words = chosen(by_key(outcome.overrides), keys)
+        first, *rest = (
+            outcome.reason or _UNEXPLAINED.get(outcome.status, outcome.status)
+        ).splitlines()
+        lines += [f"  #{outcome.number} {words}: {first}", *(f"     {line}" for line in rest)]
+    begun = [outcome for outcome in bad if outcome.status != "missing"]
+    mistakes = bool(begun) and all(outcome.error in _MISTAKES for outcome in begun)
+    return _say("\n".join(lines), UserError.exit_code if mistakes else 1)
+
+
+def _say(text: str, code: int) -> int:
+    """Writes to stderr, a process of several with its rank, and returns the code."""
+    rank = launched.rank()
+    print(f"[rank {rank}] {text}" if rank else text, file=sys.stderr)
+    return code

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from forger.app.config.messages import near, typed
+
+SCRIPTS = ("train", "evaluate", "generate")
+
 
 @dataclass(frozen=True)
 class Command:
@@ -20,7 +24,9 @@ class Command:
             `--config-name` says.
         misspelt: what was typed in another way than is right, with what to write; each with the
             overrides that it means, which are among the others.
-        program: the command that starts this program again, before its arguments.
+        program: the command that starts this program again, before its arguments: Python with
+            train.py, or with `-m forger train`.
+        config_flags: flags as typed that say where config files lie.
     """
 
     config_dir: Path
@@ -31,12 +37,30 @@ class Command:
     script: str = "train"
     misspelt: tuple[tuple[str, tuple[str, ...]], ...] = ()
     program: tuple[str, ...] = ()
+    config_flags: tuple[str, ...] = ()
 
     def arguments(self) -> list[str]:
-        """Returns the arguments with which another process does the same."""
-        flags = ["--config-path", str(self.config_dir), "--config-name", self.config_name]
-        if self.extra_config_dir is not None:
-            flags += ["--config-dir", self.extra_config_dir]
-        if self.multirun:
-            flags += ["--multirun"]
-        return [*flags, *self.overrides]
+        """Returns the arguments with which another process of this program does the same."""
+        return [*self.config_flags, *(["--multirun"] if self.multirun else []), *self.overrides]
+
+    def typed(self, script: str, *arguments: str) -> str:
+        """Returns what one types next: `python evaluate.py run=logs/...`, ready for a shell.
+
+        Args:
+            script: `train`, `evaluate` or `generate`.
+            arguments: after it.
+        """
+        return f"{type_program(self.program, script)} {typed(*arguments)}"
+
+
+def type_program(program: tuple[str, ...], script: str) -> str:
+    """Returns what one types for a script of this program, before its arguments.
+
+    Args:
+        program: see `Command`; empty in a notebook.
+        script: `train`, `evaluate` or `generate`.
+    """
+    if program and program[-1] in SCRIPTS:  # of the installed `forger`
+        return f"forger {script}"
+    beside = near(Path(program[-1]).with_name(f"{script}.py")) if program else Path()
+    return typed("python", str(beside) if beside.is_file() else f"{script}.py")

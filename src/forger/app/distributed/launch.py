@@ -19,16 +19,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
-from forger.app.cli.program import program
+from forger.app.config.command import SCRIPTS, Command
 from forger.app.distributed import launched
-from forger.app.run.job_words import config_flags, job_words
+from forger.app.run.job_words import job_words
 from forger.app.sweep.places import CORES
 
 RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "RANK")
 
 
 @contextmanager
-def launched_alone(folder: Path) -> Iterator[None]:
+def launched_alone(folder: Path, command: Command) -> Iterator[None]:
     """Makes other ranks run this job alone in `folder`, and leaves no rank variable behind.
 
     In a process that was itself launched as a rank, it only ends what torch has running; outside
@@ -44,11 +44,11 @@ def launched_alone(folder: Path) -> Iterator[None]:
         yield
         return
     argv, before = sys.argv, dict(os.environ)
-    words = argv[1:]
+    words = command.arguments()
     hydra: Any = HydraConfig.instance().cfg
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        words = [*config_flags(words), *job_words()]
-    sys.argv = [argv[0], *program.subcommand, *words]
+        words = [*command.config_flags, *job_words()]
+    sys.argv = [argv[0], *(s for s in command.program[-1:] if s in SCRIPTS), *words]
     with read_write(hydra.hydra), open_dict(hydra.hydra):
         hydra.hydra.run.dir = str(folder)
     try:

@@ -12,7 +12,7 @@ import json
 import secrets
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
@@ -28,7 +28,7 @@ from forger.app.config.words import words_for_hydra
 from forger.app.distributed import launched
 from forger.app.distributed.meeting import Meeting
 from forger.app.run import resume
-from forger.app.run.job_words import config_flags, trust_of
+from forger.app.run.job_words import trust_of
 from forger.app.run.status import read_status
 from forger.checkpoints import FOLDER, LAST, PREVIOUS
 from forger.errors import ConfigError, UserError
@@ -36,17 +36,17 @@ from forger.errors import ConfigError, UserError
 _PER_MACHINE = ("data.root", "data.cache_dir", "paths.cache_dir")  # what may differ
 _FOLDER = "folder"  # of the run, for torchrun's restarts
 
-Check = Callable[[Command], None]
+Check = Callable[[Command], Command]
 
 
-def settle(command: Command, check: Check) -> None:
+def settle(command: Command, check: Check) -> Command:
     """Checks a command as `check` does, for all processes that were launched with it.
 
-    Afterwards `sys.argv` is what Hydra reads here: the same folder and seed in every process.
+    Returns the command to carry out here: with the same folder and seed in every process.
 
     Args:
         command: what was typed.
-        check: refuses mistakes, and makes `sys.argv` that of a run that goes on.
+        check: refuses mistakes, and returns the command of a run that goes on.
 
     Raises:
         ConfigError: rank 0 tells what is wrong anywhere.
@@ -54,29 +54,26 @@ def settle(command: Command, check: Check) -> None:
     """
     own = launched.launch() if command.script == "train" else None
     if own is None or (own.processes == 1 and command.multirun):
-        check(command)
-    elif command.multirun and own.local_rank == 0:
+        return check(command)
+    if command.multirun and own.local_rank == 0:
         raise ConfigError("-m: starts many runs, and processes launched together train one")
-    elif command.multirun:
+    if command.multirun:
         raise SystemExit(ConfigError.exit_code)
-    elif own.rank == 0:
-        _lead(own, command, check)
-    else:
-        _follow(own, command, check)
+    return _lead(own, command, check) if own.rank == 0 else _follow(own, command, check)
 
 
-def _lead(own: launched.Launch, command: Command, check: Check) -> None:
-    typed = sys.argv[1:]
-    check(command)  # first, since it takes no torch
+def _lead(own: launched.Launch, command: Command, check: Check) -> Command:
+    checked = check(command)  # first, since it takes no torch
     met = Meeting.of(own) if own.by == "torchrun" or own.processes > 1 else None
-    earlier = _earlier(met, command, typed)
-    plan: dict[str, Any] = {"typed": typed, "restart": earlier is not None, "seed": None}
+    earlier = _earlier(met, command)
+    plan: dict[str, Any] = {"typed": command.overrides, "restart": earlier is not None}
+    plan["seed"] = None
     if earlier is not None and (read_status(earlier) or {}).get("status") == "finished":
         plan["folder"] = None
     elif earlier is not None:
         plan["folder"] = str(earlier)
-    elif resume.wanted(sys.argv[1:]) is not None:
-        plan["folder"] = resume.wanted(sys.argv[1:])
+    elif resume.wanted(checked.overrides) is not None:
+        plan["folder"] = resume.wanted(checked.overrides)
     else:
         folder, seed = _composed(command)
         plan["folder"] = str(folder)
@@ -86,7 +83,7 @@ def _lead(own: launched.Launch, command: Command, check: Check) -> None:
     try:
         if complaints:
             raise ConfigError(listed(complaints))
-        _take(plan, command, typed)
+        taken = _taken(plan, command)
     except UserError:
         if met is not None:
             met.decide(go=False)
@@ -96,10 +93,11 @@ def _lead(own: launched.Launch, command: Command, check: Check) -> None:
             Path(plan["folder"]).mkdir(parents=True, exist_ok=True)  # see `_leave_nothing`
         met.write(_FOLDER, plan["folder"])
         met.decide(go=True)
+    return taken
 
 
-def _follow(own: launched.Launch, command: Command, check: Check) -> None:
-    typed, refused = sys.argv[1:], None
+def _follow(own: launched.Launch, command: Command, check: Check) -> Command:
+    refused = None
     try:
         check(command)
     except ConfigError as error:
@@ -108,7 +106,7 @@ def _follow(own: launched.Launch, command: Command, check: Check) -> None:
     try:
         met = Meeting.of(own)
         plan = met.plan()
-        complaint = str(refused) if refused is not None else _differs(plan, typed)
+        complaint = str(refused) if refused is not None else _differs(plan, command.overrides)
         if complaint is None and plan["folder"] is not None:
             complaint = _unlike(plan)
         may_go = met.answer(complaint)
@@ -118,13 +116,14 @@ def _follow(own: launched.Launch, command: Command, check: Check) -> None:
         raise SystemExit(ConfigError.exit_code) from None
     if not may_go:
         raise SystemExit(ConfigError.exit_code)
-    _take(plan, command, typed)
+    taken = _taken(plan, command)
     if not Path(plan["folder"]).is_dir():  # rank 0 has made it: this is another file system
         atexit.register(_leave_nothing, Path(plan["folder"]))
+    return taken
 
 
-def _take(plan: dict[str, Any], command: Command, typed: list[str]) -> None:
-    """Makes `sys.argv` what the plan says.
+def _taken(plan: dict[str, Any], command: Command) -> Command:
+    """Returns the command that the plan makes of what was typed.
 
     Raises:
         ConfigError: the run cannot go on.
@@ -136,23 +135,26 @@ def _take(plan: dict[str, Any], command: Command, typed: list[str]) -> None:
     if plan["restart"]:  # its own config says all
         kept = [word for word in command.overrides if _key(word) in _PER_MACHINE]
         kept += trust_of(_compose(command), own=True)
-        problems = resume.find_mistakes(replace(command, overrides=tuple(kept)), folder)
-        if problems:
+        again = replace(command, overrides=tuple(kept))
+        if problems := resume.find_mistakes(again, folder):
             raise ConfigError(listed(problems))
-        sys.argv[1:] = resume.arguments_for(folder, [*config_flags(typed), *kept])
-    elif resume.wanted(typed) is not None:
-        sys.argv[1:] = resume.arguments_for(folder, typed)
+        taken = resume.command_for(folder, again)
+    elif resume.wanted(command.overrides) is not None:
+        taken = resume.command_for(folder, command)
     else:
-        kept = [word for word in typed if plan["seed"] is None or _key(word) != "seed"]
-        drawn = [] if plan["seed"] is None else [f"seed={plan['seed']}"]
-        sys.argv[1:] = [*kept, *drawn, f"hydra.run.dir={quoted(folder)}"]
-    if launched.rank() != 0:
-        sys.argv.append("hydra.job_logging.root.handlers=[console]")
+        drawn = plan["seed"] is not None
+        words = [word for word in command.overrides if not drawn or _key(word) != "seed"]
+        words += [f"seed={plan['seed']}"] if drawn else []
+        taken = replace(command, overrides=(*words, f"hydra.run.dir={quoted(folder)}"))
+    if launched.rank() == 0:
+        return taken
+    console = "hydra.job_logging.root.handlers=[console]"
+    return replace(taken, overrides=(*taken.overrides, console))
 
 
-def _earlier(met: Meeting | None, command: Command, typed: list[str]) -> Path | None:
+def _earlier(met: Meeting | None, command: Command) -> Path | None:
     """Returns the folder of this very run, where torchrun or SLURM starts it once more."""
-    job = launched.name_job(typed)
+    job = launched.name_job(list(command.overrides))
     told = met.read(_FOLDER) if met is not None else None
     if told is not None and (Path(told) / "config.yaml").is_file():
         return Path(told)
@@ -184,7 +186,7 @@ def _compose(command: Command, return_hydra_config: bool = False) -> DictConfig:
         )
 
 
-def _differs(plan: dict[str, Any], typed: list[str]) -> str | None:
+def _differs(plan: dict[str, Any], typed: Sequence[str]) -> str | None:
     """Says where the command is another than rank 0's."""
     here, there = (
         [word for word in words if _key(word) not in _PER_MACHINE]

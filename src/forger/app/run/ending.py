@@ -9,10 +9,11 @@ from contextlib import contextmanager, suppress
 
 from lightning import Callback, Trainer
 
+from forger.app.config.command import Command
 from forger.app.config.messages import near, setting
 from forger.app.config.records import places_in, trust_in
 from forger.app.run.folder import RunFolder, is_main_process
-from forger.app.run.job_words import command_of, trusting
+from forger.app.run.job_words import trusting
 from forger.callbacks.early_stopping import EarlyStopping
 from forger.checkpoints import FOLDER, LAST, PREVIOUS
 from forger.errors import ConfigError, DivergedError, Interrupted, Pruned, RunError, UserError
@@ -28,13 +29,17 @@ _AGAINST_DIVERGENCE = (
 
 @contextmanager
 def recorded(
-    folder: RunFolder, trainer: Trainer, watch_ends: Callable[[], None] = lambda: None
+    folder: RunFolder,
+    trainer: Trainer,
+    command: Command,
+    watch_ends: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """Writes how the run ended and closes its trackers with the same verdict.
 
     Args:
         folder: of the run.
         trainer: trains inside.
+        command: that was typed.
         watch_ends: called when all is trained; other processes may then end as they like.
 
     Raises:
@@ -47,7 +52,7 @@ def recorded(
     except (KeyboardInterrupt, SystemExit, Interrupted) as error:
         ended = _interruption(error)
         cause = ended.cause if isinstance(ended, Interrupted) else f"SystemExit: {error}"
-        _end(folder, trainer, "interrupted", cause, ended, getattr(ended, "exit_code", 1))
+        _end(folder, trainer, command, "interrupted", cause, ended, getattr(ended, "exit_code", 1))
         raise ended from None
     except Pruned as pruned:
         folder.mark("pruned", str(pruned), trainer.global_step)
@@ -55,11 +60,11 @@ def recorded(
         raise
     except OSError as error:
         reason = _words(error)
-        _end(folder, trainer, "failed", reason, error)
+        _end(folder, trainer, command, "failed", reason, error)
         raise RunError(f"{reason}; the run stopped at iteration {trainer.global_step}") from error
     except BaseException as error:
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        _end(folder, trainer, "failed", reason, error)
+        _end(folder, trainer, command, "failed", reason, error)
         raise
     watch_ends()
     folder.mark("finished", ended_early(trainer), trainer.global_step)
@@ -83,6 +88,7 @@ def _interruption(error: BaseException) -> BaseException:
 def _end(
     folder: RunFolder,
     trainer: Trainer,
+    command: Command,
     status: str,
     reason: str,
     error: BaseException,
@@ -96,10 +102,10 @@ def _end(
     with suppress(OSError):
         close_loggers(trainer.loggers, exit_code)
     if is_main_process():
-        _say_what_helps(folder, error)
+        _say_what_helps(folder, error, command)
 
 
-def _say_what_helps(folder: RunFolder, error: BaseException) -> None:
+def _say_what_helps(folder: RunFolder, error: BaseException, command: Command) -> None:
     """Names the checkpoint, and the way to go on where the same would not happen again."""
     kept = [name for name in (LAST, PREVIOUS) if (folder.path / FOLDER / name).is_file()]
     if kept:
@@ -109,10 +115,10 @@ def _say_what_helps(folder: RunFolder, error: BaseException) -> None:
     trust = trusting([*trust_in(folder.config), *places_in(folder.config)])
     if not isinstance(error, (ConfigError, DivergedError)):
         words = [setting("resume", near(folder.path)), *trust]
-        log.info("to go on        %s", command_of("train", *words))
+        log.info("to go on        %s", command.typed("train", *words))
     elif kept:
         words = [setting("init_from", near(folder.path)), *trust]
-        log.info("its weights     %s, with what is changed", command_of("train", *words))
+        log.info("its weights     %s, with what is changed", command.typed("train", *words))
 
 
 def _words(error: OSError) -> str:

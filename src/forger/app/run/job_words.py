@@ -6,33 +6,19 @@ Imports neither torch nor anything that does: processes that only start others u
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from forger.app.cli.program import program
-from forger.app.config.messages import near, quoted, typed
+from forger.app.config.messages import quoted
 from forger.app.config.records import places_in, targets_in
 
-_FLAGS_WITH_VALUE = ("--config-name", "-cn", "--config-path", "-cp", "--config-dir", "-cd")
 _OF_THE_SWEEP = (
     *("hydra.sweep.", "hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher"),
     *("hydra.run.dir", "hydra.mode", "hydra.job.env_set.FORGER_JOB"),
 )
-
-
-def config_flags(arguments: list[str]) -> list[str]:
-    """Returns the flags that say which config is meant, with their values."""
-    flags: list[str] = []
-    for here, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        name, given, _ = here.partition("=")
-        if name in _FLAGS_WITH_VALUE:
-            flags += [here] if given else [here, following]
-    return flags
 
 
 def job_words() -> list[str]:
@@ -68,17 +54,3 @@ def trust_of(cfg: DictConfig, *, own: bool) -> list[str]:
     words = trusting(dict.fromkeys(named))
     pairs = ",".join(f"{quoted(old)}:{quoted(new)}" for old, new in moved.items())
     return [*words, f"moved={{{pairs}}}"] if moved else words
-
-
-def command_of(script: str, *words: str) -> str:
-    """Returns the command that one types next: `python evaluate.py run=logs/...`.
-
-    Args:
-        script: `train`, `evaluate` or `generate`.
-        words: as Hydra reads them.
-    """
-    beside = near(Path(sys.argv[0]).absolute().with_name(f"{script}.py"))
-    own = program.typed(script)
-    if not program.subcommand and beside.is_file():
-        own = typed("python", str(beside))
-    return f"{own} {typed(*words)}"

@@ -7,6 +7,7 @@ mistakes are found before any work.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -143,14 +144,15 @@ def folder_of(command: Command, value: str) -> Path:
         return find_run(value, Path(expanded(cfg.paths.log_dir), cfg.name).absolute())
 
 
-def arguments_for(folder: Path, arguments: list[str]) -> list[str]:
-    """Returns a resuming command's arguments as Hydra, and processes started with them, take them.
+def command_for(folder: Path, command: Command) -> Command:
+    """Returns a resuming command as Hydra, and processes started with it, take it.
 
     The run is named by its folder, since `last` may soon mean another; Hydra works in that folder;
     settings are added, since the default config may lack the run's own keys.
     """
-    kept = [as_added(word) for word in arguments if wanted([word]) is None]
-    return [*kept, f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}"]
+    kept = [as_added(word) for word in command.overrides if wanted([word]) is None]
+    own = (f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}")
+    return replace(command, overrides=(*kept, *own))
 
 
 def _first(chosen: list[list[str]]) -> list[str]:

@@ -15,6 +15,7 @@ from lightning import Callback, LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.cli.quiet import quieten_lightning
+from forger.app.config.command import Command
 from forger.app.config.messages import near, setting
 from forger.app.config.paths import with_absolute_paths
 from forger.app.config.records import named, trust_in
@@ -38,7 +39,7 @@ from forger.app.run.dry_run import describe_dry_run
 from forger.app.run.ending import recorded
 from forger.app.run.folder import RunFolder, is_main_process
 from forger.app.run.instantiate import import_targets
-from forger.app.run.job_words import command_of, trusting
+from forger.app.run.job_words import trusting
 from forger.app.run.load import refuse_untrusted
 from forger.app.run.overhead import lean
 from forger.app.run.plan import describe_plan
@@ -61,13 +62,14 @@ log = logging.getLogger(__name__)
 _ALL = ("",)  # parts of the config
 
 
-def train(cfg: DictConfig) -> dict[str, float]:
+def train(cfg: DictConfig, command: Command | None = None) -> dict[str, float]:
     """Trains as the config says, and returns the last value of each metric.
 
     Args:
         cfg: composed from `configs/train.yaml`; with `resume`, a run folder, the config of that
             run. The command line has checked it; a notebook calls
             `forger.app.config.check.check(cfg)` first.
+        command: that was typed; `None` in a notebook.
 
     Returns:
         Metrics such as `train/loss_g`; empty where `dry_run` is set.
@@ -93,7 +95,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed, workers=True, verbose=False)
     folder = RunFolder(cfg)
     with cpu_threads(cfg):
-        return run(cfg, folder, precision)
+        return run(cfg, folder, precision, command or Command(Path(), "train", ()))
 
 
 def mark_failed(folder: RunFolder, trainer: Trainer, reason: str) -> None:
@@ -126,7 +128,9 @@ class Parts:
     scores: ScorePlan | None  # of the main process
 
 
-def run(cfg: DictConfig, folder: RunFolder, precision: str | None) -> dict[str, float]:
+def run(
+    cfg: DictConfig, folder: RunFolder, precision: str | None, command: Command
+) -> dict[str, float]:
     """Builds everything, says what will happen, and trains; `precision` says why it is this one."""
     parts = assemble(cfg, folder)
     if precision is not None and is_main_process():
@@ -139,7 +143,7 @@ def run(cfg: DictConfig, folder: RunFolder, precision: str | None) -> dict[str, 
                 log.info(line)
         return {}
     with held(folder):
-        return fit(cfg, folder, parts)
+        return fit(cfg, folder, parts, command)
 
 
 def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
@@ -187,7 +191,7 @@ def tell(cfg: DictConfig, folder: RunFolder, parts: Parts, trainer: Trainer) -> 
         log.info("start           %s", line)
 
 
-def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
+def fit(cfg: DictConfig, folder: RunFolder, parts: Parts, command: Command) -> dict[str, float]:
     """Trains in the run's folder, which no other process does meanwhile."""
     start = parts.start
     loggers = build_loggers(cfg, folder.path, start.iteration if folder.resumed else None)
@@ -204,7 +208,7 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
     start.check_something_is_left(trainer)
     with (
         ranks.watched(folder.path, trainer, partial(mark_failed, folder, trainer)) as watch_ends,
-        launched_alone(folder.path),
+        launched_alone(folder.path, command),
         interrupts,
     ):
         if is_main_process():
@@ -214,7 +218,7 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
             if scores is not None:  # before training: a classifier may be refused
                 scores.prepare(trainer.strategy.root_device)
         folder.record(start.iteration)
-        with recorded(folder, trainer, watch_ends), ranks.explained(folder.path, trainer):
+        with recorded(folder, trainer, command, watch_ends), ranks.explained(folder.path, trainer):
             chosen = {f"choice_{group}": word for group, word in folder.choices.items()}
             for logger in loggers:
                 logger.log_hyperparams(folder.config | chosen | {"environment": folder.environment})
@@ -225,7 +229,7 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts) -> dict[str, float]:
         log.info("samples         %s", near(last_grid))
     if is_main_process() and sweep_name() is None:
         words = [setting("run", near(folder.path)), *trusting(trust_in(folder.config))]
-        following = [command_of(script, *words) for script in ("evaluate", "generate")]
+        following = [command.typed(script, *words) for script in ("evaluate", "generate")]
         print("\n  ".join(["next:", *following]), flush=True)
     metrics = last_values(folder.path) if folder.resumed else {}
     metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -8,20 +8,20 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from forger.app.cli.program import program
+from forger.app.config.command import Command
 from forger.app.config.messages import near, quoted, setting, type_setting
-from forger.app.run.job_words import command_of, config_flags, trust_of
+from forger.app.run.job_words import trust_of
 from forger.app.run.status import locked, read_status
 from forger.app.sweep import report
 from forger.app.sweep.outcome import BAD, Job, Outcome, ended
@@ -61,6 +61,8 @@ class Engine:
         self._fail_fast = bool(OmegaConf.select(config, "sweep.fail_fast"))
         self.resumed = bool(OmegaConf.select(config, "sweep.resume"))
         self._trust = trust_of(config, own=False)
+        work: Any = task_function  # a Job of forger.app.cli.main
+        self.command: Command = work.command
         launcher = config.hydra.launcher
         kind = str(launcher._target_).rpartition(".")[2]
         self._in_process = kind == "BasicLauncher"
@@ -81,8 +83,8 @@ class Engine:
     def _task(self, kind: str, config: DictConfig) -> SweepTask:
         return SweepTask(
             self.folder,
-            tuple(program.again()),
-            tuple(config_flags(sys.argv[1:])),
+            self.command.program,
+            self.command.config_flags,
             Path.cwd(),
             places_of(kind, config.hydra.launcher),
             with_parent=kind == "JoblibLauncher",
@@ -112,9 +114,8 @@ class Engine:
             self.record.may_go_on()
             self.record.remove_pickles()
             if not self.record.read():
-                flags = config_flags(sys.argv[1:])
-                words = [w for w in sys.argv[1:] if not w.startswith("-") and w not in flags]
-                self.record.begin(words, flags, jobs)
+                command = self.command
+                self.record.begin(list(command.overrides), list(command.config_flags), jobs)
             self._jobs = self.record.jobs()
             done = sum(self.record.outcome(job).status in ("finished", "pruned") for job in jobs)
             count = f"{len(jobs)}, {f'{len(jobs) - done} of them left, ' if done else ''}"
@@ -177,8 +178,8 @@ class Engine:
         made = report.write(self.folder, outcomes, objective=self.objective, minimise=self.minimise)
         print(render(made, shutil.get_terminal_size((80, 24)).columns), flush=True)
         if not complete and any(o.status in BAD and o.error not in _FINAL for o in outcomes):
-            flags = config_flags(sys.argv[1:])
-            again = command_of("train", *flags, "-m", setting("sweep.resume", near(self.folder)))
+            flags = (*self.command.config_flags, "-m", setting("sweep.resume", near(self.folder)))
+            again = self.command.typed("train", *flags)
             print(f"go on with      {again}", flush=True)
 
     def _is_due(self, job: Job) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from hydra.errors import HydraException
 from forger.app.config.messages import quoted, type_setting
 from forger.app.config.paths import expanded, text_of
 from forger.app.config.records import is_named, links_out_of
-from forger.app.run.job_words import config_flags
 from forger.app.sweep.record import SweepRecord
 from forger.app.sweep.recorded_words import untrusted_files, untrusted_words
 from forger.errors import ConfigError
@@ -39,7 +38,7 @@ def wanted(words: Iterable[str]) -> str | None:
     return found
 
 
-def arguments_for(value: str, words: Iterable[str]) -> list[str]:
+def arguments_for(value: str, words: Iterable[str], typed_flags: Sequence[str] = ()) -> list[str]:
     """Returns the arguments of the whole command: the sweep's own, with what may be changed.
 
     Works from the folder where the sweep was begun, which its words may be relative to.
@@ -47,6 +46,7 @@ def arguments_for(value: str, words: Iterable[str]) -> list[str]:
     Args:
         value: the sweep's folder.
         words: of the resuming command, without flags.
+        typed_flags: of the resuming command, which say where config files lie.
 
     Raises:
         ConfigError: there is no such sweep, or words that do not belong to one.
@@ -88,7 +88,7 @@ def arguments_for(value: str, words: Iterable[str]) -> list[str]:
                 f"{where}: its {word} is not for a record to decide, which may be anybody's; if you"
                 " know what it does, write it again, or trust=[<the module or place it names>]"
             )
-    flags = config_flags(sys.argv[1:]) or _flags(known["flags"], where, trust)
+    flags = list(typed_flags) or _flags(known["flags"], where, trust)
     _go_to(Path(known["cwd"]), where, trust)
     replaced = _LAUNCHER if any(_key(w).startswith(_LAUNCHER) for w in own) else ()
     kept = [

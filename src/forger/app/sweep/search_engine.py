@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from forger.app.config.command import Command
 from forger.app.sweep.outcome import Job, Outcome
 
 
 class Engine(Protocol):
     """What runs jobs, as far as it is needed here."""
 
+    command: Command
     folder: Path
     parallel: int
     judge: Callable[[Outcome], Outcome]

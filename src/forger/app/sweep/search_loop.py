@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 
 from forger.app.config.messages import quoted
-from forger.app.run.job_words import config_flags
 from forger.app.sweep.outcome import Job, Outcome
 from forger.app.sweep.search_engine import Engine
 from forger.app.sweep.search_mending import mend
@@ -112,7 +110,8 @@ class Search:
         finally:
             minimise = self.study.direction.name == "MINIMIZE"
             self.engine.finish(self._known(), minimise=minimise, complete=left <= 0)
-            report(self.study, self.space, self.url, self.engine.folder)
+            folder, program = self.engine.folder, self.engine.command.program
+            report(self.study, self.space, self.url, folder, program)
 
     def _run(self, batch: int) -> None:
         """Asks for trials, runs them, and tells what became of them."""
@@ -127,7 +126,7 @@ class Search:
         """Asks for a trial; returns its number, and the job that runs it."""
         trial = self.study.ask(self.space.distributions)
         words, number = self.space.words(trial.params), self._job_number(trial.number)
-        command = [*config_flags(sys.argv[1:] or [""]), *masked(words)]
+        command = [*self.engine.command.config_flags, *masked(words)]
         known = {JOB: number, FOLDER: str(self.engine.folder / str(number)), WORDS: command}
         note(self.study, self.storage, trial.number, known)
         told = {

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from forger.app.cli.program import program
+from forger.app.config.command import type_program
 from forger.app.sweep.search_space import Space
 from forger.app.sweep.search_study import FOLDER, INTERRUPTED, OBJECTIVE, REASON, WORDS, count
 from forger.whole_files import write_whole
@@ -23,7 +23,9 @@ from forger.whole_files import write_whole
 log = logging.getLogger(__name__)
 
 
-def report(study: Study, space: Space, url: str, folder: Path) -> None:
+def report(
+    study: Study, space: Space, url: str, folder: Path, program: tuple[str, ...] = ()
+) -> None:
     """Writes both files into the sweep's folder, and says what is best.
 
     Args:
@@ -31,6 +33,7 @@ def report(study: Study, space: Space, url: str, folder: Path) -> None:
         space: what was searched.
         url: of its storage.
         folder: of the sweep.
+        program: that searched, see `Command`.
     """
     best = best_trial(study)
     results: dict[str, Any] = {"name": "optuna", "study_name": study.study_name, "storage": url}
@@ -38,12 +41,12 @@ def report(study: Study, space: Space, url: str, folder: Path) -> None:
         results["best_evaluated_params"] = _typed(best)
         results["best_evaluated_value"] = best.value
         results["best_folder"] = best.user_attrs.get(FOLDER)
-        results["best_command"] = command(best)
+        results["best_command"] = command(best, program)
     results["trials"] = count(study)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "optuna_results.yaml", OmegaConf.to_yaml(results).encode())
     write_whole(folder / "search.md", _page(study, space, results).encode())
-    for line in _lines(study, best):
+    for line in _lines(study, best, results.get("best_command")):
         log.info("%s", line)
     log.info("%-15s %s", "search", folder / "search.md")
 
@@ -56,9 +59,9 @@ def best_trial(study: Study) -> FrozenTrial | None:
         return None
 
 
-def command(trial: FrozenTrial) -> str:
+def command(trial: FrozenTrial, program: tuple[str, ...] = ()) -> str:
     """Returns the command that runs a trial's words once, ready for a shell."""
-    return f"{program.typed('train')} {shlex.join(trial.user_attrs.get(WORDS, ()))}"
+    return f"{type_program(program, 'train')} {shlex.join(trial.user_attrs.get(WORDS, ()))}"
 
 
 def _typed(trial: FrozenTrial) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def _typed(trial: FrozenTrial) -> dict[str, Any]:
     return {key: word.value() for key, word in words.items()}
 
 
-def _lines(study: Study, best: FrozenTrial | None) -> list[str]:
+def _lines(study: Study, best: FrozenTrial | None, again: str | None) -> list[str]:
     counts = count(study)
     repeated = counts.pop("interrupted")
     told = ", ".join(f"{number} {name}" for name, number in counts.items())
@@ -80,7 +83,7 @@ def _lines(study: Study, best: FrozenTrial | None) -> list[str]:
     return [
         *lines,
         f"{'best':<15} trial {best.number}: {score}, in {best.user_attrs.get(FOLDER)}",
-        f"{'again':<15} {command(best)}",
+        f"{'again':<15} {again}",
     ]
 
 

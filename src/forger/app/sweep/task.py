@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ class SweepTask:
 
     Args:
         sweep: the sweep's folder.
-        program: arguments of Python that start the script again, for a job in its own process.
+        program: the command that starts the script again, for a job in its own process.
         flags: those of the command that say which config is meant.
         cwd: where the command was given.
         places: jobs at once on this machine; `None`: the launcher divides it.
@@ -93,7 +92,7 @@ class SweepTask:
             words = begin(record, number, folder, trust)
             began = time.monotonic()
             found = run_child(
-                [sys.executable, *self.program, *self.flags, *words],
+                [*self.program, *self.flags, *words],
                 environment=environment | {SWEEP: self.sweep.name, NUMBER: str(number)},
                 cwd=self.cwd,
                 output=record.path_of(number, "log"),
