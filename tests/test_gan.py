@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from forger import losses as L
+from forger.batches import RealImages
 from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.networks import dcgan
 from forger.noise import NoiseSource
-from forger.parts import RealImages
 from forger.schedules import Linear
 from forger.updates import Updates
 

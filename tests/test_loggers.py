@@ -36,7 +36,7 @@ from forger.loggers import (
     send_models,
 )
 from forger.loggers.tracker import Model
-from forger.secret_words import masked
+from forger.secrets import masked
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -79,7 +79,13 @@ def test_training_sampling_and_scoring_draw_different_numbers(
         used[seed & 0xFFFFFFFF].add(f"{purpose.name}{key}")
         return seed
 
-    for module in ("seeds", "noise", "data.foreign", "metrics.classifier_training", "sampler"):
+    for module in (
+        "seeds",
+        "noise",
+        "data.own_module",
+        "metrics.classifier_training",
+        "sampling.sampler",
+    ):
         monkeypatch.setattr(f"forger.{module}.seed_for", recorded)
     gan = make_gan(loss=L.Wasserstein(gradient_penalty=10.0))
     fit(gan, tmp_path, max_steps=20)

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from forger.data.parts import Grouped
+from forger.data.grouped import GroupedLoader
 
 SEND = '''
 import os, signal, time
@@ -40,7 +40,7 @@ if __name__ == "__main__":
         data, 4, num_workers=1, worker_init_fn=own, multiprocessing_context=sys.argv[1]
     )
     with subprocess.Popen([sys.executable, "-c", SEND]) as sender:
-        batches = list(Grouped(loader, 2))
+        batches = list(GroupedLoader(loader, 2))
         sender.kill()
     print(len(batches), len(told))
     left = iter(loader)  # Python ends its worker

@@ -1,8 +1,11 @@
-"""The errors that a user can mend. Owns their types; the command line words them."""
+"""The errors that a user can mend, and the command that installs a package which is missing."""
 
 from __future__ import annotations
 
 import signal
+from pathlib import Path
+
+_CLONE = Path(__file__).parents[2]
 
 
 class UserError(ValueError):
@@ -61,3 +64,10 @@ class Interrupted(BaseException):
     def exit_code(self) -> int:
         """What shells report of a process that the signal ended."""
         return 128 + int(self.number)
+
+
+def install_command(extra: str) -> str:
+    """Returns what to type for an extra of pyproject.toml, in a clone and elsewhere."""
+    if (_CLONE / "pyproject.toml").is_file():
+        return f'pip install -e ".[{extra}]"'
+    return f'pip install "forger-gan[{extra}]"'

@@ -16,6 +16,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
+from forger.batches import RealImages
 from forger.bounds import FractionBelowOne
 from forger.compiling import uncompiled
 from forger.copying import in_float32
@@ -27,7 +28,6 @@ from forger.gradients import clamp_weights, clip_gradient, frozen, full_precisio
 from forger.hooks import updates_are_plain
 from forger.losses import AdversarialLoss, NonSaturating
 from forger.noise import PRIORS, NoiseSource, Prior
-from forger.parts import RealImages
 from forger.reports import Reporter
 from forger.scoreboard import ProbabilityWatch, middle_of, scoreboard
 from forger.seeds import STREAMS

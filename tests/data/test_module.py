@@ -7,8 +7,9 @@ import torch
 from recorder import Recorder, fit
 from torch import Tensor
 
-from forger.data import ImageDataModule, Parts
-from forger.data.resident import Batch
+from forger.data import ImageDataModule, IterationBatches, module
+from forger.data.module import free_bytes, resize
+from forger.data.resident import StoredBatch
 from forger.errors import ConfigError, DataError
 
 
@@ -35,7 +36,7 @@ def test_trains_on_parts_of_scaled_batches() -> None:
     seen = fit(Recorder(3), Squares(batch_size=4))
     assert len(seen) == 40 // 4 // 3
     for _, parts in seen:
-        assert type(parts) is Parts
+        assert type(parts) is IterationBatches
         assert len(parts) == 3
         for images, labels in parts:
             assert images.shape == (4, 1, 8, 8)
@@ -79,8 +80,8 @@ def test_without_a_trainer_it_works_as_plain_python() -> None:
 def test_flips_on_the_device_as_the_batch_says() -> None:
     data = Squares()
     images = torch.arange(8, dtype=torch.uint8).repeat(2, 1, 8, 1)
-    part = Batch(images, None, torch.tensor([True, False]))
-    ((flipped,),) = data.on_after_batch_transfer(Parts([part]), 0)
+    part = StoredBatch(images, None, torch.tensor([True, False]))
+    ((flipped,),) = data.on_after_batch_transfer(IterationBatches([part]), 0)
     assert torch.equal(flipped[0], flipped[1].flip(-1))
 
 
@@ -116,6 +117,7 @@ def test_reads_each_split_once_and_the_test_split_on_first_use() -> None:
         ({"image_size": -2}, "data.image_size=-2"),
         ({"flip": "no"}, "data.flip='no': must be true or false"),
         ({"seed": -1}, "seed=-1"),
+        ({"device": "gpu"}, r"data\.device=gpu: must be one of auto, cpu, accelerator"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict[str, Any], words: str) -> None:
@@ -150,3 +152,34 @@ def test_a_wrong_reader_is_told_what_to_return(images: Any, labels: Any, words: 
 def test_a_new_data_set_says_nothing_of_scores() -> None:
     assert Squares().min_accuracy is None
     assert not Squares().scores_by_default
+
+
+@pytest.mark.parametrize(
+    ("wanted", "free", "stays"),
+    [
+        ("auto", 4 * 2560, "cuda:1"),
+        ("auto", 4 * 2560 - 1, "cpu"),
+        ("accelerator", 0, "cuda:1"),
+        ("cpu", 10**9, "cpu"),
+    ],
+)
+def test_images_stay_where_there_is_room(
+    wanted: Any, free: int, stays: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**10))
+    data = Squares(device=wanted)  # 40 images of 64 bytes
+    assert data.residence(torch.device("cuda:1")) == torch.device(stays)
+    assert data.residence(torch.device("cpu")) == torch.device("cpu")
+    assert free_bytes(torch.device("xpu")) == 0  # which does not tell
+
+
+def test_resize_keeps_the_mean_and_does_not_depend_on_chunks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    images = torch.randint(0, 256, (7, 3, 28, 28), dtype=torch.uint8)
+    whole = resize(images, 14)
+    assert (whole.shape, whole.dtype) == ((7, 3, 14, 14), torch.uint8)
+    assert abs(whole.float().mean() - images.float().mean()) < 2
+    monkeypatch.setattr(module, "_CHUNK", 2)
+    assert torch.equal(resize(images, 14), whole)
+    assert resize(images, 28) is images

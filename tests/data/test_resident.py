@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from forger.data.resident import ResidentLoader
+from forger.data.resident import ResidentLoader, flip_some, to_unit_range
 from forger.errors import ConfigError
 
 N = 50
@@ -35,17 +35,12 @@ def test_labels_follow_their_images() -> None:
         assert torch.equal(batch.labels, batch.images[:, 0, 0, 0].long() * 10)
 
 
-def test_labels_and_flips_are_none_where_there_are_none() -> None:
-    images = torch.zeros(8, 1, 2, 2, dtype=torch.uint8)
-    (batch,) = ResidentLoader(images, None, batch_size=8, seed=0, epoch=lambda: 0)
-    assert batch.labels is None
-    assert batch.flip is None
-
-
 def test_order_depends_on_seed_and_epoch_alone() -> None:
     first = seen(make())
     torch.manual_seed(123)
-    assert torch.equal(first, seen(make()))
+    before = torch.get_rng_state()
+    assert torch.equal(first, seen(make(flip=True)))
+    assert torch.equal(before, torch.get_rng_state())
     assert not torch.equal(first, seen(make(seed=1)))
     assert not torch.equal(first, seen(make(epoch=lambda: 1)))
     # (seed, epoch) is no sum: neighbours don't share orders.
@@ -60,8 +55,7 @@ def test_epoch_is_asked_when_its_first_batch_is_taken() -> None:
     assert torch.equal(next(iterator).images, next(iter(make(epoch=lambda: 5))).images)
 
 
-def test_flipping_leaves_the_order_as_it_is_and_flips_about_half() -> None:
-    assert torch.equal(seen(make()), seen(make(flip=True)))
+def test_about_half_are_flipped() -> None:
     flips = torch.cat([batch.flip for batch in make(flip=True) if batch.flip is not None])
     assert flips.dtype == torch.bool
     assert 0.2 < flips.float().mean() < 0.8
@@ -82,12 +76,6 @@ def test_slices_of_the_processes_interleave_to_the_global_batch(world: int) -> N
                 assert torch.equal(ours[rank::world], theirs)
 
 
-def test_global_random_state_is_left_alone() -> None:
-    before = torch.get_rng_state()
-    list(make(flip=True))
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def test_batch_larger_than_the_data_names_both() -> None:
     with pytest.raises(ConfigError, match=r"data\.batch_size=51: .* 50 training images"):
         make(batch_size=51)
@@ -97,3 +85,31 @@ def test_batch_larger_than_the_data_names_both() -> None:
 def test_batch_must_divide_among_the_processes() -> None:
     with pytest.raises(ConfigError, match=r"data\.batch_size=8: .*number of processes, 3"):
         make(world_size=3)
+
+
+def test_batches_are_gathered_where_the_images_are_in_the_same_order() -> None:
+    here = make(flip=True)
+    there = ResidentLoader(
+        here.images.to("meta"), here.labels, batch_size=8, seed=0, epoch=lambda: 0, flip=True
+    )
+    for batch in there:
+        assert all(tensor.device.type == "meta" for tensor in batch)
+    order, flips = here._plan(0)
+    assert [x.shape for x in there._plan(0)] == [order.shape, flips.shape]
+
+
+def test_scale_hits_both_ends_exactly() -> None:
+    images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    scaled = to_unit_range(images)
+    assert scaled.dtype == torch.float32
+    assert (scaled.min(), scaled.max()) == (-1, 1)
+    assert torch.equal(((scaled + 1) * 127.5).round().to(torch.uint8), images)
+    assert images.dtype == torch.uint8
+
+
+def test_flips_only_the_marked_images_left_to_right() -> None:
+    images = torch.randint(0, 256, (5, 3, 4, 6), dtype=torch.uint8)
+    flip = torch.tensor([True, False, True, False, False])
+    flipped = flip_some(images, flip)
+    assert torch.equal(flipped[flip], images[flip].flip(-1))
+    assert torch.equal(flipped[~flip], images[~flip])

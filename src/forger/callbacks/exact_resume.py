@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 
-from forger.data.parts import Grouped
+from forger.data.grouped import GroupedLoader
 from forger.random_state import random_states, set_random_states
 
 KEY = "exact_resume"
@@ -36,7 +36,7 @@ class ExactResume(Callback):
         ranks = self._loaded["ranks"]
         mine = ranks[trainer.global_rank % len(ranks)]
         loader = trainer.train_dataloader
-        if isinstance(loader, Grouped):
+        if isinstance(loader, GroupedLoader):
             loader.resume(self._batches, mine["epoch_began"], mine["generator"])
         set_random_states(mine["now"], pl_module.device)
         self._loaded = None
@@ -60,7 +60,7 @@ class ExactResume(Callback):
     ) -> None:
         """Adds the place and the states; every process takes part."""
         loader = trainer.train_dataloader
-        grouped = loader if isinstance(loader, Grouped) else None
+        grouped = loader if isinstance(loader, GroupedLoader) else None
         mine = {
             "now": random_states(pl_module.device),
             "epoch_began": None if grouped is None else grouped.epoch_began,

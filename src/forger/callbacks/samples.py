@@ -9,10 +9,10 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
+from forger.batches import RealImages
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.callbacks.checkpoint import ends
 from forger.loggers import log_image
-from forger.parts import RealImages
 from forger.pictures import image_grid, png_bytes
 from forger.sampling.sampler import Sampler
 from forger.whole_files import remove_leftovers, write_whole

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from forger.batches import IterationBatches
 from forger.data.folder import ImageFolder
-from forger.data.foreign import GroupedDataModule
+from forger.data.grouped import GroupedLoader
 from forger.data.module import ImageDataModule
-from forger.data.parts import Grouped
+from forger.data.own_module import GroupedDataModule
 from forger.data.sample import MNISTSample
 from forger.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST
-from forger.parts import Parts
 
 __all__ = [
     "CIFAR10",
     "MNIST",
     "FashionMNIST",
-    "Grouped",
     "GroupedDataModule",
+    "GroupedLoader",
     "ImageDataModule",
     "ImageFolder",
+    "IterationBatches",
     "MNISTSample",
-    "Parts",
 ]

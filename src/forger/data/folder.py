@@ -19,8 +19,7 @@ from forger.bounds import (
 )
 from forger.data.folder_cache import FolderCache
 from forger.data.folder_listing import Listing, list_images
-from forger.data.module import ImageDataModule, Pixels, Split, check_flag
-from forger.data.placement import Residence
+from forger.data.module import ImageDataModule, Pixels, Residence, Split, check_flag
 from forger.errors import ConfigError, DataError
 from forger.image_files import ImageFormat
 

@@ -1,42 +1,41 @@
-"""The base of the data sets that come with forger. Owns the path from pixels to training batches.
-
-A sub-class says how its images look and reads them; this class keeps them resident, hands out the
-batches of an iteration, and scales and flips them on the device. It knows no file format.
-"""
+"""The base of the data sets that come with forger: from resident pixels to training batches."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 
+from forger.batches import IterationBatches
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
-from forger.data.parts import Grouped
-from forger.data.pixels import flip_some, resize, to_unit_range
-from forger.data.placement import RESIDENCES, Residence, residence
-from forger.data.resident import Batch, ResidentLoader
+from forger.data.grouped import GroupedLoader
+from forger.data.resident import ResidentLoader, StoredBatch
 from forger.errors import ConfigError, DataError
-from forger.parts import Parts
 
 Split: TypeAlias = Literal["train", "test"]
 Pixels: TypeAlias = tuple[Tensor, "Tensor | None"]
+Residence = Literal["auto", "cpu", "accelerator"]
+
+_SHARE = 4  # images that take at most a quarter of the free memory leave enough to train
+_CHUNK = 4096  # images resized at a time: bounds the float copy that resizing makes
 
 
 class ImageDataModule(LightningDataModule, ABC):
-    """Images resident as one uint8 tensor, yielded as `Parts` of float batches in [-1, 1].
+    """Images resident as one uint8 tensor, yielded as float batches in [-1, 1].
 
     To add a data set, derive from this class, give `native_shape` and `classes` as class attributes
     (or properties), and write `read`. Downloads and other preparation go to `prepare_data`, which
     Lightning runs in one process per machine.
 
-    A training batch is `Parts` of `(images, labels)`, or of `(images,)` without labels: images
-    float32 `(B, C, H, W)` in [-1, 1], labels int64 `(B,)`. There are as many parts as the trained
-    module's `batches_per_iteration` says (1 where it doesn't). Only the official training split is
-    trained on; `test_images` are held out for scores.
+    What is trained on comes as `IterationBatches` of `(images, labels)`, or of `(images,)` without
+    labels: images float32 `(B, C, H, W)` in [-1, 1], labels int64 `(B,)`; as many batches as the
+    trained module's `batches_per_iteration` says (1 where it doesn't). Only the official training
+    split is trained on; `test_images` are held out for scores.
 
     Args:
         image_size: side of the square images in pixels; None keeps their own size.
@@ -78,8 +77,10 @@ class ImageDataModule(LightningDataModule, ABC):
         check_bounds(batch_size, PositiveInt, "data.batch_size")
         check_bounds(seed, NonNegativeInt, "seed")
         check_flag(flip, "data.flip")
-        if device not in RESIDENCES:
-            raise ConfigError(f"data.device={device}: must be one of {', '.join(RESIDENCES)}")
+        if device not in get_args(Residence):
+            raise ConfigError(
+                f"data.device={device}: must be one of {', '.join(get_args(Residence))}"
+            )
         self.device = device
         self.image_size, self.batch_size, self.flip, self.seed = image_size, batch_size, flip, seed
         self._splits: dict[Split, Pixels] = {}
@@ -139,7 +140,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Number of images in the training split."""
         return len(self.train_images)
 
-    def train_dataloader(self) -> Grouped:
+    def train_dataloader(self) -> GroupedLoader:
         """Returns the loader of whole iterations; without a trainer it stays at epoch 0."""
         trainer = self.trainer
         size = getattr(getattr(trainer, "lightning_module", None), "batches_per_iteration", 1)
@@ -157,11 +158,14 @@ class ImageDataModule(LightningDataModule, ABC):
             world_size=trainer.world_size if trainer else 1,
             pin=device.type == "cuda" and stays.type == "cpu",
         )
-        return Grouped(loader, size)
+        return GroupedLoader(loader, size)
 
     def residence(self, device: torch.device) -> torch.device:
         """Returns where the training images stay while `device` trains."""
-        return residence(self.train_images, self.device, device)
+        if device.type == "cpu" or self.device == "cpu":
+            return torch.device("cpu")
+        fits = self.train_images.nbytes * _SHARE <= free_bytes(device)
+        return device if fits or self.device == "accelerator" else torch.device("cpu")
 
     def check_enough(self, batches: int) -> None:
         """Checks that there are images for one iteration of so many batches.
@@ -188,15 +192,15 @@ class ImageDataModule(LightningDataModule, ABC):
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
         """Moves the tensors of an iteration; does not look for any in what holds none."""
-        if isinstance(batch, Parts) and all(isinstance(part, Batch) for part in batch):
-            return Parts(part.to(device) for part in batch)
+        if isinstance(batch, IterationBatches) and all(isinstance(b, StoredBatch) for b in batch):
+            return IterationBatches(stored.to(device) for stored in batch)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Flips and scales on the device; a batch of a loader that isn't ours passes unchanged."""
-        if isinstance(batch, Parts):
-            return Parts(self.on_after_batch_transfer(part, dataloader_idx) for part in batch)
-        return _finish(batch) if isinstance(batch, Batch) else batch
+        if isinstance(batch, IterationBatches):
+            return IterationBatches(self.on_after_batch_transfer(b, dataloader_idx) for b in batch)
+        return batch.scaled() if isinstance(batch, StoredBatch) else batch
 
     def _split(self, split: Split) -> Pixels:
         if split not in self._splits:
@@ -236,7 +240,30 @@ def overfits(trainer: Trainer) -> bool:
     return bool(trainer.overfit_batches > 0)  # type: ignore[attr-defined]
 
 
-def _finish(batch: Batch) -> tuple[Tensor, ...]:
-    images = batch.images if batch.flip is None else flip_some(batch.images, batch.flip)
-    scaled = to_unit_range(images)
-    return (scaled,) if batch.labels is None else (scaled, batch.labels)
+def free_bytes(device: torch.device) -> int:
+    """Returns the accelerator's free memory; 0 where it does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    return 0
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Resizes to a square, antialiased and bilinear.
+
+    Args:
+        images: uint8 `(N, C, H, W)`.
+        size: side in pixels.
+
+    Returns:
+        uint8 `(N, C, size, size)`; `images` itself where nothing is to do.
+    """
+    if images.shape[-2:] == (size, size):
+        return images
+    out = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8)
+    for begin in range(0, len(images), _CHUNK):
+        chunk = images[begin : begin + _CHUNK]
+        resized = functional.resize(chunk, [size, size], antialias=True)  # type: ignore[attr-defined]
+        out[begin : begin + _CHUNK] = resized
+    return out

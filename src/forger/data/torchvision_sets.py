@@ -18,8 +18,7 @@ from torchvision.datasets.mnist import read_image_file, read_label_file
 from forger.bounds import NonNegativeInt, PositiveInt
 from forger.data.checks import gzip_fault, idx_fault, md5_fault
 from forger.data.download import download, unavailable
-from forger.data.module import ImageDataModule, Pixels, Split, check_flag
-from forger.data.placement import Residence
+from forger.data.module import ImageDataModule, Pixels, Residence, Split, check_flag
 from forger.errors import DataError
 
 # md5 of the decompressed files, as published with the data set.

@@ -12,7 +12,7 @@ from typing import Any
 from forger.errors import ConfigError
 from forger.loggers.tracker import Model
 from forger.metrics.names import better
-from forger.secret_words import masked
+from forger.secrets import masked
 
 
 def check_wandb_login() -> None:

@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.messages import choice
-from forger.extras import install_command
+from forger.errors import install_command
 
 _EXTRAS = {f"hydra_plugins.hydra_{name}_launcher": name for name in ("joblib", "submitit", "ray")}
 _FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")

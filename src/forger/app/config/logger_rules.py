@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from forger.app.config.accepted import Findings, Select
 from forger.app.config.facts import target_of
-from forger.extras import install_command
+from forger.errors import install_command
 
 _NEEDED = {  # class: packages, one of which must be there; extra that installs it
     "TensorBoard": (("tensorboard", "tensorboardX"), "tensorboard"),

@@ -11,17 +11,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from forger.secrets import looks_secret
+
 _SIMILAR = 0.5  # of 1: below this a guess would mislead
 _SHOWN = 24
 _STARTED = Path.cwd()  # a sweep that goes on does so in the folder where it was begun
 _OTHER = re.compile(r"null|true|false|nan|[+-]?inf|[+-]?[\d.][\d_.]*(e[+-]?\d+)?", re.IGNORECASE)
 _FEW = 4
-_SECRET = re.compile(r"api_?key|token|secret|password", re.IGNORECASE)
 
 
 def given(key: str, value: Any) -> str:
     """Writes a setting as the command line would, an API key's value left out."""
-    return f"{key}={'***' if _SECRET.search(key) else written(value)}"
+    return f"{key}={'***' if looks_secret(key) else written(value)}"
 
 
 def written(value: Any) -> str:

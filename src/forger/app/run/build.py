@@ -26,9 +26,8 @@ from forger.app.run.instantiate import instantiate, takes, target_of
 from forger.app.run.overhead import NoProfiler
 from forger.checkpoints.writing import WholeCheckpointIO
 from forger.data import GroupedDataModule, ImageDataModule
-from forger.data.foreign import first_images
-from forger.errors import ConfigError
-from forger.extras import install_command
+from forger.data.own_module import first_images
+from forger.errors import ConfigError, install_command
 from forger.gan import GAN
 from forger.loggers import Earlier, MetricsCSV, Tracker
 from forger.loggers.history import pictures_of, rows_of

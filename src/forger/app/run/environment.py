@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 import forger
-from forger.secret_words import masked
+from forger.secrets import masked
 
 PACKAGES = (
     "torch",

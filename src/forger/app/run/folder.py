@@ -21,7 +21,7 @@ from forger.app.config.paths import expanded
 from forger.app.distributed import launched
 from forger.app.run.environment import describe_environment
 from forger.app.run.status import read_status, write_status
-from forger.secret_words import looks_secret, masked
+from forger.secrets import looks_secret, masked
 from forger.whole_files import write_whole
 
 

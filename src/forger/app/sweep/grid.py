@@ -8,7 +8,7 @@ from forger.app.run.job_words import without_trust
 from forger.app.sweep.engine import Engine
 from forger.app.sweep.outcome import Job, Outcome
 from forger.errors import ConfigError
-from forger.secret_words import masked
+from forger.secrets import masked
 
 
 def run_grid(engine: Engine, combinations: Sequence[Sequence[str]]) -> list[Outcome]:

@@ -23,7 +23,7 @@ from forger.app.run.status import held, is_held, read_status
 from forger.app.sweep.outcome import Job, Outcome, Status
 from forger.app.sweep.rows import read_curve
 from forger.errors import RunError
-from forger.secret_words import masked
+from forger.secrets import masked
 from forger.whole_files import write_whole
 
 RECORD = "sweep.json"

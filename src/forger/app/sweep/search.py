@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.sweep.search_settings import read_settings
-from forger.errors import ConfigError
-from forger.extras import install_command
+from forger.errors import ConfigError, install_command
 
 if TYPE_CHECKING:
     from forger.app.sweep.search_check import Loader

@@ -33,7 +33,7 @@ from forger.app.sweep.search_study import (
     note,
     tell,
 )
-from forger.secret_words import masked
+from forger.secrets import masked
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.records import is_named
 from forger.callbacks.pruning import Pruning
-from forger.errors import ConfigError
-from forger.extras import install_command
+from forger.errors import ConfigError, install_command
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

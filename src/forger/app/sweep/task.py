@@ -26,7 +26,7 @@ from forger.app.sweep.child import run_child
 from forger.app.sweep.places import place, share
 from forger.app.sweep.record import SweepRecord, read_json
 from forger.errors import Interrupted, Pruned
-from forger.secret_words import masked
+from forger.secrets import masked
 
 NUMBER = "FORGER_JOB"  # set for each job: its place in the sweep
 SWEEP = "FORGER_SWEEP"  # set for each job: name of the sweep's folder

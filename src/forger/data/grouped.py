@@ -1,4 +1,4 @@
-"""Groups any loader's batches by iterations.
+"""Groups the batches of any loader by iterations.
 
 An iteration of a GAN uses several batches, one for each discriminator update. Grouping them lets
 Lightning count iterations: one `training_step`, one progress tick, one generator update.
@@ -14,17 +14,17 @@ from typing import Any
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
+from forger.batches import IterationBatches, images_of
 from forger.bounds import PositiveInt, check_bounds
 from forger.errors import DataError
-from forger.parts import Parts, images_of
 from forger.random_state import random_states, set_random_states
 from forger.worker_signals import QuietWorker, signals_held_back
 
 log = logging.getLogger(__name__)
 
 
-class Grouped:
-    """Yields `Parts` of `size` consecutive batches; an incomplete last group is dropped.
+class GroupedLoader:
+    """Yields `IterationBatches` of `size` consecutive batches; an incomplete last group is dropped.
 
     So is a batch of a single image after larger ones, the rest of an epoch, from which BatchNorm
     could learn nothing.
@@ -40,21 +40,28 @@ class Grouped:
 
     def __init__(self, loader: Iterable[Any], size: PositiveInt) -> None:
         check_bounds(size, PositiveInt, "size")
-        self.loader = loader
-        self.size = size
+        self.loader, self.size = loader, size
         self.epoch_began: dict[str, Any] | None = None
         self._skip, self._largest, self._told = 0, 0, False
 
-    def __iter__(self) -> Iterator[Parts]:
+    def __iter__(self) -> Iterator[IterationBatches]:
         batches = self._batches()
-        while len(group := Parts(islice(batches, self.size))) == self.size:
+        while len(group := IterationBatches(islice(batches, self.size))) == self.size:
             yield group
+
+    def __len__(self) -> int:
+        return len(self.loader) // self.size  # type: ignore[arg-type]
 
     @property
     def generator_state(self) -> Tensor | None:
         """The state of the random generator that the loader was given, if it was."""
         generator = getattr(self.loader, "generator", None)
         return generator.get_state() if isinstance(generator, Generator) else None
+
+    def set_generator(self, state: Tensor | None) -> None:
+        """Sets the state of the random generator that the loader was given, if it was."""
+        if state is not None and self.generator_state is not None:
+            self.loader.generator.set_state(state)  # type: ignore[attr-defined]
 
     def resume(
         self, groups: int, epoch_began: dict[str, Any] | None, generator_state: Tensor | None
@@ -72,6 +79,19 @@ class Grouped:
         """
         self._skip, self.epoch_began = groups * self.size, epoch_began
         self.set_generator(generator_state)
+
+    # Lightning calls `set_epoch` on these. Where the loader has none the AttributeError is wanted:
+    # `hasattr` is False, as for the loader itself.
+
+    @property
+    def sampler(self) -> Any:
+        """The wrapped loader's sampler."""
+        return self.loader.sampler  # type: ignore[attr-defined]
+
+    @property
+    def batch_sampler(self) -> Any:
+        """The wrapped loader's batch sampler."""
+        return self.loader.batch_sampler  # type: ignore[attr-defined]
 
     def _batches(self) -> Iterator[Any]:
         """Begins an epoch, at once or, after `resume`, in its middle."""
@@ -92,6 +112,16 @@ class Grouped:
         set_random_states(now)
         return batches
 
+    def _begin(self) -> Iterator[Any]:
+        """Begins an epoch of the loader, with worker processes that leave signals to this one."""
+        if isinstance(self.loader, DataLoader) and self.loader.num_workers > 0:
+            own = self.loader.worker_init_fn
+            if not isinstance(own, QuietWorker):
+                self.loader.worker_init_fn = QuietWorker(own)
+            with signals_held_back():
+                return iter(self.loader)
+        return iter(self.loader)
+
     def _without_single(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Leaves out a batch of one image that follows on larger ones."""
         for batch in batches:
@@ -103,37 +133,6 @@ class Grouped:
                 continue
             self._largest = max(self._largest, count)
             yield batch
-
-    def _begin(self) -> Iterator[Any]:
-        """Begins an epoch of the loader, with worker processes that leave signals to this one."""
-        if isinstance(self.loader, DataLoader) and self.loader.num_workers > 0:
-            own = self.loader.worker_init_fn
-            if not isinstance(own, QuietWorker):
-                self.loader.worker_init_fn = QuietWorker(own)
-            with signals_held_back():
-                return iter(self.loader)
-        return iter(self.loader)
-
-    def set_generator(self, state: Tensor | None) -> None:
-        """Sets the state of the random generator that the loader was given, if it was."""
-        if state is not None and self.generator_state is not None:
-            self.loader.generator.set_state(state)  # type: ignore[attr-defined]
-
-    def __len__(self) -> int:
-        return len(self.loader) // self.size  # type: ignore[arg-type]
-
-    # Lightning calls `set_epoch` on these. Where the loader has none the AttributeError is wanted:
-    # `hasattr` is False, as for the loader itself.
-
-    @property
-    def sampler(self) -> Any:
-        """The wrapped loader's sampler."""
-        return self.loader.sampler  # type: ignore[attr-defined]
-
-    @property
-    def batch_sampler(self) -> Any:
-        """The wrapped loader's batch sampler."""
-        return self.loader.batch_sampler  # type: ignore[attr-defined]
 
 
 def _count(batch: Any) -> int:

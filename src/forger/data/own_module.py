@@ -1,4 +1,4 @@
-"""Any LightningDataModule of the user's own: grouped into iterations, and looked at before."""
+"""A data module of the user's own: grouped into iterations, and looked at before training."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from torch.utils.data import (
     default_collate,
 )
 
+from forger.batches import IterationBatches, check_form, check_values, images_of
 from forger.bounds import PositiveInt, check_bounds
+from forger.data.grouped import GroupedLoader
 from forger.data.module import overfits
-from forger.data.parts import Grouped
 from forger.errors import ConfigError, DataError
-from forger.parts import Parts, check_form, check_values, images_of
 from forger.random_state import random_states, set_random_states
 from forger.seeds import Purpose, seed_for
 
@@ -37,12 +37,17 @@ _DELEGATED = (
     *("prepare_data", "setup", "teardown", "state_dict", "load_state_dict", "on_exception"),
     *("val_dataloader", "test_dataloader", "predict_dataloader"),
 )
+_KEPT = (
+    *("batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout"),
+    *("worker_init_fn", "multiprocessing_context", "generator", "prefetch_factor"),
+    "persistent_workers",
+)
 
 
 class GroupedDataModule(LightningDataModule):
-    """A data module whose training batches come as `Parts`; all else is the wrapped module's own.
+    """A data module whose training batches come as `IterationBatches`; else the wrapped one's own.
 
-    The transfer hooks of the wrapped module see each part by itself. Under several processes its
+    The transfer hooks of the wrapped module see each batch by itself. Under several processes its
     `DataLoader` gets a `DistributedSampler`, as Lightning would give it: then its batch size counts
     per process. Under `overfit_batches` its order stays fixed. An incomplete last batch is dropped.
 
@@ -74,7 +79,7 @@ class GroupedDataModule(LightningDataModule):
     def trainer(self, trainer: Trainer | None) -> None:
         self.datamodule.trainer = trainer
 
-    def train_dataloader(self) -> Grouped:
+    def train_dataloader(self) -> GroupedLoader:
         """Groups the wrapped module's training batches."""
         name = type(self.datamodule).__name__
         if type(self.datamodule).train_dataloader is LightningDataModule.train_dataloader:
@@ -83,51 +88,49 @@ class GroupedDataModule(LightningDataModule):
         if isinstance(loader, (list, tuple, dict, CombinedLoader)):
             raise ConfigError(f"{name}.train_dataloader: must return one loader, not several")
         if not isinstance(loader, Iterable):
-            kind = type(loader).__name__
-            raise ConfigError(f"{name}.train_dataloader: must return a loader, not {kind}")
-        fitted = self._fitted(loader)
-        if isinstance(fitted, DataLoader):
-            _prepare(fitted)
-        grouped = Grouped(fitted, self.size)
-        if _length(grouped.loader) is not None and len(grouped) == 0:
+            found = type(loader).__name__
+            raise ConfigError(f"{name}.train_dataloader: must return a loader, not {found}")
+        if isinstance(loader, DataLoader):
+            loader = self._sampled(loader)
+            _prepare(loader)
+        grouped, length = GroupedLoader(loader, self.size), _length(loader)
+        if length is not None and length < self.size:
             raise ConfigError(
-                f"{name}.train_dataloader: has {_length(grouped.loader)} batches per process, and "
-                f"one iteration takes {self.size} (n_critic x accumulation); lower its batch size"
+                f"{name}.train_dataloader: has {length} batches per process, and one iteration"
+                f" takes {self.size} (n_critic x accumulation); lower its batch size"
             )
         return grouped
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Calls the wrapped module's hook for each part."""
+        """Calls the wrapped module's hook for each batch of an iteration."""
         return self._each("on_before_batch_transfer", batch, dataloader_idx)
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Calls the wrapped module's hook for each part."""
+        """Calls the wrapped module's hook for each batch of an iteration."""
         return self._each("transfer_batch_to_device", batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Calls the wrapped module's hook for each part."""
+        """Calls the wrapped module's hook for each batch of an iteration."""
         return self._each("on_after_batch_transfer", batch, dataloader_idx)
 
     def _each(self, hook: str, batch: Any, *args: Any) -> Any:
         call = getattr(self.datamodule, hook)
-        if isinstance(batch, Parts):
-            return Parts(call(part, *args) for part in batch)
+        if isinstance(batch, IterationBatches):
+            return IterationBatches(call(one, *args) for one in batch)
         return call(batch, *args)
 
-    def _fitted(self, loader: Iterable[Any]) -> Iterable[Any]:
+    def _sampled(self, loader: DataLoader[Any]) -> DataLoader[Any]:
         """Replaces the sampler of a map-style DataLoader where the trainer needs another."""
         trainer = self.trainer
-        if trainer is None or not isinstance(loader, DataLoader):
-            return loader
         inner = getattr(loader.batch_sampler, "sampler", loader.sampler)
-        if isinstance(loader.dataset, IterableDataset) or isinstance(inner, DistributedSampler):
+        if trainer is None or isinstance(loader.dataset, IterableDataset):
             return loader
-        if trainer.world_size > 1:
-            return _resampled(loader, self._distributed(loader, trainer))
-        if overfits(trainer) and _is_plain(loader):
-            return _resampled(loader, SequentialSampler(cast(Sized, loader.dataset)))
+        if trainer.world_size > 1 and not isinstance(inner, DistributedSampler):
+            return _with_sampler(loader, self._distributed(loader, trainer))
+        if trainer.world_size == 1 and overfits(trainer) and _is_plain(loader):
+            return _with_sampler(loader, SequentialSampler(cast(Sized, loader.dataset)))
         return loader
 
     def _distributed(self, loader: DataLoader[Any], trainer: Trainer) -> DistributedSampler[Any]:
@@ -159,21 +162,20 @@ def first_images(datamodule: LightningDataModule) -> Tensor:
     before = random_states()
     loader = GroupedDataModule(datamodule, 1).train_dataloader()
     state = loader.generator_state
-    parts = next(iter(loader), None)
+    first = next(iter(loader), None)
     loader.set_generator(state)
-    if parts is None:
+    if first is None:
         raise ConfigError(f"data={type(datamodule).__name__}: train_dataloader gives no batch")
-    batch: Any = parts[0]
+    batch, moved = first[0], True
     try:
         for hook in (datamodule.on_before_batch_transfer, datamodule.on_after_batch_transfer):
             batch = hook(batch, 0)
     except Exception as error:  # a hook may need the trainer, which there is not yet
         log.debug("the first batch is looked at as the loader gave it: %s", error)
-        images: Tensor = images_of(parts[0])
-        check_form(images)
-    else:
-        images = images_of(batch)
-        check_form(images)
+        batch, moved = first[0], False
+    images: Tensor = images_of(batch)
+    check_form(images)
+    if moved:
         check_values(images)
     set_random_states(before)
     return images
@@ -229,20 +231,7 @@ def _is_plain(loader: DataLoader[Any]) -> bool:
     )
 
 
-def _resampled(loader: DataLoader[Any], sampler: Sampler[Any]) -> DataLoader[Any]:
+def _with_sampler(loader: DataLoader[Any], sampler: Sampler[Any]) -> DataLoader[Any]:
     """Builds the same loader with another sampler."""
-    return DataLoader(
-        loader.dataset,
-        batch_size=loader.batch_size,
-        sampler=sampler,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        drop_last=loader.drop_last,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-        generator=loader.generator,
-        prefetch_factor=loader.prefetch_factor,
-        persistent_workers=loader.persistent_workers,
-    )
+    settings: dict[str, Any] = {name: getattr(loader, name) for name in _KEPT}
+    return DataLoader(loader.dataset, sampler=sampler, **settings)

@@ -22,7 +22,7 @@ _ROUNDING = 0.01  # beyond [-1, 1]: half precision and interpolation do that
 _CHANNELS = (1, 3, 4)
 
 
-class Parts(tuple[Any, ...]):
+class IterationBatches(tuple[Any, ...]):
     """The batches that one iteration consumes, in order.
 
     Each is a batch as `images_of` reads it. A type of its own, since a plain tuple
@@ -49,13 +49,13 @@ class RealImages:
         """Returns the images of each part, `(B, C, H, W)`.
 
         Args:
-            batch: `Parts`, or one batch of a loader that knows nothing of them.
+            batch: `IterationBatches`, or one batch of a loader that knows nothing of them.
 
         Raises:
             DataError: there are more or fewer parts, or a part holds no images in [-1, 1], or other
                 ones than the first did.
         """
-        parts = batch if isinstance(batch, Parts) else (batch,)
+        parts = batch if isinstance(batch, IterationBatches) else (batch,)
         if len(parts) != self.expected:
             raise DataError(
                 f"an iteration needs {self.expected} batches of real images, and the loader gave"

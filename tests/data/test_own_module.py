@@ -17,12 +17,12 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from forger.data import GroupedDataModule, Parts
-from forger.data.foreign import first_images
+from forger.data import GroupedDataModule, IterationBatches
+from forger.data.own_module import first_images
 from forger.errors import ConfigError, DataError
 
 
-class Foreign(lightning.LightningDataModule):
+class OwnData(lightning.LightningDataModule):
     """Somebody's own data module, with every hook in use."""
 
     def __init__(self, count: int = 20, **loader: Any) -> None:
@@ -58,13 +58,13 @@ class Foreign(lightning.LightningDataModule):
 
 
 def test_real_trainer_gets_parts_and_the_hooks_see_each_part() -> None:
-    foreign = Foreign()
-    seen = fit(Recorder(), GroupedDataModule(foreign, 2))
-    assert [type(batch) for _, batch in seen] == [Parts, Parts]
+    own = OwnData()
+    seen = fit(Recorder(), GroupedDataModule(own, 2))
+    assert [type(batch) for _, batch in seen] == [IterationBatches, IterationBatches]
     for _, parts in seen:
         for images, labels in parts:
             assert torch.equal(images.flatten() * 10, labels.float())
-    assert foreign.calls == ["prepare_data", "setup", "teardown"]
+    assert own.calls == ["prepare_data", "setup", "teardown"]
 
 
 def test_validation_is_as_the_wrapped_module_has_it() -> None:
@@ -76,7 +76,7 @@ def test_validation_is_as_the_wrapped_module_has_it() -> None:
             assert torch.equal(images.flatten() * 10, labels.float())
             self.validated += 1
 
-    class WithValidation(Foreign):
+    class WithValidation(OwnData):
         def val_dataloader(self) -> Any:
             return DataLoader(self.data, batch_size=10)
 
@@ -86,26 +86,26 @@ def test_validation_is_as_the_wrapped_module_has_it() -> None:
 
 
 def test_checkpoint_state_is_the_wrapped_modules() -> None:
-    foreign = Foreign(12)
-    grouped = GroupedDataModule(foreign, 1)
+    own = OwnData(12)
+    grouped = GroupedDataModule(own, 1)
     assert grouped.state_dict() == {"count": 12}
     grouped.load_state_dict({"count": 5})
-    assert foreign.count == 5
+    assert own.count == 5
 
 
-def train_loader(foreign: Foreign, size: int = 1, rank: int = 0, **trainer: Any) -> Any:
+def train_loader(own: OwnData, size: int = 1, rank: int = 0, **trainer: Any) -> Any:
     """The loader under a trainer of which only these facts matter."""
     facts = {"world_size": 1, "global_rank": rank, "overfit_batches": 0, **trainer}
-    foreign.setup("fit")
-    grouped = GroupedDataModule(foreign, size)
+    own.setup("fit")
+    grouped = GroupedDataModule(own, size)
     grouped.trainer = SimpleNamespace(**facts)  # type: ignore[assignment]
     return grouped.train_dataloader()
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_processes_share_the_data_without_overlap(shuffle: bool) -> None:
-    foreign = [Foreign(16, shuffle=shuffle) for _ in range(2)]
-    loaders = [train_loader(foreign[rank], rank=rank, world_size=2) for rank in (0, 1)]
+    own = [OwnData(16, shuffle=shuffle) for _ in range(2)]
+    loaders = [train_loader(own[rank], rank=rank, world_size=2) for rank in (0, 1)]
     orders = []
     for loader in loaders:
         assert isinstance(loader.sampler, DistributedSampler)
@@ -117,27 +117,27 @@ def test_processes_share_the_data_without_overlap(shuffle: bool) -> None:
 
 def test_a_distributed_sampler_of_the_users_is_kept() -> None:
     sampler = DistributedSampler(range(20), num_replicas=2, rank=1)  # type: ignore[arg-type]
-    assert train_loader(Foreign(sampler=sampler), world_size=2).sampler is sampler
+    assert train_loader(OwnData(sampler=sampler), world_size=2).sampler is sampler
 
 
 def test_an_order_that_cannot_be_divided_is_refused() -> None:
-    foreign = Foreign(sampler=WeightedRandomSampler([1.0] * 20, 20))
+    own = OwnData(sampler=WeightedRandomSampler([1.0] * 20, 20))
     with pytest.raises(ConfigError, match=r"its own order.*DistributedSampler"):
-        train_loader(foreign, world_size=2)
+        train_loader(own, world_size=2)
 
 
 def test_overfitting_keeps_the_order() -> None:
-    loader = train_loader(Foreign(shuffle=True), overfit_batches=1)
+    loader = train_loader(OwnData(shuffle=True), overfit_batches=1)
     assert next(iter(loader))[0][1].tolist() == [0, 1, 2, 3]
 
 
 def test_too_few_batches_for_an_iteration() -> None:
-    with pytest.raises(ConfigError, match=r"Foreign\.train_dataloader: has 5 batches.*takes 6"):
-        train_loader(Foreign(), size=6)
+    with pytest.raises(ConfigError, match=r"OwnData\.train_dataloader: has 5 batches.*takes 6"):
+        train_loader(OwnData(), size=6)
 
 
 def test_several_loaders_are_refused() -> None:
-    class Two(Foreign):
+    class Two(OwnData):
         def train_dataloader(self) -> Any:
             return [DataLoader(self.data), DataLoader(self.data)]
 
@@ -160,7 +160,7 @@ def test_a_file_that_vanishes_in_mid_run_is_an_error_that_names_it(
         def __getitem__(self, index: int) -> Any:
             return torch.load(tmp_path / f"{index}.pt"), index
 
-    class OnDisk(Foreign):
+    class OnDisk(OwnData):
         def setup(self, stage: str) -> None:
             self.data = Files()  # type: ignore[assignment]
 
@@ -184,21 +184,21 @@ def numbers(loader: Any) -> list[int]:
 @pytest.mark.parametrize("processes", [1, 2])
 def test_an_incomplete_last_batch_is_dropped(how: dict[str, Any], processes: int) -> None:
     """One image would be none under BatchNorm."""
-    loader = train_loader(Foreign(9 * processes, **how), world_size=processes)
+    loader = train_loader(OwnData(9 * processes, **how), world_size=processes)
     assert numbers(loader) == [4, 4]
     assert len(loader) == 2
 
 
 def test_the_only_batch_is_kept_though_incomplete() -> None:
-    assert numbers(train_loader(Foreign(3))) == [3]
+    assert numbers(train_loader(OwnData(3))) == [3]
 
 
 def test_a_single_last_image_of_any_loader_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    class Stream(Foreign):
+    class Stream(OwnData):
         def train_dataloader(self) -> Any:
             return (self.data[start : start + 4] for start in range(0, 9, 4))
 
-    class Sizes(Foreign):
+    class Sizes(OwnData):
         def train_dataloader(self) -> Any:
             return DataLoader(self.data, batch_sampler=[[0], [1, 2], [3], [4, 5, 6], [7]])
 
@@ -214,7 +214,7 @@ def test_a_single_last_image_of_any_loader_is_left_out(caplog: pytest.LogCapture
     assert len(recorder.seen) == 3 + 2 + 2
 
 
-class Pictures(Foreign):
+class Pictures(OwnData):
     """Images that are made as a test asks for, by a data set."""
 
     def __init__(self, make: Any, **loader: Any) -> None:
@@ -283,7 +283,7 @@ def test_images_of_several_sizes_are_told(workers: int) -> None:
 
 @pytest.mark.parametrize("loader", [None, "missing", [], "empty"])
 def test_what_is_no_loader_is_told(loader: Any) -> None:
-    class Wrong(Foreign):
+    class Wrong(OwnData):
         def train_dataloader(self) -> Any:
             return iter(()) if loader == "empty" else loader
 

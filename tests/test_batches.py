@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from forger.batches import IterationBatches, RealImages, images_of
 from forger.errors import DataError
-from forger.parts import Parts, RealImages, images_of
 
 IMAGES = torch.rand(4, 3, 8, 8) * 2 - 1
 LABELS = torch.arange(4)
@@ -46,7 +46,7 @@ Nameless = namedtuple("Nameless", "x y")
 )
 def test_where_a_batch_holds_its_images(batch: Any) -> None:
     assert images_of(batch) is IMAGES
-    assert RealImages(2)(Parts((batch, batch)))[1] is IMAGES
+    assert RealImages(2)(IterationBatches((batch, batch)))[1] is IMAGES
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_images_that_are_never_dark_are_told_once(
     with caplog.at_level(logging.WARNING):
         reals = RealImages(2, tells)
         for _ in range(3):
-            reals(Parts((IMAGES.abs(), IMAGES.abs())))
+            reals(IterationBatches((IMAGES.abs(), IMAGES.abs())))
         RealImages(1, tells)(IMAGES)
     assert len(caplog.records) == tells
     assert ("write images * 2 - 1" in caplog.text) == tells

@@ -1,0 +1,28 @@
+"""Which settings look like secrets, and commands without the values of these."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_SECRET = re.compile(r"api_?key|token|secret|password", re.IGNORECASE)
+_INSIDE = re.compile(rf"({_SECRET.pattern})\w*['\"]?\s*:", re.IGNORECASE)  # a key in braces
+
+
+def looks_secret(key: str) -> bool:
+    """Tells whether a setting of this name may hold a secret."""
+    return _SECRET.search(key) is not None
+
+
+def masked(arguments: Iterable[str]) -> list[str]:
+    """Returns the arguments of a command, with what follows `<secret>=` starred out.
+
+    So is `callbacks.own={api_key: x}` after its `=`.
+    """
+    return [_masked(argument) for argument in arguments]
+
+
+def _masked(argument: str) -> str:
+    key, equals, value = argument.partition("=")
+    secret = bool(value) and (looks_secret(key) or _INSIDE.search(value))
+    return f"{key}{equals}***" if secret else argument
