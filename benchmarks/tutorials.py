@@ -22,8 +22,8 @@ from workloads import LATENT_DIM, device_here
 
 from forger.data import MNIST
 from forger.metrics.classifier import Classifier
-from forger.metrics.scorer import DEFAULT_FAKES, Scorer
-from forger.metrics.settings import ScoreSettings
+from forger.metrics.evaluator import Evaluator
+from forger.metrics.settings import DEFAULT_FAKES, ScoreSettings
 from forger.networks import dcgan, mlp
 from forger.sampling.sampler import Sampler
 
@@ -67,10 +67,10 @@ def score(generator: nn.Module, discriminator: nn.Module, data: MNIST, cache_dir
     device = device_here()
     extractor = Classifier().to(device)
     extractor.prepare(data, cache_dir)
-    scorer = Scorer(extractor, data, ScoreSettings(), cache_dir=cache_dir, device=device)
+    evaluator = Evaluator(extractor, data, ScoreSettings(), cache_dir=cache_dir, device=device)
     sampler = Sampler(generator, "normal")
-    scored = scorer.score(sampler, discriminator.eval(), num_fake=DEFAULT_FAKES)
-    floor = scorer.floor(DEFAULT_FAKES)
+    scored = evaluator.evaluate(sampler, discriminator.eval(), num_fake=DEFAULT_FAKES)
+    floor = evaluator.evaluate_floor(DEFAULT_FAKES)
     classes = sum(share >= COVERED for share in scored.class_shares or [])
     coverage = f"{scored.prefix}coverage"
     print(

@@ -23,7 +23,7 @@ from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.loggers import MetricsCSV
 from forger.losses import Hinge
-from forger.metrics.scorer import Scored, Scorer
+from forger.metrics.evaluator import Evaluation, Evaluator
 from forger.metrics.settings import ScoreSettings
 from forger.networks import dcgan
 from forger.sampling.sampler import Sampler
@@ -31,16 +31,16 @@ from forger.sampling.sampler import Sampler
 SETTINGS = ScoreSettings(precision_k=2, coverage_k=2, kid_subsets=3, kid_subset_size=20, splits=2)
 
 
-def make_scorer(folder: Path, device: torch.device) -> Scorer:
+def make_evaluator(folder: Path, device: torch.device) -> Evaluator:
     data = Squares(batch_size=8)
     extractor = Projection()
     extractor.prepare(data, folder)
-    return Scorer(extractor, data, SETTINGS, cache_dir=folder / "cache", device=device)
+    return Evaluator(extractor, data, SETTINGS, cache_dir=folder / "cache", device=device)
 
 
 def scores(folder: Path, **arguments: Any) -> Scores:
     settings: dict[str, Any] = {"every_n_steps": 2, "num_fake": 40}
-    return Scores(partial(make_scorer, folder), **(settings | arguments))
+    return Scores(partial(make_evaluator, folder), **(settings | arguments))
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -121,7 +121,7 @@ def test_precision_does_not_change_what_is_scored(precision: Any, tmp_path: Path
     fit(gan, tmp_path, callbacks=[callback], precision=precision, max_steps=3)
     again = make_gan()
     again.load_state_dict(gan.float().state_dict())
-    scored = make_scorer(tmp_path, torch.device("cpu")).score(
+    scored = make_evaluator(tmp_path, torch.device("cpu")).evaluate(
         Sampler(again.ema_generator.module, "normal"),
         again.discriminator,
         num_fake=40,
@@ -130,14 +130,14 @@ def test_precision_does_not_change_what_is_scored(precision: Any, tmp_path: Path
     assert scored.scores == callback.last
 
 
-class Told(Scorer):
+class Told(Evaluator):
     """Says what it is told to."""
 
     def __init__(self, fids: list[float]) -> None:
         self.fids = iter(fids)
 
-    def score(self, *arguments: Any, **settings: Any) -> Scored:
-        return Scored({"fid": next(self.fids), "coverage": 0.5}, None)
+    def evaluate(self, *arguments: Any, **settings: Any) -> Evaluation:
+        return Evaluation({"fid": next(self.fids), "coverage": 0.5}, None)
 
 
 def best(folder: Path) -> dict[str, Tensor]:
@@ -187,7 +187,7 @@ def test_raw_weights_are_scored_where_asked(tmp_path: Path) -> None:
 
 
 def test_unwanted_scores_prepare_and_write_nothing(tmp_path: Path) -> None:
-    def never(device: torch.device) -> Scorer:
+    def never(device: torch.device) -> Evaluator:
         raise AssertionError("not wanted")
 
     callback = Scores(never, wanted=False, every_n_steps=1, num_fake=40)
@@ -199,9 +199,9 @@ def test_unwanted_scores_prepare_and_write_nothing(tmp_path: Path) -> None:
 def test_the_extractor_is_prepared_once(tmp_path: Path) -> None:
     made = []
 
-    def counted(device: torch.device) -> Scorer:
+    def counted(device: torch.device) -> Evaluator:
         made.append(device)
-        return make_scorer(tmp_path, device)
+        return make_evaluator(tmp_path, device)
 
     callback = Scores(counted, every_n_steps=1, num_fake=40)
     callback.prepare(torch.device("cpu"))

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from inception_weights import random_inception_weights
+from labelled_bars import Bars
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from forger.metrics.extractor import Features
-from forger.metrics.fidelity import FakeScores
+from forger.metrics.fidelity import FidelityScores, Reference
 from forger.metrics.inception import Inception
-from forger.metrics.reference import Reference
 from forger.metrics.settings import ScoreSettings
 
 COUNT = 500
@@ -77,11 +77,11 @@ def test_same_scores_as_torch_fidelity(tmp_path, monkeypatch) -> None:
     of_reals = Features(*(part[COUNT:] for part in features))
 
     extractor = Inception(weights=weights, layer="192")
-    extractor.prepare(None, tmp_path)  # type: ignore[arg-type]  # it reads no data
+    extractor.prepare(Bars(), tmp_path)
     for found, expected in zip(extractor(reals[-8:]), of_reals, strict=True):
         torch.testing.assert_close(found, expected[-8:], rtol=1e-4, atol=1e-5)
 
-    ours = scores(of_fakes, of_reals)
+    ours = scores(of_fakes, of_reals, extractor)
     assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
     kid, kid_std = (theirs[f"kernel_inception_distance_{key}"] for key in ("mean", "std"))
     assert ours["kid"] == pytest.approx(kid, abs=3 * kid_std / math.sqrt(SUBSETS))
@@ -111,12 +111,12 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
     return seen
 
 
-def scores(fakes: Features, reals: Features) -> dict[str, float]:
+def scores(fakes: Features, reals: Features, extractor: Inception) -> dict[str, float]:
     settings = ScoreSettings(
         kid_subsets=SUBSETS, kid_subset_size=COUNT // 2, splits=SPLITS, neighbour_images=COUNT
     )
     reference = Reference(settings)
     reference.update(reals)
-    ours = FakeScores(reference, COUNT, prefix="", score_name="inception_score", has_classes=False)
+    ours = FidelityScores(reference, COUNT, extractor)
     ours.update(fakes)
-    return ours.compute()
+    return {name.removeprefix(extractor.prefix): value for name, value in ours.compute().items()}

@@ -1,6 +1,7 @@
+"""Features that are extracted once, and made again when their file is damaged."""
+
 from __future__ import annotations
 
-import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,10 +16,8 @@ from labelled_bars import Bars
 from torch import Tensor
 
 from forger.errors import DataError
-from forger.metrics import cache
 from forger.metrics.cache import cached_features, data_hash
 from forger.metrics.extractor import FeatureExtractor, Features
-from forger.metrics.fingerprint import weights_hash
 from forger.sampling.sampler import CHUNK
 
 
@@ -62,19 +61,12 @@ def test_features_are_those_of_the_extractor_in_order(tmp_path: Path) -> None:
     assert torch.equal(found.features, expected.features)
 
 
-def test_is_extracted_once(tmp_path: Path) -> None:
-    cached_features(Corner(), many(), "train", tmp_path)
-    extractor = Corner()
-    cached_features(extractor, many(), "train", tmp_path)
-    assert extractor.seen == []
-    assert len(list(tmp_path.glob("*.npy"))) == 2
-
-
-def test_other_images_splits_or_extractors_get_other_features(tmp_path: Path) -> None:
+def test_features_are_extracted_once_for_each_data_split_and_extractor(tmp_path: Path) -> None:
     cached_features(Corner(), Bars(), "train", tmp_path)
-    changed = Bars()
+    again, changed, other = Corner(), Bars(), Corner()
+    cached_features(again, Bars(), "train", tmp_path)
+    assert again.seen == []
     changed.train_images[0, 0, 0, 0] += 1
-    other = Corner()
     other.fingerprint = "second"  # type: ignore[method-assign, assignment]
     for extractor, data, split in (
         (Corner(), changed, "train"),
@@ -113,7 +105,7 @@ def test_damaged_features_are_extracted_again(
     np.testing.assert_array_equal(np.load(path), before)
 
 
-def test_features_that_may_not_be_read_are_named(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
     cached_features(Corner(), Bars(), "train", tmp_path)
     (path,) = tmp_path.glob("features-*.npy")
     path.chmod(0)
@@ -122,6 +114,8 @@ def test_features_that_may_not_be_read_are_named(tmp_path: Path) -> None:
         pytest.raises(DataError, match=r"paths\.cache_dir: .*/features-.*: Permission denied"),
     ):
         cached_features(Corner(), Bars(), "train", tmp_path)
+    with pytest.raises(DataError, match=r"paths\.cache_dir: .*cannot take features"):
+        cached_features(Corner(), Bars(), "train", path / "cache")
 
 
 def test_a_full_disk_is_told_and_left_as_it_was(tmp_path: Path) -> None:
@@ -134,8 +128,8 @@ def test_a_full_disk_is_told_and_left_as_it_was(tmp_path: Path) -> None:
 def test_what_a_killed_extraction_left_is_removed_at_the_next(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from forger.metrics.files import whole_file\n"
-        "with whole_file(Path(sys.argv[1], 'features-1.npy'), 'features') as file:\n"
+        "from forger.whole_files import whole_file\n"
+        "with whole_file(Path(sys.argv[1], 'features-1.npy')) as file:\n"
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
@@ -157,23 +151,6 @@ def test_an_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"paths\.cache_dir: .*cannot take features"):
-        cached_features(Corner(), Bars(), "train", tmp_path / "file" / "cache")
-
-
-def test_long_work_is_announced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, logger="forger")
-    cached_features(Corner(), Bars(), "test", tmp_path)
-    assert caplog.messages == []
-    monkeypatch.setattr(cache, "_PATIENCE", 0.0)
-    cached_features(Corner(), many(1250), "train", tmp_path)
-    assert caplog.messages == ["extracting features of 1,250 train images; once, then cached"]
-
-
 def test_the_hash_is_of_contents() -> None:
     assert data_hash(Bars()) == data_hash(Bars())
     pixel, label = Bars(), Bars()
@@ -182,21 +159,3 @@ def test_the_hash_is_of_contents() -> None:
     label.train_labels[0] = 1
     others = (pixel, label, Bars(classes=("a", "b", "c")), Bars(labels_of=("train",)))
     assert len({data_hash(data) for data in (Bars(), *others)}) == 5
-
-
-def test_data_is_read_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = Bars()
-    first = data_hash(data)
-    monkeypatch.setattr(cache, "_bytes", None)
-    assert data_hash(data) == first
-
-
-def test_the_hash_of_weights_is_of_values() -> None:
-    weights = {"b": torch.randn(2, 3, 4, 4), "a": torch.tensor(3)}
-    first = weights_hash(weights, "net", 1)
-    strided = {name: tensor.clone() for name, tensor in reversed(weights.items())}
-    strided["b"] = strided["b"].to(memory_format=torch.channels_last)
-    assert weights_hash(strided, "net", 1) == first
-    assert weights_hash(weights, "net", 2) != first
-    strided["b"][0, 0, 0, 0] *= 1 + 1e-6
-    assert weights_hash(strided, "net", 1) != first

@@ -1,7 +1,11 @@
+"""The data's own classifier: trained once, the same anywhere, refused where it is not good."""
+
 from __future__ import annotations
 
+import io
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +13,20 @@ import pytest
 import torch
 from disks import small_disk, without_rights
 from labelled_bars import Bars
+from rich.console import Console
 
 from forger.data import MNISTSample
 from forger.errors import ConfigError, DataError
-from forger.metrics import classifier
+from forger.metrics import cache, classifier
 from forger.metrics.classifier import Classifier
-from forger.metrics.classifier_network import ClassifierNetwork
-from forger.metrics.classifier_training import Recipe, shifted
+from forger.metrics.classifier_training import ClassifierNetwork, Recipe, shifted
 
-CLASSIFIER = "forger.metrics.classifier"
+SHORT = Recipe(batch_size=30, least_updates=60)
 
 
 @pytest.fixture(autouse=True)
 def short_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier, "RECIPE", Recipe(batch_size=30, least_updates=60))
+    monkeypatch.setattr(classifier, "RECIPE", SHORT)
 
 
 def prepared(cache_dir: Path, data: Any = None, **arguments: Any) -> Classifier:
@@ -36,7 +40,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that holds the classifier of the bars."""
     cache_dir = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(classifier, "RECIPE", Recipe(batch_size=30, least_updates=60))
+        patch.setattr(classifier, "RECIPE", SHORT)
         prepared(cache_dir)
     return cache_dir
 
@@ -60,62 +64,83 @@ def test_learns_classes_and_sees_them_in_images(trained: Path) -> None:
     assert description["resize"] == "none"
 
 
-def test_the_same_data_gives_the_same_bits(trained: Path, tmp_path: Path) -> None:
-    torch.manual_seed(7)
-    first, again = prepared(trained), prepared(tmp_path)
-    assert again.fingerprint == first.fingerprint
-    images = Bars().test_images
-    for a, b in zip(first(images), again(images), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_the_number_of_threads_gives_no_other_classifier(trained: Path, tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(before + 1)
-        again = prepared(tmp_path)
-        assert torch.get_num_threads() == before + 1
-    finally:
-        torch.set_num_threads(before)
-    assert again.fingerprint == prepared(trained).fingerprint
-
-
-def test_is_trained_once(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="forger")
-    assert Classifier().to_do(Bars(), trained) is None
-    prepared(trained)
-    assert caplog.messages == []
-
-
-def test_announces_the_training_and_its_outcome(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_the_training_is_announced_and_shown_and_happens_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.set_level(logging.INFO, logger=CLASSIFIER)
-    assert (
-        Classifier().to_do(Bars(), tmp_path) == "a classifier has to be trained on 90 images first"
-    )
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100)
+    monkeypatch.setattr(cache, "Console", lambda **_: terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    caplog.set_level(logging.INFO, logger="forger")
+    first = Classifier().to_do(Bars(), tmp_path)
+    assert first == "a classifier has to be trained on 90 images first"
     prepared(tmp_path)
     before, after = caplog.messages
     (file,) = tmp_path.glob("classifier-*.pt")
-    assert before == (f"training a classifier on 90 images for scores; once, then cached at {file}")
+    assert before == f"training a classifier on 90 images for scores; once, then cached at {file}"
     assert "% of 30 test images rightly (scores need 66.67 %)" in after
+    assert "training the classifier of the scores" in screen.getvalue()
+    assert Classifier().to_do(Bars(), tmp_path) is None
+    prepared(tmp_path)
+    assert len(caplog.messages) == 2
+
+
+def in_default_dtype(dtype: torch.dtype) -> Any:
+    class Default:
+        def __enter__(self) -> None:
+            torch.set_default_dtype(dtype)
+
+        def __exit__(self, *_: object) -> None:
+            assert torch.get_default_dtype() == dtype
+            torch.set_default_dtype(torch.float32)
+
+    return Default()
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: in_default_dtype(torch.bfloat16),
+    ],
+)
+def test_the_same_data_gives_the_same_bits_inside_any_training(
+    trained: Path, tmp_path: Path, context: Callable[[], Any]
+) -> None:
+    """Whatever the precision, the number of threads and the random state, which stay."""
+    expected, threads = prepared(trained), torch.get_num_threads()
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    try:
+        torch.set_num_threads(threads + 1)
+        with context():
+            found = prepared(tmp_path)
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found.fingerprint == expected.fingerprint
+    images = Bars().test_images
+    for a, b in zip(found(images), expected(images), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_other_data_or_recipes_get_another_classifier(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixel, label = Bars(), Bars()
     pixel.train_images[5, 0, 3, 3] += 1
     assert label.test_labels is not None
     label.test_labels[4] = 0
-    named = Bars(classes=("a", "b", "c"))
-    for other in (pixel, label, named):
+    for other in (pixel, label, Bars(classes=("a", "b", "c"))):
         assert Classifier().to_do(other, trained) is not None
     monkeypatch.setattr(classifier, "RECIPE", Recipe(seed=1))
     assert Classifier().to_do(Bars(), trained) is not None
 
 
-def test_a_bound_refuses_without_training_again(
+def test_too_low_an_accuracy_is_refused_without_training_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     hard = Bars(counts={"train": 90, "test": 30}, min_accuracy=0.999)
@@ -126,8 +151,8 @@ def test_a_bound_refuses_without_training_again(
     message = str(refused.value)
     assert message.startswith("metrics.min_accuracy: a classifier trained on 90 images names ")
     for way_out in (
-        "metrics.features=inception metrics.inception_weights=",
-        "metrics.features=pixels",
+        "metrics/features=inception metrics.inception_weights=",
+        "metrics/features=pixels",
     ):
         assert way_out in message
     caplog.set_level(logging.INFO, logger="forger")
@@ -143,38 +168,6 @@ def test_bounds_must_be_shares() -> None:
         Classifier(min_accuracy=99)
 
 
-def test_leaves_the_random_streams_alone(tmp_path: Path) -> None:
-    before = torch.get_rng_state()
-    prepared(tmp_path)
-    prepared(tmp_path)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("context", ["no_grad", "inference", "autocast", "default dtype"])
-def test_trains_the_same_inside_another_training(
-    trained: Path, tmp_path: Path, context: str
-) -> None:
-    expected = prepared(trained)
-    before = torch.get_default_dtype()
-    contexts: dict[str, Any] = {
-        "no_grad": torch.no_grad(),
-        "inference": torch.inference_mode(),
-        "autocast": torch.autocast("cpu", torch.bfloat16),
-        "default dtype": torch.no_grad(),
-    }
-    try:
-        if context == "default dtype":
-            torch.set_default_dtype(torch.bfloat16)
-        with contexts[context]:
-            found = prepared(tmp_path)
-        assert torch.get_default_dtype() == (
-            torch.bfloat16 if context == "default dtype" else before
-        )
-    finally:
-        torch.set_default_dtype(before)
-    assert found.fingerprint == expected.fingerprint
-
-
 def test_always_sees_in_float32_and_eval_mode(trained: Path) -> None:
     extractor, images = prepared(trained), Bars().test_images
     expected = extractor(images)
@@ -188,26 +181,6 @@ def test_always_sees_in_float32_and_eval_mode(trained: Path) -> None:
         extractor(images.float())
 
 
-def test_tf32_is_switched_off_and_restored(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    extractor = prepared(trained)
-    inside: list[tuple[str, bool]] = []
-
-    def watch(*_: Any) -> None:
-        inside.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
-
-    assert extractor.network is not None
-    extractor.network.register_forward_hook(watch)
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("medium")
-        extractor(Bars().test_images)
-        assert torch.get_float32_matmul_precision() == "medium"
-        assert torch.backends.cudnn.allow_tf32
-    finally:
-        torch.set_float32_matmul_precision(before)
-    assert inside == [("highest", False)]
-
-
 @pytest.mark.parametrize(
     "damage", ["truncated", "not a file of torch", "other weights", "other accuracy"]
 )
@@ -216,14 +189,13 @@ def test_a_damaged_file_is_noticed_and_replaced(
 ) -> None:
     (source,) = trained.glob("classifier-*.pt")
     path, content = tmp_path / source.name, source.read_bytes()
+    stored = torch.load(source, weights_only=True)
     if damage == "truncated":
         path.write_bytes(content[: len(content) // 2])
     elif damage == "other weights":
-        stored = torch.load(source, weights_only=True)
         stored["weights"]["output.bias"] += 1
         torch.save(stored, path)
     elif damage == "other accuracy":
-        stored = torch.load(source, weights_only=True)
         torch.save(stored | {"accuracy": 0.99}, path)
     else:
         path.write_text("hello")
@@ -235,22 +207,13 @@ def test_a_damaged_file_is_noticed_and_replaced(
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_cache_that_cannot_be_written_is_refused_before_the_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unexpected(*_: Any) -> None:
-        raise AssertionError("trained for nothing")
-
-    monkeypatch.setattr(classifier, "train_network", unexpected)
-    (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"paths\.cache_dir: .*file/cache cannot take the classif"):
-        prepared(tmp_path / "file" / "cache")
-
-
-def test_a_full_disk_is_told_before_the_training(
+def test_a_cache_that_cannot_be_written_is_told_before_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classifier, "train_network", None)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"paths\.cache_dir: .*file/cache cannot take the classif"):
+        prepared(tmp_path / "file" / "cache")
     with small_disk(tmp_path / "disk", kilobytes=64) as disk:
         with pytest.raises(DataError, match=r"cannot take the classifier of .*: No space left on"):
             prepared(disk)
@@ -260,7 +223,7 @@ def test_a_full_disk_is_told_before_the_training(
 def test_a_disk_that_fills_during_the_training_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifier, "check_writable", lambda *_: None)
+    monkeypatch.setattr(classifier, "_ROOM", 0)
     with small_disk(tmp_path / "disk", kilobytes=64) as disk:
         with pytest.raises(DataError, match=r"cannot take the classifier of .*: No space left on"):
             prepared(disk)
@@ -291,22 +254,29 @@ def test_a_file_of_code_runs_nothing(trained: Path, tmp_path: Path) -> None:
     assert not ran.exists()
 
 
-def test_data_that_no_classifier_can_be_trained_on(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"Bars has no labels .*write metrics.features=pixels .*its classes"
-    ):
-        prepared(tmp_path, Bars(labels_of=()))
-    with pytest.raises(DataError, match="test images of Bars have no labels"):
-        prepared(tmp_path, Bars(labels_of=("train",)))
-    with pytest.raises(DataError, match="names 2 classes"):
-        prepared(tmp_path, Bars(classes=("lying", "standing")))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels_of": ()}, r"Bars has no labels .*write metrics/features=pixels .*its classes"),
+        ({"labels_of": ("train",)}, "Bars has no labels of test images to test a classifier on"),
+        ({"classes": ("lying", "standing")}, "names 2 classes"),
+    ],
+)
+def test_data_that_no_classifier_can_be_trained_on(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
+        prepared(tmp_path, Bars(**changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
     single = Bars(classes=("bar",))
     for labels in (single.train_labels, single.test_labels):
         assert labels is not None
         labels.zero_()
     with pytest.raises(DataError, match="a single class, 'bar'"):
         prepared(tmp_path, single)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28), (1, 5, 40), (3, 65, 65), (3, 256, 256)])
@@ -326,10 +296,7 @@ def test_shifted_images_repeat_their_border() -> None:
 
 def test_the_recipe_fits_its_length_to_the_data() -> None:
     recipe = Recipe(batch_size=10, images=6000, most_epochs=12, least_updates=50)
-    assert recipe.updates(30) == 50
-    assert recipe.updates(100) == 120
-    assert recipe.updates(2000) == 600
-    assert recipe.updates(50_000) == 5000
+    assert [recipe.updates(n) for n in (30, 100, 2000, 50_000)] == [50, 120, 600, 5000]
 
 
 @pytest.mark.slow

@@ -80,6 +80,7 @@ def test_describes_itself(extractor: Inception, weights: Path) -> None:
         "weights": "random.pth",
     }
     assert extractor.to_do(DATA, weights.parent) is None
+    assert (Inception().prefix, extractor.prefix) == ("", "inception192_")
     before = torch.get_rng_state()
     other = Inception(weights=weights, layer="64")
     other.prepare(DATA, weights.parent)
@@ -123,8 +124,8 @@ def test_without_network_and_file_both_ways_out_are_named(
     with pytest.raises(DataError, match="Name or service not known") as refused:
         Inception().prepare(DATA, empty_hub)
     message = str(refused.value)
-    assert message.startswith("metrics.features=inception: its weights cannot be downloaded")
-    for way_out in (URL, "metrics.inception_weights=<file>", "metrics.features=pixels"):
+    assert message.startswith("metrics/features=inception: its weights cannot be downloaded")
+    for way_out in (URL, "metrics.inception_weights=<file>", "metrics/features=pixels"):
         assert way_out in message
     assert list(empty_hub.parent.iterdir()) == []
 
@@ -154,11 +155,6 @@ def test_a_damaged_download_is_named(empty_hub: Path) -> None:
         Inception().prepare(DATA, empty_hub)
 
 
-def test_only_published_features_give_plain_names(extractor: Inception) -> None:
-    assert Inception().prefix == ""
-    assert extractor.prefix == "inception192_"
-
-
 def test_weights_that_are_not_the_published_ones_are_told(
     weights: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,5 +170,5 @@ def test_images_that_it_cannot_see_are_refused_at_once(weights: Path) -> None:
     data = Bars()
     data._splits["train"] = torch.zeros(9, 4, 8, 8, dtype=torch.uint8), None
     for first in (Inception(weights=weights).to_do, Inception(weights=weights).prepare):
-        with pytest.raises(DataError, match=r"these have 4 channels; write metrics\.features=pix"):
+        with pytest.raises(DataError, match=r"these have 4 channels; write metrics/features=pix"):
             first(data, weights.parent)

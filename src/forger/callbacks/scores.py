@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor, distributed, nn
+from torch import distributed, nn
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.callbacks.checkpoint import ends
@@ -22,8 +22,8 @@ from forger.callbacks.score_pictures import score_pictures
 from forger.checkpoints import FOLDER
 from forger.loggers import Tracker, log_best, send_best
 from forger.loggers.trackers import BEST
-from forger.metrics.ordered import Processes
-from forger.metrics.scorer import Scored, Scorer, usual_count
+from forger.metrics.evaluator import Evaluation, Evaluator
+from forger.metrics.settings import usual_count
 from forger.random_state import random_state_kept
 from forger.reports import show
 from forger.sampling.sampler import Sampler
@@ -41,7 +41,7 @@ class Scores(Callback):
     The checkpoint with the lowest FID so far is `checkpoints/best.ckpt` in the run folder.
 
     Args:
-        make_scorer: called once by every process, rank 0 of its machine first, with the device.
+        make_evaluator: called once by every process, rank 0 of its machine first, with the device.
         wanted: whether to score at all; rank 0's counts.
         every_n_steps: iterations between scores; the last iteration is always scored.
         num_fake: images to generate; None: 10,000, or all that the other split has if fewer.
@@ -55,7 +55,7 @@ class Scores(Callback):
 
     def __init__(
         self,
-        make_scorer: Callable[[torch.device], Scorer],
+        make_evaluator: Callable[[torch.device], Evaluator],
         *,
         wanted: bool = True,
         every_n_steps: PositiveInt,
@@ -68,7 +68,7 @@ class Scores(Callback):
         if num_fake is not None:
             check_bounds(num_fake, PositiveInt, "metrics.num_fake")
         check_bounds(seed, NonNegativeInt, "metrics.seed")
-        self.make_scorer, self.wanted = make_scorer, wanted
+        self.make_evaluator, self.wanted = make_evaluator, wanted
         self.every_n_steps, self.num_fake = every_n_steps, num_fake
         self.weights, self.seed, self.keep_best = weights, seed, keep_best
         self.best_fid = math.inf
@@ -77,7 +77,7 @@ class Scores(Callback):
         self.prefix = ""  # of the names of scores; known once there are any
         self._shares: list[float] | None = None
         self._scored_at: int | None = None
-        self._scorer: Scorer | None = None
+        self._evaluator: Evaluator | None = None
 
     @property
     def fid(self) -> str:
@@ -86,9 +86,9 @@ class Scores(Callback):
 
     def prepare(self, device: torch.device) -> None:
         """Prepares the extractor, which may train it, if scores are wanted."""
-        if self.wanted and self._scorer is None:
+        if self.wanted and self._evaluator is None:
             with random_state_kept(device):
-                self._scorer = self.make_scorer(device)
+                self._evaluator = self.make_evaluator(device)
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Prepares what rank 0 wants on every rank; one process of each machine goes first."""
@@ -125,16 +125,16 @@ class Scores(Callback):
         trackers = [logger for logger in trainer.loggers if isinstance(logger, Tracker)]
         if not trackers:
             return
-        assert self._scorer is not None
-        classes, reference = self._scorer.extractor.classes, self._scorer.reference_shares
+        assert self._evaluator is not None
+        classes, reference = self._evaluator.extractor.classes, self._evaluator.reference_shares
         pictures = score_pictures(self.last, self._shares, reference, classes, gan.loss.boundary)
         for name, picture in pictures.items():
             for tracker in trackers:
                 tracker.log_picture(f"figures/{name}", picture, gan.iteration)
 
     def _score(self, trainer: Trainer, gan: Any) -> None:
-        scorer = self._scorer
-        assert scorer is not None
+        evaluator = self._evaluator
+        assert evaluator is not None
         self._scored_at = gan.iteration
         start = time.perf_counter()
         if trainer.world_size > 1:
@@ -142,13 +142,12 @@ class Scores(Callback):
         network = gan.generator if self.weights == "raw" else gan.ema_generator.module
         sampler = Sampler(network, gan.prior)
         with random_state_kept(gan.device):
-            scored = scorer.score(
+            scored = evaluator.evaluate(
                 sampler,
                 gan.discriminator,
-                num_fake=self.num_fake or usual_count(scorer.data, scorer.reference_split),
+                num_fake=self.num_fake or usual_count(evaluator.data, evaluator.reference_split),
                 seed=self.seed,
                 boundary=gan.loss.boundary,
-                processes=Processes(trainer.global_rank, trainer.world_size, _gather),
             )
         # Last bits may differ between machines, but all must agree on whether to save.
         self.last = trainer.strategy.broadcast(scored.scores)
@@ -192,14 +191,7 @@ def _follow_rank_0(gan: nn.Module) -> None:
         distributed.broadcast(buffer, src=0)
 
 
-def _gather(tensor: Tensor) -> Tensor:
-    """Stacks the tensors of all processes; Lightning's way to do so is deprecated in torch."""
-    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, tensor.contiguous())
-    return torch.stack(parts)
-
-
-def _line(iteration: int, scored: Scored, seconds: float, best: bool) -> str:
+def _line(iteration: int, scored: Evaluation, seconds: float, best: bool) -> str:
     """Words one scoring for the log."""
     scores, features = scored.scores, scored.prefix.replace("_", " ")
     coverage = scores[f"{scored.prefix}coverage"]

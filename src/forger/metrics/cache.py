@@ -1,4 +1,4 @@
-"""What is computed once from a data set. Owns its hash, and the cached features of its splits.
+"""What is computed once from a data set: its hash, and the features of its splits on disk.
 
 A file's name holds a hash of everything that its contents depend on, and a file gets its name only
 when it is whole; its checksum tells later damage, after which it is made again.
@@ -7,32 +7,31 @@ when it is whole; its checksum tells later damage, after which it is made again.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
-from forger.array_files import DamagedError, map_array
+from forger.array_files import DamagedError, array_writer, map_array
 from forger.errors import DataError
-from forger.metrics.extractor import FeatureExtractor, Features, ImageData
-from forger.metrics.files import array_writer
-from forger.metrics.fingerprint import DIGITS
-from forger.metrics.waiting import shown
+from forger.metrics.extractor import HASH_DIGITS, FeatureExtractor, Features, ImageData
 from forger.sampling.sampler import CHUNK  # the last bits of features depend on it
+from forger.whole_files import remove_leftovers
 
 log = logging.getLogger(__name__)
 
 _FORMAT = 1  # raise when the same data would be hashed otherwise
 _LAYOUT = 4  # raise when the same extractor and images would be stored otherwise
 _ROWS = 1000  # images hashed at a time, so that a memory-mapped folder is never loaded as a whole
-_PATIENCE = 3.0  # seconds of work that are announced
 
+Step = TypeVar("Step")
 _hashes: WeakKeyDictionary[ImageData, str] = WeakKeyDictionary()
 
 
@@ -55,16 +54,29 @@ def data_hash(data: ImageData) -> str:
             (data.test_images, data.test_labels),
         ):
             digest.update(repr((tuple(images.shape), labels is None)).encode())
-            for rows in torch.split(images, _ROWS):
-                digest.update(_bytes(rows))
-            if labels is not None:
-                digest.update(_bytes(labels))
-        _hashes[data] = digest.hexdigest()[:DIGITS]
+            for rows in (*torch.split(images, _ROWS), *(() if labels is None else (labels,))):
+                digest.update(rows.contiguous().numpy().data)
+        _hashes[data] = digest.hexdigest()[:HASH_DIGITS]
     return _hashes[data]
 
 
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.contiguous().numpy().data
+@contextmanager
+def written_to(cache_dir: Path, contents: str) -> Iterator[None]:
+    """Lets files of the cache be written inside, after what killed writers left was removed.
+
+    Args:
+        cache_dir: where they lie.
+        contents: what is written, for the message.
+
+    Raises:
+        DataError: in place of `OSError`.
+    """
+    remove_leftovers(cache_dir, "*")
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"paths.cache_dir: {cache_dir} cannot take {contents}: {reason}") from None
 
 
 class RealFeatures:
@@ -115,11 +127,12 @@ def cached_features(
     images = data.train_images if split == "train" else data.test_images
     device = torch.device(device)
     facts = (_LAYOUT, CHUNK, data_hash(data), split, extractor.fingerprint, device.type)
-    name = sha256(repr(facts).encode()).hexdigest()[:DIGITS]
+    name = sha256(repr(facts).encode()).hexdigest()[:HASH_DIGITS]
     targets = cache_dir / f"features-{name}.npy", cache_dir / f"logits-{name}.npy"
     found = _load(targets, len(images))
     if found is None:
-        _extract(extractor.to(device), images, f"{split} images", targets, device)
+        log.info("extracting features of %s %s images; then cached", f"{len(images):,}", split)
+        _extract(extractor.to(device), images, f"features of {split} images", targets, device)
         found = _load(targets, len(images))
         if found is None:
             raise DataError(f"paths.cache_dir: {targets[0]} cannot be read after it was written")
@@ -152,17 +165,16 @@ def _extract(
     device: torch.device,
 ) -> None:
     """Writes chunk by chunk, so that memory does not grow with the number of images."""
-    started = time.monotonic()
-    with ExitStack() as stack:
-        writers = [stack.enter_context(array_writer(target, "features")) for target in targets]
+    with written_to(targets[0].parent, "features"), ExitStack() as stack:
+        writers = [stack.enter_context(array_writer(target)) for target in targets]
         chunks = torch.split(images, CHUNK)
-        step = stack.enter_context(shown(f"features of {what}", len(chunks)))
-        for number, chunk in enumerate(chunks):
+        for chunk in progress(chunks, what, len(chunks)):
             for write, values in zip(writers, extractor(chunk.to(device)), strict=True):
                 write(values.cpu().numpy())
-            step()
-            expected = (time.monotonic() - started) * len(images) / CHUNK
-            if number == 0 and expected > _PATIENCE:
-                log.info(
-                    "extracting features of %s %s; once, then cached", f"{len(images):,}", what
-                )
+
+
+def progress(steps: Iterable[Step], what: str, total: int) -> Iterable[Step]:
+    """Returns the steps of a loop, which show on a terminal how many of `total` are done."""
+    console = Console(stderr=True)
+    silent = not console.is_terminal or console.is_dumb_terminal
+    return track(steps, what, total, console=console, transient=True, disable=silent)

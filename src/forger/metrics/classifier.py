@@ -1,4 +1,4 @@
-"""A classifier of the data set itself as feature extractor. Owns when it is trained and trusted.
+"""A classifier of the data set itself as feature extractor: trained once, then kept in the cache.
 
 For digits and other images unlike photographs, Inception's features say little; features of a
 classifier of the same images are the usual choice.
@@ -6,9 +6,12 @@ classifier of the same images are the usual choice.
 
 from __future__ import annotations
 
+import io
 import logging
+import math
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +19,34 @@ import torch
 from torch import Tensor
 
 from forger.bounds import Fraction, check_bounds
-from forger.metrics import classifier_file
-from forger.metrics.classifier_data import Labelled, labelled
-from forger.metrics.classifier_file import Trained, file_of, percent
-from forger.metrics.classifier_network import NUM_FEATURES, ClassifierNetwork
-from forger.metrics.classifier_training import Recipe, accuracy, train_network, untrained
-from forger.metrics.extractor import FeatureExtractor, Features, ImageData
-from forger.metrics.files import check_writable
-from forger.metrics.float32 import float32_only
+from forger.errors import DataError
+from forger.metrics.cache import data_hash, written_to
+from forger.metrics.classifier_training import (
+    NETWORK_VERSION,
+    NUM_FEATURES,
+    OTHER_FEATURES,
+    ClassifierNetwork,
+    Recipe,
+    accuracy,
+    class_names,
+    train_network,
+    untrained,
+)
+from forger.metrics.extractor import (
+    HASH_DIGITS,
+    FeatureExtractor,
+    Features,
+    ImageData,
+    float32_only,
+    weights_hash,
+)
+from forger.seeds import STREAMS
+from forger.whole_files import whole_file
 
 log = logging.getLogger(__name__)
 
 RECIPE = Recipe()
+_ROOM = 1 << 22  # bytes, more than the weights of a classifier take
 
 
 class Classifier(FeatureExtractor):
@@ -55,8 +74,8 @@ class Classifier(FeatureExtractor):
         self.min_accuracy = min_accuracy
         self.num_features = NUM_FEATURES
         self.network: ClassifierNetwork | None = None
-        self._facts: dict[str, Any] = {}
-        self.register_buffer("_place", torch.empty(0), persistent=False)  # knows the device
+        self.trained: TrainedClassifier | None = None
+        self.register_buffer("_on_device", torch.empty(0), persistent=False)
 
     def to_do(self, data: ImageData, cache_dir: Path) -> str | None:
         """Tells whether a classifier of this data has to be trained first.
@@ -64,11 +83,11 @@ class Classifier(FeatureExtractor):
         Raises:
             DataError: the data has no labels, or the classifier is not accurate enough.
         """
-        images = labelled(data)
-        trained = classifier_file.load(file_of(data, cache_dir, RECIPE))
+        classes = class_names(data)
+        trained = load_classifier(_path(data, cache_dir))
         if trained is None:
-            return f"a classifier has to be trained on {len(images.train_images):,} images first"
-        trained.check(self._bound(data, images))
+            return f"a classifier has to be trained on {len(data.train_images):,} images first"
+        trained.check_accuracy(self._least_accuracy(data, classes))
         return None
 
     def prepare(self, data: ImageData, cache_dir: Path) -> None:
@@ -78,38 +97,30 @@ class Classifier(FeatureExtractor):
             DataError: the data has no labels or no test images, the cache cannot be written, or
                 the classifier is not accurate enough.
         """
-        images = labelled(data)
-        device, bound = self._device, self._bound(data, images)
-        path = file_of(data, cache_dir, RECIPE)
+        classes = class_names(data)
+        least, path = self._least_accuracy(data, classes), _path(data, cache_dir)
+        device = self.get_buffer("_on_device").device
         # Inference mode, in which Lightning validates, would make weights that cannot be trained.
         with torch.inference_mode(False), float32_only(device):
-            trained = classifier_file.load(path)
-            if trained is None:
-                trained = _train(images, path, device, bound)
-            trained.check(bound)
-            network = _untrained(images)
+            trained = load_classifier(path) or _train(data, classes, path, device, least)
+            trained.check_accuracy(least)
+            network = _untrained(data, classes)
             network.load_state_dict(trained.weights)
             self.network = network.requires_grad_(False).eval().to(device)
-        self.classes = images.classes
-        self._facts = {
-            "fingerprint": trained.fingerprint,
-            "accuracy": trained.accuracy,
-            "num_train": trained.num_train,
-            "num_test": trained.num_test,
-            "recipe": trained.recipe,
-            "resize": "none",
-        }
+        self.classes, self.trained = classes, trained
 
     @property
     def fingerprint(self) -> str:
         """Hash of the trained weights and of the network's definition."""
-        fingerprint: str = self._facts["fingerprint"]
-        return fingerprint
+        assert self.trained is not None, "prepare comes first"
+        return self.trained.fingerprint
 
     @property
     def description(self) -> dict[str, Any]:
         """Name, hash, test accuracy, numbers of images, and the recipe."""
-        return {"name": self.name, **self._facts}
+        assert self.trained is not None, "prepare comes first"
+        facts = {key: value for key, value in vars(self.trained).items() if key != "weights"}
+        return {**super().description, **facts, "resize": "none"}
 
     def train(self, mode: bool = True) -> Classifier:
         """Stays in eval mode: nothing else is ever scored with."""
@@ -125,44 +136,120 @@ class Classifier(FeatureExtractor):
         if images.dtype != torch.uint8:
             raise ValueError(f"images: must be uint8, are {images.dtype}")
         with torch.no_grad(), float32_only(images.device):
-            seen: Features = self.network(images)
-            return seen
+            features: Features = self.network(images)
+            return features
+
+    def _least_accuracy(self, data: ImageData, classes: tuple[str, ...]) -> float:
+        given = data.min_accuracy if self.min_accuracy is None else self.min_accuracy
+        return (1 + 1 / len(classes)) / 2 if given is None else given
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """What training left behind.
+
+    Attributes:
+        weights: the state of the network, on the CPU.
+        accuracy: share of the test images that it names rightly.
+        num_train: number of training images.
+        num_test: number of test images.
+        recipe: the settings of the training.
+    """
+
+    weights: dict[str, Tensor]
+    accuracy: float
+    num_train: int
+    num_test: int
+    recipe: dict[str, Any]
 
     @property
-    def _device(self) -> torch.device:
-        place: Tensor = self.get_buffer("_place")
-        return place.device
+    def fingerprint(self) -> str:
+        """Hash of the weights and of the network they belong to."""
+        return weights_hash(self.weights, "classifier", NETWORK_VERSION)
 
-    def _bound(self, data: ImageData, images: Labelled) -> float:
-        if self.min_accuracy is not None:
-            return self.min_accuracy
-        if data.min_accuracy is not None:
-            return data.min_accuracy
-        return (1 + 1 / len(images.classes)) / 2
+    @property
+    def checksum(self) -> str:
+        """Hash of everything, which tells a damaged file."""
+        facts = (self.fingerprint, self.accuracy, self.num_train, self.num_test, self.recipe)
+        return sha256(repr(facts).encode()).hexdigest()
+
+    def check_accuracy(self, least: float) -> None:
+        """Raises `DataError` where the accuracy lies below `least`."""
+        if self.accuracy < least:
+            enough = math.floor(self.accuracy * 1000) / 1000  # rounded down: what is advised works
+            raise DataError(
+                f"metrics.min_accuracy: a classifier trained on {self.num_train:,} images names "
+                f"{_percent(self.accuracy)} of the {self.num_test:,} test images rightly, and "
+                f"scores need {_percent(least)}; accept it with metrics.min_accuracy={enough:g}, "
+                f"or {OTHER_FEATURES}"
+            )
 
 
-def _untrained(images: Labelled) -> ClassifierNetwork:
-    channels, height, width = images.train_images.shape[1:]
-    return untrained((channels, height, width), len(images.classes), RECIPE)
+def load_classifier(path: Path) -> TrainedClassifier | None:
+    """Reads a file of the cache; None where there is none, and with a warning where it is damaged.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        checksum = stored.pop("seal")
+        trained = TrainedClassifier(**stored)
+        if trained.checksum != checksum:
+            raise ValueError("it is not what was saved")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DataError(f"paths.cache_dir: {path} cannot be read: {error.strerror}") from None
+    except Exception as error:  # damaged pickles and archives raise many kinds
+        reason = str(error).partition("\n")[0]
+        log.warning("%s is damaged and will be replaced (%s)", path, reason)
+        return None
+    return trained
 
 
-def _train(images: Labelled, path: Path, device: torch.device, bound: float) -> Trained:
+def _path(data: ImageData, cache_dir: Path) -> Path:
+    facts = (data_hash(data), asdict(RECIPE), NETWORK_VERSION, STREAMS)
+    digits = sha256(repr(facts).encode()).hexdigest()[:HASH_DIGITS]
+    return cache_dir / f"classifier-{digits}.pt"
+
+
+def _untrained(data: ImageData, classes: tuple[str, ...]) -> ClassifierNetwork:
+    channels, height, width = data.train_images.shape[1:]
+    return untrained((channels, height, width), len(classes), RECIPE)
+
+
+def _train(
+    data: ImageData, classes: tuple[str, ...], path: Path, device: torch.device, least: float
+) -> TrainedClassifier:
     """Trains, tests and stores a classifier, whether accurate enough or not."""
-    num_train, num_test = len(images.train_images), len(images.test_images)
+    assert data.train_labels is not None
+    assert data.test_labels is not None
+    num_train, num_test = len(data.train_images), len(data.test_images)
     log.info(
         "training a classifier on %s images for scores; once, then cached at %s",
         *(f"{num_train:,}", path),
     )
-    check_writable(path.parent, "the classifier of the scores")
     started = time.monotonic()
-    network = _untrained(images).to(device)
-    train_network(network, images.train_images, images.train_labels, RECIPE)
-    share = accuracy(network, images.test_images, images.test_labels)
-    weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
-    trained = Trained(weights, share, num_train, num_test, asdict(RECIPE))
-    classifier_file.save(trained, path)
+    with written_to(path.parent, "the classifier of the scores"), whole_file(path) as file:
+        file.write(bytes(_ROOM))  # a full disk is told before the work
+        file.flush()
+        file.seek(0)
+        file.truncate()
+        network = _untrained(data, classes).to(device)
+        train_network(network, data.train_images, data.train_labels, RECIPE)
+        share = accuracy(network, data.test_images, data.test_labels)
+        weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
+        trained = TrainedClassifier(weights, share, num_train, num_test, asdict(RECIPE))
+        buffer = io.BytesIO()
+        torch.save(asdict(trained) | {"seal": trained.checksum}, buffer)
+        file.write(buffer.getvalue())
     log.info(
         "the classifier names %s of %s test images rightly (scores need %s); trained in %.0f s",
-        *(percent(share), f"{num_test:,}", percent(bound), time.monotonic() - started),
+        *(_percent(share), f"{num_test:,}", _percent(least), time.monotonic() - started),
     )
     return trained
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %".replace(".00 ", " ")

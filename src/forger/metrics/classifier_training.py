@@ -1,4 +1,4 @@
-"""How the classifier of the scores is trained. Owns the recipe, the batches and the accuracy.
+"""The network of the classifier extractor, and how it is trained.
 
 Plain torch rather than a Lightning Trainer: it runs inside another training, whose random streams,
 callbacks and loggers it must not touch.
@@ -7,17 +7,26 @@ callbacks and loggers it must not touch.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from forger.metrics.classifier_network import ClassifierNetwork
-from forger.metrics.waiting import shown
+from forger.errors import DataError
+from forger.metrics.cache import progress
+from forger.metrics.extractor import Features, ImageData
 from forger.sampling.sampler import CHUNK
 from forger.seeds import Purpose, seed_for, stream
+
+NETWORK_VERSION = 1  # raise when the same weights would give other features
+NUM_FEATURES = 128
+OTHER_FEATURES = (
+    "write metrics/features=pixels (crude, but needs nothing else) or"
+    " metrics/features=inception metrics.inception_weights=<file>"
+)
+_SMALLEST = 4  # pixels: stages halve the map until it is no larger
+_LARGE = 64  # pixels: a larger map is halved by its convolution, to bound memory and time
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,87 @@ class Recipe:
         return max(self.least_updates, epochs * (count // self.batch_size))
 
 
+class ClassifierNetwork(nn.Module):
+    """Convolutions that halve the map down to 4 x 4 pixels or less, then 128 features, then logits.
+
+    Each stage is a 3 x 3 convolution, a 2 x 2 maximum, BatchNorm and ReLU. BatchNorm comes after
+    the maximum, where it has a quarter of the work and gives the same kind of function. The last
+    three stages have `width`, 2 `width` and 4 `width` channels, earlier ones `width`.
+
+    Args:
+        image_shape: `(C, H, W)`.
+        num_classes: K.
+        width: channels of the third stage from the end.
+    """
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, width: int) -> None:
+        super().__init__()
+        channels, *sides = image_shape
+        # The mean and deviation of all training pixels: zero padding then has the mean colour.
+        layers: list[nn.Module] = [nn.BatchNorm2d(channels, affine=False, momentum=None)]
+        stages = _count_stages(sides)
+        for stage in range(stages):
+            out = width * 2 ** max(0, stage + 3 - stages)
+            halved, strided = [side > _SMALLEST for side in sides], max(sides) > _LARGE
+            steps = (1 + halved[0], 1 + halved[1])
+            sides = _halved(sides)
+            stride = steps if strided else 1
+            layers.append(nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False))
+            if not strided:
+                layers.append(nn.MaxPool2d(steps))
+            layers += [nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+            channels = out
+        self.stages = nn.Sequential(*layers)
+        self.hidden = nn.Linear(channels * sides[0] * sides[1], NUM_FEATURES)
+        self.output = nn.Linear(NUM_FEATURES, num_classes)
+        self.to(memory_format=torch.channels_last)  # twice as fast on a CPU
+
+    def forward(self, images: Tensor) -> Features:
+        """Sees uint8 `(B, C, H, W)` as features `(B, 128)`, none negative, and logits `(B, K)`."""
+        pixels = images.to(torch.float32, memory_format=torch.channels_last)
+        features = torch.relu(self.hidden(self.stages(pixels).flatten(1)))
+        return Features(features, self.output(features))
+
+
+def _halved(sides: list[int]) -> list[int]:
+    """Returns the sides of the map behind a stage."""
+    odd = int(max(sides) > _LARGE)  # a stride keeps the odd last row, a maximum does not
+    return [(side + odd) // 2 if side > _SMALLEST else side for side in sides]
+
+
+def _count_stages(sides: list[int]) -> int:
+    return 0 if max(sides) <= _SMALLEST else 1 + _count_stages(_halved(sides))
+
+
+def class_names(data: ImageData) -> tuple[str, ...]:
+    """Returns the names of the classes that a classifier of this data can learn.
+
+    Raises:
+        DataError: a split or its labels are missing, or there is only one class.
+    """
+    name = type(data).__name__
+    train_labels, test_labels = data.train_labels, data.test_labels
+    if train_labels is None or test_labels is None:
+        what, use = ("", "train") if train_labels is None else (" of test images", "test")
+        raise DataError(
+            f"metrics/features=classifier: {name} has no labels{what} to {use} a classifier on;"
+            f" {OTHER_FEATURES}; the sub-folders of a folder of images would be its classes"
+        )
+    count = int(max(train_labels.max(), test_labels.max())) + 1
+    classes = data.classes or tuple(str(label) for label in range(count))
+    if len(classes) < 2:
+        raise DataError(
+            f"metrics/features=classifier: {name} has a single class, {classes[0]!r}, and a "
+            f"classifier needs two or more; {OTHER_FEATURES}"
+        )
+    lowest = int(min(train_labels.min(), test_labels.min()))
+    if lowest < 0 or count > len(classes):
+        raise DataError(
+            f"{name}: has labels from {lowest} to {count - 1}, but names {len(classes)} classes"
+        )
+    return classes
+
+
 def untrained(
     image_shape: tuple[int, int, int], num_classes: int, recipe: Recipe
 ) -> ClassifierNetwork:
@@ -88,28 +178,24 @@ def train_network(
         optimizer, rate, total_steps=total, pct_start=0.2
     )
     network.train()
-    bar = shown("training the classifier of the scores", total)
-    with torch.enable_grad(), _threads(recipe.threads), bar as step:
-        for chosen, moves in _batches(images, recipe, total):
-            batch = shifted(images.index_select(0, chosen).to(device), moves.to(device))
-            targets = labels.index_select(0, chosen).to(device)
-            optimizer.zero_grad()
-            F.cross_entropy(network(batch).logits, targets).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-            step()
+    batches = progress(
+        _batches(images, recipe, total), "training the classifier of the scores", total
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(recipe.threads)
+    try:
+        with torch.enable_grad():
+            for chosen, moves in batches:
+                batch = shifted(images.index_select(0, chosen).to(device), moves.to(device))
+                targets = labels.index_select(0, chosen).to(device)
+                optimizer.zero_grad()
+                F.cross_entropy(network(batch).logits, targets).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+    finally:
+        torch.set_num_threads(threads)
     network.requires_grad_(False).eval()
     network.zero_grad()
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _batches(images: Tensor, recipe: Recipe, total: int) -> Iterator[tuple[Tensor, Tensor]]:

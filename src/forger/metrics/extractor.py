@@ -1,15 +1,18 @@
-"""What a feature extractor is: images in, features and class logits out.
-
-Owns the interface between extractors and the scores on top of them, and no extractor itself.
-"""
+"""What a feature extractor is: uint8 images in, float32 features and class logits out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
+import torch
 from torch import Tensor, nn
+
+HASH_DIGITS = 20  # hexadecimal, 80 bits
 
 
 class Features(NamedTuple):
@@ -80,7 +83,7 @@ class FeatureExtractor(nn.Module, ABC):
         return f"{self.name}_"
 
     def to_do(self, data: ImageData, cache_dir: Path) -> str | None:
-        """Says what `prepare` has to do first that takes long; None: nothing.
+        """Returns what `prepare` has to do first that takes long; None: nothing.
 
         Raises:
             UserError: the data cannot be scored by this extractor.
@@ -108,3 +111,51 @@ class FeatureExtractor(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Features:
         """Extracts: uint8 `(B, C, H, W)` to features `(B, D)` and logits `(B, K)`."""
+
+
+def weights_hash(weights: Mapping[str, Tensor], *facts: object) -> str:
+    """Hashes names, shapes and values of weights, and the `repr` of what else decides.
+
+    Returns:
+        Hex digits, the same whatever device or memory layout the weights have.
+    """
+    digest = sha256(repr(facts).encode())
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(repr((name, tuple(tensor.shape), str(tensor.dtype))).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:HASH_DIGITS]
+
+
+@contextmanager
+def float32_only(device: torch.device) -> Iterator[None]:
+    """Computes in plain float32: no autocast, no TF32, no other default type, repeatable kernels.
+
+    What was set before is restored at the end, also after an error.
+
+    Args:
+        device: where the work is done.
+    """
+    with ExitStack() as restore:
+        restore.enter_context(torch.autocast(device.type, enabled=False))
+        # Lightning's precision=bf16-true makes bfloat16 the type of new tensors.
+        restore.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        cudnn, newer = torch.backends.cudnn, cast(Any, torch.backends)
+        switches: list[tuple[Any, str, object]] = [
+            (cudnn, "benchmark", False),
+            (cudnn, "deterministic", True),
+        ]
+        try:
+            precision, _ = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+        except RuntimeError:  # set by torch's newer switches, which refuse to mix with the older
+            gpu, cpu = (newer.cuda.matmul, newer.cudnn.conv), newer.mkldnn
+            switches += [(part, "fp32_precision", "ieee") for part in (*gpu, cpu.matmul, cpu.conv)]
+        else:
+            restore.callback(torch.set_float32_matmul_precision, precision)
+            torch.set_float32_matmul_precision("highest")
+            switches.append((cudnn, "allow_tf32", False))
+        for owner, name, value in switches:
+            restore.callback(setattr, owner, name, getattr(owner, name))
+            setattr(owner, name, value)
+        yield

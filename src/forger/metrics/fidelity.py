@@ -1,6 +1,7 @@
-"""Scores of images against a reference, from their features. Owns which scores there are.
+"""Scores of images against the real ones of a reference, from their features.
 
-Extracting the features is the caller's, and each score's maths is torchmetrics' or lies beside.
+The maths of each is torchmetrics' or in the modules beside this one. torchmetrics' own KID and
+Inception score keep everything they see and draw from the global random state.
 """
 
 from __future__ import annotations
@@ -8,18 +9,63 @@ from __future__ import annotations
 from copy import deepcopy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 
-from forger.metrics.classes import class_counts, class_entropy, class_shares, classes_reached
-from forger.metrics.extractor import Features
-from forger.metrics.inception_score import InceptionScore
-from forger.metrics.neighbours import neighbour_scores
-from forger.metrics.reference import FirstFeatures, Reference
+from forger.metrics.class_scores import (
+    InceptionScore,
+    class_counts,
+    class_entropy,
+    class_shares,
+    classes_reached,
+)
+from forger.metrics.extractor import FeatureExtractor, Features
+from forger.metrics.neighbours import Balls, neighbour_scores
+from forger.metrics.settings import ScoreSettings
 from forger.seeds import Purpose, stream
 
 
-class FakeScores:
+class Reference:
+    """What the scores need of the real images; complete before it is compared with anything.
+
+    It keeps the sums of FID in float64, counts per class, and the features of the first
+    `settings.neighbour_images` images, which should therefore come in random order.
+
+    Args:
+        settings: of all scores against it.
+    """
+
+    def __init__(self, settings: ScoreSettings) -> None:
+        self.settings = settings
+        self.num_images = 0
+        self.kept = FirstFeatures(settings.neighbour_images)
+        self.class_counts: Tensor | None = None
+        self.frechet: FrechetInceptionDistance | None = None
+        self._balls: Balls | None = None
+
+    def update(self, batch: Features) -> None:
+        """Takes the next real images."""
+        features, logits = batch
+        if self.frechet is None:
+            self.frechet = _empty_frechet_distance(features)
+        self.frechet.update(features.double(), real=True)
+        counts = class_counts(logits)
+        self.class_counts = counts if self.class_counts is None else self.class_counts + counts
+        self.kept.update(features)
+        self.num_images += len(features)
+        self._balls = None
+
+    @property
+    def balls(self) -> Balls:
+        """Balls around the kept images; computed once for all that is compared with them."""
+        if self._balls is None:
+            ks = self.settings.precision_k, self.settings.coverage_k
+            self._balls = Balls(self.kept.tensor, *ks)
+        return self._balls
+
+
+class FidelityScores:
     """Scores of images, generated or held out, against the reference.
 
     - `fid` (arXiv:1706.08500): Fréchet distance of the Gaussians with the sets' moments. Biased
@@ -38,33 +84,25 @@ class FakeScores:
 
     Args:
         reference: complete.
-        num_fake: how many images will come, in random order.
-        prefix: of the names of scores of features, see `forger.metrics.names`.
-        score_name: what the Inception score is called with this extractor; None: there is none.
-        has_classes: whether logits stand for the classes of the data set.
+        num_images: how many images will come, in random order.
+        extractor: of the features; only its `prefix`, `score_name` and `classes` are read.
 
     Raises:
         ConfigError: there are fewer images, on either side, than the settings need.
     """
 
-    def __init__(
-        self,
-        reference: Reference,
-        num_fake: int,
-        *,
-        prefix: str,
-        score_name: str | None,
-        has_classes: bool,
-    ) -> None:
+    def __init__(self, reference: Reference, num_images: int, extractor: FeatureExtractor) -> None:
         settings = reference.settings
-        settings.check(len(reference.kept), num_fake)
-        self.reference, self.num_fake = reference, num_fake
-        self.prefix, self.score_name = prefix, score_name
+        settings.check(len(reference.kept), num_images)
+        self.reference, self.num_images = reference, num_images
+        self.prefix, self.score_name = extractor.prefix, extractor.score_name
         self.kept = FirstFeatures(settings.neighbour_images)
-        self._inception = InceptionScore(num_fake, settings.splits)
+        self._inception = InceptionScore(num_images, settings.splits)
         self._frechet = deepcopy(reference.frechet)  # with the sums of the real images in it
         counts = reference.class_counts
-        self._counts = None if counts is None or not has_classes else torch.zeros_like(counts)
+        self._counts = (
+            None if counts is None or extractor.classes is None else torch.zeros_like(counts)
+        )
         self._seen = 0
 
     def update(self, batch: Features) -> None:
@@ -79,13 +117,9 @@ class FakeScores:
         self._seen += len(features)
 
     def compute(self) -> dict[str, float]:
-        """Returns all scores by name.
-
-        Raises:
-            ValueError: another number of images came than was announced.
-        """
-        if self._seen != self.num_fake or self._frechet is None:
-            raise ValueError(f"num_fake={self.num_fake}: {self._seen} images came")
+        """Returns all scores by name, once all images have come."""
+        assert self._seen == self.num_images
+        assert self._frechet is not None
         settings = self.reference.settings
         # Rounding can take the distance of equal sets below 0. In this order NaN stays NaN.
         scores = {"fid": max(self._frechet.compute().item(), 0.0)}
@@ -116,15 +150,35 @@ class FakeScores:
         """Share of each class among the images so far; None where logits are of other classes."""
         return None if self._counts is None else class_shares(self._counts).tolist()
 
+
+class FirstFeatures:
+    """The features of the first images of a stream.
+
+    Args:
+        limit: how many are kept at most.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._parts: list[Tensor] = []
+        self._count = 0
+
+    def update(self, features: Tensor) -> None:
+        """Takes the next ones, `(B, D)`."""
+        part = features[: self.limit - self._count]
+        if len(part):
+            self._parts.append(part.detach().clone())  # a view would hold the whole batch
+            self._count += len(part)
+
+    def __len__(self) -> int:
+        return self._count
+
     @property
-    def memory_note(self) -> str:
-        """What is kept in memory of the images so far, beyond sums."""
-        kept = [self.reference.kept, self.kept]
-        return (
-            f"features of {len(kept[0]):,} real and {len(kept[1]):,} generated images,"
-            f" {sum(side.mebibytes for side in kept):.1f} MiB, for KID, precision, recall, density"
-            " and coverage"
-        )
+    def tensor(self) -> Tensor:
+        """What is kept, `(min(N, limit), D)`."""
+        if len(self._parts) > 1:
+            self._parts = [torch.cat(self._parts)]
+        return self._parts[0]
 
 
 def kernel_distance(
@@ -142,7 +196,6 @@ def kernel_distance(
         seed: of the subsets, which depend on nothing else.
     """
     size = min(subset_size, len(real), len(fake))
-    # torchmetrics' class draws the same way, but from the global random state.
     generator = stream(Purpose.KID_SUBSETS, seed)
 
     def subset(features: Tensor) -> Tensor:
@@ -151,3 +204,21 @@ def kernel_distance(
 
     values = torch.stack([poly_mmd(subset(real), subset(fake)) for _ in range(subsets)])
     return values.mean().item(), values.std(correction=0).item()
+
+
+class _Identity(nn.Module):
+    """Stands where torchmetrics expects a network that extracts features: it is given them."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def _empty_frechet_distance(features: Tensor) -> FrechetInceptionDistance:
+    """Returns torchmetrics' FID that takes features like these, `(B, D)`, in float64."""
+    # All processes see all features: torchmetrics must not add their sums up once more.
+    empty = FrechetInceptionDistance(_Identity(features.shape[1]), sync_on_compute=False)
+    return empty.to(features.device)

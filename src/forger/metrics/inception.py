@@ -1,4 +1,4 @@
-"""The Inception network of published scores. Owns its weights and one pass through it.
+"""The Inception network of published scores, as a feature extractor.
 
 The network is torch-fidelity's port of TensorFlow's, with TensorFlow 1's bilinear resize. Not
 torchmetrics' wrapper of it, whose resize is antialiased by default and departs from that protocol.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
@@ -19,9 +17,13 @@ import torch
 from torch import Tensor
 
 from forger.errors import ConfigError, DataError
-from forger.metrics.extractor import FeatureExtractor, Features, ImageData
-from forger.metrics.fingerprint import weights_hash
-from forger.metrics.float32 import float32_only
+from forger.metrics.extractor import (
+    FeatureExtractor,
+    Features,
+    ImageData,
+    float32_only,
+    weights_hash,
+)
 
 if TYPE_CHECKING:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -36,7 +38,7 @@ URL = (
 RESIZE = "299x299, bilinear as TensorFlow 1"
 _SHA256 = "6726825d"  # the first digits
 _AT_ONCE = 50  # images in one pass, about 600 MB of activations
-_TIMEOUT = 15.0  # seconds without an answer from the server
+_TIMEOUT = 15.0  # seconds without an answer from the server; torch.hub would wait for minutes
 
 
 class Inception(FeatureExtractor):
@@ -62,7 +64,9 @@ class Inception(FeatureExtractor):
             allowed = ", ".join(get_args(Layer))
             raise ConfigError(f"metrics.features.layer={layer!r}: must be one of {allowed}")
         self.layer, self.num_features = str(layer), int(layer)
-        self.weights = None if weights is None else Path(weights).expanduser()
+        self.published = weights is None
+        home = Path(torch.hub.get_dir(), "checkpoints", URL.rpartition("/")[2])
+        self.path = home if weights is None else Path(weights).expanduser()
         self.network: FeatureExtractorInceptionV3 | None = None
         self._fingerprint = ""
 
@@ -78,11 +82,19 @@ class Inception(FeatureExtractor):
             ConfigError: there is no such file.
             DataError: the images are neither grey nor colour.
         """
-        self._check_channels(data)
-        if self._path.is_file():
+        channels = data.train_images.shape[1]
+        if channels not in (1, 3):
+            raise DataError(
+                f"metrics/features=inception: sees grey or colour images, and these have {channels}"
+                " channels; write metrics/features=pixels"
+            )
+        if self.path.is_file():
             return None
-        if self.weights is not None:
-            raise self._no_file(self.weights)
+        if not self.published:
+            raise ConfigError(
+                f"metrics.inception_weights={self.path}: there is no such file; it is fetched from"
+                f" {URL}"
+            )
         return "Inception's weights, 96 MB, have to be downloaded first"
 
     def prepare(self, data: ImageData, cache_dir: Path) -> None:
@@ -92,29 +104,23 @@ class Inception(FeatureExtractor):
             ConfigError: the given file is missing or not of the right format.
             DataError: the download failed or is damaged, or the images are neither grey nor colour.
         """
-        self._check_channels(data)
-        path = self._path
-        if self.weights is None and not path.is_file():
-            _download(path)
-        state = self._read(path)
+        if self.to_do(data, cache_dir) is not None:
+            _download(self.path)
         # Takes seconds, and most runs do without it.
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-            try:
-                network = FeatureExtractorInceptionV3(  # type: ignore[no-untyped-call]
-                    self.name, [self.layer, "logits_unbiased"], str(path)
+        try:
+            # Tensors and nothing else: torch-fidelity's own loading would run what is inside.
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            self._fingerprint = weights_hash(state, "inception", self.layer, RESIZE)
+            with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+                self.network = FeatureExtractorInceptionV3(  # type: ignore[no-untyped-call]
+                    self.name, [self.layer, "logits_unbiased"], str(self.path)
                 )
-            except RuntimeError as error:
-                raise self._unusable(path, error) from None
-        if self.weights is not None and not _is_published(path):
-            log.warning(
-                "metrics.inception_weights=%s: is not the published file, whose SHA-256 begins with"
-                " %s: a FID by it is not the one of papers",
-                *(path, _SHA256),
-            )
-        self.network = network
-        self._fingerprint = weights_hash(state, "inception", self.layer, RESIZE)
+        except Exception as error:  # what is no file of torch raises many kinds
+            raise self._unusable(error) from None
+        if not self.published:
+            _warn_of_other_weights(self.path)
 
     @property
     def fingerprint(self) -> str:
@@ -125,7 +131,7 @@ class Inception(FeatureExtractor):
     @property
     def description(self) -> dict[str, Any]:
         """Name, hash, layer, resize and the name of the file with the weights."""
-        facts = {"layer": self.layer, "resize": RESIZE, "weights": self._path.name}
+        facts = {"layer": self.layer, "resize": RESIZE, "weights": self.path.name}
         return {**super().description, **facts}
 
     def train(self, mode: bool = True) -> Inception:
@@ -145,82 +151,45 @@ class Inception(FeatureExtractor):
                 f"{images.dtype} {tuple(images.shape)}"
             )
         with torch.no_grad(), float32_only(images.device):
-            parts = [self.network(part) for part in torch.split(_colour(images), _AT_ONCE)]
+            colour = images.expand(-1, 3, -1, -1)
+            parts = [self.network(part) for part in torch.split(colour, _AT_ONCE)]
             features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
             return Features(features, logits)
 
-    @property
-    def _path(self) -> Path:
-        if self.weights is not None:
-            return self.weights
-        return Path(torch.hub.get_dir(), "checkpoints", URL.rpartition("/")[2])
-
-    def _read(self, path: Path) -> dict[str, Tensor]:
-        """Reads tensors and nothing else: torch-fidelity's own loading would run what is inside."""
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise self._no_file(path) from None
-        except Exception as error:  # what is no file of torch raises many kinds
-            raise self._unusable(path, error) from None
-        if not isinstance(state, dict) or not all(isinstance(x, Tensor) for x in state.values()):
-            raise self._unusable(path, TypeError("it does not hold tensors by name"))
-        return state
-
-    def _check_channels(self, data: ImageData) -> None:
-        channels = data.train_images.shape[1]
-        if channels not in (1, 3):
-            raise DataError(
-                f"metrics.features=inception: sees grey or colour images, and these have {channels}"
-                " channels; write metrics.features=pixels"
-            )
-
-    def _no_file(self, path: Path) -> ConfigError:
-        return ConfigError(
-            f"metrics.inception_weights={path}: there is no such file; it is fetched from {URL}"
-        )
-
-    def _unusable(self, path: Path, error: Exception) -> ConfigError | DataError:
+    def _unusable(self, error: Exception) -> ConfigError | DataError:
         reason = str(error).strip().partition("\n")[0].rstrip(".:")
-        if self.weights is None:
-            return DataError(f"{path}: is damaged ({reason}); delete it to download it again")
+        if self.published:
+            return DataError(f"{self.path}: is damaged ({reason}); delete it to download it again")
         return ConfigError(
-            f"metrics.inception_weights={path}: is not torch-fidelity's InceptionV3 ({reason}); "
-            f"fetch it from {URL}"
+            f"metrics.inception_weights={self.path}: is not torch-fidelity's InceptionV3"
+            f" ({reason}); fetch it from {URL}"
         )
 
 
-def _is_published(path: Path) -> bool:
-    return sha256(path.read_bytes()).hexdigest().startswith(_SHA256)
-
-
-def _colour(images: Tensor) -> Tensor:
-    return images if images.shape[1] == 3 else images.expand(-1, 3, -1, -1)
+def _warn_of_other_weights(path: Path) -> None:
+    if not sha256(path.read_bytes()).hexdigest().startswith(_SHA256):
+        log.warning(
+            "metrics.inception_weights=%s: is not the published file, whose SHA-256 begins with"
+            " %s: a FID by it is not the one of papers",
+            *(path, _SHA256),
+        )
 
 
 def _download(path: Path) -> None:
     """Fetches the weights under a temporary name first, and checks their sum."""
     log.info("downloading the Inception weights, 96 MB, once, to %s", path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _impatient():
-            torch.hub.download_url_to_file(URL, str(path), hash_prefix=_SHA256, progress=False)
-    except (OSError, HTTPException, RuntimeError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise DataError(
-            f"metrics.features=inception: its weights cannot be downloaded to {path}: {reason}; "
-            f"fetch {URL} on a machine with network and write metrics.inception_weights=<file>; "
-            "without it, metrics.features=classifier scores images with labels, and "
-            "metrics.features=pixels any, crudely"
-        ) from None
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """Gives up on a silent network: torch.hub itself would wait for minutes."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT)
     try:
-        yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(URL, str(path), hash_prefix=_SHA256, progress=False)
+    except (OSError, HTTPException, RuntimeError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise DataError(
+            f"metrics/features=inception: its weights cannot be downloaded to {path}: {reason}; "
+            f"fetch {URL} on a machine with network and write metrics.inception_weights=<file>; "
+            "without it, metrics/features=classifier scores images with labels, and "
+            "metrics/features=pixels any, crudely"
+        ) from None
     finally:
         socket.setdefaulttimeout(before)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from forger.metrics.extractor import FeatureExtractor, Features, ImageData
-from forger.metrics.float32 import float32_only
+from forger.metrics.extractor import FeatureExtractor, Features, ImageData, float32_only
 
 SIDE = 16  # pixels, at most
 

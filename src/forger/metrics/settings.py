@@ -1,23 +1,30 @@
-"""The settings of the scores, and how many images they need. Imports nothing heavy.
-
-Every one of them changes numbers, so they belong to a score's protocol.
-"""
+"""The settings of the scores, and how many images they need. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 
 from forger.bounds import NonNegativeInt, PositiveInt, Range, check_bounds
 from forger.errors import ConfigError
 
-_AtLeastTwo = Annotated[int, Range("a whole number of at least 2", 2)]
+if TYPE_CHECKING:  # imports torch
+    from torch import Tensor
+
+    from forger.metrics.extractor import ImageData
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, Split] = ("train", "test")
+DEFAULT_FAKES = 10_000
+AtLeastTwo = Annotated[int, Range("a whole number of at least 2", 2)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSettings:
     """How scores are computed from features; the defaults are the papers'.
+
+    Each changes numbers, so all of them belong to a score's protocol.
 
     Args:
         kid_subsets: KID is the mean over so many pairs of random subsets.
@@ -35,7 +42,7 @@ class ScoreSettings:
     """
 
     kid_subsets: PositiveInt = 100
-    kid_subset_size: PositiveInt = 1000
+    kid_subset_size: AtLeastTwo = 1000
     splits: PositiveInt = 10
     precision_k: PositiveInt = 3
     coverage_k: PositiveInt = 5
@@ -43,13 +50,8 @@ class ScoreSettings:
     seed: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        check_bounds(self.kid_subsets, PositiveInt, "metrics.kid_subsets")
-        check_bounds(self.kid_subset_size, _AtLeastTwo, "metrics.kid_subset_size")
-        check_bounds(self.splits, PositiveInt, "metrics.splits")
-        check_bounds(self.precision_k, PositiveInt, "metrics.precision_k")
-        check_bounds(self.coverage_k, PositiveInt, "metrics.coverage_k")
-        check_bounds(self.neighbour_images, PositiveInt, "metrics.neighbour_images")
-        check_bounds(self.seed, NonNegativeInt, "metrics.seed")
+        for name, bounds in get_type_hints(ScoreSettings, include_extras=True).items():
+            check_bounds(getattr(self, name), bounds, f"metrics.{name}")
         self.check()
 
     def check(self, num_real: int | None = None, num_fake: int | None = None) -> None:
@@ -89,3 +91,61 @@ def too_few(
     splits = settings["splits"]
     if splits is not None and num_fake is not None and splits > num_fake:
         yield "splits", f"must be at most the number of {fake[0]}, {num_fake:,}"
+
+
+def check_counts(
+    data: ImageData,
+    settings: ScoreSettings,
+    *,
+    reference: Split,
+    num_real: int | None,
+    num_fake: int | None,
+    floor: bool = False,
+) -> None:
+    """Finds out whether the data has the images that scores need, before any work.
+
+    Args:
+        data: the real images; both splits are read.
+        settings: of the scores.
+        reference: split that is compared with.
+        num_real: images of it; None: all.
+        num_fake: images to generate; None: not known yet.
+        floor: whether real images of the other split are scored too, as many as are generated.
+
+    Raises:
+        ConfigError: there are too few.
+        DataError: a split is missing or cannot be read.
+    """
+    # both are read: the discriminator is judged by both
+    counts = {split: len(images_of(data, split)) for split in SPLITS}
+    available, others = counts[reference], counts[other_split(reference)]
+    if num_real is not None and num_real > available:
+        raise ConfigError(
+            f"metrics.num_real={num_real}: the {reference} split has {available} images;"
+            f" allowed: up to {available}, or null for all"
+        )
+    if floor and num_fake is not None and num_fake > others and reference == "test":
+        raise ConfigError(
+            f"metrics.num_fake={num_fake}: the floor, real images scored like generated ones,"
+            f" needs as many, and the train split has {others}; allowed: up to {others}, or null"
+        )
+    scored = min(num_fake, others) if floor and num_fake is not None else num_fake
+    settings.check(num_real or available, scored)
+
+
+def usual_count(data: ImageData, reference: Split) -> int:
+    """Returns how many images to generate where no number is given.
+
+    10,000, or all that the floor has if fewer, since FID depends on the number.
+    """
+    return min(DEFAULT_FAKES, len(images_of(data, other_split(reference))))
+
+
+def images_of(data: ImageData, split: Split) -> Tensor:
+    """Returns uint8 `(N, C, H, W)`."""
+    return data.train_images if split == "train" else data.test_images
+
+
+def other_split(split: Split) -> Split:
+    """Returns the split that the floor is taken from."""
+    return "train" if split == "test" else "test"

@@ -21,7 +21,7 @@ from training import ROOT, colour_folder, rows, run_folder, short
 
 from forger.app.run.evaluate import evaluate
 from forger.app.run.load import load_run
-from forger.app.run.scoring import build_scorer
+from forger.app.run.scoring import build_evaluator
 from forger.app.run.train import train
 from forger.data import MNISTSample
 from forger.errors import ConfigError, DataError, UserError
@@ -95,9 +95,9 @@ class Noise(nn.Module):
 
 def scores_of_noise(run: Path, cache: Path) -> dict[str, float]:
     metrics = composed("evaluate", "run=.", *SMALL).metrics
-    scorer = build_scorer(metrics, MNISTSample(), cache, torch.device("cpu"))
+    evaluator = build_evaluator(metrics, MNISTSample(), cache, torch.device("cpu"))
     judge = load_run(run).gan.discriminator
-    return scorer.score(Sampler(Noise(), "normal"), judge, num_fake=1000).scores
+    return evaluator.evaluate(Sampler(Noise(), "normal"), judge, num_fake=1000).scores
 
 
 def test_scores_rank_real_trained_untrained_and_noise(
@@ -278,7 +278,7 @@ def test_a_folder_without_labels(tmp_path: Path) -> None:
     run = trained(tmp_path, tmp_path / "cache", *words, "data.batch_size=4")
     assert "val/pixels_fid" in rows(run)[0]
     assert (run / "checkpoints" / "best.ckpt").is_file()
-    with pytest.raises(DataError, match=r"no labels.*metrics.features=pixels"):
+    with pytest.raises(DataError, match=r"no labels.*metrics/features=pixels"):
         evaluated(f"run={run}")
     assert not (run / "scores.json").exists()
     (record,) = evaluated(f"run={run}", *words[3:])

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -36,7 +37,7 @@ from forger.app.sweep.outcome import Outcome
 from forger.app.sweep.samples import read_samples
 from forger.array_files import DamagedError, map_array
 from forger.errors import ConfigError, UserError
-from forger.metrics import classifier_file
+from forger.metrics.classifier import load_classifier
 from forger.metrics.inception import Inception
 
 TINY = ("model.generator.hidden=[8]", "model.discriminator.hidden=[8]")
@@ -404,9 +405,10 @@ class TestFiles:
         with pytest.raises((DamagedError, ValueError)):
             map_array(tmp_path / "a.npy", torch.uint8, (None,))
         torch.save({"seal": trap.payload}, tmp_path / "classifier.pt")
-        assert classifier_file.load(tmp_path / "classifier.pt") is None
+        assert load_classifier(tmp_path / "classifier.pt") is None
+        data: Any = SimpleNamespace(train_images=torch.zeros(1, 1, 8, 8))
         with pytest.raises(ConfigError):
-            Inception(weights=tmp_path / "classifier.pt")._read(tmp_path / "classifier.pt")
+            Inception(weights=tmp_path / "classifier.pt").prepare(data, tmp_path)
         assert not trap.sprung
 
     def test_images(self, forged: Forge) -> None:

@@ -93,7 +93,7 @@ def test_one_line_says_what_will_happen(
 
 def test_an_unlabelled_folder_is_told_what_it_can_do(planned: Any) -> None:
     line = planned(Squares()).line
-    for way in ("metrics.features=pixels", "metrics.features=inception metrics.inception_weights="):
+    for way in ("metrics/features=pixels", "metrics/features=inception metrics.inception_weights="):
         assert way in line
     assert planned(Squares(), "metrics/features=pixels").fid == "val/pixels_fid"
 
@@ -108,7 +108,7 @@ def test_with_its_classifier_in_the_cache_a_run_scores_itself(planned: Any, tmp_
 @pytest.mark.parametrize(
     ("data", "words", "message"),
     [
-        (Squares(), [], "no labels to train a classifier on; write metrics.features=pixels"),
+        (Squares(), [], "no labels to train a classifier on; write metrics/features=pixels"),
         (Few(), [], r"metrics.coverage_k=5: .* real images to compare with .*, 4; write"),
         (Labelled(), ["metrics.num_fake=12", "metrics.splits=13"], "metrics.splits=13: must be"),
         (Labelled(), ["metrics.num_real=65"], "num_real=65: the test split has 64 images"),

@@ -18,7 +18,7 @@ from forger.app.config.check import check
 from forger.app.run.draws import name_trackers
 from forger.app.run.train import train
 from forger.errors import ConfigError, Interrupted, Pruned
-from forger.metrics.scorer import Scored
+from forger.metrics.evaluator import Evaluation
 
 
 def test_offline_wandb_run_holds_history_config_and_images(
@@ -238,7 +238,7 @@ def test_no_secret_reaches_a_tracker(
 
 
 class FallingScores:
-    """A scorer in little: FIDs of 9, 7 and 8."""
+    """A evaluator in little: FIDs of 9, 7 and 8."""
 
     extractor = SimpleNamespace(classes=("cat", "dog"))
     reference_shares = (0.5, 0.5)
@@ -246,15 +246,15 @@ class FallingScores:
     def __init__(self, *arguments: object) -> None:
         self.left = iter((9.0, 7.0, 8.0))
 
-    def score(self, *arguments: object, **settings: object) -> Scored:
+    def evaluate(self, *arguments: object, **settings: object) -> Evaluation:
         rates = {f"d_{name}": 0.5 for name in ("tpr", "fnr", "fpr", "tnr")}
-        return Scored({"fid": next(self.left), "coverage": 0.25} | rates, [0.4, 0.6])
+        return Evaluation({"fid": next(self.left), "coverage": 0.25} | rates, [0.4, 0.6])
 
 
 def test_the_best_scores_their_checkpoint_and_figures_are_in_the_tracker(
     composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("forger.app.run.scoring.build_scorer", FallingScores)
+    monkeypatch.setattr("forger.app.run.scoring.build_evaluator", FallingScores)
     words = ["logger=wandb", "logger.offline=true", "logger.log_model=best"]
     words += ["metrics=quick", "metrics.every_n_steps=2"]
     train(composed(*short(tmp_path, *words, steps=6)))

@@ -23,11 +23,11 @@ from forger.app.run.devices import pick_device, threads
 from forger.app.run.folder import write_json
 from forger.app.run.load import Run, forger_version, load_run, refuse_untrusted
 from forger.app.run.score_figures import draw_figures
-from forger.app.run.scoring import build_scorer, survey
+from forger.app.run.scoring import build_evaluator, survey
 from forger.app.run.tables import comparison_line, comparison_table, score_table, show, shown
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, DataError, UserError
-from forger.metrics.scorer import Scorer
+from forger.metrics.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
 DEFAULT_CACHE = Path(".cache/forger")  # as in configs/paths/default.yaml
@@ -75,38 +75,39 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
     cache_dir = cache_of(cfg, run)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
     num_fake = counted(cfg, run, data, cache_dir)
-    scorer = build_scorer(cfg.metrics, data, cache_dir, device)
-    refuse_another(cfg, scorer.protocol)
-    floor = scorer.floor(num_fake)  # first: what it lacks is known before anything is generated
+    evaluator = build_evaluator(cfg.metrics, data, cache_dir, device)
+    refuse_another(cfg, evaluator.protocol)
+    floor = evaluator.evaluate_floor(
+        num_fake
+    )  # first: what it lacks is known before anything is generated
     sampler = run.sampler(cfg.metrics.weights)
     boundary = run.gan.loss.boundary
-    scored = scorer.score(
+    scored = evaluator.evaluate(
         sampler,
         run.gan.discriminator,
         num_fake=num_fake,
         seed=cfg.metrics.seed,
         boundary=boundary,
     )
-    log.info("memory          %s", scored.memory)
-    classes = scorer.extractor.classes
+    classes = evaluator.extractor.classes
     record: dict[str, Any] = {
         "format": FORMAT,
         "scores": scored.scores,
         "floor": floor.scores,
         "images": {
             "generated": num_fake,
-            "reference": scorer.num_real,
-            "floor": scorer.floor_count(num_fake),
+            "reference": evaluator.num_real,
+            "floor": evaluator.floor_count(num_fake),
         },
-        "protocol": protocol(cfg, run, scorer, num_fake),
+        "protocol": protocol(cfg, run, evaluator, num_fake),
     }
     if classes is not None:
-        shares = {"generated": scored.class_shares, "reference": scorer.reference_shares}
+        shares = {"generated": scored.class_shares, "reference": evaluator.reference_shares}
         record["class_shares"] = {"classes": classes, **shares}
     write_json(run.folder / "scores.json", record)
     show(score_table(record, run))
     log.info("scores          %s", near(run.folder / "scores.json"))
-    draw_figures(figures, scorer, sampler, scored, cfg.metrics.seed, boundary)
+    draw_figures(figures, evaluator, sampler, scored, cfg.metrics.seed, boundary)
     log.info("figures         %s", near(figures))
     return record
 
@@ -192,10 +193,10 @@ def rebuild_data(cfg: DictConfig, run: Run) -> ImageDataModule:
     return data
 
 
-def protocol(cfg: DictConfig, run: Run, scorer: Scorer, num_fake: int) -> dict[str, Any]:
+def protocol(cfg: DictConfig, run: Run, evaluator: Evaluator, num_fake: int) -> dict[str, Any]:
     """Returns all that a score depends on; `settings` alone repeats it."""
     return {
-        **scorer.protocol,
+        **evaluator.protocol,
         "resize": resize_of(run),
         "generated": {
             "count": num_fake,
@@ -204,13 +205,13 @@ def protocol(cfg: DictConfig, run: Run, scorer: Scorer, num_fake: int) -> dict[s
             "checkpoint": run.checkpoint.name,
             "iteration": run.iteration,
         },
-        "floor": {"split": scorer.floor_split, "count": scorer.floor_count(num_fake)},
-        "device": str(scorer.device),
+        "floor": {"split": evaluator.floor_split, "count": evaluator.floor_count(num_fake)},
+        "device": str(evaluator.device),
         "threads": torch.get_num_threads(),
         "versions": {"forger": forger_version(), "torch": torch.__version__},
         "settings": {
             "checkpoint": cfg.checkpoint,
-            "device": str(scorer.device),
+            "device": str(evaluator.device),
             "threads": torch.get_num_threads(),
             "metrics": OmegaConf.to_container(with_absolute_paths(cfg).metrics, resolve=True),
         },

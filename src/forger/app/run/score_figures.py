@@ -9,8 +9,8 @@ from torch import Tensor
 
 from forger.callbacks.score_pictures import confusion_matrix
 from forger.metrics import figures
+from forger.metrics.evaluator import Evaluation, Evaluator
 from forger.metrics.neighbours import nearest
-from forger.metrics.scorer import Scored, Scorer
 from forger.sampling.sampler import Sampler, chunk_sizes
 from forger.whole_files import write_whole
 
@@ -21,23 +21,23 @@ LOOKED_AT = 1_000  # for the grid per class
 
 def draw_figures(
     folder: Path,
-    scorer: Scorer,
+    evaluator: Evaluator,
     sampler: Sampler,
-    scored: Scored,
+    scored: Evaluation,
     seed: int,
     boundary: float | None,
 ) -> None:
     """Writes the figures of one evaluation as PNG; `boundary` is that of the loss."""
-    images, features, logits = _look(scorer, sampler, seed)
+    images, features, logits = _look(evaluator, sampler, seed)
     pictures = {
         "confusion_matrix": confusion_matrix(scored.scores, boundary),
-        "nearest_neighbours": _neighbours(scorer, images, features),
+        "nearest_neighbours": _neighbours(evaluator, images, features),
     }
-    classes = scorer.extractor.classes
+    classes = evaluator.extractor.classes
     if classes is not None:
         confidence, predicted = logits.softmax(1).max(1)
         pictures["classes"] = figures.class_grid(images, predicted, confidence, classes)
-        shares, reference = scored.class_shares, scorer.reference_shares
+        shares, reference = scored.class_shares, evaluator.reference_shares
         assert shares is not None
         assert reference is not None
         pictures["class_histogram"] = figures.class_histogram(shares, reference, classes)
@@ -45,22 +45,22 @@ def draw_figures(
         write_whole(folder / f"{name}.png", png)
 
 
-def _look(scorer: Scorer, sampler: Sampler, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+def _look(evaluator: Evaluator, sampler: Sampler, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     """Generates the first images again, with their features and logits."""
     images, features, logits = [], [], []
     for number, size in enumerate(chunk_sizes(LOOKED_AT)):
         chunk = sampler.chunk(number, size, seed)
-        seen = scorer.extractor(chunk)
+        seen = evaluator.extractor(chunk)
         images.append(chunk.cpu())
         features.append(seen.features.cpu())
         logits.append(seen.logits.cpu())
     return torch.cat(images), torch.cat(features), torch.cat(logits)
 
 
-def _neighbours(scorer: Scorer, images: Tensor, features: Tensor) -> bytes:
+def _neighbours(evaluator: Evaluator, images: Tensor, features: Tensor) -> bytes:
     """Draws the nearest training images of some samples: is the generator memorising?"""
-    training = scorer.data.train_images
+    training = evaluator.data.train_images
     count = min(NEIGHBOURS, len(training))
-    database = (batch.features for batch in scorer.real("train").batches())
+    database = (batch.features for batch in evaluator.real("train").batches())
     indices, distances = nearest(features[:SAMPLES], database, count)
     return figures.nearest_neighbours(images[:SAMPLES], training[indices], distances)

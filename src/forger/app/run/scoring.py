@@ -1,4 +1,4 @@
-"""From the `metrics` settings to a scorer, and what is known of a run's scores before it trains."""
+"""Builds what scores a run from its `metrics` settings, and checks them before it trains."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from forger.app.run.instantiate import instantiate
 from forger.callbacks.scores import Scores
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
+from forger.metrics.evaluator import Evaluator
 from forger.metrics.extractor import FeatureExtractor
 from forger.metrics.names import score_columns
-from forger.metrics.scorer import Scorer, check_counts, usual_count
-from forger.metrics.settings import ScoreSettings
+from forger.metrics.settings import ScoreSettings, check_counts, usual_count
 
 SETTINGS = (
     *("precision_k", "coverage_k", "kid_subsets", "kid_subset_size", "splits"),
@@ -63,10 +63,10 @@ def survey(
     return num_fake, to_do
 
 
-def build_scorer(
+def build_evaluator(
     metrics: DictConfig, data: ImageDataModule, cache_dir: Path, device: torch.device
-) -> Scorer:
-    """Prepares the extractor, which may train it, and builds the scorer.
+) -> Evaluator:
+    """Prepares the extractor, which may train it, and builds the evaluator.
 
     Raises:
         UserError: the extractor cannot be had for this data, or a number does not fit it.
@@ -74,7 +74,7 @@ def build_scorer(
     extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor)
     extractor.to(device)
     extractor.prepare(data, cache_dir)
-    return Scorer(
+    return Evaluator(
         extractor,
         data,
         score_settings(metrics),
@@ -182,7 +182,7 @@ def build_scores(
         return None
     checkpoints = (cfg.get("callbacks") or {}).get("checkpoint")
     return Scores(
-        functools.partial(build_scorer, metrics, datamodule, Path(cfg.paths.cache_dir)),
+        functools.partial(build_evaluator, metrics, datamodule, Path(cfg.paths.cache_dir)),
         wanted=plan is not None and plan.fid is not None,
         every_n_steps=metrics.every_n_steps,
         num_fake=metrics.num_fake,

@@ -1,0 +1,219 @@
+"""What is compared with what: counts, splits, repeatability, and work divided among processes."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import Squares, make_gan
+from projection import Projection
+from torch import Tensor
+
+from forger.errors import ConfigError
+from forger.metrics import evaluator as module
+from forger.metrics.evaluator import Evaluator, in_order
+from forger.metrics.pixels import Pixels
+from forger.metrics.settings import ScoreSettings, check_counts, usual_count
+from forger.sampling.sampler import Sampler
+
+SETTINGS = ScoreSettings(precision_k=3, coverage_k=3, kid_subsets=5, kid_subset_size=50, splits=2)
+
+
+class Many(Squares):
+    count = 600
+
+
+class Same(Many):
+    """Both splits hold the same images."""
+
+    def read(self, split: str) -> tuple[Tensor, None]:
+        return super().read("train")
+
+
+class Few(Many):
+    """A held-out split of four images."""
+
+    def read(self, split: str) -> tuple[Tensor, None]:
+        images, _ = super().read(split)
+        return images[: 4 if split == "test" else None], None
+
+
+def make(folder: Path, data: Squares | None = None, extractor: Any = None, **arguments: Any) -> Any:
+    data, extractor = data or Many(batch_size=8), extractor or Projection()
+    extractor.prepare(data, folder)
+    cpu = torch.device("cpu")
+    return Evaluator(extractor, data, SETTINGS, cache_dir=folder, device=cpu, **arguments)
+
+
+def evaluate(evaluator: Evaluator, n: int = 300, seed: int = 0) -> Any:
+    gan = make_gan()
+    sampler = Sampler(gan.ema_generator.module, "normal")
+    return evaluator.evaluate(sampler, gan.discriminator, num_fake=n, seed=seed)
+
+
+def test_identical_sets_have_fid_0_and_coverage_1(tmp_path: Path) -> None:
+    floor = make(tmp_path, Same(batch_size=8)).evaluate_floor(600)
+    assert floor.fid == pytest.approx(0, abs=1e-6)
+    names = ("coverage", "precision", "recall")
+    assert [floor.scores[f"projection_{name}"] for name in names] == [1, 1, 1]
+
+
+def test_the_floor_lies_below_an_untrained_generator(tmp_path: Path) -> None:
+    evaluator = make(tmp_path)
+    floor, found = evaluator.evaluate_floor(300).scores, evaluate(evaluator).scores
+    assert floor["projection_fid"] < found["projection_fid"] / 10
+    assert floor["projection_kid"] < found["projection_kid"]
+    assert floor["projection_coverage"] > found["projection_coverage"]
+
+
+def test_scoring_twice_gives_the_same_bits(tmp_path: Path) -> None:
+    evaluator = make(tmp_path)
+    torch.manual_seed(5)
+    first = evaluate(evaluator)
+    torch.manual_seed(6)
+    evaluator.evaluate_floor(300)
+    assert evaluate(evaluator) == first == evaluate(make(tmp_path))
+    assert evaluate(evaluator, seed=1) != first
+
+
+def test_pixels_need_no_labels_and_have_names_of_their_own(tmp_path: Path) -> None:
+    evaluator = make(tmp_path, Squares(batch_size=8), Pixels())
+    found = evaluate(evaluator, 64)
+    names = ("fid", "kid", "kid_std", "precision", "recall", "density", "coverage")
+    by_features = {name for name in found.scores if not name.startswith("d_")}
+    assert by_features == {f"pixels_{name}" for name in names}
+    assert found.class_shares is None
+    assert found.fid > 2 * evaluator.evaluate_floor(64).fid
+
+
+def test_a_split_of_sorted_classes_is_sampled_from_all_of_it(tmp_path: Path) -> None:
+    """A folder lies sorted by class: the first images of it would be those of one class."""
+    chosen = make(tmp_path)._chosen("train", 100)
+    assert len(set(chosen.tolist())) == 100
+    assert chosen.max() > 500
+
+
+def test_the_training_split_as_reference(tmp_path: Path) -> None:
+    evaluator = make(tmp_path, reference="train")
+    assert evaluator.protocol["reference"] == {"split": "train", "count": 600}
+    assert (evaluator.floor_split, evaluator.floor_count(50_000)) == ("test", 600)
+    assert make(tmp_path, num_real=50).reference.num_images == 50
+
+
+def test_networks_are_left_as_they_were(tmp_path: Path) -> None:
+    gan = make_gan()
+    before = {name: value.clone() for name, value in gan.state_dict().items()}
+    gan.train()
+    sampler = Sampler(gan.ema_generator.module, "normal")
+    make(tmp_path).evaluate(sampler, gan.discriminator, num_fake=20)
+    assert gan.discriminator.training
+    assert all(torch.equal(value, before[name]) for name, value in gan.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "counts", "message"),
+    [
+        ({"coverage_k": 4}, {}, "coverage_k=4: .* real images to compare with .*, 4; write .*=3"),
+        ({"coverage_k": 3}, {"num_real": 2}, "coverage_k=3: .* real images to compare with .*, 2"),
+        ({"precision_k": 3}, {"num_fake": 3}, r"precision_k=3: .* images to score .*, 3; write"),
+        ({}, {"num_fake": 8}, "splits=10: must be at most the number of images to score .*, 8"),
+        ({}, {"num_real": 5}, "num_real=5: the test split has 4 images"),
+        ({}, {"num_fake": 601, "floor": True}, "num_fake=601: .* train split has 600"),
+        (
+            {"precision_k": 5},
+            {"reference": "train", "floor": True},
+            "precision_k=5: .* score .*, 4",
+        ),
+    ],
+)
+def test_too_few_images_are_told_without_features(
+    settings: dict[str, int], counts: dict[str, Any], message: str
+) -> None:
+    chosen = ScoreSettings(**({"precision_k": 1, "coverage_k": 1} | settings))
+    sizes: dict[str, Any] = {"reference": "test", "num_real": None, "num_fake": 100}
+    with pytest.raises(ConfigError, match=f"^metrics.{message}"):
+        check_counts(Few(), chosen, **(sizes | counts))
+
+
+def test_as_many_images_as_the_floor_has_are_enough() -> None:
+    assert usual_count(Many(), "test") == 600
+    for reference, num_fake in (("test", 600), ("train", 50_000)):  # the test split is what it is
+        sizes: Any = {"reference": reference, "num_real": None, "num_fake": num_fake}
+        check_counts(Many(), SETTINGS, floor=True, **sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("kid_subset_size", 1, "a whole number of at least 2"),
+        ("splits", 2.5, "a whole number of at least 1"),
+        ("precision_k", 0, "a whole number of at least 1"),
+        ("neighbour_images", -1, "a whole number of at least 1"),
+        ("seed", -1, "a whole number of at least 0"),
+    ],
+)
+def test_a_senseless_setting_is_named(name: str, value: Any, allowed: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^metrics\.{name}={value}: must be {allowed}$"):
+        ScoreSettings(**{name: value})
+
+
+def test_neighbours_are_sought_among_the_kept_images() -> None:
+    with pytest.raises(ConfigError, match=r"^metrics\.coverage_k=5: .*neighbour_images\), 5"):
+        ScoreSettings(neighbour_images=5)
+
+
+class Group:
+    """Stands for torch.distributed: threads are processes, which meet at each gather."""
+
+    def __init__(self, world: int) -> None:
+        self.world, self.barrier, self.own = world, threading.Barrier(world), threading.local()
+        self.given: list[Tensor] = [torch.empty(0)] * world
+        self.is_available = self.is_initialized = lambda: True
+
+    def get_world_size(self) -> int:
+        return self.world
+
+    def get_rank(self) -> int:
+        rank: int = self.own.rank
+        return rank
+
+    def all_gather(self, gathered: list[Tensor], mine: Tensor) -> None:
+        self.given[self.own.rank] = mine
+        self.barrier.wait(10)
+        for target, theirs in zip(gathered, self.given, strict=True):
+            target.copy_(theirs)
+        self.barrier.wait(10)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [[5], [5, 5, 2], [5, 5, 5, 1]])
+def test_every_process_sees_all_chunks_in_order(
+    sizes: list[int], world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = Group(world)
+    monkeypatch.setattr(module, "distributed", group)
+    computed: list[int] = []
+
+    def produce(number: int, size: int) -> Tensor:
+        computed.append(number)
+        return torch.full((size, 2), float(number))
+
+    def process(rank: int) -> list[Tensor]:
+        group.own.rank = rank
+        return list(in_order(produce, sizes))
+
+    expected = [torch.full((size, 2), float(number)) for number, size in enumerate(sizes)]
+    with ThreadPoolExecutor(world) as pool:
+        for found in pool.map(process, range(world)):
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert set(computed) == set(range(len(sizes)))
+    assert len(computed) < len(sizes) + world  # each once, but for the last
+
+
+def test_results_are_yielded_as_they_come() -> None:
+    results = in_order(lambda number, size: torch.full((size,), number), [2] * 10**9)
+    assert next(results).tolist() == [0, 0]

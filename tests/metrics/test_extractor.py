@@ -1,0 +1,83 @@
+"""What extractors have in common: plain float32, hashes of weights; and pixels, the simplest."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import Squares
+
+from forger.metrics.extractor import float32_only, weights_hash
+from forger.metrics.pixels import Pixels
+
+CPU = torch.device("cpu")
+
+
+def test_switches_are_restored_after_an_error() -> None:
+    cudnn = torch.backends.cudnn
+
+    def switches() -> tuple[Any, ...]:
+        own = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
+        return (*own, torch.get_default_dtype(), torch.get_float32_matmul_precision())
+
+    before, inside = switches(), None
+    with contextlib.suppress(RuntimeError), float32_only(CPU):
+        inside = switches()
+        raise RuntimeError
+    assert inside == (False, False, True, torch.float32, "highest")
+    assert switches() == before
+
+
+def test_products_are_exact_under_medium_precision() -> None:
+    left, right = torch.randn(64, 64), torch.randn(64, 64)
+    exact = left @ right
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with float32_only(CPU), torch.no_grad():
+            assert torch.equal(left @ right, exact)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch below 2.9")
+def test_torchs_newer_switches_are_heeded_too() -> None:
+    backends: Any = torch.backends
+    before = backends.cuda.matmul.fp32_precision
+    try:
+        backends.cuda.matmul.fp32_precision = "tf32"
+        with float32_only(CPU):
+            assert backends.cuda.matmul.fp32_precision == "ieee"
+        assert backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        backends.cuda.matmul.fp32_precision = before
+    torch.get_float32_matmul_precision()  # raises where the two kinds of switches disagree
+
+
+def test_the_hash_of_weights_is_of_values() -> None:
+    weights = {"b": torch.randn(2, 3, 4, 4), "a": torch.tensor(3)}
+    first = weights_hash(weights, "net", 1)
+    strided = {name: tensor.clone() for name, tensor in reversed(weights.items())}
+    strided["b"] = strided["b"].to(memory_format=torch.channels_last)
+    assert weights_hash(strided, "net", 1) == first
+    assert weights_hash(weights, "net", 2) != first
+    strided["b"][0, 0, 0, 0] *= 1 + 1e-6
+    assert weights_hash(strided, "net", 1) != first
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 32, 64), (5, 1, 8, 12)])
+def test_features_of_pixels_are_means_of_areas(shape: tuple[int, ...], tmp_path: Path) -> None:
+    data = Squares()
+    data._splits["train"] = images, _ = torch.randint(0, 256, shape, dtype=torch.uint8), None
+    extractor = Pixels()
+    extractor.prepare(data, tmp_path)
+    features = extractor(images).features
+    rows, columns = min(shape[2], 16), min(shape[3], 16)
+    areas = images.double().view(5, shape[1], rows, shape[2] // rows, columns, -1)
+    expected = areas.mean(dim=(3, 5)).flatten(1) / 127.5 - 1
+    assert features.shape == (5, extractor.num_features)
+    torch.testing.assert_close(features.double(), expected, rtol=1e-6, atol=1e-6)
