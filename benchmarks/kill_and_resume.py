@@ -30,7 +30,7 @@ from kill_moments import Length
 from killed_run import Kill, KilledRun, Planned
 from training_process import Training
 
-from forger.app.run.status import read_status
+from forger.app.run.folder import read_status
 
 ALWAYS = (
     *("data=mnist_sample", "data.batch_size=64", "trainer.max_epochs=3", "trainer.threads=1"),

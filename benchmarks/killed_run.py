@@ -16,7 +16,7 @@ from kill_moments import MOMENTS, Length
 from run_difference import differences
 from training_process import Training
 
-from forger.app.run.status import read_status
+from forger.app.run.folder import read_status
 from forger.checkpoints.reading import newest_checkpoint
 
 

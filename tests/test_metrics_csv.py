@@ -237,17 +237,3 @@ def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
             with pytest.raises(OSError, match="Read-only"):
                 fails()
     assert content(tmp_path / "run") == before
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    code = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "from forger.loggers import MetricsCSV\n"
-        "MetricsCSV(sys.argv[1]).log_metrics({'a': 1.0}, step=1)"
-    )
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
-    (left,) = names(tmp_path)
-    assert left.endswith(".tmp")
-    logged(tmp_path, 1)
-    assert names(tmp_path) == ["metrics.csv"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 _SECRET = re.compile(r"api_?key|token|secret|password", re.IGNORECASE)
 _INSIDE = re.compile(rf"({_SECRET.pattern})\w*['\"]?\s*:", re.IGNORECASE)  # a key in braces
@@ -26,3 +27,13 @@ def _masked(argument: str) -> str:
     key, equals, value = argument.partition("=")
     secret = bool(value) and (looks_secret(key) or _INSIDE.search(value))
     return f"{key}{equals}***" if secret else argument
+
+
+def without_secrets(node: Any) -> Any:
+    """Returns a copy of plain config in which values under secret-looking keys are starred out."""
+    if isinstance(node, dict):
+        return {
+            key: "***" if value is not None and looks_secret(str(key)) else without_secrets(value)
+            for key, value in node.items()
+        }
+    return [without_secrets(value) for value in node] if isinstance(node, list) else node

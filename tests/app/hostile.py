@@ -51,7 +51,7 @@ class Trap:
                 "_target_": "forger.app.run.instantiate.instantiate",
                 "node": {"_target_": "torch.load"},
             },
-            {"_target_": "forger.app.run.environment.subprocess.run", "args": ["touch", mark]},
+            {"_target_": "forger.app.run.record.subprocess.run", "args": ["touch", mark]},
             {"_target_": "shutil.copy", "src": loaded, "dst": mark},
             {"_target_": "shutil.copyfile", "_args_": [loaded, mark]},
             {"_target_": "os.system", "command": f"touch {mark}"},

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -142,19 +140,6 @@ def test_a_full_disk_leaves_no_half_picture(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="No space left"):
             fit(disk, SampleGrid(n=4, raw=False), batches=2)
         assert {path.name: path.read_bytes() for path in (disk / "samples").iterdir()} == before
-
-
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
-    code = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from forger.whole_files import whole_file\n"
-        "with whole_file(Path(sys.argv[1], 'samples', '000004_ema.png')) as file:\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)])
-    assert len(names(tmp_path)) == 1
-    fit(tmp_path, SampleGrid(raw=False))
-    assert names(tmp_path) == [*FIRST, "000010_ema.png", "last.png"]
 
 
 def test_loggers_that_take_images_get_the_grids(

@@ -15,7 +15,7 @@ from forger.callbacks.checkpoint import ends
 from forger.loggers import log_image
 from forger.pictures import image_grid, png_bytes
 from forger.sampling.sampler import Sampler
-from forger.whole_files import remove_leftovers, write_whole
+from forger.whole_files import write_whole
 
 
 class SampleGrid(Callback):
@@ -58,11 +58,9 @@ class SampleGrid(Callback):
         self._drawn_at: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Removes what a killed run left half written, and draws a new run's first grids."""
-        if trainer.is_global_zero:
-            remove_leftovers(Path(trainer.default_root_dir) / "samples", "*.png")
-            if pl_module.iteration == 0:
-                self._draw(trainer, pl_module)
+        """Draws a new run's first grids."""
+        if trainer.is_global_zero and pl_module.iteration == 0:
+            self._draw(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torchvision import datasets
 
 from forger.errors import DataError
-from forger.whole_files import remove_leftovers, temporary_folder
+from forger.whole_files import remove_leftovers
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def download(
 
     torchvision works in a temporary folder inside `root`. Each whole file is moved in one step, so
     that a download cut off at any moment leaves nothing that looks like data; the folder that a
-    killed one leaves is removed by the next.
+    killed one leaves is removed by a later one.
 
     Args:
         dataset: torchvision's class.
@@ -46,7 +47,8 @@ def download(
     try:
         root.mkdir(parents=True, exist_ok=True)
         remove_leftovers(root, f"{name}-download")
-        with temporary_folder(root, f"{name}-download") as scratch:
+        with TemporaryDirectory(".tmp", f".{name}-download.", root) as temporary:
+            scratch = Path(temporary)
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 dataset(str(scratch), download=True)  # type: ignore[call-arg]
             for file in files:

@@ -15,7 +15,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from forger.errors import RunError
 from forger.loggers import csv_file
 from forger.loggers.csv_file import Table
-from forger.whole_files import remove_leftovers
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +104,6 @@ class MetricsCSV(Logger):
 
     def _continue(self) -> Table:
         """Reads what an earlier process wrote, and drops the row in which it was killed."""
-        remove_leftovers(self.path.parent, self.path.name)
         table = csv_file.read(self.path, first="step")
         if self.path.exists() and self.path.stat().st_size > table.size:
             log.warning("%s: dropped its last row, which was cut off", self.path)

@@ -22,13 +22,11 @@ from training import ROOT, Compose, command, interruptible, rows, run_folder, sh
 from forger.app.cli.main import objective
 from forger.app.config.command import Command
 from forger.app.run import resume
-from forger.app.run.status import locked, read_status
+from forger.app.run.folder import locked, read_status
 from forger.app.run.train import train
 from forger.checkpoints.reading import read_checkpoint
 from forger.errors import ConfigError, DataError, DivergedError, RunError
-from forger.whole_files import _namespace, write_whole
-
-NAMESPACE = _namespace()
+from forger.whole_files import write_whole
 
 
 def own_config(run: Path, **changes: Any) -> DictConfig:
@@ -509,7 +507,7 @@ def test_two_processes_go_on(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed(run: Path) -> None:
-    gone = f"{NAMESPACE}.{2**22 - 3}.{'0' * 32}.tmp"
+    gone = f"{'0' * 32}.tmp"
     left = [
         run / f".status.json.{gone}",
         run / "checkpoints" / f".best.ckpt.{gone}",

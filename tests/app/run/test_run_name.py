@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from forger.app.run.run_name import run_name
+from forger.app.run.folder import run_name
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 
 
 def test_secrets_are_not_written(composed: Compose, tmp_path: Path) -> None:
-    from forger.app.run.folder import without_secrets
+    from forger.secrets import without_secrets
 
     kept = without_secrets({"a": [{"api_key": "x"}], "token": None, "password": "y", "seed": 0})
     assert kept == {"a": [{"api_key": "***"}], "token": None, "password": "***", "seed": 0}

@@ -15,7 +15,7 @@ import pytest
 import torch
 from training import ROOT, command, short
 
-from forger.app.run.status import read_status
+from forger.app.run.folder import read_status
 from forger.app.sweep.search_study import INTERRUPTED, REPEATS
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from forger.app.run.status import locked
+from forger.app.run.folder import locked
 from forger.app.sweep.outcome import Job
 from forger.app.sweep.record import SweepRecord
 from forger.errors import RunError

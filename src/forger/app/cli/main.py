@@ -43,7 +43,8 @@ from forger.app.config.paths import expanded
 from forger.app.config.words import words_for_hydra
 from forger.app.distributed import launched, together
 from forger.app.distributed.rank_errors import hand_over
-from forger.app.run import resume, run_name
+from forger.app.run import resume
+from forger.app.run.folder import run_name
 from forger.app.run.jobs import message_of
 from forger.app.sweep import resumed as resumed_sweeps
 from forger.app.sweep.child import answer
@@ -63,7 +64,7 @@ _MISTAKES = ("ConfigError", "DataError", "UserError")  # errors that end a comma
 OmegaConf.register_new_resolver(
     "short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True
 )
-run_name.register()
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 # `~` in paths.log_dir, wherever it was written.
 OmegaConf.register_new_resolver("expanded", expanded, replace=True)
 # For launchers of several processes on this machine.

@@ -28,8 +28,8 @@ from forger.app.config.words import words_for_hydra
 from forger.app.distributed import launched
 from forger.app.distributed.meeting import Meeting
 from forger.app.run import resume
+from forger.app.run.folder import read_status
 from forger.app.run.job_words import trust_of
-from forger.app.run.status import read_status
 from forger.checkpoints import FOLDER, LAST, PREVIOUS
 from forger.errors import ConfigError, UserError
 

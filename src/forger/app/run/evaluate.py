@@ -20,7 +20,6 @@ from forger.app.config.records import is_in_use, is_named, links_out_of, named
 from forger.app.run.build import build_data
 from forger.app.run.comparison import write_comparison
 from forger.app.run.devices import pick_device, threads
-from forger.app.run.folder import write_json
 from forger.app.run.load import Run, forger_version, load_run, refuse_untrusted
 from forger.app.run.score_figures import draw_figures
 from forger.app.run.scoring import build_evaluator, survey
@@ -28,6 +27,7 @@ from forger.app.run.tables import comparison_line, comparison_table, score_table
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, DataError, UserError
 from forger.metrics.evaluator import Evaluator
+from forger.whole_files import write_json
 
 log = logging.getLogger(__name__)
 DEFAULT_CACHE = Path(".cache/forger")  # as in configs/paths/default.yaml

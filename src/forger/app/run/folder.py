@@ -1,61 +1,140 @@
-"""A run's folder: where it lies, what it records, and whether the run is alive, finished or failed.
+"""A run's folder: its name, its lock, what it records, and whether the run lives or how it ended.
 
-Owns `config.yaml`, `overrides.yaml`, `environment.json` and `status.json`; metrics, samples and
-checkpoints are written by callbacks and loggers.
+Imports neither torch nor anything that does: the command line and sweeps ask too.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import re
 import secrets
-from collections.abc import Mapping
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.paths import expanded
 from forger.app.distributed import launched
-from forger.app.run.environment import describe_environment
-from forger.app.run.status import read_status, write_status
-from forger.secrets import looks_secret, masked
-from forger.whole_files import write_whole
+from forger.errors import ConfigError
+from forger.secrets import masked, without_secrets
+from forger.whole_files import remove_leftovers, write_json, write_whole
+
+LOCK = ".lock"
+_PATIENCE = 2.0  # seconds: who only asks whether a folder is locked takes its lock for a moment
+
+
+def run_name(_root_: DictConfig) -> str:
+    """Names a run by the chosen model, loss and data, and the seed where it is given."""
+    choices = OmegaConf.select(_root_, "hydra.runtime.choices") or {}
+    parts = [str(choices[group]) for group in ("model", "loss", "data") if choices.get(group)]
+    if (seed := OmegaConf.select(_root_, "seed")) is not None:
+        parts.append(f"s{seed}")
+    return re.sub(r"[^\w.+-]+", "_", "-".join(parts)) or "run"
 
 
 def is_main_process() -> bool:
     """Tells whether this process is the run's first and so the one that writes."""
-    rank = getattr(rank_zero_only, "rank", None)  # None until Lightning knows of ranks
-    return rank in (None, 0)
+    return launched.rank() == 0
 
 
-def find_folder(cfg: DictConfig) -> Path:
-    """Returns the run's folder: Hydra's on the command line, a new name in a notebook."""
-    if HydraConfig.initialized():
-        return Path(HydraConfig.get().runtime.output_dir).absolute()
-    stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
-    return Path(expanded(cfg.paths.log_dir), cfg.name, stamp).absolute()
+@contextmanager
+def file_lock(path: Path) -> Iterator[int | None]:
+    """Holds a file's lock, which ends with its process, however that ends.
+
+    A file system without locks (some of a cluster's) keeps nobody out.
+
+    Yields:
+        The file's descriptor, with which a process that is started holds the lock too, until it
+        ends; `None` where another process holds the lock.
+    """
+    with path.open("a") as file:
+        until = time.monotonic() + _PATIENCE
+        while not _lock(file.fileno(), fcntl.LOCK_EX):
+            if time.monotonic() > until:
+                yield None
+                return
+            time.sleep(0.01)
+        yield file.fileno()
 
 
-def without_secrets(node: Any) -> Any:
-    """Returns a copy of plain config in which values under secret-looking keys are starred out."""
-    if isinstance(node, dict):
-        return {
-            key: "***" if value is not None and looks_secret(str(key)) else without_secrets(value)
-            for key, value in node.items()
-        }
-    return [without_secrets(value) for value in node] if isinstance(node, list) else node
+def is_locked(path: Path) -> bool:
+    """Tells whether a process holds the lock of a file, which may be missing."""
+    try:
+        with path.open("r") as file:
+            return not _lock(file.fileno(), fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
 
 
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes the file whole or not at all."""
-    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
+def _lock(descriptor: int, operation: int) -> bool:
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+@contextmanager
+def locked(folder: Path, refusal: str | None = None) -> Iterator[None]:
+    """Holds the folder of a run or a sweep for this process.
+
+    Args:
+        folder: there already.
+        refusal: what to say where another process holds it; `None`: that it trains there.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    with file_lock(folder / LOCK) as descriptor:
+        if descriptor is None:
+            raise ConfigError(refusal or being_trained(folder))
+        yield
+
+
+def being_trained(folder: Path) -> str:
+    """Returns the message for a run that another process trains."""
+    status = read_status(folder) or {}
+    who = f" by process {status['pid']} on {status['host']}" if "pid" in status else ""
+    return f"resume={folder}: is being trained{who}; stop that first, or wait for its end"
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """Returns what a run's `status.json` says, `None` where there is none.
+
+    A run that was killed had no time to write: `running` without a process that holds the folder
+    reads as `interrupted`. The process number is for people to read alone, since another process
+    may have it by now.
+    """
+    try:
+        content: dict[str, Any] = json.loads((folder / "status.json").read_text())
+    except (OSError, ValueError):
+        return None
+    if content.get("status") == "running" and not is_locked(folder / LOCK):
+        content |= {"status": "interrupted", "reason": "its process is gone: killed, or a crash"}
+    return content
+
+
+def read_choices(folder: Path) -> dict[str, Any]:
+    """Returns the choices that a run recorded; none where its record cannot be read."""
+    try:
+        recorded = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        return dict(recorded["choices"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 class RunFolder:
-    """The folder of one run.
+    """The folder of one run. The main process alone writes into it.
 
     Args:
         cfg: the composed config, with the seed that is really used; with `resume`, that run's.
@@ -63,9 +142,8 @@ class RunFolder:
 
     def __init__(self, cfg: DictConfig) -> None:
         self.resumed = cfg.resume is not None
-        self.path = Path(cfg.resume).absolute() if self.resumed else find_folder(cfg)
-        own = OmegaConf.to_container(cfg, resolve=True)
-        assert isinstance(own, dict)
+        self.path = Path(cfg.resume).absolute() if self.resumed else _new_folder(cfg)
+        own: Any = OmegaConf.to_container(cfg, resolve=True)
         for name in ("trust", "moved"):  # of this command
             own.pop(name, None)
         self.config: dict[str, Any] = without_secrets(own | {"resume": None})
@@ -77,44 +155,61 @@ class RunFolder:
         self._first_began: str | None = earlier.get("started")
         self._seconds_before = float(earlier.get("seconds", 0.0))
 
-    def record(self, iteration: int = 0) -> None:
-        """Writes what the run is made from, or what it goes on with; the main process alone.
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Makes the folder, keeps other runs out of it, and removes what a killed one left.
+
+        Raises:
+            ConfigError: another process trains there.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not is_main_process():
+            yield
+            return
+        with locked(self.path):
+            for inside in ("", "checkpoints", "samples"):
+                remove_leftovers(self.path / inside, older_than=0)
+            yield
+
+    def record(self, environment: Mapping[str, Any], iteration: int = 0) -> None:
+        """Writes what the run is made from, or what it goes on with.
 
         Args:
+            environment: code, packages and hardware, see `describe_environment`.
             iteration: completed iterations of a resumed run.
         """
         if not is_main_process():
             return
         self._began = datetime.now().astimezone()  # what was prepared first is no training
-        self.environment = describe_environment(self.config["seed"])
-        words: list[str] = []
+        self._iteration = iteration
+        self.environment = dict(environment)
+        overrides: list[str] = []
         if HydraConfig.initialized():
             hydra = HydraConfig.get()
-            words = masked(hydra.overrides.task)
-            self.environment["choices"] = self.choices = choices_of(hydra.runtime.choices)
+            overrides = masked(hydra.overrides.task)
+            self.environment["choices"] = self.choices = _own_choices(hydra.runtime.choices)
         if launched.job.name is not None:
             self.environment["job"] = launched.job.name
         if self.resumed:
             self.choices = read_choices(self.path)
-            self._record_resume(words, iteration)
+            self._record_resume(overrides)
         else:
-            write_whole(self.path / "overrides.yaml", OmegaConf.to_yaml(words).encode())
+            write_whole(self.path / "overrides.yaml", OmegaConf.to_yaml(overrides).encode())
             write_json(self.path / "environment.json", self.environment)
         # last: with it, the folder is that of a run
         write_whole(self.path / "config.yaml", OmegaConf.to_yaml(self.config).encode())
-        self._iteration = iteration
         self.mark("running", None, iteration)
 
-    def _record_resume(self, words: list[str], iteration: int) -> None:
+    def _record_resume(self, overrides: list[str]) -> None:
         """Adds this continuation to `resumes.json`: what began the run stays as it was."""
         path = self.path / "resumes.json"
         earlier = json.loads(path.read_text())["resumes"] if path.is_file() else []
         began = self._began.isoformat(timespec="seconds")
-        own = {"started": began, "iteration": iteration, "overrides": words}
+        own = {"started": began, "iteration": self._iteration, "overrides": overrides}
         write_json(path, {"resumes": [*earlier, own | {"environment": self.environment}]})
 
     def mark(self, status: str, reason: str | None = None, iteration: int = 0) -> None:
-        """Writes `status.json`.
+        """Writes `status.json`; a run that has finished stays so, whatever happens afterwards.
 
         Args:
             status: `running`, `finished`, `pruned`, `failed` or `interrupted`.
@@ -123,36 +218,33 @@ class RunFolder:
         """
         if not is_main_process() or self._finished:
             return
-        self._finished = status == "finished"  # whatever happens to other processes then
+        self._finished = status == "finished"
         now = datetime.now().astimezone()
-        seconds = self._seconds_before + (now - self._began).total_seconds()
-        write_status(
-            self.path,
-            {
-                "status": status,
-                "reason": reason,
-                "iteration": max(iteration, self._iteration),  # a Trainer counts once it has loaded
-                "started": self._first_began or self._began.isoformat(timespec="seconds"),
-                "updated": now.isoformat(timespec="seconds"),
-                "seconds": round(seconds, 1),
-            },
-        )
+        content = {
+            "status": status,
+            "reason": reason,
+            "iteration": max(iteration, self._iteration),  # a Trainer counts once it has loaded
+            "started": self._first_began or self._began.isoformat(timespec="seconds"),
+            "updated": now.isoformat(timespec="seconds"),
+            "seconds": round(self._seconds_before + (now - self._began).total_seconds(), 1),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+        }
+        write_json(self.path / "status.json", content)
 
 
-def read_choices(folder: Path) -> dict[str, Any]:
-    """Returns the choices that a run recorded; none where its record cannot be read."""
-    try:
-        recorded = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    choices = recorded.get("choices") if isinstance(recorded, dict) else None
-    return choices if isinstance(choices, dict) else {}
+def _new_folder(cfg: DictConfig) -> Path:
+    """Returns a new run's folder: Hydra's on the command line, a new name in a notebook."""
+    if HydraConfig.initialized():
+        return Path(HydraConfig.get().runtime.output_dir).absolute()
+    stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
+    return Path(expanded(cfg.paths.log_dir), cfg.name, stamp).absolute()
 
 
-def choices_of(choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the words that chose files, Hydra's own left out."""
+def _own_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the files that were chosen, Hydra's own left out."""
     return {
-        str(group): OmegaConf.to_container(word) if OmegaConf.is_config(word) else word
-        for group, word in choices.items()
+        str(group): OmegaConf.to_container(choice) if OmegaConf.is_config(choice) else choice
+        for group, choice in choices.items()
         if not str(group).startswith("hydra/")
     }

@@ -20,8 +20,8 @@ from forger.app.config.messages import listed, quoted, type_setting
 from forger.app.config.paths import expanded, text_of
 from forger.app.config.words import read_words
 from forger.app.distributed import launched
+from forger.app.run.folder import LOCK, being_trained, is_locked, read_status
 from forger.app.run.resumed_config import RESUME, resumed_config
-from forger.app.run.status import LOCK, is_held, read_status, running
 from forger.errors import ConfigError
 
 _WHERE = ("name", "paths.log_dir")  # settings that tell where `last` looks
@@ -57,8 +57,8 @@ def find_run(value: str, runs: Path) -> Path:
             )
         raise ConfigError(f"{where}: is not a run folder; it has no config.yaml")
     first = launched.rank() == 0  # the others are of the very run
-    if first and is_held(folder / LOCK, read_status(folder) or {}):
-        raise ConfigError(running(folder))
+    if first and is_locked(folder / LOCK):
+        raise ConfigError(being_trained(folder))
     return folder
 
 

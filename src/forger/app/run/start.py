@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from forger.app.config.messages import type_setting
 from forger.app.config.records import climbs
+from forger.app.run.folder import read_status
 from forger.app.run.load import find_checkpoint
-from forger.app.run.status import read_status
 from forger.callbacks import exact_resume
 from forger.callbacks.early_stopping import EarlyStopping
 from forger.checkpoints.reading import newest_checkpoint, read_checkpoint, set_damaged_aside

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,7 +31,6 @@ from forger.app.run.build import (
     image_shape_of,
 )
 from forger.app.run.compilation import Compilation, describe_compilation
-from forger.app.run.data_sample import data_sample
 from forger.app.run.devices import check_given_gpu
 from forger.app.run.draws import choose_seed, name_trackers, sweep_name
 from forger.app.run.dry_run import describe_dry_run
@@ -44,18 +42,16 @@ from forger.app.run.load import refuse_untrusted
 from forger.app.run.overhead import lean
 from forger.app.run.plan import describe_plan
 from forger.app.run.precision import choose_precision
-from forger.app.run.record import RecordInCheckpoint
+from forger.app.run.record import RecordInCheckpoint, describe_environment, fingerprint
 from forger.app.run.scoring import ScorePlan, build_scores, check_awaited, plan_scores
 from forger.app.run.shapes import check_shapes
 from forger.app.run.start import Start
-from forger.app.run.status import locked
 from forger.app.sweep.search_trial import build_pruning
 from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.interrupts import Interrupts
 from forger.data import ImageDataModule
 from forger.gan import GAN
 from forger.loggers.history import last_values
-from forger.whole_files import remove_leftovers
 
 log = logging.getLogger(__name__)
 
@@ -103,19 +99,6 @@ def mark_failed(folder: RunFolder, trainer: Trainer, reason: str) -> None:
     folder.mark("failed", reason, trainer.global_step)
 
 
-@contextmanager
-def held(folder: RunFolder) -> Iterator[None]:
-    """Makes the folder, and keeps other runs out of it."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    if not is_main_process():
-        yield
-        return
-    with locked(folder.path):
-        for inside in ("", "checkpoints", "samples"):  # of a killed process
-            remove_leftovers(folder.path / inside, "*")
-        yield
-
-
 @dataclass(frozen=True)
 class Parts:
     """What trains, before there is a Trainer."""
@@ -142,7 +125,7 @@ def run(
             for line in describe_dry_run(parts.gan, parts.datamodule, trainer, parts.shape):
                 log.info(line)
         return {}
-    with held(folder):
+    with folder.hold():
         return fit(cfg, folder, parts, command)
 
 
@@ -161,7 +144,7 @@ def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
         datamodule.setup("fit")
         if isinstance(datamodule, ImageDataModule):
             datamodule.check_enough(gan.batches_per_iteration)
-        sample = data_sample(datamodule)
+        sample = fingerprint(datamodule)
         scores = plan_scores(cfg, datamodule)
         check_awaited(cfg, scores, gan.penalties)
     start.give_weights(gan)
@@ -217,7 +200,7 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts, command: Command) -> d
                 compilation.check(trainer.strategy.root_device)
             if scores is not None:  # before training: a classifier may be refused
                 scores.prepare(trainer.strategy.root_device)
-        folder.record(start.iteration)
+        folder.record(describe_environment(cfg.seed), start.iteration)
         with recorded(folder, trainer, command, watch_ends), ranks.explained(folder.path, trainer):
             chosen = {f"choice_{group}": word for group, word in folder.choices.items()}
             for logger in loggers:

@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.command import Command
 from forger.app.config.messages import near, quoted, setting, type_setting
+from forger.app.run.folder import locked, read_status
 from forger.app.run.job_words import trust_of
-from forger.app.run.status import locked, read_status
 from forger.app.sweep import report
 from forger.app.sweep.outcome import BAD, Job, Outcome, ended
 from forger.app.sweep.override_words import by_key, chosen, swept

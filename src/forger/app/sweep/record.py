@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from forger.app.run.status import held, is_held, read_status
+from forger.app.run.folder import file_lock, is_locked, read_status
 from forger.app.sweep.outcome import Job, Outcome, Status
 from forger.app.sweep.rows import read_curve
 from forger.errors import RunError
@@ -104,7 +104,7 @@ class SweepRecord:
         """
         path = self.path_of(number, "lock")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with held(path) as lock:
+        with file_lock(path) as lock:
             if lock is None:
                 raise RunError(f"job #{number} of {self.folder} is being run by another process")
             yield lock
@@ -113,7 +113,7 @@ class SweepRecord:
         """Returns what is known about a job by now."""
         path, lock = self.path_of(job.number), self.path_of(job.number, "lock")
         known = read_json(path)
-        gone = known.get("status") == "running" and not is_held(lock, known)
+        gone = known.get("status") == "running" and not is_locked(lock)
         if gone:  # it may have told how it ended just before it let go
             known = read_json(path)
         folder = self.folder / str(known.get("folder", job.number))

@@ -114,7 +114,7 @@ def line(
 
 def _put(path: Path, content: bytes | None) -> bool:
     """Writes a file, or removes it where there is nothing to write."""
-    remove_leftovers(path.parent, path.name)
+    remove_leftovers(path.parent, path.name, older_than=0)
     if content is None:
         path.unlink(missing_ok=True)
         return False

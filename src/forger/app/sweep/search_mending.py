@@ -10,7 +10,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from forger.app.run.status import read_status
+from forger.app.run.folder import read_status
 from forger.app.sweep.outcome import Outcome
 from forger.app.sweep.search_study import FOLDER, INTERRUPTED, JOB, REPEATS, interrupt, tell
 from forger.errors import ConfigError

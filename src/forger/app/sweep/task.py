@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from forger.app.cli.quiet import quieten_hydra
 from forger.app.config.messages import quoted
-from forger.app.run import run_name
+from forger.app.run.folder import read_status, run_name
 from forger.app.run.job_words import job_words, trust_of
-from forger.app.run.status import read_status
 from forger.app.sweep.child import run_child
 from forger.app.sweep.places import place, share
 from forger.app.sweep.record import SweepRecord, read_json
@@ -33,7 +32,7 @@ SWEEP = "FORGER_SWEEP"  # set for each job: name of the sweep's folder
 
 
 quieten_hydra()  # in a launcher's process, where no command line begins
-run_name.register()
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
 @dataclass(frozen=True)
