@@ -34,10 +34,27 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
     try:
         with temporary.open("xb") as file:
             yield file
-            _put_in_place(target, temporary, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # what torch.save hides behind its own error
+            raise error.__context__ from None
+        raise
     finally:
         with suppress(OSError):  # where it is gone, or its disk, the error above says more
             temporary.unlink()
+    _sync(target.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Makes moves within a folder outlive a power cut."""
+    with suppress(OSError):  # the file is in place already, and some systems cannot open folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -53,19 +70,6 @@ def write_whole(path: Path, content: bytes) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a file of JSON as `whole_file` does."""
     write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def _put_in_place(target: Path, temporary: Path, file: BinaryIO) -> None:
-    """Has a file reach the disk and then take the name of `target`, which outlives a power cut."""
-    file.flush()
-    os.fsync(file.fileno())
-    temporary.replace(target)
-    with suppress(OSError):  # the file is in place already, and some systems cannot open folders
-        descriptor = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def remove_leftovers(folder: Path, name: str = "*", older_than: float = DAY) -> None:

@@ -43,7 +43,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         try:
             with whole_file(target) as file:
-                _save(checkpoint, file)
+                torch.save(checkpoint, file)
                 file.flush()
                 if target.name == LAST:
                     _keep_as_previous(target)
@@ -65,15 +65,6 @@ class WholeCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Reads a checkpoint as `read_checkpoint` does, whatever `weights_only` says."""
         return read_checkpoint(Path(path))
-
-
-def _save(checkpoint: dict[str, Any], file: Any) -> None:
-    try:
-        torch.save(checkpoint, file)
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # torch hides a full disk behind its own error
-            raise error.__context__ from None
-        raise
 
 
 def _keep_as_previous(last: Path) -> None:
