@@ -23,10 +23,9 @@ _CHANNELS = (1, 3, 4)
 
 
 class IterationBatches(tuple[Any, ...]):
-    """The batches that one iteration consumes, in order.
+    """The batches that one iteration consumes, in order, each as `images_of` reads it.
 
-    Each is a batch as `images_of` reads it. A type of its own, since a plain tuple
-    `(images, labels)` is one batch and not two.
+    A type of its own, since a plain tuple `(images, labels)` is one batch and not two.
     """
 
     __slots__ = ()
@@ -46,32 +45,31 @@ class RealImages:
         self._iterations = 0
 
     def __call__(self, batch: Any) -> list[Tensor]:
-        """Returns the images of each part, `(B, C, H, W)`.
+        """Returns the images of each batch, `(B, C, H, W)`.
 
         Args:
             batch: `IterationBatches`, or one batch of a loader that knows nothing of them.
 
         Raises:
-            DataError: there are more or fewer parts, or a part holds no images in [-1, 1], or other
+            DataError: there are more or fewer batches, or one holds no images in [-1, 1], or other
                 ones than the first did.
         """
-        parts = batch if isinstance(batch, IterationBatches) else (batch,)
-        if len(parts) != self.expected:
+        batches = batch if isinstance(batch, IterationBatches) else (batch,)
+        if len(batches) != self.expected:
             raise DataError(
                 f"an iteration needs {self.expected} batches of real images, and the loader gave"
-                f" {len(parts)}: wrap your data module,"
+                f" {len(batches)}: wrap your data module,"
                 " forger.data.GroupedDataModule(datamodule, gan.batches_per_iteration)"
             )
         self._iterations += 1
-        return [self._checked(images_of(part)) for part in parts]
+        return [self._checked(images_of(one)) for one in batches]
 
     def _checked(self, images: Tensor) -> Tensor:
         check_form(images)
         shape = tuple(images.shape[1:])
         if self._shape is None:
             self._shape = shape
-            low = check_values(images)
-            if low >= 0 and self.tells:
+            if check_values(images) >= 0 and self.tells:
                 log.warning(
                     "the real images of the first batch are all at or above 0: generators make"
                     " images in [-1, 1]; write images * 2 - 1 in your data module if yours are in"
@@ -122,15 +120,11 @@ def _names(batch: Any) -> list[str]:
 
 
 def check_form(images: Any) -> None:
-    """Checks that these are floating-point images `(B, C, H, W)`.
-
-    Raises:
-        DataError: they are not; it says what to write.
-    """
+    """Raises `DataError`, which tells the remedy, unless these are float images `(B, C, H, W)`."""
     if not isinstance(images, Tensor):
-        kind = f"{type(images).__module__}.{type(images).__name__}"
+        found = f"{type(images).__module__}.{type(images).__name__}"
         raise DataError(
-            f"real images: must be a torch.Tensor, not {kind}; give your data set a transform, or"
+            f"real images: must be a torch.Tensor, not {found}; give your data set a transform, or"
             " your loader a collate_fn"
         )
     shape = tuple(images.shape)
@@ -143,29 +137,25 @@ def check_form(images: Any) -> None:
             " last; write images.permute(0, 3, 1, 2)"
         )
     if not images.is_floating_point():
-        kind = str(images.dtype).removeprefix("torch.")
+        found = str(images.dtype).removeprefix("torch.")
         advice = "; write images.float() / 127.5 - 1" if images.dtype == torch.uint8 else ""
         raise DataError(
-            f"real images: must be floating-point numbers in [-1, 1], not {kind}{advice}"
+            f"real images: must be floating-point numbers in [-1, 1], not {found}{advice}"
         )
 
 
 def check_values(images: Tensor) -> float:
-    """Checks that images are in [-1, 1], and returns their least value.
-
-    Raises:
-        DataError: they are not; it says what to write.
-    """
+    """Returns the least value of images; raises `DataError` unless they are in [-1, 1]."""
     low, high = (float(value) for value in images.detach().aminmax())
-    if not low >= -1 - _ROUNDING or not high <= 1 + _ROUNDING:  # so NaN is refused too
-        seen = f"real images: must be in [-1, 1], and are from {low:g} to {high:g}"
-        if low != low or abs(low) == float("inf") or abs(high) == float("inf"):
-            raise DataError(f"{seen}: find out where your data set divides by zero")
-        if low >= 0:
-            half = 127.5 if high <= 255 else 32767.5
-            raise DataError(f"{seen}; write images / {half} - 1 in your data module")
-        raise DataError(
-            f"{seen}; in your data module write transforms.Normalize([0.5], [0.5]), which brings"
-            " images from [0, 1] to [-1, 1], in place of another normalisation"
-        )
-    return low
+    if low >= -1 - _ROUNDING and high <= 1 + _ROUNDING:
+        return low
+    seen = f"real images: must be in [-1, 1], and are from {low:g} to {high:g}"
+    if low != low or abs(low) == float("inf") or abs(high) == float("inf"):
+        raise DataError(f"{seen}: find out where your data set divides by zero")
+    if low >= 0:
+        half = 127.5 if high <= 255 else 32767.5
+        raise DataError(f"{seen}; write images / {half} - 1 in your data module")
+    raise DataError(
+        f"{seen}; in your data module write transforms.Normalize([0.5], [0.5]), which brings images"
+        " from [0, 1] to [-1, 1], in place of another normalisation"
+    )

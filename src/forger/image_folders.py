@@ -22,15 +22,15 @@ _OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"
 # Formats that Pillow names but cannot decode, or has another program run (PostScript).
 _NOT_DECODED = {"BUFR", "EMF", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 
-_KINDS = {
+_NAMES = {
     "train": ("train", "training", "trainset", "trainval"),
     "test": ("test", "testing", "testset"),
     "val": ("val", "valid", "validation", "valset", "eval", "evaluation", "dev", "holdout"),
 }
-_KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words}
-# A word by itself, or before the A and B of two domains
-_WORD = re.compile(rf"(?<![a-z])({'|'.join(_KIND_OF)})(?:(?![a-z])|(?=[ab]$))")
-# What may stand beside the word in a name that says nothing but the split, as in `test_images2`
+_SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
+# A name by itself, or before the A and B of two domains
+_NAME = re.compile(rf"(?<![a-z])({'|'.join(_SPLIT_OF)})(?:(?![a-z])|(?=[ab]$))")
+# What may stand beside it in a name that says nothing but the split, as in `test_images2`
 _BESIDE = re.compile(r"(set|split|data|images?|imgs?|photos?|pictures?|[a-d])?\d*")
 
 
@@ -53,15 +53,11 @@ class Found:
 
     Attributes:
         images: names of the images in each folder; a folder's path ends in "/", the root's is "".
-        other: how many files are no images, by kind: their extension, or "hidden".
+        other: how many files are no images, by their extension, or "hidden".
     """
 
     images: dict[str, list[str]] = field(default_factory=dict)
     other: Counter[str] = field(default_factory=Counter)
-
-    def count(self, folder: str) -> int:
-        """Returns the number of images in a folder and its sub-folders."""
-        return sum(len(names) for path, names in self.images.items() if path.startswith(folder))
 
     def below(self, folder: str) -> list[str]:
         """Returns the sub-folders of a folder that hold images at any depth, sorted."""
@@ -73,7 +69,7 @@ class Found:
         tree: dict[str, set[str]] = {}
         for path in self.images:
             while path:
-                parent = _parent(path)
+                parent = path[: path.rfind("/", 0, -1) + 1]
                 tree.setdefault(parent, set()).add(path[len(parent) : -1])
                 path = parent
         return tree
@@ -98,13 +94,9 @@ class Splits:
         return [p for p in found.images if p.startswith(self.train) and p not in apart], test
 
 
-def _parent(path: str) -> str:
-    return path[: path.rfind("/", 0, -1) + 1]
-
-
 def image_endings() -> tuple[str, ...]:
     """Returns the extensions, in lower case, of all files that Pillow decodes."""
-    from PIL import Image
+    from PIL import Image  # takes longer than the rest of the config check
 
     known = Image.registered_extensions()
     return tuple(
@@ -125,8 +117,7 @@ def walk(root: Path, most: int | None = None) -> Found | None:
         OSError: a folder cannot be read.
         FolderError: a link leads in a circle.
     """
-    found, endings, seen = Found(), image_endings(), 0
-    waiting = [""]
+    found, endings, seen, waiting = Found(), image_endings(), 0, [""]
     while waiting:
         parent = waiting.pop()
         with os.scandir(root / parent) as entries:
@@ -141,7 +132,7 @@ def walk(root: Path, most: int | None = None) -> Found | None:
                     if name in _OF_SYSTEMS:
                         found.other[name] += 1
                     else:
-                        _check_circle(root / parent / name, root)
+                        _check_circle(entry, root)
                         waiting.append(f"{parent}{name}/")
                 elif name.lower().endswith(endings):
                     found.images.setdefault(parent, []).append(name)
@@ -165,27 +156,30 @@ def find_splits(root: Path, found: Found, train: str | None, test: str | None) -
     if not found.images:
         raise FolderError("data.root", root, f"holds no images{_instead(found)}")
     if train is not None or test is not None:
-        return _named(root, found, train, test)
-    base = _passed_through(found, "")
-    inside = found.below(base)
-    kinds = _split_folders(inside)
-    if not any(kinds.values()):
+        return _named_by_user(root, found, train, test)
+    base = ""  # a folder that is alone in the root is passed through
+    while base not in found.images and len(inside := found.below(base)) == 1:
+        if any(_split_folders(inside).values()):
+            break
+        base += f"{inside[0]}/"
+    named = _split_folders(found.below(base))
+    if not any(named.values()):
         splits = Splits(base, None)
     else:
-        splits = _told_by_names(root, found, base, kinds)
+        splits = _told_by_names(root, found, base, named)
     _check_no_test_inside(root, found, splits.train)
     return splits
 
 
 def left_out(found: Found, splits: Splits) -> list[str]:
-    """Says which images and other files are not used, by kind and number."""
+    """Says which images and other files are not used, by folder or type and number."""
     used = {path for paths in splits.folders(found) for path in paths}
     images: Counter[str] = Counter()
     for path, names in found.images.items():
         if path not in used:
             images[_first(path, splits.train)] += len(names)
-    words = [f"{number:,} images in {path}" for path, number in images.items()]
-    return sorted(words) + [f"{n:,} {kind}" for kind, n in sorted(found.other.items())]
+    lines = [f"{number:,} images in {path}" for path, number in images.items()]
+    return sorted(lines) + [f"{n:,} {kind}" for kind, n in sorted(found.other.items())]
 
 
 def _first(path: str, train: str) -> str:
@@ -202,28 +196,26 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _check_circle(path: Path, root: Path) -> None:
+def _check_circle(entry: os.DirEntry[str], root: Path) -> None:
     """Raises `FolderError` for a link to a folder that it lies in: images would be listed again."""
-    if path.is_symlink():
-        above = path.resolve()
-        outer = path
-        while outer != root:
-            outer = outer.parent
-            if outer.resolve() == above:
-                words = f"{path} is a link to a folder around it; remove it"
-                raise FolderError("data.root", root, words)
+    if not entry.is_symlink():
+        return
+    target = Path(entry.path).resolve()
+    inside = [path for path in Path(entry.path).parents if root in (path, *path.parents)]
+    if target in [path.resolve() for path in inside]:
+        words = f"{entry.path} is a link to a folder around it; remove it"
+        raise FolderError("data.root", root, words)
 
 
 def _instead(found: Found) -> str:
     """Says what there is where images were looked for."""
     if not found.other:
         return "; there is nothing in it"
-    kinds = ", ".join(f"{number:,} {kind}" for kind, number in found.other.most_common(5))
-    return f" that Pillow reads, which are known by their extensions; it has {kinds}"
+    others = ", ".join(f"{number:,} {kind}" for kind, number in found.other.most_common(5))
+    return f" that Pillow reads, which are known by their extensions; it has {others}"
 
 
-def _named(root: Path, found: Found, train: str | None, test: str | None) -> Splits:
-    """Checks the folders that the user named."""
+def _named_by_user(root: Path, found: Found, train: str | None, test: str | None) -> Splits:
     if train is None:
         raise FolderError("data.test_folder", test, "needs data.train_folder beside it")
     first = _folder(root, found, "data.train_folder", train)
@@ -240,49 +232,39 @@ def _folder(root: Path, found: Found, key: str, value: str) -> str:
     if value.startswith("/") or ".." in parts:
         raise FolderError(key, value, "must be a sub-folder of data.root, such as train")
     path = "".join(f"{part}/" for part in parts)
-    if found.count(path) == 0:
+    if not any(folder.startswith(path) for folder in found.images):
         there = ", ".join(f"{name}/" for name in found.below("")[:6]) or "no sub-folders"
         raise FolderError(key, value, f"there are no images in {root / path}; there are {there}")
     return path
 
 
-def _passed_through(found: Found, base: str) -> str:
-    """Goes into a folder that is alone in the root, unless its name is that of a split."""
-    while base not in found.images and len(inside := found.below(base)) == 1:
-        if any(_split_folders(inside).values()):
-            break
-        base += f"{inside[0]}/"
-    return base
-
-
 def _split_folders(names: Iterable[str]) -> dict[str, list[str]]:
-    """Returns those names that mean a split, by its kind.
+    """Returns those names that mean a split, by split.
 
     `train`, `Test`, `val2017` and `trainA` do by themselves; `seg_train` only beside a `seg_test`,
     since `bullet_train` may be a class.
     """
-    words: list[tuple[str, str, str]] = []
+    matched: list[tuple[str, str, str]] = []
+    splits_beside: dict[str, set[str]] = {}
     for name in names:
         spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
-        match = _WORD.search(spaced)
+        match = _NAME.search(spaced)
         if match is not None:
             rest = re.sub(r"[^a-z0-9]", "", spaced[: match.start()] + spaced[match.end() :])
-            words.append((name, _KIND_OF[match[1]], rest))
-    kinds_of_rest: dict[str, set[str]] = {}
-    for _, kind, rest in words:
-        kinds_of_rest.setdefault(rest, set()).add(kind)
-    found: dict[str, list[str]] = {kind: [] for kind in _KINDS}
-    for name, kind, rest in words:
-        paired = "train" in kinds_of_rest[rest] and len(kinds_of_rest[rest]) > 1
+            matched.append((name, _SPLIT_OF[match[1]], rest))
+            splits_beside.setdefault(rest, set()).add(_SPLIT_OF[match[1]])
+    found: dict[str, list[str]] = {split: [] for split in _NAMES}
+    for name, split, rest in matched:
+        paired = "train" in splits_beside[rest] and len(splits_beside[rest]) > 1
         if paired or _BESIDE.fullmatch(rest):
-            found[kind].append(name)
+            found[split].append(name)
     return found
 
 
-def _told_by_names(root: Path, found: Found, base: str, kinds: dict[str, list[str]]) -> Splits:
+def _told_by_names(root: Path, found: Found, base: str, named: dict[str, list[str]]) -> Splits:
     """Takes the one folder for training, and the one for tests or else for validation."""
-    train, tests, inside = kinds["train"], kinds["test"] or kinds["val"], found.below(base)
-    others = [name for name in inside if not any(name in names for names in kinds.values())]
+    train, tests, inside = named["train"], named["test"] or named["val"], found.below(base)
+    others = [name for name in inside if not any(name in names for names in named.values())]
     here = f"data.train_folder={base.rstrip('/') or '.'}"
     test = f" data.test_folder={base}{tests[0]}" if tests else ""
     if not train:
@@ -305,8 +287,8 @@ def _told_by_names(root: Path, found: Found, base: str, kinds: dict[str, list[st
 def _check_no_test_inside(root: Path, found: Found, train: str) -> None:
     """Raises `FolderError` where a folder among the training images is named as if for tests."""
     for folder in sorted(path for path in found.tree if path.startswith(train)):
-        kinds = _split_folders(found.below(folder))
-        for name in kinds["test"] + kinds["val"]:
+        named = _split_folders(found.below(folder))
+        for name in named["test"] + named["val"]:
             here = train.rstrip("/") or "."
             raise FolderError(
                 "data.root",

