@@ -27,7 +27,7 @@ from timed_images import TimedImages
 from timed_process import run
 from workloads import WORKLOADS, device_here
 
-from forger.app.run.precision import FULL, MIXED, multiplies_bfloat16
+from forger.app.run.devices import FULL, MIXED, multiplies_bfloat16
 
 HERE = Path(__file__).parent
 PROGRAMS = ("product", "reference", "naive", "processes")

@@ -33,9 +33,12 @@ class Range:
 
 PositiveInt = Annotated[int, Range("a whole number of at least 1", 1)]
 NonNegativeInt = Annotated[int, Range("a whole number of at least 0", 0)]
+AtLeastTwo = Annotated[int, Range("a whole number of at least 2", 2)]
+Seed = Annotated[int, Range("a whole number from 0 to 4294967295", 0, 2**32 - 1)]
 PositiveFloat = Annotated[float, Range("a number above 0", 0, low_open=True)]
 NonNegativeFloat = Annotated[float, Range("a number of at least 0", 0)]
 Fraction = Annotated[float, Range("a number from 0 to 1", 0, 1)]
+PositiveFraction = Annotated[float, Range("a number above 0 and at most 1", 0, 1, low_open=True)]
 FractionBelowOne = Annotated[
     float, Range("a number of at least 0 and below 1", 0, 1, high_open=True)
 ]

@@ -17,6 +17,15 @@ from pathlib import Path
 _NVIDIA, _AMD = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
 
 
+def accelerator(asked: str | None = "auto") -> str:
+    """Returns what an accelerator means here, that of a Trainer: `cpu`, `gpu` or `mps`."""
+    if asked in (None, "auto"):
+        return "mps" if has_mps() else "gpu" if gpu_count() else "cpu"
+    if asked in ("gpu", "cuda"):
+        return "mps" if asked == "gpu" and has_mps() else "gpu"
+    return str(asked)
+
+
 def gpu_count() -> int:
     """Returns the number of GPUs that torch would see."""
     return len(visible_gpus())

@@ -67,6 +67,11 @@ class AdversarialLoss(ABC):
         check_bounds(self.penalty_interval, PositiveInt, "loss.penalty_interval")
         if self.weight_clip is not None:
             check_bounds(self.weight_clip, PositiveFloat, "loss.weight_clip")
+        if self.penalty_interval > 1 and not any(p.interval > 1 for p in self.penalties.values()):
+            raise ConfigError(
+                f"loss.penalty_interval={self.penalty_interval}: is for R1 and R2, and both are"
+                " off; set loss.r1_gamma or loss.r2_gamma too"
+            )
 
     @abstractmethod
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -226,9 +231,8 @@ class Wasserstein(AdversarialLoss):
         check_bounds(self.gradient_penalty, NonNegativeFloat, "loss.gradient_penalty")
         if self.weight_clip is None and not self.penalties:
             raise ConfigError(
-                "loss.weight_clip=None with loss.gradient_penalty=0: nothing bounds the Wasserstein"
-                " critic; set one of them (loss=wasserstein clips weights, loss=wgan_gp penalises"
-                " gradients)"
+                "loss.weight_clip=null: nothing bounds the Wasserstein critic; write"
+                " loss.weight_clip=0.01 or loss.gradient_penalty=10"
             )
 
     @override

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from forger.losses import AdversarialLoss
+from forger.metrics.names import RATES, RELATIVE
 
 log = logging.getLogger(__name__)
-
-RATES = ("tpr", "fnr", "tnr", "fpr", "accuracy")
-RELATIVE = "relative_"  # how rates are named that have no absolute boundary
 
 
 def scoreboard(

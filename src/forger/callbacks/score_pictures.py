@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from forger.scoreboard import RELATIVE
+from forger.metrics.names import RELATIVE
 
 
 def score_pictures(

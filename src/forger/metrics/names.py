@@ -6,6 +6,12 @@ Two scores by different features can never be compared, so that they never share
 
 from __future__ import annotations
 
+RATES = ("tpr", "fnr", "tnr", "fpr", "accuracy")
+"""D's confusion matrix, and its accuracy."""
+
+RELATIVE = "relative_"
+"""In front of rates of a loss that has no absolute boundary."""
+
 BY_FEATURES = ("fid", "kid", "precision", "recall", "density", "coverage")
 """Scores of features, whose names take a prefix."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
+from typing import TYPE_CHECKING, Literal, get_type_hints
 
-from forger.bounds import NonNegativeInt, PositiveInt, Range, check_bounds
+from forger.bounds import AtLeastTwo, PositiveInt, Seed, check_bounds
 from forger.errors import ConfigError
 
 if TYPE_CHECKING:  # imports torch
@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # imports torch
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, Split] = ("train", "test")
 DEFAULT_FAKES = 10_000
-AtLeastTwo = Annotated[int, Range("a whole number of at least 2", 2)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class ScoreSettings:
     precision_k: PositiveInt = 3
     coverage_k: PositiveInt = 5
     neighbour_images: PositiveInt = 10_000
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         for name, bounds in get_type_hints(ScoreSettings, include_extras=True).items():

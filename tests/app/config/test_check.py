@@ -73,8 +73,8 @@ def test_every_choice_passes(
         ("data.batch_size=-1", "data.batch_size=-1: must be a whole number of at least 1"),
         ("data.batch_size=true", "data.batch_size=true: must be a whole number of at least 1"),
         ("data.flip=1", "data.flip=1: must be true or false"),
-        ("seed=-1", "seed=-1: must be a whole number of at least 0, or null"),
-        ("seed=4294967296", "seed=4294967296: must be below 2**32, or null to draw one"),
+        ("seed=-1", "seed=-1: must be a whole number from 0 to 4294967295, or null"),
+        ("seed=4294967296", "seed=4294967296: must be a whole number from 0 to 4294967295"),
         ("dry_run=maybe", "dry_run=maybe: must be true or false"),
         ("model.ema_decay=1", "model.ema_decay=1: must be a number of at least 0 and below 1"),
         ("model.prior=uniforn", "must be one of normal, uniform; did you mean 'uniform'?"),
@@ -93,13 +93,12 @@ def test_every_choice_passes(
         ("trainer.threads=0", "must be a whole number of at least 1, or null"),
         ("trainer.max_time=soon", "must be days:hours:minutes:seconds"),
         ("trainer.deterministic=3", "must be true or false, or warn, or null"),
-        ("+trainer.gradient_clip_val=1", "write model.gradient_clip.generator=1"),
-        ("+trainer.accumulate_grad_batches=2", "write model.accumulate.generator=2"),
+        ("+trainer.gradient_clip_val=1", "write model.gradient_clip.generator=<norm>"),
+        ("+trainer.accumulate_grad_batches=2", "write model.accumulate.generator=<batches>"),
         ("+trainer.logger=false", "choose loggers with logger=csv"),
         ("+trainer.benchmark=3", "trainer.benchmark=3: must be true or false, or null"),
         ("+trainer.max_depth=3", "trainer.max_depth=3: unknown setting of lightning.Trainer"),
-        ("trainer.strategy=ddp_spawn", "write trainer.strategy=ddp"),
-        ("trainer.strategy={}", "trainer.strategy={}: must be text"),
+        ("trainer.strategy={}", "trainer.strategy={}: must be one of auto"),
         ("+data.seed=3", "data.seed=3: comes from the run's seed; write seed=<number>"),
         ("+data.bach_size=3", "unknown setting of forger.data.MNIST; did you mean 'batch_size'?"),
         ("+model.generator.image_shape=3", "comes from the data; set data.image_size"),
@@ -130,13 +129,13 @@ def test_every_choice_passes(
         ("trainer.strategy={_target_:forger.losses.Hnige}", "did you mean 'Hinge'?"),
         ("+trainer.plugins=[slurm]", "each a mapping with a _target_"),
         ("+trainer.profiler={}", "must be one of simple, advanced, or a mapping with a _target_"),
-        ("+trainer.limit_train_batches=0", "would train nothing"),
-        ("+trainer.limit_train_batches=1e-4", "an epoch has 937 iterations; write 1"),
+        (
+            "+trainer.limit_train_batches=0",
+            "must be a whole number of at least 1, or a number above 0 and at most 1",
+        ),
         ("+trainer.limit_test_batches=3", "which train.py never runs; leave it out"),
         ("+trainer.use_distributed_sampler=false", "changes nothing: this data set"),
         ("+trainer.barebones=true", "would take metrics and checkpoints away"),
-        ("+optimizer.generator.foreach=true", "write optimizer.generator.fused=false too"),
-        ("data.batch_size=1", "BatchNorm in model.generator needs at least 2 images a process"),
         ("trainer._target_=lightning.Fabric", "must derive from lightning.pytorch.Trainer"),
         ("+callbacks.mine={_target_:torch.nn.Linear}", "must derive from lightning.Callback"),
         (
@@ -185,7 +184,7 @@ def test_all_problems_at_once(composed: Compose) -> None:
         *(("optimizer.lr", "${nothing}"), ("optimizer.lr", ...), ("optimizer.betas", ...)),
         *(("metrics.min_accuracy", "${nothing}"), ("model", ...), ("trainer", ...), ("data", ...)),
         *(("logger.wandb", "foo"), ("logger.wandb", {}), ("logger.wandb", None)),
-        *(("logger.wandb.project", 3), ("trainer.devices", 10**9), ("data.image_size", 10**9)),
+        *(("logger.wandb.project", 3), ("trainer.devices", 10**9)),
         ("model.generator._target_", "torch.nn.Linear"),
     ],
 )
@@ -293,51 +292,6 @@ def test_classes_of_the_users_own(composed: Compose, users_module: str) -> None:
     for node, message in cases:
         assert message in refused(set_node(composed(), "model.generator", node))
     check(set_node(composed(), "data", {"_target_": f"{users_module}.Data", "folder": "."}))
-
-
-class TestHardware:
-    def test_a_gpu_that_is_not_there(self, composed: Compose, gpus: Gpus) -> None:
-        gpus(0)
-        message = (
-            "trainer.accelerator=gpu: no GPU is visible here; write trainer=cpu or trainer=auto"
-        )
-        assert refused(composed("trainer=gpu")) == message
-        check(composed("trainer=auto"))
-
-    def test_more_devices_than_there_are(self, composed: Compose, gpus: Gpus) -> None:
-        gpus(2)
-        check(composed("trainer=ddp", "trainer.devices=2"))
-        found = refused(composed("trainer=ddp", "trainer.devices=4"))
-        assert found == "trainer.devices=4: 2 GPUs are visible here"
-        assert "trainer.devices=[2]" in refused(composed("trainer=gpu", "trainer.devices=[2]"))
-        assert "must be different GPUs" in refused(composed("trainer=ddp", "trainer.devices=[0,0]"))
-        assert "cores here can serve" in refused(composed("trainer=ddp_cpu", "trainer.devices=64"))
-
-    def test_several_processes_need_a_strategy_for_them(
-        self, composed: Compose, gpus: Gpus
-    ) -> None:
-        gpus(2)
-        check(composed("trainer=gpu", "trainer.devices=2"))
-        words = ["trainer.strategy=single_device", "trainer.devices=2"]
-        assert "trains in one process, and 2 are asked for" in refused(composed(*words))
-
-    def test_mps_needs_a_mac(self, composed: Compose, gpus: Gpus) -> None:
-        gpus(1)
-        assert "there is no Apple GPU here" in refused(composed("trainer=mps"))
-
-    def test_half_precision_needs_a_gpu(self, composed: Compose, gpus: Gpus) -> None:
-        gpus(0)
-        for trainer in ("cpu", "auto"):
-            cfg = composed(f"trainer={trainer}", "trainer.precision=16-mixed")
-            assert "write bf16-mixed or 32-true" in refused(cfg)
-        gpus(1)
-        check(composed("trainer.precision=16-mixed"))
-
-    def test_the_batch_is_divided_evenly(self, composed: Compose, gpus: Gpus) -> None:
-        found = refused(composed("trainer=ddp_cpu", "data.batch_size=65"))
-        assert found == "data.batch_size=65: is shared evenly by 2 processes; write 64 or 66"
-        gpus(3)
-        assert "write 63 or 66" in refused(composed("trainer=ddp"))
 
 
 def test_it_is_quick(composed: Compose) -> None:

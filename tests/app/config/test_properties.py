@@ -23,8 +23,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from forger.app.config import overrides
 from forger.app.config.command import Command
 from forger.app.run import build
-from forger.app.run.precision import choose_precision
-from forger.app.run.shapes import check_shapes
+from forger.app.run.checks import check_networks
+from forger.app.run.devices import choose_precision
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 GROUPS = ("model", "loss", "data", "optimizer", "schedule", "trainer", "metrics", "logger")
@@ -241,7 +241,7 @@ def build_all(cfg: DictConfig, folder: Path) -> None:
     shape, batch = build.image_shape_of(data)
     assert batch is None
     gan = build.build_gan(cfg, shape, seed)
-    check_shapes(gan, shape)
+    check_networks(gan, shape)
     for updates, network in (
         (gan.generator_updates, gan.generator),
         (gan.discriminator_updates, gan.discriminator),

@@ -85,10 +85,16 @@ class TestMetrics:
             ),
             ("metrics.num_fake=8", "must be at most the number of images to score (metrics.num_fa"),
             ("metrics.k=3", "metrics.k=3: is now metrics.precision_k and metrics.coverage_k"),
-            ("metrics.kid_subset_size=1", "metrics.kid_subset_size=1: must be at least 2"),
+            (
+                "metrics.kid_subset_size=1",
+                "metrics.kid_subset_size=1: must be a whole number of at least 2",
+            ),
             ("metrics.reference=tset", "must be one of test, train; did you mean 'test'?"),
             ("metrics.weights=rwa", "must be one of ema, raw; did you mean 'raw'?"),
-            ("metrics.seed=4294967296", "metrics.seed=4294967296: must be below 2**32"),
+            (
+                "metrics.seed=4294967296",
+                "metrics.seed=4294967296: must be a whole number from 0 to 4294967295",
+            ),
             ("metrics.min_accuracy=99", "must be a number from 0 to 1, or null"),
             ("metrics.nmu_fake=3", "metrics.nmu_fake=3: unknown setting; did you mean 'num_fake'?"),
             ("metrics.features.min_acuracy=1", "did you mean 'min_accuracy'?"),
@@ -106,51 +112,15 @@ class TestMetrics:
         )
         assert mistakes("train", "metrics.min_accuracy=0.9") == []
 
-    def test_a_file_of_weights(self, tmp_path: Path) -> None:
-        word = f"metrics.inception_weights={tmp_path / 'weights.pth'}"
-        (found,) = mistakes("train", "metrics.features=inception", word)
-        assert found == f"{word}: there is no such file; null: download it once"
-        (tmp_path / "weights.pth").touch()
-        assert mistakes("train", "metrics.features=inception", word) == []
-
-    def test_an_objective_that_nothing_scores(self) -> None:
-        (found,) = mistakes("train", "objective=val/classifier_fid", "metrics=none")
-        assert found.startswith(
-            "objective=val/classifier_fid: is a score, and metrics=none has none"
-        )
-        assert mistakes("train", "objective=val/classifier_fid") == []
-
-    @pytest.mark.parametrize(
-        ("features", "name"),
-        [
-            ("classifier", "val/classifier_fid"),
-            ("inception", "val/fid"),
-            ("pixels", "val/pixels_fid"),
-        ],
-    )
-    def test_a_fid_by_other_features(self, features: str, name: str) -> None:
-        words = ["metrics=quick", f"metrics.features={features}"]
-        assert mistakes("train", *words, f"objective={name}") == []
-        (found,) = mistakes("train", *words, "objective=val/mine_fid")
-        assert found.endswith(f"give the FID another name; write objective={name}")
-
 
 STOPPING = "callbacks=early_stopping"
 
 
 class TestWaitingForAScore:
-    def test_an_early_end_needs_scores(self) -> None:
-        assert mistakes("train", STOPPING, "metrics=quick") == []
-        (found,) = mistakes("train", STOPPING, "metrics=none")
-        assert found.startswith("callbacks.early_stopping.metric: is a score, and metrics=none has")
-        metric = "callbacks.early_stopping.metric=train/loss_d"
-        assert mistakes("train", STOPPING, "metrics=none", metric) == []
-
     @pytest.mark.parametrize(
         ("word", "message"),
         [
             ("metric=train/loss", "no such metric is logged; did you mean 'train/loss_d'?"),
-            ("metric=val/fid", "another name; write callbacks.early_stopping.metric=val/classifi"),
             ("patience=0", "must be a whole number of at least 1"),
             ("mode=low", "must be one of min, max"),
         ],
@@ -350,7 +320,7 @@ class TestGenerate:
         [
             ("n=0", "n=0: must be a whole number of at least 1"),
             ("n=1,2", "generate.py runs once; call it again for another run"),
-            ("seed=4294967296", "seed=4294967296: must be below 2**32"),
+            ("seed=4294967296", "seed=4294967296: must be a whole number from 0 to 4294967295"),
             ("weights=emma", "must be one of ema, raw; did you mean 'ema'?"),
             ("walk=yes", "walk=yes: must be true or false"),
             ("frames=5", "frames=5: does nothing without walk=true"),

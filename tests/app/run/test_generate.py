@@ -18,6 +18,7 @@ from PIL import Image
 from training import ROOT, colour_folder, run_folder, short
 
 import forger
+from forger import hardware
 from forger.app.run import generate as module
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.generate import generate
@@ -330,8 +331,9 @@ def test_threads_hold_for_a_while() -> None:
 def test_auto_takes_the_best_device_there_is(
     gpus: int, mps: bool, auto: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(hardware, "visible_gpus", lambda: [str(n) for n in range(gpus)])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(hardware, "has_mps", lambda: mps)
     assert pick_device("auto") == torch.device(auto)
     assert pick_device("cpu") == torch.device("cpu")
     there = {"cuda": gpus > 0, "cuda:1": gpus > 1, "cuda:2": gpus > 2, "mps": mps}

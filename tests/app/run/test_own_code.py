@@ -21,9 +21,9 @@ from forger.app.run.build import (
     build_gan,
     build_loggers,
     build_trainer,
-    check_optimizers,
     check_trackers,
 )
+from forger.app.run.checks import check_updates
 from forger.app.run.instantiate import import_targets
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
@@ -155,7 +155,7 @@ def build_all(cfg: DictConfig, folder: Path) -> None:
     import_targets(cfg)
     check_trackers(cfg)
     build_data(cfg, 0)
-    check_optimizers(build_gan(cfg, SHAPE, 0))
+    check_updates(build_gan(cfg, SHAPE, 0), cfg.trainer)
     build_trainer(cfg, folder, build_loggers(cfg, folder), [])
 
 

@@ -11,8 +11,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from training import Compose, run_folder, short
 
-from forger.app.run import precision
-from forger.app.run.precision import choose_precision
+from forger import hardware
+from forger.app.run import devices
+from forger.app.run.devices import choose_precision
 from forger.app.run.train import train
 
 
@@ -22,9 +23,9 @@ def config(wanted: Any = "auto", accelerator: str = "auto") -> DictConfig:
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *, gpu: bool | None, cpu: dict[str, bool]) -> None:
     """A machine with a GPU that has bfloat16 (True), has not (False), or without a GPU (None)."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
+    monkeypatch.setattr(hardware, "visible_gpus", lambda: [] if gpu is None else ["0"])
+    monkeypatch.setattr(hardware, "has_mps", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bool(gpu))
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu, raising=False)
 
 
@@ -64,7 +65,7 @@ def test_a_choice_of_the_user_stays(wanted: Any) -> None:
 def test_a_torch_that_does_not_tell_trains_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, gpu=None, cpu={})
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert not precision.multiplies_bfloat16("cpu")
+    assert not devices.multiplies_bfloat16("cpu")
 
 
 @pytest.mark.parametrize("has", [True, False])

@@ -11,6 +11,7 @@ from helpers import Squares
 from omegaconf import DictConfig
 from torch import Tensor
 
+from forger import losses as L
 from forger.app.run.scoring import check_awaited, plan_scores
 from forger.errors import ConfigError, DataError
 from forger.metrics.classifier import Classifier
@@ -48,7 +49,7 @@ def planned(composed: Any, tmp_path: Path) -> Any:
     def plan(data: Squares, *words: str) -> Any:
         cfg = composed("data=mnist_sample", f"paths.cache_dir={tmp_path}", *words)
         found = plan_scores(cfg, data)
-        check_awaited(cfg, found, ["r1"])
+        check_awaited(cfg, found, L.NonSaturating(r1_gamma=1.0))
         return found
 
     return plan
@@ -138,9 +139,11 @@ def test_scores_that_were_asked_for_are_refused_before_training(
             ],
             "early_stopping.metric=val/kid: no such score; did you mean 'val/classifier_kid'",
         ),
+        (["objective=train/relative_tpr"], "this loss has none; did you mean 'train/tpr'"),
+        (["objective=val/fid", "metrics=none"], "does not score itself: metrics=none"),
         (
             ["objective=train/penalty_r2"],
-            "penalty_r2: the loss has no such penalty; did you mean 'train/penalty_r1'",
+            "penalty_r2: this loss has none; did you mean 'train/penalty_r1'",
         ),
     ],
 )

@@ -1,108 +1,168 @@
-"""Devices, processes, threads and precisions that this machine does not have. See `rules`.
-
-Owns what the settings ask of the hardware; `hardware` counts what there is.
-"""
+"""What a config asks of this machine and of its launcher that is not there; see `rules`."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from forger import hardware
 from forger.app.config.accepted import Findings, Select
+from forger.app.distributed import launched
 
 _FEW = 8  # processes that any machine may run, slowly, to try things out
 _MOST_THREADS = 256  # beyond it, and beyond the cores, threads may not even start
 
 
-def accelerator_of(select: Select) -> str:
-    """Returns `cpu`, `gpu` or `mps`: what `auto` will be on this machine too."""
-    accelerator = select("trainer.accelerator")
-    if accelerator in (None, "auto"):
-        return "mps" if hardware.has_mps() else "gpu" if hardware.gpu_count() else "cpu"
-    if accelerator in ("gpu", "cuda"):
-        return "mps" if accelerator == "gpu" and hardware.has_mps() else "gpu"
-    return str(accelerator)
-
-
-def processes(select: Select) -> int | None:
-    """Returns how many processes share a batch, where the settings tell."""
-    if not select.sound("trainer.devices", "trainer.num_nodes", "trainer.accelerator"):
-        return None
-    devices, nodes = select("trainer.devices"), select("trainer.num_nodes") or 1
+def processes_per_machine(trainer: Mapping[str, Any]) -> int | None:
+    """Returns how many processes a config's `trainer` asks for on each machine; None: unclear."""
+    devices = trainer.get("devices")
+    on_gpus = hardware.accelerator(trainer.get("accelerator")) == "gpu"
     if isinstance(devices, list):
-        devices = len(devices) if accelerator_of(select) == "gpu" else None
-    elif devices in (None, -1, "auto"):
-        on = accelerator_of(select)
-        devices = hardware.gpu_count() if on == "gpu" else 1
-    return devices * nodes if devices else None
+        return len(devices) if on_gpus else None
+    if devices in (None, -1, "auto"):
+        return hardware.gpu_count() or None if on_gpus else 1
+    return int(devices)
 
 
-def devices(select: Select) -> Findings:
+def process_count(trainer: Mapping[str, Any]) -> int | None:
+    """Returns how many processes share a batch; None: the settings do not tell."""
+    each = processes_per_machine(trainer)
+    return None if each is None else each * (trainer.get("num_nodes") or 1)
+
+
+def _trainer_of(select: Select) -> Mapping[str, Any] | None:
+    """Returns `trainer` where all that decides its devices has passed."""
+    keys = ("trainer.devices", "trainer.num_nodes", "trainer.accelerator")
+    trainer: Mapping[str, Any] | None = select("trainer") if select.sound(*keys) else None
+    return trainer
+
+
+def _accelerator(select: Select) -> Findings:
     """Yields devices that are not there."""
     if not select.sound("trainer.accelerator"):
         return
     asked, wanted = select("trainer.accelerator"), select("trainer.devices")
-    if asked in (None, "auto") and wanted == 1:
-        return
-    accelerator = accelerator_of(select)
+    accelerator = hardware.accelerator(asked)
     if accelerator == "cpu":
-        yield from _processes_on_cpu(wanted)
+        cores = os.cpu_count() or 1
+        if wanted == -1 or isinstance(wanted, list):
+            yield (
+                "trainer.devices",
+                "on the CPU it is the number of processes; write trainer.devices=1",
+            )
+        elif isinstance(wanted, int) and wanted > max(_FEW, cores):
+            yield "trainer.devices", f"processes are more than the {cores} cores here can serve"
     elif accelerator == "gpu":
         yield from _gpus(wanted, hardware.gpu_count())
-    elif not hardware.has_mps():
-        yield "trainer.accelerator", "there is no Apple GPU here; write trainer=cpu or trainer=auto"
-    else:
+    elif hardware.has_mps():
         yield from _gpus(wanted, 1)
-
-
-def _processes_on_cpu(wanted: Any) -> Findings:
-    cores = os.cpu_count() or 1
-    if wanted == -1 or isinstance(wanted, list):
-        yield "trainer.devices", "on the CPU it is the number of processes; write trainer.devices=1"
-    elif isinstance(wanted, int) and wanted > max(_FEW, cores):
-        yield "trainer.devices", f"processes are more than the {cores} cores here can serve"
+    else:
+        yield "trainer.accelerator", "there is no Apple GPU here; write trainer=cpu or trainer=auto"
 
 
 def _gpus(wanted: Any, count: int) -> Findings:
+    listed = wanted if isinstance(wanted, list) else []
+    too_many = wanted > count if isinstance(wanted, int) else any(gpu >= count for gpu in listed)
     if count == 0:
         yield "trainer.accelerator", "no GPU is visible here; write trainer=cpu or trainer=auto"
-    elif isinstance(wanted, list) and (not wanted or len(set(wanted)) < len(wanted)):
+    elif wanted == [] or len(set(listed)) < len(listed):
         yield "trainer.devices", "must be different GPUs, such as [0,1]"
-    elif any(index >= count for index in (wanted if isinstance(wanted, list) else ())) or (
-        isinstance(wanted, int) and wanted > count
-    ):
-        yield "trainer.devices", _visible(count)
+    elif too_many:
+        yield "trainer.devices", f"{visible(count)} here" + ("; write 1" if count == 1 else "")
 
 
-def _visible(count: int) -> str:
-    return "1 GPU is visible here; write 1" if count == 1 else f"{count} GPUs are visible here"
+def visible(count: int) -> str:
+    """Says how many GPUs there are."""
+    return f"{count or 'no'} GPU{'s are' if count > 1 else ' is'} visible"
 
 
-def precision(select: Select) -> Findings:
-    """Yields half precision where there is no GPU for it."""
-    if select("trainer.precision") == "16-mixed" and accelerator_of(select) == "cpu":
-        yield "trainer.precision", "needs a GPU; write bf16-mixed or 32-true"
-
-
-def compiler(select: Select) -> Findings:
-    """Yields networks to be compiled for a CPU where there is no C++ compiler to do it."""
-    if select("compile") is not True or accelerator_of(select) != "cpu":
-        return
-    usual = {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
-    name = os.environ.get("CXX", usual)
-    if shutil.which(name) is None:
+def _strategy(select: Select) -> Findings:
+    trainer = _trainer_of(select)
+    count = process_count(trainer) if trainer is not None else None
+    if select("trainer.strategy") == "single_device" and count is not None and count > 1:
         yield (
-            "compile",
-            f"there is no C++ compiler {name} here, which torch needs for that on a CPU; install"
-            " g++, name another one in the variable CXX, or write compile=false",
+            "trainer.strategy",
+            f"trains in one process, and {count} are asked for; write trainer.strategy=ddp",
         )
 
 
-def threads(select: Select) -> Findings:
-    """Yields more threads than a machine could start; more than its cores are allowed."""
-    wanted, cores = select("trainer.threads"), os.cpu_count() or 1
-    if isinstance(wanted, int) and wanted > max(_MOST_THREADS, cores):
+def _cpu(select: Select) -> Findings:
+    """Yields what a CPU cannot do."""
+    threads, cores = select("trainer.threads"), os.cpu_count() or 1
+    if threads is not None and threads > max(_MOST_THREADS, cores):
         yield "trainer.threads", f"there are {cores} cores here; write trainer.threads={cores}"
+    if hardware.accelerator(select("trainer.accelerator")) != "cpu":
+        return
+    if select("trainer.precision") == "16-mixed":
+        yield "trainer.precision", "needs a GPU; write bf16-mixed or 32-true"
+    if select("trainer.sync_batchnorm") is True:
+        yield (
+            "trainer.sync_batchnorm",
+            "torch's SyncBatchNorm refuses CPU tensors; write trainer.sync_batchnorm=false",
+        )
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if select("compile") is True and shutil.which(compiler) is None:
+        yield (
+            "compile",
+            f"there is no C++ compiler {compiler} here, which torch needs for that on a CPU;"
+            " install g++, name another one in the variable CXX, or write compile=false",
+        )
+
+
+def _batch(select: Select) -> Findings:
+    """Yields a batch that the processes cannot share evenly."""
+    trainer, size = _trainer_of(select), select("data.batch_size")
+    count = process_count(trainer) if trainer is not None else None
+    if isinstance(size, int) and count and size % count:
+        below = size // count * count
+        fitting = " or ".join(str(fit) for fit in (below, below + count) if fit > 0)
+        yield "data.batch_size", f"is shared evenly by {count} processes; write {fitting}"
+
+
+def _launch(select: Select) -> Findings:
+    """Yields settings that ask for other processes than torchrun or srun started."""
+    trainer = _trainer_of(select)
+    if trainer is None:
+        return
+    each, nodes = processes_per_machine(trainer), trainer.get("num_nodes") or 1
+    own = launched.launch()
+    if own is None:
+        if nodes > 1 and "LOCAL_RANK" not in os.environ:
+            yield (
+                "trainer.num_nodes",
+                f"asks for {nodes} machines, and this process was started alone; type on each of"
+                f" them torchrun --nnodes={nodes} --nproc-per-node={each or 1}"
+                f" --node-rank=<0 to {nodes - 1}> --master-addr=<the first one's address>"
+                " --master-port=29500 train.py <overrides>, or submit a job to SLURM:"
+                " docs/clusters.md",
+            )
+    elif own.by == "srun" and own.processes > 1 and own.per_machine is None:
+        yield (
+            "trainer.devices",
+            "srun must be told the processes of each machine; write srun --ntasks-per-node=<n>",
+        )
+    elif each is not None:
+        machines = own.machines or max(1, own.processes // (own.per_machine or own.processes))
+        per_machine = own.per_machine or max(1, own.processes // machines)
+        if (each, nodes, each * nodes) != (per_machine, machines, own.processes):
+            flags = f"--nnodes={nodes} --nproc-per-node={each}"
+            if own.by == "srun":
+                flags = f"--nodes={nodes} --ntasks-per-node={each}"
+            yield (
+                "trainer.devices" if each != per_machine else "trainer.num_nodes",
+                f"trainer.num_nodes={nodes} with trainer.devices={each} asks for {_on(each, nodes)}"
+                f", and {own.by} started {_on(per_machine, machines)}; write"
+                f" trainer.num_nodes={machines} trainer.devices={per_machine}, or"
+                f" {own.by} {flags}",
+            )
+
+
+def _on(each: int, nodes: int) -> str:
+    machines = "1 machine" if nodes == 1 else f"each of {nodes} machines"
+    return f"{each} {'process' if each == 1 else 'processes'} on {machines}"
+
+
+DEVICE_RULES = (_accelerator, _strategy, _cpu, _batch, _launch)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import traceback
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from forger.app.config.messages import nearest
 from forger.app.config.modules import described, is_installed
 from forger.errors import ConfigError
+
+_FORGER = Path(__file__).parents[2]
 
 
 class TargetError(ConfigError):
@@ -31,47 +34,46 @@ def import_target(target: str) -> Any:
     Raises:
         TargetError: there is no such name, or the import of a module fails; `__cause__` has more.
     """
-    first, *parts = target.split(".")
-    found = _import(first, target)
-    for place, part in enumerate(parts, 1):
-        owner, name = found, ".".join([first, *parts[:place]])
+    name, *parts = target.split(".")
+    found = _import(name, None, target)
+    for part in parts:
+        owner, name = found, f"{name}.{part}"
         try:
             found = getattr(owner, part)
         except AttributeError as error:
-            if not isinstance(owner, ModuleType):
-                words = f"{name.rpartition('.')[0]} has no {part!r}{nearest(part, dir(owner))}"
-                raise TargetError(words, target) from error
-            found = _import(name, target, owner)
+            if isinstance(owner, ModuleType):
+                found = _import(name, owner, target)
+                continue
+            reason = f"{name.rpartition('.')[0]} has no {part!r}{nearest(part, dir(owner))}"
+            raise TargetError(reason, target) from error
     return found
 
 
-def _import(name: str, target: str, owner: ModuleType | None = None) -> Any:
+def _import(name: str, owner: ModuleType | None, target: str) -> Any:
     try:
         return import_module(name)
     except (Exception, SystemExit) as error:  # whatever a user's module does
         missing = isinstance(error, ModuleNotFoundError) and error.name == name
-        if missing and owner is None:
-            words = f"no module {name!r} is installed or in this folder"
-        elif missing and owner is not None:
-            part = name.rpartition(".")[2]
-            where = getattr(owner, "__file__", None)
-            known = [known for known in dir(owner) if not known.startswith("_")]
-            words = f"{owner.__name__} ({where}) has no {part!r}{nearest(part, known)}"
+        if not missing:
+            reason = f"cannot be imported: {line_of(error)}"
+        elif owner is None:
+            reason = f"no module {name!r} is installed or in this folder"
         else:
-            words = f"cannot be imported: {line_of(error)}"
-        raise TargetError(words, target) from error
+            part, where = name.rpartition(".")[2], getattr(owner, "__file__", None)
+            known = [known for known in dir(owner) if not known.startswith("_")]
+            reason = f"{owner.__name__} ({where}) has no {part!r}{nearest(part, known)}"
+        raise TargetError(reason, target) from error
 
 
 def line_of(error: BaseException) -> str:
-    """Returns the file and line where an error arose, in the user's code if any is on the way."""
+    """Returns an error in one line, with the last file and line of the user's own code in it."""
     if isinstance(error, SyntaxError):
         return described(error, error.filename or "?")
-    frames = [
+    users = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<") and frame.filename != __file__
+        if not (frame.filename.startswith("<") or is_installed(frame.filename))
+        and not Path(frame.filename).is_relative_to(_FORGER)
     ]
-    users = [frame for frame in frames if not is_installed(frame.filename)]
-    at = next(reversed(users or frames), None)
-    place = "" if at is None else f"{at.filename}, line {at.lineno}: "
+    place = f"{users[-1].filename}, line {users[-1].lineno}: " if users else ""
     return f"{place}{type(error).__name__}: {' '.join(str(error).split())}"

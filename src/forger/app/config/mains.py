@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from forger.app.config import rules, scoring_rules
 from forger.app.config.accepted import Findings, Select
 from forger.app.config.places import (
     GROUPS,
@@ -21,6 +20,8 @@ from forger.app.config.places import (
     Place,
     scores,
 )
+from forger.app.config.rules import train_rules
+from forger.app.config.score_rules import evaluate_rules, generate_rules, score_rules
 from forger.app.config.signatures import read
 
 
@@ -102,7 +103,7 @@ TRAIN_ONLY = read(f"{SCHEMA}.Run").parameters.keys() | {
 _NEEDED = {"run": "<run folder>"}
 
 MAINS: dict[str, Main] = {
-    "train": Main(PLACES, (rules.contradictions, scoring_rules.training, scoring_rules.scores)),
+    "train": Main(PLACES, (train_rules, score_rules)),
     "evaluate": Main(
         {
             "": Place(schema=f"{SCORING_SCHEMA}.Evaluation", needed=_NEEDED),
@@ -110,7 +111,7 @@ MAINS: dict[str, Main] = {
             "data": Place(schema=f"{SCORING_SCHEMA}.DataNow"),
             "paths": Place(schema=f"{SCORING_SCHEMA}.PathsNow"),
         },
-        (scoring_rules.evaluation, scoring_rules.scores),
+        (evaluate_rules,),
         groups=frozenset({"metrics", "metrics/features"}),
         once="runs once; write run=[<run>,<run>] to compare runs",
         refused={
@@ -120,7 +121,7 @@ MAINS: dict[str, Main] = {
     ),
     "generate": Main(
         {"": Place(schema=f"{SCORING_SCHEMA}.Generation", needed=_NEEDED)},
-        (scoring_rules.generation,),
+        (generate_rules,),
         groups=frozenset(),
         once="runs once; call it again for another run",
         needs={"frames": "walk=true"},

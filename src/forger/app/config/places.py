@@ -67,6 +67,13 @@ _OPTIMIZER = {"params": "comes from the networks"}
 _NO_VALIDATION = "training has no validation loop; for scores write metrics.every_n_steps=<number>"
 _NO_TEST = "is for Lightning's validation and tests, which train.py never runs; leave it out"
 _TRAINER = {
+    **dict.fromkeys(
+        ("gradient_clip_val", "gradient_clip_algorithm"),
+        "the Trainer cannot clip two networks; write model.gradient_clip.generator=<norm> or"
+        " model.gradient_clip.discriminator=<norm>",
+    ),
+    "accumulate_grad_batches": "the Trainer cannot accumulate for two networks; write"
+    " model.accumulate.generator=<batches> or model.accumulate.discriminator=<batches>",
     "logger": "choose loggers with logger=csv, logger=wandb, logger=tensorboard or logger=mlflow",
     "callbacks": "add a callback with '+callbacks.<name>={_target_: ...}'",
     "default_root_dir": "is the run folder; set paths.log_dir or name",

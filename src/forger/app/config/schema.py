@@ -16,7 +16,9 @@ from forger.bounds import (
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
+    PositiveFraction,
     PositiveInt,
+    Seed,
 )
 
 Section: TypeAlias = Any
@@ -34,7 +36,7 @@ class Run:
     """The top level of train.yaml."""
 
     name: str
-    seed: NonNegativeInt | None
+    seed: Seed | None
     objective: str | None
     dry_run: bool
     compile: bool
@@ -110,7 +112,7 @@ class Trainer:
     """Ranges of Lightning's Trainer, and `threads`, which is ours."""
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
-    strategy: str | Built
+    strategy: Literal["auto", "single_device", "ddp", "ddp_find_unused_parameters_true"] | Built
     devices: PositiveInt | Literal[-1, "auto"] | list[NonNegativeInt]
     num_nodes: PositiveInt
     precision: Literal[
@@ -122,7 +124,7 @@ class Trainer:
     min_steps: PositiveInt | None
     max_time: Duration | None
     log_every_n_steps: PositiveInt
-    limit_train_batches: PositiveInt | Fraction | None
+    limit_train_batches: PositiveInt | PositiveFraction | None
     overfit_batches: NonNegativeInt | Fraction
     reload_dataloaders_every_n_epochs: NonNegativeInt
     profiler: Literal["simple", "advanced"] | Built | None

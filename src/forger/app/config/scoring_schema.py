@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from forger.app.config.schema import Section
-from forger.bounds import Fraction, NonNegativeInt, PositiveInt
+from forger.bounds import AtLeastTwo, Fraction, PositiveInt, Seed
 
 
 @dataclass
@@ -21,12 +21,12 @@ class Scores:
     num_real: PositiveInt | None
     reference: Literal["test", "train"]
     weights: Literal["ema", "raw"]
-    seed: NonNegativeInt
+    seed: Seed
     precision_k: PositiveInt
     coverage_k: PositiveInt
     neighbour_images: PositiveInt
     kid_subsets: PositiveInt
-    kid_subset_size: PositiveInt
+    kid_subset_size: AtLeastTwo
     splits: PositiveInt
     min_accuracy: Fraction | None
     inception_weights: str | None
@@ -86,7 +86,7 @@ class Generation:
     run: str
     checkpoint: Literal["last", "best"]
     n: PositiveInt
-    seed: NonNegativeInt
+    seed: Seed
     weights: Literal["ema", "raw"]
     npz: bool
     walk: bool

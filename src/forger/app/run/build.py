@@ -17,12 +17,11 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torch.optim import Optimizer
 
 from forger.app.config.importing import TargetError
 from forger.app.config.places import PLACES
 from forger.app.run.folder import is_main_process
-from forger.app.run.instantiate import instantiate, takes, target_of
+from forger.app.run.instantiate import all_refusals, instantiate, takes, target_of
 from forger.app.run.overhead import NoProfiler
 from forger.checkpoints.writing import WholeCheckpointIO
 from forger.data import GroupedDataModule, ImageDataModule
@@ -71,13 +70,13 @@ def image_shape_of(datamodule: LightningDataModule) -> tuple[tuple[int, int, int
 
 
 def build_discriminator(
-    cfg: DictConfig, loss: AdversarialLoss, image_shape: tuple[int, int, int]
+    cfg: DictConfig, loss: AdversarialLoss | None, image_shape: tuple[int, int, int]
 ) -> nn.Module:
     """Builds the discriminator; one that asks is told whether the loss penalises gradients."""
     node = cfg.model.discriminator
     runtime: dict[str, Any] = {"image_shape": image_shape}
     if takes(target_of(node), "gradient_penalty"):
-        runtime["gradient_penalty"] = bool(loss.penalties)
+        runtime["gradient_penalty"] = loss is not None and bool(loss.penalties)
     discriminator: nn.Module = instantiate(node, nn.Module, **runtime)
     return discriminator
 
@@ -100,21 +99,30 @@ def build_loss(cfg: DictConfig) -> AdversarialLoss:
     return loss
 
 
+def build_updates(cfg: DictConfig, network: str) -> Updates:
+    """Builds what updates one network."""
+    return Updates(
+        optimizer=make_optimizer(cfg.optimizer[network]),
+        schedule=instantiate(cfg.schedule[network], Callable),
+        gradient_clip=cfg.model.gradient_clip[network],
+        accumulate=cfg.model.accumulate[network],
+    )
+
+
 def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> GAN:
     """Builds both networks, the loss and the module that trains them."""
-    loss = build_loss(cfg)
-    updates = {
-        f"{network}_updates": Updates(
-            optimizer=make_optimizer(cfg.optimizer[network]),
-            schedule=instantiate(cfg.schedule[network], Callable),
-            gradient_clip=cfg.model.gradient_clip[network],
-            accumulate=cfg.model.accumulate[network],
-        )
-        for network in ("generator", "discriminator")
-    }
+    with all_refusals() as attempt:
+        loss = attempt(build_loss, cfg)
+        updates = {
+            f"{network}_updates": attempt(build_updates, cfg, network)
+            for network in ("generator", "discriminator")
+        }
+        node = cfg.model.generator
+        generator = attempt(instantiate, node, nn.Module, image_shape=image_shape)
+        discriminator = attempt(build_discriminator, cfg, loss, image_shape)
     return GAN(
-        generator=instantiate(cfg.model.generator, nn.Module, image_shape=image_shape),
-        discriminator=build_discriminator(cfg, loss, image_shape),
+        generator=generator,
+        discriminator=discriminator,
         loss=loss,
         prior=cfg.model.prior,
         ema_decay=cfg.model.ema_decay,
@@ -131,22 +139,6 @@ def group_batches(datamodule: LightningDataModule, gan: GAN, seed: int) -> Light
     if isinstance(datamodule, ImageDataModule):
         return datamodule
     return GroupedDataModule(datamodule, gan.batches_per_iteration, seed)
-
-
-def check_optimizers(gan: GAN) -> None:
-    """Builds both optimizers once, since what makes them may be any function of the user's.
-
-    Raises:
-        ConfigError: it makes something else.
-    """
-    for name in ("generator", "discriminator"):
-        updates: Updates = getattr(gan, f"{name}_updates")
-        made = updates.make_optimizer(getattr(gan, name))
-        if not isinstance(made, Optimizer):
-            raise ConfigError(
-                f"optimizer.{name}: gives an object of {type(made).__name__}, and must give a"
-                " torch.optim.Optimizer"
-            )
 
 
 def build_loggers(cfg: DictConfig, folder: Path, resume_at: int | None = None) -> list[Logger]:

@@ -1,51 +1,59 @@
-"""Where scoring and generating compute. Owns the choice of one device and of its CPU threads."""
+"""Chooses the device that computes, its CPU threads, and what `trainer.precision=auto` means."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from forger import hardware
 from forger.errors import ConfigError, RunError
 
+FULL, MIXED = "32-true", "bf16-mixed"
+_X86 = ("avx512_bf16", "amx_bf16")  # its instructions that multiply bfloat16
+
 
 def pick_device(name: str) -> torch.device:
-    """Returns the device that `name` means; `auto` is CUDA, else an Apple GPU, else the CPU.
+    """Returns the device that `name` means; `auto` is an Apple GPU, else CUDA, else the CPU.
 
     Args:
         name: `auto`, `cpu`, `cuda`, `cuda:<index>` or `mps`.
 
     Raises:
         ConfigError: there is no such device here.
+        RunError: there is a GPU, and torch cannot use it.
     """
-    here = ["cpu"]
-    if torch.backends.mps.is_available():
-        here.insert(0, "mps")
-    if count := torch.cuda.device_count():
-        here = ["cuda", *(f"cuda:{index}" for index in range(count)), *here]
-    if name == "auto":
-        check_given_gpu()
-        return torch.device(here[0])
-    if name not in here:
+    count = hardware.gpu_count()
+    here = ["cuda", *(f"cuda:{index}" for index in range(count))] if count else []
+    here = [*(["mps"] if hardware.has_mps() else []), *here, "cpu"]
+    if name not in ("auto", *here):
         raise ConfigError(f"device={name}: must be one of those here: auto, {', '.join(here)}")
-    return torch.device(name)
+    if name not in ("cpu", "mps"):
+        check_gpu()
+    return torch.device(here[0] if name == "auto" else name)
 
 
-def check_given_gpu() -> None:
-    """Finds out whether a process that was given a GPU has one, lest it compute on the CPU unseen.
+def check_gpu() -> None:
+    """Finds out whether torch can use the GPUs that are here or that this process was given.
+
+    It must not compute on the CPU unseen.
 
     Raises:
-        RunError: it has none.
+        RunError: it cannot.
     """
     given = hardware.given_gpus()
-    if given and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+    if not (given or hardware.gpu_count()):
+        return
+    if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        named = f"CUDA_VISIBLE_DEVICES={','.join(given or ())}: names a GPU"
+        here = named if given else f"{hardware.gpu_count()} GPUs are here"
         built = "" if torch.version.cuda or torch.version.hip else ", which is built without CUDA,"
         raise RunError(
-            f"CUDA_VISIBLE_DEVICES={','.join(given)}: names a GPU, and torch{built} finds none;"
-            " unset it or name one of those that nvidia-smi -L lists, or ask for the CPU:"
-            " trainer=cpu, and device=cpu for evaluate.py and generate.py"
+            f"{here}, and torch{built} finds none; see which ones nvidia-smi -L lists, or ask for"
+            " the CPU: trainer=cpu, and device=cpu for evaluate.py and generate.py"
         )
 
 
@@ -58,3 +66,40 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def choose_precision(cfg: DictConfig) -> str | None:
+    """Replaces `auto` in the config, so that it records what a resumed run goes on with.
+
+    bfloat16 keeps float32's range, so that no loss needs scaling; weights, optimizers, losses,
+    penalties and samples stay in float32.
+
+    Returns:
+        What was chosen and why, in words; None where the user chose.
+    """
+    if cfg.trainer.precision != "auto":
+        return None
+    accelerator = hardware.accelerator(cfg.trainer.accelerator)
+    mixed = multiplies_bfloat16({"gpu": "cuda"}.get(accelerator, accelerator))
+    cfg.trainer.precision, other = (MIXED, FULL) if mixed else (FULL, MIXED)
+    name = {"cpu": "processor", "gpu": "GPU"}.get(accelerator, accelerator)
+    return (
+        f"{cfg.trainer.precision}: this {name} {'has' if mixed else 'has no'} instructions for"
+        f" bfloat16; trainer.precision={other} chooses the other"
+    )
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Tells whether the device has instructions for products of bfloat16, not only emulates them.
+
+    Asked of x86 processors and of NVIDIA's and AMD's GPUs; of others it is not known that they
+    would train faster, and the answer is no.
+    """
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device != "cpu":
+        return False
+    # Older versions of torch do not tell; then no processor is known to have them.
+    ask: Any = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities: dict[str, Any] = ask()
+    return any(capabilities.get(name) for name in _X86)

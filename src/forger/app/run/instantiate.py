@@ -1,4 +1,4 @@
-"""Builds the object that a node of a config describes.
+"""Builds the objects that a config describes, through Hydra's `instantiate`.
 
 Imports nothing heavy itself, so that what only rebuilds a network need not wait for a Trainer.
 """
@@ -6,7 +6,8 @@ Imports nothing heavy itself, so that what only rebuilds a network need not wait
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import hydra.utils
@@ -14,8 +15,9 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.importing import TargetError, import_target, line_of
+from forger.app.config.messages import listed
 from forger.app.config.records import PACKAGES
-from forger.errors import UserError
+from forger.errors import ConfigError, UserError
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
@@ -26,7 +28,7 @@ def instantiate(node: Any, kind: Any = None, key: str | None = None, /, **runtim
     Args:
         node: of the config; its target may be any callable.
         kind: class of what must come out, `Callable` among them; `None`: whatever does.
-        key: the node's place in the config, where it does not know it itself.
+        key: the node's key in the config, where it does not know it itself.
         runtime: arguments beside those of the node.
 
     Raises:
@@ -38,19 +40,43 @@ def instantiate(node: Any, kind: Any = None, key: str | None = None, /, **runtim
     plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     for path, inner in _targets(plain, key):
         _check_call(path, inner, runtime if inner is plain else {})
+    target = str(plain["_target_"])
     try:
         made = hydra.utils.instantiate(node, _convert_="all", **runtime)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, ImportError):
-            raise TargetError(f"{key}: {line_of(cause)}", plain["_target_"]) from cause
+        if isinstance(cause, (ImportError, MemoryError, RuntimeError, TypeError, ValueError)):
+            raise TargetError(f"{key}: {target}: {line_of(cause)}", target) from cause
         raise
     if kind is not None and not isinstance(made, kind):
-        words = f"{key}: {plain['_target_']} gives {_a(made)}, and must give a {kind.__name__}"
-        raise TargetError(words, plain["_target_"])
+        reason = f"{key}: {target} gives {_a(made)}, and must give a {kind.__name__}"
+        raise TargetError(reason, target)
     return made
+
+
+@contextmanager
+def all_refusals() -> Iterator[Callable[..., Any]]:
+    """Yields a function that calls others and notes what they refuse, to raise all at the end.
+
+    Raises:
+        ConfigError: lists the refusals; what was refused is None until then.
+    """
+    refused: list[ConfigError] = []
+
+    def attempt(build: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return build(*args, **kwargs)
+        except ConfigError as error:
+            refused.append(error)
+            return None
+
+    yield attempt
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise ConfigError(listed([str(error) for error in refused]))
 
 
 def import_targets(cfg: DictConfig) -> None:
@@ -102,8 +128,8 @@ def _import(path: str, node: Mapping[str, Any]) -> Any:
     except TargetError as error:
         raise TargetError(f"{path}._target_={target}: {error}", target) from error.__cause__
     if not callable(found):
-        words = f"{path}._target_={target}: is {_a(found)}, and no class or function"
-        raise TargetError(words, target)
+        reason = f"{path}._target_={target}: is {_a(found)}, and no class or function"
+        raise TargetError(reason, target)
     return found
 
 

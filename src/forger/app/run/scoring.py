@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from forger.app.run.instantiate import instantiate
 from forger.callbacks.scores import Scores
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
+from forger.losses import AdversarialLoss
 from forger.metrics.evaluator import Evaluator
 from forger.metrics.extractor import FeatureExtractor
-from forger.metrics.names import score_columns
+from forger.metrics.names import RATES, RELATIVE, score_columns
 from forger.metrics.settings import ScoreSettings, check_counts, usual_count
 
 SETTINGS = (
@@ -192,13 +193,13 @@ def build_scores(
     )
 
 
-def check_awaited(cfg: DictConfig, plan: ScorePlan, penalties: Iterable[str]) -> None:
+def check_awaited(cfg: DictConfig, plan: ScorePlan, loss: AdversarialLoss) -> None:
     """Finds out whether what a search or a callback waits for will be logged.
 
     Args:
         cfg: of the run.
         plan: of its scores.
-        penalties: that its loss has.
+        loss: whose penalties, and whose kind of rates, are logged.
 
     Raises:
         ConfigError: it will not. Callbacks of the user's own may log anything.
@@ -219,10 +220,12 @@ def check_awaited(cfg: DictConfig, plan: ScorePlan, penalties: Iterable[str]) ->
         for name in ("metric", "monitor")
         if name in node
     }
-    known = [f"train/penalty_{name}" for name in penalties]
+    relative = RELATIVE if loss.boundary is None else ""
+    known = [f"train/{relative}{name}" for name in RATES]
+    known += [f"train/penalty_{name}" for name in loss.penalties]
+    others = {f"train/{kind}{name}" for kind in ("", RELATIVE) for name in RATES}.difference(known)
     for key, metric in awaited.items():
         plan.check_metric(key, metric)
-        if str(metric).startswith("train/penalty_") and metric not in known:
-            raise ConfigError(
-                f"{given(key, metric)}: the loss has no such penalty{choice(metric, known)}"
-            )
+        penalty = str(metric).startswith("train/penalty_")
+        if metric in others or (penalty and metric not in known):
+            raise ConfigError(f"{given(key, metric)}: this loss has none{choice(metric, known)}")

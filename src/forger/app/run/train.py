@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -25,31 +24,28 @@ from forger.app.run.build import (
     build_gan,
     build_loggers,
     build_trainer,
-    check_optimizers,
     check_trackers,
     group_batches,
     image_shape_of,
 )
+from forger.app.run.checks import check_epoch, check_networks, check_updates, images_per_process
 from forger.app.run.compilation import Compilation, describe_compilation
-from forger.app.run.devices import check_given_gpu
+from forger.app.run.devices import check_gpu, choose_precision
 from forger.app.run.draws import choose_seed, name_trackers, sweep_name
 from forger.app.run.dry_run import describe_dry_run
 from forger.app.run.ending import recorded
 from forger.app.run.folder import RunFolder, is_main_process
-from forger.app.run.instantiate import import_targets
+from forger.app.run.instantiate import all_refusals, import_targets
 from forger.app.run.job_words import trusting
 from forger.app.run.load import refuse_untrusted
 from forger.app.run.overhead import lean
 from forger.app.run.plan import describe_plan
-from forger.app.run.precision import choose_precision
 from forger.app.run.record import RecordInCheckpoint, describe_environment, fingerprint
 from forger.app.run.scoring import ScorePlan, build_scores, check_awaited, plan_scores
-from forger.app.run.shapes import check_shapes
 from forger.app.run.start import Start
 from forger.app.sweep.search_trial import build_pruning
 from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.interrupts import Interrupts
-from forger.data import ImageDataModule
 from forger.gan import GAN
 from forger.loggers.history import last_values
 
@@ -83,7 +79,7 @@ def train(cfg: DictConfig, command: Command | None = None) -> dict[str, float]:
     import_targets(cfg)
     cfg.seed = choose_seed(cfg.seed)
     if cfg.trainer.accelerator in ("auto", "gpu", "cuda"):
-        check_given_gpu()
+        check_gpu()
     precision = choose_precision(cfg)
     name_trackers(cfg)
     if is_main_process():
@@ -135,30 +131,24 @@ def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
     datamodule = build_data(cfg, cfg.seed)
     shape, batch = image_shape_of(datamodule)
     gan = build_gan(cfg, shape, cfg.seed)
-    check_shapes(gan, shape, batch or images_per_process(cfg, datamodule))
-    check_optimizers(gan)
+    with all_refusals() as attempt:
+        size = batch or images_per_process(cfg.trainer, datamodule)
+        attempt(check_networks, gan, shape, size)
+        attempt(check_updates, gan, cfg.trainer)
     datamodule = group_batches(datamodule, gan, cfg.seed)
     sample = scores = None
     if is_main_process():
         datamodule.prepare_data()
         datamodule.setup("fit")
-        if isinstance(datamodule, ImageDataModule):
-            datamodule.check_enough(gan.batches_per_iteration)
         sample = fingerprint(datamodule)
-        scores = plan_scores(cfg, datamodule)
-        check_awaited(cfg, scores, gan.penalties)
+        with all_refusals() as attempt:
+            attempt(check_epoch, datamodule, gan, cfg.trainer)
+            scores = attempt(plan_scores, cfg, datamodule)
+            if scores is not None:
+                attempt(check_awaited, cfg, scores, gan.loss)
     start.give_weights(gan)
     start.check_fits(shape, sample)
     return Parts(datamodule, gan, shape, sample, start, scores)
-
-
-def images_per_process(cfg: DictConfig, datamodule: LightningDataModule) -> int:
-    """Returns how many images a process takes at once, as far as the config tells; else 2."""
-    if not isinstance(datamodule, ImageDataModule):
-        return 2
-    counts = (cfg.trainer.get("devices"), cfg.trainer.get("num_nodes"))
-    processes = math.prod(count for count in counts if isinstance(count, int) and count > 0)
-    return datamodule.batch_size // processes
 
 
 def tell(cfg: DictConfig, folder: RunFolder, parts: Parts, trainer: Trainer) -> None:

@@ -1,4 +1,4 @@
-"""Networks that do not fit the data are refused before any work."""
+"""What only built objects can tell is refused before anything is trained or written."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import torch
 from helpers import SHAPE, Squares, fit, make_dcgan, make_gan, make_trainer
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
+from training import Compose, latest, short
 
 from forger import losses as L
-from forger.app.run.shapes import check_shapes
+from forger.app.config.check import check
+from forger.app.run.checks import check_networks
+from forger.app.run.train import train
 from forger.callbacks import SampleGrid
 from forger.errors import ConfigError
 from forger.gan import GAN
@@ -32,7 +35,7 @@ def test_fitting_networks_are_left_as_they_were() -> None:
     modes = [module.training for module in gan.modules()]
     bits = {name: value.clone() for name, value in gan.state_dict().items()}
     state = torch.get_rng_state()
-    check_shapes(gan, SHAPE)
+    check_networks(gan, SHAPE)
     assert [module.training for module in gan.modules()] == modes
     assert all(torch.equal(value, bits[name]) for name, value in gan.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
@@ -49,7 +52,7 @@ def test_fitting_networks_are_left_as_they_were() -> None:
 )
 def test_refused(generator: nn.Module, discriminator: nn.Module, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_shapes(gan_of(generator, discriminator), SHAPE)
+        check_networks(gan_of(generator, discriminator), SHAPE)
 
 
 def pruned(layer: nn.Linear) -> nn.Module:
@@ -102,7 +105,7 @@ def test_networks_with_hooks_train_sample_and_load(reparametrise: Any, tmp_path:
         return make_gan(generator=generator, discriminator=judge, loss=L.Hinge(r1_gamma=0.1))
 
     gan = make()
-    check_shapes(gan, SHAPE)
+    check_networks(gan, SHAPE)
     trainer = fit(gan, tmp_path, callbacks=[SampleGrid(n=4, every_n_steps=1)])
     pixels = torch.zeros(3, *SHAPE, dtype=torch.uint8)
     found = logits_of(gan.discriminator, [pixels])
@@ -169,7 +172,10 @@ class OnlyOnce(Spoilt):
         ({"discriminator": Spoilt()}, r"discriminator: its backward pass fails: RuntimeError: one"),
         ({"discriminator": OnlyOnce()}, r"through the graph a second time"),
         ({"discriminator": Both()}, r"discriminator: must return a tensor, and returns tuple"),
-        ({"discriminator": Mistaken()}, r"no attribute 'frist' \(.*test_shapes.py:\d+\)"),
+        (
+            {"discriminator": Mistaken()},
+            r"test_checks.py, line \d+: .*no attribute 'frist'",
+        ),
         ({"discriminator": MEAN}, r"discriminator: Sequential has no weights to train"),
     ],
 )
@@ -177,7 +183,7 @@ def test_what_would_fail_in_training_is_told_before(
     networks: dict[str, nn.Module], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_shapes(make_gan(**networks), SHAPE)
+        check_networks(make_gan(**networks), SHAPE)
 
 
 def test_lazy_layers_are_refused_by_name() -> None:
@@ -189,14 +195,78 @@ def test_lazy_layers_are_refused_by_name() -> None:
 def test_batchnorm_of_a_single_image_is_refused() -> None:
     judge = nn.Sequential(nn.Flatten(), nn.Linear(256, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
     for gan in (make_gan(), make_gan(discriminator=judge)):
-        check_shapes(gan, SHAPE, batch=8)
+        check_networks(gan, SHAPE, batch=8)
         with pytest.raises(ConfigError, match=r"more images than data\.batch_size gives"):
-            check_shapes(gan, SHAPE, batch=1)
-    check_shapes(make_dcgan(), SHAPE, batch=1)  # its maps are large enough
+            check_networks(gan, SHAPE, batch=1)
+    check_networks(make_dcgan(), SHAPE, batch=1)  # its maps are large enough
 
 
 def test_a_discriminator_that_cannot_be_copied_is_none_the_worse(tmp_path: Path) -> None:
     gan = make_gan()
     gan.discriminator.lock = threading.Lock()
-    check_shapes(gan, SHAPE)
+    check_networks(gan, SHAPE)
     fit(gan, tmp_path, max_steps=1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "messages"),
+    [
+        (
+            "loss=wgan_gp model=dcgan model.discriminator.norm=batch",
+            ["model.discriminator.norm=batch: this loss penalises gradients per sample"],
+        ),
+        ("model.discriminator.norm=instance", ["an MLP has no pixels to take statistics over"]),
+        (
+            "loss=r3gan loss.r1_gamma=1 model=dcgan data.image_size=30",
+            [
+                "2 problems:",
+                "loss.r1_gamma=1, loss.r2_gamma=0.0: r3gan sets both by loss.gamma",
+                "not 30x30; nearest: data.image_size=24|28|32",
+            ],
+        ),
+        (
+            "loss=wasserstein loss.weight_clip=null",
+            ["loss.weight_clip=null: nothing bounds the Wasserstein critic; write loss.weight_cl"],
+        ),
+        (
+            "loss.penalty_interval=4",
+            ["loss.penalty_interval=4: is for R1 and R2, and both are off; set loss.r1_gamma or"],
+        ),
+        ("model.share_fakes=true loss.n_critic=2", ["loss.n_critic is 2", "all must be 1"]),
+        (
+            "schedule=linear trainer.max_steps=-1 trainer.max_time=00:01:00:00 "
+            "optimizer=sgd +optimizer.generator.nesterov=true optimizer.momentum=0",
+            ["optimizer.generator: ValueError: Nesterov momentum requires a momentum"],
+        ),
+        (
+            "schedule=linear trainer.max_steps=-1 trainer.max_time=00:01:00:00",
+            ["schedule=linear: a schedule needs a run of known length; set trainer.max_steps or"],
+        ),
+        (
+            "+optimizer.generator.foreach=true optimizer.generator.fused=true",
+            ["optimizer.generator: ", "`fused` and `foreach` cannot be `True` together"],
+        ),
+        (
+            "model.generator.hidden=[1000000,100000000]",
+            ["model.generator: forger.networks.mlp.Generator: RuntimeError: ", "llocate memory"],
+        ),
+        ("data.batch_size=5000", ["there are 4500 training images; write data.batch_size=4500"]),
+        ("data.batch_size=1", ["model.generator: cannot be trained; BatchNorm needs more images"]),
+        ("loss.n_critic=1000", ["one iteration takes 1000 batches", "data.batch_size=4 or less"]),
+        (
+            "+trainer.limit_train_batches=1e-4 objective=train/relative_tpr",
+            ["2 problems:", "an epoch has 562 iterations; write 1", "relative_tpr: this loss has"],
+        ),
+    ],
+)
+def test_contradictions_come_before_anything_is_written(
+    overrides: str, messages: list[str], composed: Compose, tmp_path: Path
+) -> None:
+    words = [*short(tmp_path, "metrics=none"), *overrides.split()]
+    cfg = composed(*latest(words))
+    check(cfg)
+    with pytest.raises(ConfigError) as caught:
+        train(cfg)
+    for message in messages:
+        assert message in str(caught.value)
+    assert not (tmp_path / "logs").exists()
