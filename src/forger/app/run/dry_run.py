@@ -1,30 +1,20 @@
-"""What a dry run adds to the plan, in words: both networks layer by layer, and memory by part."""
+"""Says what a dry run adds to the plan: both networks layer by layer, and memory by part."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
 
 import torch
-from lightning import LightningDataModule, Trainer
-from lightning.pytorch.accelerators import CPUAccelerator
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
+from torch import Tensor, nn
 
-from forger.app.run.layers import BATCH, layer_table
-from forger.app.run.memory import LIBRARIES, Memory, batch_per_process, estimate_memory, megabytes
+from forger.app.run.memory import batch_per_process, estimate_memory
+from forger.copying import copied
 from forger.gan import GAN
+from forger.random_state import random_state_kept
 
-MEANINGS = {
-    "batches": "the real images of an iteration",
-    "activations": "of an iteration's forward passes, kept for its backward passes",
-    "backward passes": "what they hold around the largest map",
-    "training images": "a copy that stays there: data.device",
-    "libraries": "what they load and keep when first used",
-    "on the device": "the sum, beside the device's context and scores",
-    "resident images": "in the machine's memory, whatever trains",
-    "a checkpoint": "of each file; the first is read back once, between two iterations",
-    "together": "counting the larger of a checkpoint and an iteration; beside Python and scores",
-}
+BATCH = 2  # images that run through the networks, shown as B
 
 
 def describe_dry_run(
@@ -38,41 +28,60 @@ def describe_dry_run(
         trainer: with its hardware and precision.
         image_shape: channels, height, width.
     """
-    latent_dim: Any = gan.generator.latent_dim
-    noise, images = torch.zeros(BATCH, latent_dim), torch.zeros(BATCH, *image_shape)
-    shape = " x ".join(map(str, image_shape))
-    estimate = partial(estimate_memory, gan, datamodule, trainer, image_shape)
+    noise = torch.zeros(BATCH, int(gan.generator.latent_dim))  # type: ignore[arg-type]
+    images = torch.zeros(BATCH, *image_shape)
+    batch = batch_per_process(datamodule, trainer)
+
+    def memory_table() -> list[str]:
+        parts = estimate_memory(gan, datamodule, trainer, image_shape)
+        return [f"{name:20}{size / 1e6:>12,.1f} MB" for name, size in parts.items()]
+
     return [
-        f"generator: B x {latent_dim} to B x {shape}{size_of_batch(datamodule, trainer)}",
-        *tried(lambda: layer_table(gan.generator, noise)),
-        f"discriminator: B x {shape} to B logits",
-        *tried(lambda: layer_table(gan.discriminator, images)),
-        "memory of each process, an estimate:",
-        *tried(lambda: memory_table(estimate(), trainer)),
+        f"generator, for B = {batch or 'any'} images in each process:",
+        *_indented(lambda: layer_table(gan.generator, noise)),
+        "discriminator:",
+        *_indented(lambda: layer_table(gan.discriminator, images)),
+        f"memory of each process{'' if batch else ' for B = 1'}, an estimate:",
+        *_indented(memory_table),
     ]
 
 
-def tried(describe: Callable[[], list[str]]) -> list[str]:
-    """Returns the lines, indented, or in one line why there are none."""
+def layer_table(network: nn.Module, inputs: Tensor) -> list[str]:
+    """Returns the layers in the order of the network, a line each, below a line of headings.
+
+    Args:
+        network: not changed, nor is the random state: a copy of it runs forward.
+        inputs: what it takes, two of them.
+    """
+    with random_state_kept(torch.device("cpu")):
+        summary = ModelSummary(_WithExample(copied(network), inputs), max_depth=-1)
+    columns = summary.layer_names, summary.layer_types, summary.out_sizes, summary.param_nums
+    rows = [("layer", "type", "output", "parameters")]
+    for name, kind, size, count in zip(*columns, strict=True):
+        if ".parametrizations" not in name:  # part of the layer whose weights they reshape
+            shape = " x ".join(map(str, ["B", *size[1:]])) if isinstance(size, list) else "?"
+            rows.append((name.removeprefix("network."), kind, shape, f"{count:,}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([*map(str.ljust, row[:-1], widths), row[-1].rjust(widths[-1])]) for row in rows
+    ]
+
+
+class _WithExample(LightningModule):
+    """What Lightning's summary takes: a module with an example of its input."""
+
+    def __init__(self, network: nn.Module, inputs: Tensor) -> None:
+        super().__init__()
+        self.network, self.example_input_array = network, inputs
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.network(inputs)
+        return outputs
+
+
+def _indented(describe: Callable[[], list[str]]) -> list[str]:
+    """Returns the lines, or in one line why there are none."""
     try:
         return [f"    {line}".rstrip() for line in describe()]
     except Exception as error:  # a network of the user's own: training will tell what fails
         return [f"    not known: {type(error).__name__}: {error}".splitlines()[0]]
-
-
-def size_of_batch(datamodule: LightningDataModule, trainer: Trainer) -> str:
-    """Returns what B is in each process, where the data module tells."""
-    batch = batch_per_process(datamodule, trainer)
-    return "" if batch is None else f", B = {batch} in each process"
-
-
-def memory_table(memory: Memory, trainer: Trainer) -> list[str]:
-    """Returns the parts, their sum, and the size of a checkpoint."""
-    rows = [*(memory.lasting | memory.iteration).items()]
-    images = ("resident images", memory.images)
-    checkpoint = ("a checkpoint", memory.checkpoint)
-    if isinstance(trainer.accelerator, CPUAccelerator):
-        rows += [images, ("libraries", LIBRARIES), checkpoint, ("together", memory.host)]
-    else:
-        rows += [("on the device", memory.device), images, checkpoint]
-    return [f"{name:20}{megabytes(size):>10}  {MEANINGS.get(name, '')}" for name, size in rows]

@@ -1,76 +1,27 @@
-"""What a run is about to do, in words. Owns the text; reads it off the objects, not the config."""
+"""Says in a few lines what a run will do, read off its objects; no network runs for it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import Timer
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from forger.app.config.messages import near
-from forger.app.run.length import describe_length
-from forger.app.run.memory import batch_per_process, estimate_memory, megabytes
 from forger.data import GroupedDataModule, ImageDataModule
 from forger.gan import GAN
 from forger.updates import Updates
 
-
-def count(network: nn.Module) -> str:
-    """Returns the number of trainable parameters."""
-    return f"{sum(p.numel() for p in network.parameters() if p.requires_grad):,} parameters"
-
-
-def describe_updates(updates: Updates) -> str:
-    """Returns optimizer, schedule and what is not the default, in one line."""
-    factory = updates.optimizer
-    settings = ", ".join(f"{k}={v}" for k, v in getattr(factory, "keywords", {}).items())
-    name = getattr(getattr(factory, "func", factory), "__name__", repr(factory))
-    words = [f"{name}({settings})", type(updates.schedule).__name__.lower()]
-    if updates.accumulate > 1:
-        words.append(f"{updates.accumulate} batches per update")
-    if updates.gradient_clip is not None:
-        words.append(f"gradient norm at most {updates.gradient_clip}")
-    return ", ".join(words)
-
-
-def describe_memory(
-    gan: GAN, datamodule: LightningDataModule, trainer: Trainer, image_shape: tuple[int, int, int]
-) -> str:
-    """Returns about how much memory the run needs, in one line."""
-    try:
-        memory = estimate_memory(gan, datamodule, trainer, image_shape)
-    except Exception as error:  # a network of the user's own: training will tell what fails
-        return f"no estimate: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    if isinstance(trainer.accelerator, CPUAccelerator):
-        where = f"about {megabytes(memory.host)} in each process, beside Python and its packages"
-    else:
-        where = (
-            f"about {megabytes(memory.device)} on each device, beside its context, and"
-            f" {megabytes(memory.images)} of images in the machine's memory"
-        )
-    batch = batch_per_process(datamodule, trainer)
-    return f"{where}{', for a batch of one image' if batch is None else ''} (an estimate)"
-
-
-def norm_of(network: nn.Module) -> str:
-    """Returns the network's normalisation, where it tells."""
-    norm = getattr(network, "norm", None)
-    return f", norm {norm}" if isinstance(norm, str) else ""
-
-
-def describe_data(datamodule: LightningDataModule) -> list[str]:
-    """Returns what the data module says of its images, one of ours that is."""
-    return datamodule.describe() if isinstance(datamodule, ImageDataModule) else []
+Shape = tuple[int, int, int]
 
 
 def describe_plan(
-    gan: GAN,
-    datamodule: LightningDataModule,
-    trainer: Trainer,
-    folder: Path,
-    image_shape: tuple[int, int, int],
+    gan: GAN, datamodule: LightningDataModule, trainer: Trainer, folder: Path, image_shape: Shape
 ) -> list[str]:
     """Returns the plan, a line each.
 
@@ -81,55 +32,96 @@ def describe_plan(
         folder: where the run writes.
         image_shape: channels, height, width.
     """
-    generator, discriminator, loss = gan.generator, gan.discriminator, gan.loss
-    terms = [f"{n} x {p.weight:g}" for n, p in gan.penalties.items()]
-    shape = "x".join(map(str, image_shape))
-    own = datamodule.datamodule if isinstance(datamodule, GroupedDataModule) else datamodule
-    lines = [
-        f"data            {type(own).__name__}, images {shape}",
+    loss = gan.loss
+    penalties = [f"{name} x {penalty.weight:g}" for name, penalty in gan.penalties.items()]
+    module = datamodule.datamodule if isinstance(datamodule, GroupedDataModule) else datamodule
+    describe_images = module.describe() if isinstance(module, ImageDataModule) else []
+    return [
+        f"data            {type(module).__name__}, images {'x'.join(map(str, image_shape))}",
+        *(f"                {line}" for line in describe_images),
         *(f"                {line}" for line in describe_length(gan, datamodule, trainer)),
-        *(f"                {line}" for line in describe_data(datamodule)),
-        f"generator       {type(generator).__module__}: {count(generator)}{norm_of(generator)},"
-        f" z {generator.latent_dim} {gan.prior}, EMA {gan.ema_generator.decay}",
-        f"                {describe_updates(gan.generator_updates)}",
-        f"discriminator   {type(discriminator).__module__}: {count(discriminator)}"
-        + norm_of(discriminator),
-        f"                {describe_updates(gan.discriminator_updates)}",
+        f"generator       {_describe(gan.generator, gan.generator_updates)}",
+        f"                z {gan.generator.latent_dim} {gan.prior}, EMA {gan.ema_generator.decay}",
+        f"discriminator   {_describe(gan.discriminator, gan.discriminator_updates)}",
         f"loss            {type(loss).__name__}, {loss.n_critic} D updates per G update"
-        + (f", penalties {', '.join(terms)}" if terms else "")
+        + (f", penalties {', '.join(penalties)}" if penalties else "")
         + (f", weights clipped to {loss.weight_clip}" if loss.weight_clip else ""),
         f"hardware        {trainer.accelerator.name()} x {trainer.world_size},"
         f" precision {trainer.precision}",
-        f"memory          {describe_memory(gan, datamodule, trainer, image_shape)}",
         f"run folder      {near(folder)}",
+        *(f"note            {note}" for note in notes(gan, trainer)),
     ]
-    return lines + [f"note            {note}" for note in notes(gan, trainer)]
 
 
-def notes(gan: GAN, trainer: Trainer) -> list[str]:
-    """Returns what was decided for the user, and what differs here from elsewhere."""
-    found = []
+def describe_length(gan: GAN, datamodule: LightningDataModule, trainer: Trainer) -> list[str]:
+    """Returns images and iterations per epoch and in all, and where the run ends.
+
+    Args:
+        gan: with the batches that an iteration takes.
+        datamodule: set up; what it does not tell is left out.
+        trainer: with its limits.
+    """
+    images = getattr(datamodule, "num_train_images", None)
+    batch = getattr(datamodule, "batch_size", None)
+    ends = [trainer.max_steps] if trainer.max_steps != -1 else []
+    lines, total = [], ""
+    if images is not None and batch is not None:
+        per_iteration = batch * gan.batches_per_iteration
+        per_epoch, limit = images // per_iteration, trainer.limit_train_batches
+        per_epoch = min(per_epoch, limit) if isinstance(limit, int) else int(per_epoch * limit)
+        lines = [
+            f"{images:,} training images, {batch} x {gan.batches_per_iteration} per iteration:"
+            f" {per_epoch:,} iterations per epoch, {per_epoch * per_iteration:,} images"
+        ]
+        if trainer.max_epochs not in (None, -1):
+            ends.append(trainer.max_epochs * per_epoch)
+        total = f", {min(ends) * per_iteration:,} images" if ends else ""
+    at_most = f": at most {min(ends):,} iterations{total}" if ends else ""
+    return [*lines, f"until {' or '.join(_limits(trainer)) or 'it is stopped'}{at_most}"]
+
+
+def _limits(trainer: Trainer) -> Iterator[str]:
+    """Yields what ends the run; the first that is reached does."""
+    if trainer.max_epochs not in (None, -1):
+        yield f"{trainer.max_epochs:,} epochs"
+    if trainer.max_steps != -1:
+        yield f"{trainer.max_steps:,} iterations"
+    for timer in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(timer, Timer) and (seconds := timer.time_remaining()) is not None:
+            yield f"{timedelta(seconds=round(seconds))} hours"
+
+
+def _describe(network: nn.Module, updates: Updates) -> str:
+    """Returns the size of a network and how it is updated."""
+    count = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    factory: Any = updates.optimizer
+    settings = ", ".join(f"{k}={v}" for k, v in getattr(factory, "keywords", {}).items())
+    name = getattr(getattr(factory, "func", factory), "__name__", repr(factory))
+    parts = [
+        f"{type(network).__module__}: {count:,} parameters",
+        *([f"norm {network.norm}"] if isinstance(getattr(network, "norm", None), str) else []),
+        f"{name}({settings}), {type(updates.schedule).__name__.lower()}",
+        *([f"{updates.accumulate} batches per update"] if updates.accumulate > 1 else []),
+    ]
+    if updates.gradient_clip is not None:
+        parts.append(f"gradient norm at most {updates.gradient_clip}")
+    return ", ".join(parts)
+
+
+def notes(gan: GAN, trainer: Trainer) -> Iterator[str]:
+    """Yields what was decided for the user, and what several processes compute differently."""
     if getattr(gan.discriminator, "norm", None) == "layer" and gan.penalties:
-        found.append(
-            "LayerNorm in D: the loss penalises gradients per sample, and BatchNorm mixes samples"
-        )
-    if trainer.world_size > 1:
-        found += notes_on_processes(gan, trainer)
-    return found
-
-
-def notes_on_processes(gan: GAN, trainer: Trainer) -> list[str]:
-    """Returns what several processes compute in another way than one does."""
-    found = []
-    if any(isinstance(module, _BatchNorm) for module in gan.modules()):
+        yield "LayerNorm in D: the loss penalises gradients per sample, and BatchNorm mixes samples"
+    if trainer.world_size == 1:
+        return
+    batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    if any(isinstance(module, batch_norms) for module in gan.modules()):
         if isinstance(trainer.accelerator, CPUAccelerator):
-            reason = "torch has no SyncBatchNorm on CPUs"
-            found.append(f"BatchNorm's statistics stay per process: {reason}")
+            yield "BatchNorm's statistics stay per process: torch has no SyncBatchNorm on CPUs"
         elif getattr(trainer.strategy, "_layer_sync", None) is None:
-            found.append("BatchNorm's statistics stay per process: trainer.sync_batchnorm is off")
+            yield "BatchNorm's statistics stay per process: trainer.sync_batchnorm is off"
         else:
-            found.append("BatchNorm's statistics are those of all processes: SyncBatchNorm is on")
+            yield "BatchNorm's statistics are those of all processes: SyncBatchNorm is on"
     if gan.loss.batch_statistics:
         name = type(gan.loss).__name__
-        found.append(f"the batch statistics of {name} stay per process, over its share of a batch")
-    return found
+        yield f"the batch statistics of {name} stay per process, over its share of a batch"
