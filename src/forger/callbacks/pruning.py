@@ -1,7 +1,4 @@
-"""A run of a search that falls behind the others. Owns when it is asked about, not who decides.
-
-How a trial is found and what a search is stands in `forger.app.sweep`.
-"""
+"""Ends a run of a search that falls behind the others."""
 
 from __future__ import annotations
 

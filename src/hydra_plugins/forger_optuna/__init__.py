@@ -1,1 +1,1 @@
-"""Search with Optuna, as Hydra finds it. Owns the place below `hydra_plugins`, not the search."""
+"""Where Hydra finds the search with Optuna."""

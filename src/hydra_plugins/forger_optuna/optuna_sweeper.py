@@ -1,10 +1,11 @@
-"""`hydra/sweeper=optuna`. Owns what Hydra builds and calls; `forger.app.sweep.search` searches.
+"""`hydra/sweeper=optuna`: a search.
 
-Hydra imports this at every start, so nothing heavy may be imported here.
+Hydra only builds sweepers that lie below `hydra_plugins`, and imports this at every start.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
@@ -13,43 +14,40 @@ from omegaconf import DictConfig
 
 
 class OptunaSweeper(Sweeper):
-    """Chooses each job's words by the scores of the jobs before it.
+    """Chooses each job's overrides by the scores of the jobs before it.
 
     Args:
         settings: of `hydra.sweeper`, see configs/hydra/sweeper/optuna.yaml; the search checks them.
     """
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = settings
-        self.hydra_context: HydraContext | None = None
-        self.config: DictConfig | None = None
-        self._task_function: TaskFunction | None = None
+        self._settings = settings
+        self._given: dict[str, Any] = {}
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Keeps what the search needs."""
-        self.hydra_context, self.config = hydra_context, config
-        self._task_function = task_function
+        """Takes what Hydra hands to every sweeper."""
+        self._given = {
+            "hydra_context": hydra_context,
+            "task_function": task_function,
+            "config": config,
+        }
 
-    def sweep(self, arguments: list[str]) -> None:
-        """Searches.
-
-        Args:
-            arguments: words of the command, those for Hydra itself left out.
+    def sweep(self, arguments: list[str]) -> Any:
+        """Searches, and returns what became of each job.
 
         Raises:
             ConfigError: the search makes no sense, or Optuna is not installed.
         """
+        from forger.extras import install_command
+
+        from forger.errors import ConfigError  # not at every start, as all below
+
+        if importlib.util.find_spec("optuna") is None:
+            raise ConfigError(f"hydra/sweeper=optuna: needs Optuna; {install_command('optuna')}")
         from forger.app.sweep.engine import Engine
         from forger.app.sweep.search import search
 
-        assert self.hydra_context is not None
-        assert self.config is not None
-        assert self._task_function is not None
-        engine = Engine(
-            hydra_context=self.hydra_context,
-            task_function=self._task_function,
-            config=self.config,
-        )
-        search(engine, self.hydra_context.config_loader, self.config, self.settings, arguments)
+        loader, config = self._given["hydra_context"].config_loader, self._given["config"]
+        return search(Engine(**self._given), loader, config, self._settings, arguments)

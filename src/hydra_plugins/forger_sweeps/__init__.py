@@ -1,1 +1,1 @@
-"""Hydra's entrance to forger's sweeps."""
+"""Where Hydra finds the sweeps."""

@@ -1,6 +1,6 @@
-"""`hydra/sweeper=grid`: every combination of the words with several values.
+"""`hydra/sweeper=grid`: every combination of the overrides with several values.
 
-Hydra only builds sweepers that lie below `hydra_plugins`; the work is in `forger.app.sweep`.
+Hydra only builds sweepers that lie below `hydra_plugins`, and imports this at every start.
 """
 
 from __future__ import annotations
@@ -15,34 +15,32 @@ from omegaconf import DictConfig
 
 
 class GridSweeper(Sweeper):
-    """Hydra's basic sweeper, with a record, a report and a way to go on.
+    """Hydra's basic sweeper, with records, a report and a way to go on.
 
     Args:
-        params: words with several values, by key; those of the command come on top.
+        params: overrides with several values, by key; those of the command come on top.
     """
 
     def __init__(self, params: DictConfig | None = None) -> None:
-        self._params = [str(key) + f"={value}" for key, value in (params or {}).items()]
-        self._engine: Any = None
-        self._context: HydraContext | None = None
+        self._params = [f"{key!s}={value}" for key, value in (params or {}).items()]
+        self._given: dict[str, Any] = {}
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Takes what Hydra hands to every sweeper."""
-        from forger.app.sweep.engine import Engine
-
-        self._context = hydra_context
-        self._engine = Engine(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        self._given = {
+            "hydra_context": hydra_context,
+            "task_function": task_function,
+            "config": config,
+        }
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Runs the jobs that the words name, and reports on them."""
-        from forger.app.sweep.grid import run_grid
+        """Runs the jobs that the overrides name, and returns what became of each."""
+        from forger.app.sweep.engine import Engine, run_grid  # not at every start
 
-        assert self._context is not None
-        parser = OverridesParser.create(config_loader=self._context.config_loader)
-        words = parser.parse_overrides(self._params + arguments)
-        (combinations,) = BasicSweeper.split_arguments(words, None)
-        return run_grid(self._engine, combinations)
+        loader = self._given["hydra_context"].config_loader
+        parser = OverridesParser.create(config_loader=loader)
+        overrides = parser.parse_overrides(self._params + arguments)
+        (combinations,) = BasicSweeper.split_arguments(overrides, None)
+        return run_grid(Engine(**self._given), combinations)

@@ -1,5 +1,8 @@
+"""How runs that are compared are told apart."""
+
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,7 +11,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from forger.app.run.comparison import alike, differing_settings
+from forger.app.run.comparison import alike, compare, differing
 
 
 def run(folder: Path, choices: dict[str, str], **settings: Any) -> Any:
@@ -24,7 +27,7 @@ def test_a_choice_stands_for_the_settings_below_it(tmp_path: Path) -> None:
         run(tmp_path / "a", {"model": "vanilla", "loss": "hinge"}, model=mlp, name="x"),
         run(tmp_path / "b", {"model": "dcgan", "loss": "hinge"}, model=dcgan, name="y"),
     ]
-    assert differing_settings(runs) == [{"model": "vanilla"}, {"model": "dcgan"}]
+    assert differing(runs) == [{"model": "vanilla"}, {"model": "dcgan"}]
 
 
 def test_a_shared_setting_stands_for_those_that_take_it(tmp_path: Path) -> None:
@@ -32,35 +35,48 @@ def test_a_shared_setting_stands_for_those_that_take_it(tmp_path: Path) -> None:
         return {"lr": lr, "generator": {"lr": lr}, "discriminator": {"lr": of_d or lr}}
 
     runs = [run(tmp_path / str(lr), {}, optimizer=optimizer(lr)) for lr in (0.1, 0.2)]
-    assert differing_settings(runs) == [{"optimizer.lr": "0.1"}, {"optimizer.lr": "0.2"}]
+    assert differing(runs) == [{"optimizer.lr": "0.1"}, {"optimizer.lr": "0.2"}]
     runs = [run(tmp_path / f"d{lr}", {}, optimizer=optimizer(0.1, of_d=lr)) for lr in (0.3, 0.4)]
-    assert differing_settings(runs) == [
+    assert differing(runs) == [
         {"optimizer.discriminator.lr": "0.3"},
         {"optimizer.discriminator.lr": "0.4"},
     ]
 
 
-def test_runs_that_differ_in_their_seed_alone_are_alike(tmp_path: Path) -> None:
-    settings = [
-        {"loss": "hinge", "model": "vanilla"},
-        {"loss": "minimax", "model": "vanilla"},
-        {"loss": "hinge", "model": "vanilla"},
-    ]
-    assert alike(settings) == [[0, 2], [1]]
-    runs = [run(tmp_path / str(seed), {}, seed=seed) for seed in (0, 1)]
-    assert differing_settings(runs) == [{}, {}]
-
-
-def test_a_run_without_its_record_is_told_apart_by_its_settings(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["", "{", '{"choices": 3}', "[]"])
+def test_without_its_record_a_run_is_told_apart_by_its_settings(
+    tmp_path: Path, content: str
+) -> None:
     runs = [run(tmp_path / str(decay), {}, model={"ema_decay": decay}) for decay in (0.1, 0.2)]
-    (runs[0].folder / "environment.json").write_text("[]")
+    (runs[0].folder / "environment.json").write_text(content)
     (runs[1].folder / "environment.json").unlink()
-    found = differing_settings(runs)
-    assert found == [{"model.ema_decay": "0.1"}, {"model.ema_decay": "0.2"}]
+    assert differing(runs) == [{"model.ema_decay": "0.1"}, {"model.ema_decay": "0.2"}]
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"choices": 3}'])
-def test_a_damaged_record_has_no_choices(tmp_path: Path, content: str) -> None:
-    one = run(tmp_path / "a", {})
-    (one.folder / "environment.json").write_text(content)
-    assert differing_settings([one]) == [{}]
+def test_runs_that_differ_in_their_seed_alone_have_a_mean(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [run(tmp_path / f"s{seed}", {}, seed=seed) for seed in (0, 1)]
+    runs.append(run(tmp_path / "other", {"loss": "hinge"}))
+    settings = differing(runs)
+    assert settings == [{"loss": "-"}, {"loss": "-"}, {"loss": "hinge"}]
+    assert alike(settings) == [[0, 1], [2]]
+    protocol = {
+        "extractor": {"fingerprint": "a"},
+        "data": {"hash": "b"},
+        "generated": {"count": 10},
+        "reference": {"count": 10},
+    }
+    records: list[dict[str, Any]] = [
+        {"scores": {"fid": fid, "kid": 0.5}, "protocol": protocol} for fid in (80.0, 84.25, 90.0)
+    ]
+    page, table = compare(runs, records)
+    assert "| - | 2 seeds | 82.12 ± 3 | 0.5 ± 0 | mean ± std |" in page.read_text()
+    with table.open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["loss", "seed", "fid", "kid", "run"]
+    assert rows[2] == ["-", "1", "84.25", "0.5", str(tmp_path / "s1")]
+    assert "82.12 ± 3" in capsys.readouterr().out
+    records[0]["protocol"] = protocol | {"data": {"hash": "c"}}
+    compare(runs, records)
+    assert "NOT COMPARABLE: these runs were scored with different data" in capsys.readouterr().out

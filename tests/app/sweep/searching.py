@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -17,8 +18,9 @@ from omegaconf import OmegaConf
 
 from forger.app.cli import main  # noqa: F401  (registers the short_id resolver)
 from forger.app.config.command import Command
-from forger.app.sweep import search_check
-from forger.app.sweep.outcome import Job, Outcome
+from forger.app.sweep import search as searches
+from forger.app.sweep.folder import SweepFolder
+from forger.app.sweep.jobs import Job, Outcome
 from forger.app.sweep.search import search
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -33,8 +35,10 @@ class FakeEngine:
     """Ends each job as `ends` says, and remembers it in the folder's stead."""
 
     def __init__(self, folder: Path, ends: Ends, parallel: int = 1) -> None:
-        self.folder, self.ends, self.parallel = folder, ends, parallel
-        self.command = Command(Path("configs"), "train", ())
+        self.folder, self.ends, self.parallel = SweepFolder(folder), ends, parallel
+        self.task = SimpleNamespace(
+            command=Command(CONFIGS, "train", (), program=(str(CONFIGS.parent / "train.py"),))
+        )
         self.known: dict[int, Outcome] = {}
         self.judge: Callable[[Outcome], Outcome] = lambda outcome: outcome
         self.resumed = self.stopped = False
@@ -55,7 +59,7 @@ class FakeEngine:
         for job in jobs:
             assert job.number not in self.known
             own = {"number": job.number, "overrides": job.overrides}
-            own["folder"] = self.folder / str(job.number)
+            own["folder"] = self.folder.path / str(job.number)
             try:
                 self.known[job.number] = Outcome(**own, **self.ends(job))
             except Killed:
@@ -63,10 +67,9 @@ class FakeEngine:
                 raise
         return [self.known[job.number] for job in jobs]
 
-    def finish(
-        self, outcomes: Sequence[Outcome], *, minimise: bool = True, complete: bool = False
-    ) -> None:
+    def finish(self, outcomes: Sequence[Outcome], *, complete: bool = False) -> list[Outcome]:
         self.finished, self.complete = list(outcomes), complete
+        return self.finished
 
 
 def word(job: Job, key: str) -> str:
@@ -97,7 +100,7 @@ def run_search(engine: FakeEngine, *words: str) -> None:
     own, task = _sorted(words)
     given = {key: value.strip("'") for key, _, value in (w.partition("=") for w in task)}
     cfg = OmegaConf.create({"name": given.get("name", "default"), "objective": given["objective"]})
-    with mock.patch.object(search_check, "check_space", return_value=cfg):
+    with mock.patch.object(searches, "check_space", return_value=cfg):
         search(engine, None, OmegaConf.create(), settings_of(*own), task)  # type: ignore[arg-type]
 
 
@@ -120,7 +123,7 @@ def _sorted(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def study_of(engine: FakeEngine, name: str = "default") -> optuna.Study:
     """The study in the sweep's folder."""
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{engine.folder}/optuna.db")
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{engine.folder.path}/optuna.db")
 
 
 def states(study: optuna.Study) -> list[str]:

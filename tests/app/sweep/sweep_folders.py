@@ -8,10 +8,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+import torch
 
-from forger.app.sweep.outcome import Outcome, Status
+from forger.app.sweep.jobs import Outcome, Status
+from forger.pictures import pixel_grid, png_bytes
 
 
 def job(
@@ -56,10 +56,9 @@ def metrics(scores: Sequence[float], column: str = "val/fid") -> str:
 
 def grid(path: Path, shade: int, side: int = 8, size: int = 28) -> None:
     """A grid as the samples callback draws it, each image of one shade, brighter to the right."""
-    pixels = np.full((side * (size + 2) + 2,) * 2, 64, dtype=np.uint8)
-    for row in range(side):
-        for column in range(side):
-            top, left = 2 + row * (size + 2), 2 + column * (size + 2)
-            pixels[top : top + size, left : left + size] = shade + 10 * column
+    shades = shade + 10 * torch.arange(side, dtype=torch.uint8).repeat(side)
+    pixels = shades.view(-1, 1, 1, 1).expand(-1, 1, size, size)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    path.write_bytes(png_bytes(pixel_grid(pixels, width=side * size)))
+    config = {"callbacks": {"samples": {"n": side * side}}}  # by which the layout is known
+    (path.parents[1] / "config.yaml").write_text(json.dumps(config))

@@ -22,8 +22,8 @@ from searching import (
     word,
 )
 
-from forger.app.sweep.outcome import Job
-from forger.app.sweep.search_study import INTERRUPTED, REPEATS
+from forger.app.sweep.jobs import Job
+from forger.app.sweep.study import INTERRUPTED, REPEATS
 from forger.errors import ConfigError
 
 LR = "optimizer.lr=tag(log,interval(1e-5,1e-1))"
@@ -47,7 +47,7 @@ def test_a_search_finds_what_is_good_and_says_how_to_run_it(
     assert states(study) == ["COMPLETE"] * 16
     assert sorted(engine.known) == [trial.number for trial in study.trials]
     assert study.best_params["optimizer.lr"] == pytest.approx(0.001, abs=0.002)
-    results = OmegaConf.load(engine.folder / "optuna_results.yaml")
+    results = OmegaConf.load(engine.folder.path / "optuna_results.yaml")
     assert results.name == "optuna"
     assert results.best_evaluated_value == study.best_value
     assert results.best_evaluated_params["optimizer.lr"] == study.best_params["optimizer.lr"]
@@ -60,7 +60,7 @@ def test_a_search_finds_what_is_good_and_says_how_to_run_it(
     assert f"trial {best.number}" in caplog.text
     assert str(best.folder) in caplog.text
     assert len(engine.finished) == 16
-    assert "| 15 | complete |" in (engine.folder / "search.md").read_text()
+    assert "| 15 | complete |" in (engine.folder.path / "search.md").read_text()
 
 
 def test_a_job_is_told_which_trial_it_is(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_job_is_told_which_trial_it_is(tmp_path: Path) -> None:
     (text,) = (w for w in engine.known[1].overrides if w.startswith("sweep.trial="))
     cfg = OverridesParser.create().parse_override(text).value()
     assert cfg == {
-        "storage": f"sqlite:///{engine.folder}/optuna.db",
+        "storage": f"sqlite:///{engine.folder.path}/optuna.db",
         "study": "default",
         "number": 1,
         "metric": "train/loss_d",
@@ -270,7 +270,7 @@ def test_what_is_senseless_is_refused_before_any_job(
     assert told in str(refused.value)
     assert "abc" not in str(refused.value)
     assert not engine.known
-    assert not engine.folder.exists()
+    assert not engine.folder.path.exists()
 
 
 @pytest.mark.parametrize("recipe", sorted(p.stem for p in (CONFIGS / "hparams_search").glob("*")))

@@ -16,7 +16,7 @@ import torch
 from training import ROOT, command, short
 
 from forger.app.run.folder import read_status
-from forger.app.sweep.search_study import INTERRUPTED, REPEATS
+from forger.app.sweep.study import INTERRUPTED, REPEATS
 
 
 def search_words(folder: Path, *words: str) -> list[str]:

@@ -30,7 +30,7 @@ def test_a_word_means_what_it_means_to_hydra(word: str, distribution: object) ->
 
 def test_a_trial_has_the_fixed_words_and_a_value_of_each_other() -> None:
     space = read_space(["model=dcgan", "+x=interval(0,1)", "y=[1,2],[3]"], {"z": "range(3)"})
-    words = space.words({"+x": 1e-05, "y": "[1,2]", "z": 2})
+    words = space.overrides({"+x": 1e-05, "y": "[1,2]", "z": 2})
     assert words == ("model=dcgan", "z=2", "+x=1e-05", "y=[1,2]")
 
 
@@ -42,7 +42,7 @@ def test_the_command_takes_the_place_of_the_recipe() -> None:
 
 
 def test_words_for_the_sweep_are_no_part_of_a_trial() -> None:
-    assert read_space(["sweep.fail_fast=true", "x=1,2"], {}).words({"x": "1"}) == ("x=1",)
+    assert read_space(["sweep.fail_fast=true", "x=1,2"], {}).overrides({"x": "1"}) == ("x=1",)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,6 @@ import forger
 from forger.app.cli.arguments import Typed, program_again, read_command
 from forger.app.cli.log_lines import wrapped
 from forger.app.cli.quiet import quieten_hydra
-from forger.app.config.check import check
 from forger.app.config.command import SCRIPTS, Command, type_program
 from forger.app.config.mains import MAINS
 from forger.app.config.messages import choice, given, listed, quoted
@@ -46,11 +45,10 @@ from forger.app.distributed.rank_errors import hand_over
 from forger.app.run import resume
 from forger.app.run.folder import run_name
 from forger.app.run.jobs import message_of
-from forger.app.sweep import resumed as resumed_sweeps
-from forger.app.sweep.child import answer
-from forger.app.sweep.outcome import BAD, ended
-from forger.app.sweep.override_words import by_key, chosen, swept
-from forger.app.sweep.places import jobs_at_once
+from forger.app.sweep.jobs import BAD, Outcome, by_key, differing_keys, label
+from forger.app.sweep.process import JobTask, answer, end_with_parent
+from forger.app.sweep.resume import is_resumed, resumed_command
+from forger.app.sweep.slots import jobs_at_once
 from forger.errors import ConfigError, Interrupted, Pruned, UserError
 
 log = logging.getLogger(__name__)
@@ -88,6 +86,7 @@ def run(script: str, configs: Path, subcommand: Sequence[str] = ()) -> None:
     named = partial(type_program, program[-1:] if program[-1] in SCRIPTS else ())
     OmegaConf.register_new_resolver("typed", named, replace=True)
     quieten_hydra()
+    end_with_parent()
     code, reason, error, value = _run(script, configs, sys.argv[1 + len(subcommand) :], program)
     answer(code, reason, error, value)
     if code:
@@ -106,13 +105,13 @@ def _run(
 ) -> tuple[int, str | None, str | None, float | None]:
     """Runs a command; returns exit code, what went wrong, its class, and the objective's value."""
     typed: Typed | None = None
-    value: float | None = None
+    outcome: float | list[Outcome] | None = None
     try:
         typed = read_command(script, configs, arguments, program)
         if typed.only_shows:
             _show(typed)
         else:
-            value = _carry_out(typed.command)
+            outcome = _carry_out(typed.command)
     except KeyboardInterrupt:
         return _say("interrupted", _INTERRUPTED), "interrupted by Ctrl-C", "KeyboardInterrupt", None
     except Interrupted as interrupted:
@@ -126,7 +125,9 @@ def _run(
     except Exception as error:
         code, kind = _report(error, None if typed is None else typed.command), type(error).__name__
         return code, message_of(error) or f"{kind}: {error}", kind, None
-    return (_summary() if ended else 0), None, None, value
+    if isinstance(outcome, list):
+        return _summarise(outcome), None, None, None
+    return 0, None, None, outcome
 
 
 def _show(typed: Typed) -> None:
@@ -142,7 +143,7 @@ def _show(typed: Typed) -> None:
             _run_hydra(
                 args=typed.flags,
                 args_parser=typed.parser,
-                task_function=Job(typed.command),
+                task_function=lambda _: None,  # is not called
                 config_path=str(typed.command.config_dir),
                 config_name=typed.command.config_name,
             )
@@ -151,18 +152,18 @@ def _show(typed: Typed) -> None:
         print(wrapped(text) if typed.flags.help else text, end="")
 
 
-def _carry_out(command: Command) -> float | None:
-    """Checks a command, composes its config once, and runs its one job or its sweep."""
-    ended.clear()
-    value = resumed_sweeps.wanted(command.overrides) if command.script == "train" else None
-    if value is not None:
-        again = resumed_sweeps.arguments_for(value, command.overrides, command.config_flags)
-        command = read_command("train", command.config_dir, again, command.program).command
+def _carry_out(command: Command) -> float | list[Outcome] | None:
+    """Checks a command, composes its config once, and runs its one job or its sweep.
+
+    Returns:
+        The value of the job's objective, or what became of the sweep's jobs.
+    """
+    if command.script == "train" and is_resumed(command):
+        command = resumed_command(command)
     command = together.settle(command, _checked)
     with _composed(command) as (config, context):
         if command.multirun:
-            _sweep(command, config, context)
-            return None
+            return _sweep(command, config, context)
         return _run_job(command, config, context)
 
 
@@ -198,32 +199,14 @@ def _checked(command: Command) -> Command:
     return resume.command_for(folder, command)
 
 
-def _sweep(command: Command, config: DictConfig, context: HydraContext) -> None:
+def _sweep(command: Command, config: DictConfig, context: HydraContext) -> list[Outcome]:
+    """Runs a sweep; returns what became of each job."""
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     sweeper = Plugins.instance().instantiate_sweeper(
-        config=config, hydra_context=context, task_function=Job(command)
+        config=config, hydra_context=context, task_function=JobTask.of(command, config)
     )
-    sweeper.sweep(arguments=list(config.hydra.overrides.task))
-
-
-class Job:
-    """What a sweep's launcher calls for a job in this process: the command's work."""
-
-    def __init__(self, command: Command) -> None:
-        self.command = command
-
-    def __call__(self, cfg: DictConfig) -> float | None:
-        """Checks and runs one job."""
-        try:
-            check(cfg, self.command.script)
-            return WORK[self.command.script](cfg, self.command)
-        except Pruned:
-            raise
-        except Exception as error:
-            message = message_of(error)
-            wanted = message is None or traceback_wanted()
-            log.error("%s", message or error, exc_info=error if wanted else None)
-            raise
+    outcomes: list[Outcome] = sweeper.sweep(arguments=list(config.hydra.overrides.task))
+    return outcomes
 
 
 def _run_job(command: Command, config: DictConfig, context: HydraContext) -> float | None:
@@ -346,21 +329,21 @@ def _mistakes(command: Command) -> list[str]:
         return []
 
 
-def _summary() -> int:
+def _summarise(outcomes: Sequence[Outcome]) -> int:
     """Says which jobs of a sweep did not finish, and returns the exit code."""
-    bad = [outcome for _, outcome in sorted(ended.items()) if outcome.status in BAD]
-    if not bad and all(outcome.status == "pruned" for outcome in ended.values()):
-        return _say(f"error: none of {len(ended)} trials has completed: all were pruned", 1)
+    bad = [outcome for outcome in outcomes if outcome.status in BAD]
+    if outcomes and all(outcome.status == "pruned" for outcome in outcomes):
+        return _say(f"error: none of {len(outcomes)} trials has completed: all were pruned", 1)
     if not bad:
         return 0
-    keys = swept(outcome.overrides for outcome in ended.values())
-    lines = [f"error: {len(bad)} of {len(ended)} jobs not finished:"]
+    keys = differing_keys(outcome.overrides for outcome in outcomes)
+    lines = [f"error: {len(bad)} of {len(outcomes)} jobs not finished:"]
     for outcome in bad:
-        words = chosen(by_key(outcome.overrides), keys)
+        name = label(by_key(outcome.overrides), keys)
         first, *rest = (
             outcome.reason or _UNEXPLAINED.get(outcome.status, outcome.status)
         ).splitlines()
-        lines += [f"  #{outcome.number} {words}: {first}", *(f"     {line}" for line in rest)]
+        lines += [f"  #{outcome.number} {name}: {first}", *(f"     {line}" for line in rest)]
     begun = [outcome for outcome in bad if outcome.status != "missing"]
     mistakes = bool(begun) and all(outcome.error in _MISTAKES for outcome in begun)
     return _say("\n".join(lines), UserError.exit_code if mistakes else 1)

@@ -22,8 +22,8 @@ from omegaconf import DictConfig, open_dict, read_write
 from forger.app.config.command import SCRIPTS, Command
 from forger.app.distributed import launched
 from forger.app.run.job_words import job_words
-from forger.app.sweep.places import CORES
 
+CORES = "FORGER_CORES"  # set by a sweep: how many cores of this machine one job may use
 RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", "RANK")
 
 

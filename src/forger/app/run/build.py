@@ -6,8 +6,10 @@ nothing below this package sees a config.
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from forger.app.config.places import PLACES
 from forger.app.run.folder import is_main_process
 from forger.app.run.instantiate import all_refusals, instantiate, takes, target_of
 from forger.app.run.overhead import NoProfiler
+from forger.callbacks.pruning import Pruning
 from forger.checkpoints.writing import WholeCheckpointIO
 from forger.data import GroupedDataModule, ImageDataModule
 from forger.data.own_module import first_images
@@ -208,6 +211,27 @@ def _was_tracked(node: DictConfig, folder: Path) -> bool:
     recorded = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
     nodes = tracker_nodes(recorded) if isinstance(recorded, DictConfig) else []
     return any(other.get("id") == node.id for other in nodes)
+
+
+def build_pruning(cfg: DictConfig) -> Pruning | None:
+    """Builds what reports to the search that the run is a trial of; `None` where there is none.
+
+    Raises:
+        ConfigError: `sweep.trial` is not what a search writes, or Optuna is not installed.
+    """
+    node = OmegaConf.select(cfg, "sweep.trial")
+    if node is None:
+        return None
+    if not isinstance(node, DictConfig) or set(node) != {"storage", "study", "number", "metric"}:
+        raise ConfigError(
+            "sweep.trial: is filled in by hydra/sweeper=optuna; leave it out of the command"
+        )
+    if importlib.util.find_spec("optuna") is None:
+        raise ConfigError(f"sweep.trial: needs Optuna; {install_command('optuna')}")
+    from forger.trials import open_trial  # imports Optuna, which is an extra
+
+    trial = partial(open_trial, str(node.storage), str(node.study), int(node.number))
+    return Pruning(str(node.metric), trial)
 
 
 def build_trainer(

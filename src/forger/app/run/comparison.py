@@ -1,12 +1,12 @@
-"""Tells runs apart by the settings that differ, and writes their scores side by side."""
+"""Tables of scores: of one run beside its floor, and of several runs side by side."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
+import shutil
 import statistics
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,33 @@ from omegaconf import OmegaConf
 
 from forger.app.run.folder import read_choices
 from forger.app.run.load import Run
+from forger.app.run.tables import Table, short
 from forger.loggers.tracker import flat
+from forger.metrics.names import base_of
 from forger.whole_files import write_whole
 
+# What each score says, by whatever features, in the order of the table.
+MEANINGS = {
+    "fid": "Fréchet distance of the features; lower is better",
+    "kid": "kernel distance of the features, unbiased; lower is better",
+    "classifier_score": "Inception Score by the data's own classifier; higher is better",
+    "inception_score": "higher is better",
+    "precision": "share of the generated among the real; higher is better",
+    "recall": "share of the real among the generated; higher is better",
+    "density": "how densely the generated lie among the real; real ones: about 1",
+    "coverage": "share of the real with a generated neighbour; higher is better",
+    "class_entropy": "nats, of the classes as the classifier sees them; even: ln(classes)",
+    "classes_reached": "classes with a tenth of their real share or more",
+    "d_tpr": "held-out real images that D calls real",
+    "d_tnr": "generated images that D calls fake",
+    "d_accuracy": "mean of both",
+    "d_relative_tpr": "held-out real images above the middle of D's mean logits of both kinds",
+    "d_relative_tnr": "generated images below it",
+    "d_relative_accuracy": "mean of both; D's loss has no absolute boundary",
+    "d_auroc": "D telling held-out real from generated; 0.5: it cannot",
+    "d_gap": "D's mean logit on training images minus held-out ones",
+    "d_gap_auroc": "D telling training images from held-out ones; 0.5: no overfitting",
+}
 _IGNORED = (
     *("seed", "paths", "logger", "callbacks", "metrics", "name", "dry_run", "objective"),
     *("resume", "init_from", "sweep"),
@@ -24,13 +48,134 @@ _IGNORED = (
 _ABSENT = "-"
 
 
-def differing_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
+def print_scores(record: Mapping[str, Any], run: Run) -> None:
+    """Prints the scores of one run beside their floor, and the protocol."""
+    header = ["score", "value", f"floor\n{record['images']['floor']:,} real", ""]
+    rows = []
+    for name in shown(record["scores"]):
+        floor = number(record["floor"], name) if name in record["floor"] else None
+        rows.append([name, number(record["scores"], name), floor, MEANINGS[base_of(name)]])
+    table = Table(header, rows).terminal(_width(), texts=(0, 3))
+    print("\n".join([str(run.folder), table, protocol_line(record["protocol"])]), flush=True)
+
+
+def shown(names: Iterable[str]) -> list[str]:
+    """Returns the scores that a table shows, in its order: one by other features is another."""
+    order = list(MEANINGS)
+    known = [name for name in dict.fromkeys(names) if base_of(name) in MEANINGS]
+    return sorted(known, key=lambda name: order.index(base_of(name)))
+
+
+def number(scores: Mapping[str, float], name: str) -> str:
+    """Returns a score, with its standard deviation over subsets or splits where it has one."""
+    spread = scores.get(f"{name}_std")
+    return f"{scores[name]:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
+
+
+def protocol_line(protocol: Mapping[str, Any]) -> str:
+    """Returns a protocol in a few lines."""
+    extractor, generated = protocol["extractor"], protocol["generated"]
+    accuracy = extractor.get("accuracy")
+    right = "" if accuracy is None else f", {accuracy:.2%} right on test images"
+    return (
+        f"{generated['count']:,} images of {generated['checkpoint']}, {generated['weights']},"
+        f" seed {generated['seed']}, against {protocol['reference']['count']:,} real"
+        f" {protocol['reference']['split']} images of {protocol['data']['name']}\n"
+        f"floor: {floor_line(protocol)}\n"
+        f"features: {extractor['name']} {extractor['fingerprint'][:12]}{right}; resize"
+        f" {extractor.get('resize', 'none')}; {protocol['precision']}"
+    )
+
+
+def floor_line(protocol: Mapping[str, Any]) -> str:
+    """Says what the floor was taken from, and what it means that it had fewer images."""
+    floor, generated = protocol["floor"], protocol["generated"]["count"]
+    line = f"{floor['count']:,} real {floor['split']} images"
+    if floor["count"] >= generated:
+        return line
+    return (
+        f"{line}, all that there are: fewer than the {generated:,} generated, so its FID is higher"
+    )
+
+
+def compare(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Prints the scores of several runs, and writes `comparison.csv` and `comparison.md`.
+
+    Where only seeds differ there is a mean ± sample standard deviation. The files go to the folder
+    that holds all of the runs.
+
+    Args:
+        runs: that were scored.
+        records: their `scores.json`.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    names, settings = shown(name for one in records for name in one["scores"]), differing(runs)
+    folder = Path(os.path.commonpath([run.folder.absolute().parent for run in runs]))
+    keys, columns, lines = list(settings[0]), [["score", *names]], []
+    for group in alike(settings):
+        values = [[records[i]["scores"].get(name) for name in names] for i in group]
+        own = list(settings[group[0]].values())
+        for i, scores in zip(group, values, strict=True):
+            title = "\n".join(f"{key}={value}" for key, value in settings[i].items())
+            columns.append([f"{title}\nseed {runs[i].cfg.seed}".strip(), *map(short, scores)])
+            place = f"`{os.path.relpath(runs[i].folder, folder)}`"
+            lines.append([*own, runs[i].cfg.seed, *scores, place])
+        if len(group) > 1:
+            means = [mean_of(scores) for scores in zip(*values, strict=True)]
+            columns.append([f"mean ± std\n{len(group)} seeds", *means])
+            lines.append([*own, f"{len(group)} seeds", *means, "mean ± std"])
+    header, *rows = zip(*columns, strict=True)
+    note = comparison_note(records)
+    print("\n".join(["comparison", Table(header, rows).terminal(_width()), note]), flush=True)
+    head = [*keys, "seed", *names, "run"]
+    page = f"# Comparison\n\n{Table(head, lines).markdown()}\n\n{note}\n"
+    jobs = [
+        [*own.values(), run.cfg.seed, *(record["scores"].get(name) for name in names), run.folder]
+        for run, own, record in zip(runs, settings, records, strict=True)
+    ]
+    files = {"comparison.md": page, "comparison.csv": Table(head, jobs).csv()}
+    for name, text in files.items():
+        write_whole(folder / name, text.encode())
+    return [folder / name for name in files]
+
+
+def comparison_note(records: Sequence[Mapping[str, Any]]) -> str:
+    """Says whether the scores may be compared: only under one protocol."""
+    protocols = [record["protocol"] for record in records]
+    values = {
+        "extractor": {one["extractor"]["fingerprint"] for one in protocols},
+        "data": {one["data"]["hash"] for one in protocols},
+        "counts": {(one["generated"]["count"], one["reference"]["count"]) for one in protocols},
+    }
+    differing = [part for part, found in values.items() if len(found) > 1]
+    if differing:
+        return f"NOT COMPARABLE: these runs were scored with different {', '.join(differing)}"
+    return "the same extractor, data and counts throughout; std over runs (n - 1)"
+
+
+def mean_of(values: Sequence[float | None]) -> str:
+    """Returns mean ± sample standard deviation; empty where a value is missing."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or len(known) < 2:
+        return ""
+    return f"{statistics.mean(known):.4g} ± {statistics.stdev(known):.2g}"
+
+
+def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Returns for each run the settings in which the runs differ, by key; the seed is no setting.
 
     A choice such as `model` or a class stands for all settings below it; a setting that members of
     a group share, such as `optimizer.lr`, stands for theirs.
     """
-    configs = [_settings(run) for run in runs]
+    configs = []
+    for run in runs:
+        plain: Any = OmegaConf.to_container(run.cfg, resolve=True)
+        configs.append(flat({str(key): v for key, v in plain.items() if key not in _IGNORED}))
     choices = [{k: str(v) for k, v in read_choices(run.folder).items()} for run in runs]
     chosen = [key for key in _names(choices) if key not in _IGNORED and _differ(choices, key)]
     kept: list[str] = []
@@ -42,12 +187,6 @@ def differing_settings(runs: Sequence[Run]) -> list[dict[str, str]]:
         | {key: str(config.get(key, _ABSENT)) for key in kept}
         for choice, config in zip(choices, configs, strict=True)
     ]
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    plain = OmegaConf.to_container(run.cfg, resolve=True)
-    assert isinstance(plain, dict)
-    return flat({str(key): value for key, value in plain.items() if key not in _IGNORED})
 
 
 def _rank(key: str) -> tuple[bool, int]:
@@ -80,59 +219,7 @@ def alike(settings: Sequence[Mapping[str, str]]) -> list[list[int]]:
     return list(groups.values())
 
 
-def write_comparison(
-    runs: Sequence[Run],
-    records: Sequence[Mapping[str, Any]],
-    scores: Sequence[str],
-    note: str,
-) -> list[Path]:
-    """Writes `comparison.csv`, a row per run, and `comparison.md`, with means over seeds.
-
-    They go to the folder that holds all of the runs.
-
-    Args:
-        runs: that were scored.
-        records: their `scores.json`.
-        scores: names of the columns.
-        note: whether they may be compared.
-
-    Returns:
-        The files.
-    """
-    folder = Path(os.path.commonpath([run.folder.absolute().parent for run in runs]))
-    settings = differing_settings(runs)
-    keys = list(settings[0])
-    header = [*keys, "seed", *scores, "run"]
-    rows: list[list[str]] = []
-    for run, own, record in zip(runs, settings, records, strict=True):
-        values = [str(record["scores"].get(name, "")) for name in scores]
-        rows.append([*own.values(), str(run.cfg.seed), *values, str(run.folder)])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    write_whole(folder / "comparison.csv", text.getvalue().encode())
-
-    lines = [[*keys, "seed", *scores, "run"], ["---"] * len(header)]
-    for group in alike(settings):
-        for index in group:
-            own = records[index]["scores"]
-            cells = [f"{own[name]:.4g}" if name in own else "" for name in scores]
-            place = os.path.relpath(runs[index].folder, folder)
-            lines.append(
-                [*settings[index].values(), str(runs[index].cfg.seed), *cells, f"`{place}`"]
-            )
-        if len(group) > 1:
-            means = [mean_of([records[i]["scores"].get(name) for i in group]) for name in scores]
-            lines.append(
-                [*settings[group[0]].values(), f"{len(group)} seeds", *means, "mean ± std"]
-            )
-    page = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    write_whole(folder / "comparison.md", f"# Comparison\n\n{page}\n\n{note}\n".encode())
-    return [folder / "comparison.md", folder / "comparison.csv"]
-
-
-def mean_of(values: Sequence[float | None]) -> str:
-    """Returns mean ± sample standard deviation; empty where a value is missing."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) or len(known) < 2:
-        return ""
-    return f"{statistics.mean(known):.4g} ± {statistics.stdev(known):.2g}"
+def _width() -> int:
+    """Returns the columns of the terminal; of a log as many as a table of scores takes."""
+    columns = shutil.get_terminal_size((140, 24)).columns
+    return columns if sys.stdout.isatty() else max(columns, 140)

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from forger.app.run.folder import is_main_process
@@ -46,9 +43,5 @@ def name_trackers(cfg: DictConfig) -> None:
 
 
 def sweep_name() -> str | None:
-    """Returns the name of the sweep's folder, whichever process its job runs in; else `None`."""
-    if "FORGER_SWEEP" in os.environ:  # of a job in a process of its own
-        return os.environ["FORGER_SWEEP"] or None
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        return Path(HydraConfig.get().sweep.dir).name
-    return None
+    """Returns the name of the folder of the sweep whose job this process is; else `None`."""
+    return os.environ.get("FORGER_SWEEP") or None

@@ -18,12 +18,11 @@ from forger.app.config.messages import near
 from forger.app.config.paths import with_absolute_paths
 from forger.app.config.records import is_in_use, is_named, links_out_of, named
 from forger.app.run.build import build_data
-from forger.app.run.comparison import write_comparison
+from forger.app.run.comparison import compare, print_scores
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.load import Run, forger_version, load_run, refuse_untrusted
 from forger.app.run.score_figures import draw_figures
 from forger.app.run.scoring import build_evaluator, survey
-from forger.app.run.tables import comparison_line, comparison_table, score_table, show, shown
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, DataError, UserError
 from forger.metrics.evaluator import Evaluator
@@ -57,10 +56,8 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
     with threads(cfg.threads):
         found = [evaluate_run(cfg, run) for run in runs]
     if len(runs) > 1:
-        show(comparison_table(runs, found))
-        scores = shown(name for record in found for name in record["scores"])
         try:
-            for path in write_comparison(runs, found, scores, comparison_line(found)):
+            for path in compare(runs, found):
                 log.info("comparison      %s", path)
         except OSError as error:
             log.warning("comparison.md and comparison.csv cannot be written: %s", error)
@@ -105,7 +102,7 @@ def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
         shares = {"generated": scored.class_shares, "reference": evaluator.reference_shares}
         record["class_shares"] = {"classes": classes, **shares}
     write_json(run.folder / "scores.json", record)
-    show(score_table(record, run))
+    print_scores(record, run)
     log.info("scores          %s", near(run.folder / "scores.json"))
     draw_figures(figures, evaluator, sampler, scored, cfg.metrics.seed, boundary)
     log.info("figures         %s", near(figures))

@@ -23,6 +23,7 @@ from forger.app.run.build import (
     build_data,
     build_gan,
     build_loggers,
+    build_pruning,
     build_trainer,
     check_trackers,
     group_batches,
@@ -43,7 +44,6 @@ from forger.app.run.plan import describe_plan
 from forger.app.run.record import RecordInCheckpoint, describe_environment, fingerprint
 from forger.app.run.scoring import ScorePlan, build_scores, check_awaited, plan_scores
 from forger.app.run.start import Start
-from forger.app.sweep.search_trial import build_pruning
 from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.interrupts import Interrupts
 from forger.gan import GAN

@@ -1,7 +1,4 @@
-"""Runs the jobs of a sweep through a Hydra launcher. Owns their order, watching and end.
-
-Which jobs there are is for the sweepers, what a job does for `task`, what is shown for `report`.
-"""
+"""Runs the jobs of a sweep through a Hydra launcher, in the sweep's folder."""
 
 from __future__ import annotations
 
@@ -12,34 +9,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from forger.app.config.command import Command
 from forger.app.config.messages import near, quoted, setting, type_setting
 from forger.app.run.folder import locked, read_status
-from forger.app.run.job_words import trust_of
+from forger.app.run.job_words import without_trust
 from forger.app.sweep import report
-from forger.app.sweep.outcome import BAD, Job, Outcome, ended
-from forger.app.sweep.override_words import by_key, chosen, swept
-from forger.app.sweep.places import describe_places, jobs_at_once, places_of
-from forger.app.sweep.record import SweepRecord
-from forger.app.sweep.recorded_words import without_places
-from forger.app.sweep.stopping import gentle_stop
-from forger.app.sweep.task import NUMBER, OwnTask, SweepTask, resumable
-from forger.app.sweep.terminal_table import render
+from forger.app.sweep.folder import SweepFolder
+from forger.app.sweep.jobs import BAD, Job, Outcome, differing_keys
+from forger.app.sweep.process import NUMBER, JobTask
+from forger.app.sweep.resume import without_folders_elsewhere
+from forger.app.sweep.slots import describe_slots, jobs_at_once
 from forger.errors import ConfigError, Interrupted
+from forger.secrets import masked
 
 log = logging.getLogger(__name__)
 
 _POLL = 0.5  # seconds
-_FINAL = ("DivergedError", "ConfigError")  # with the same words they would come again
-_LAUNCHES = 3  # tries, where the launcher itself breaks
-_LAUNCHERS = ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins")  # they list all words
+_FINAL = ("DivergedError", "ConfigError")  # with the same overrides they would come again
+_ATTEMPTS = 3  # of launching, where the launcher itself breaks
+_LAUNCHERS = ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins")  # they list all jobs
 
 
 class Engine:
@@ -47,54 +40,39 @@ class Engine:
 
     Args:
         hydra_context: Hydra's, as sweepers get it.
-        task_function: the script's function.
         config: of the command as a whole.
+        task_function: the task of the jobs, a `JobTask`.
     """
 
     def __init__(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+        self, *, hydra_context: HydraContext, config: DictConfig, task_function: TaskFunction
     ) -> None:
-        self.folder = Path(str(config.hydra.sweep.dir)).absolute()
-        self.record = SweepRecord(self.folder)
+        assert isinstance(task_function, JobTask)  # the cli passes one to the sweeper
+        self.task = task_function
+        self.folder = SweepFolder(self.task.sweep)
         self.objective: str | None = config.get("objective")
-        self._dry_run = bool(config.get("dry_run"))
-        self._fail_fast = bool(OmegaConf.select(config, "sweep.fail_fast"))
-        self.resumed = bool(OmegaConf.select(config, "sweep.resume"))
-        self._trust = trust_of(config, own=False)
-        work: Any = task_function  # a Job of forger.app.cli.main
-        self.command: Command = work.command
-        launcher = config.hydra.launcher
-        kind = str(launcher._target_).rpartition(".")[2]
-        self._in_process = kind == "BasicLauncher"
-        places = 1 if self._in_process else places_of(kind, launcher)
-        self.parallel = places or jobs_at_once()
-        self._where = describe_places(kind, places)
-        task = OwnTask(self.folder, task_function) if self._in_process else self._task(kind, config)
-        self._launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task, config=config
-        )
         self.minimise = True  # whether a lower score is better; a search may set it
         self.judge: Callable[[Outcome], Outcome] = lambda outcome: outcome  # a search may set it
+        self.resumed = bool(OmegaConf.select(config, "sweep.resume"))
+        self._dry_run = bool(config.get("dry_run"))
+        self._fail_fast = bool(OmegaConf.select(config, "sweep.fail_fast"))
+        self.parallel = self.task.slots or jobs_at_once()
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=self.task, config=config
+        )
         self._told: set[int] = set()
         self._jobs: Sequence[Job] = ()
         self._signal: int | None = None
-        ended.clear()
-
-    def _task(self, kind: str, config: DictConfig) -> SweepTask:
-        return SweepTask(
-            self.folder,
-            self.command.program,
-            self.command.config_flags,
-            Path.cwd(),
-            places_of(kind, config.hydra.launcher),
-            with_parent=kind == "JoblibLauncher",
-            trust=tuple(self._trust) if self.resumed else None,
-        )
 
     @property
     def earlier(self) -> dict[int, Outcome]:
         """What this sweep did before it was interrupted, by number; empty for a new one."""
-        return self.record.outcomes() if self.resumed else {}
+        return self.folder.outcomes() if self.resumed else {}
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no further job is to begin."""
+        return self.folder.stopped
 
     @contextmanager
     def begun(self, jobs: Sequence[Job]) -> Iterator[None]:
@@ -103,27 +81,31 @@ class Engine:
         Raises:
             ConfigError: another process runs a sweep there, or there are runs of an earlier one.
         """
-        if not self.resumed and (self.record.read() or any(self.folder.glob("*/status.json"))):
+        folder = self.folder.path
+        if not self.resumed and (self.folder.read() or any(folder.glob("*/status.json"))):
             raise ConfigError(
-                f"hydra.sweep.dir={self.folder}: holds runs already; name another folder, or go on"
-                f" with that sweep: {type_setting('sweep.resume', self.folder)}"
+                f"hydra.sweep.dir={folder}: holds runs already; name another folder, or go on"
+                f" with that sweep: {type_setting('sweep.resume', folder)}"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        taken = f"sweep.resume={self.folder}: another process runs this sweep; wait for its end"
-        with locked(self.folder, taken):
-            self.record.may_go_on()
-            self.record.remove_pickles()
-            if not self.record.read():
-                command = self.command
-                self.record.begin(list(command.overrides), list(command.config_flags), jobs)
-            self._jobs = self.record.jobs()
-            done = sum(self.record.outcome(job).status in ("finished", "pruned") for job in jobs)
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = f"sweep.resume={folder}: another process runs this sweep; wait for its end"
+        with locked(folder, taken):
+            self.folder.clear_stop()
+            self.folder.remove_pickles()
+            if not self.folder.read():
+                self.folder.begin(
+                    self.task.command.overrides, list(self.task.command.config_flags), jobs
+                )
+            self._jobs = self.folder.jobs()
+            outcomes = [self.folder.outcome(job) for job in jobs]
+            done = sum(outcome.status in ("finished", "pruned") for outcome in outcomes)
             count = f"{len(jobs)}, {f'{len(jobs) - done} of them left, ' if done else ''}"
-            log.info("%-15s %s%s", "jobs", count if jobs else "", self._where)
-            log.info("%-15s %s", "sweep folder", near(self.folder))
+            where = describe_slots(self.task.launcher, self.task.slots)
+            log.info("%-15s %s%s", "jobs", count if jobs else "", where)
+            log.info("%-15s %s", "sweep folder", near(folder))
             yield
         if self._dry_run:
-            self.record.remove(outcome.folder for outcome in ended.values())
+            self.folder.remove()
 
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Runs jobs to their end and returns what became of each.
@@ -142,45 +124,39 @@ class Engine:
             )
         for name in _LAUNCHERS:
             logging.getLogger(name).setLevel(logging.WARNING)
-        with self._watching(waiting):
-            if self._in_process:
-                self._run_in_turn(waiting)
+        with self._stopped_by_signals():
+            if self.task.in_turn:
+                for job in waiting:
+                    self._launch([job])
             else:
-                self._run_at_once(waiting)
-        outcomes = [self.record.outcome(job) for job in jobs]
+                with self._watching(waiting):
+                    self._launch(waiting)
+        outcomes = [self.folder.outcome(job) for job in jobs]
         for outcome in outcomes:
-            ended[outcome.number] = self.judge(outcome)
             self._tell(outcome)
         if self._signal is not None:
             raise Interrupted(self._signal)
         return outcomes
 
-    @property
-    def stopped(self) -> bool:
-        """Whether no further job is to begin."""
-        return self.record.stopped
-
-    def finish(
-        self, outcomes: Sequence[Outcome], *, minimise: bool = True, complete: bool = False
-    ) -> None:
-        """Writes the sweep's tables and pictures, and prints its table.
+    def finish(self, outcomes: Sequence[Outcome], *, complete: bool = False) -> list[Outcome]:
+        """Writes the sweep's tables and pictures, prints its table, and returns the outcomes.
 
         Args:
             outcomes: of all its jobs.
-            minimise: whether a lower score is better.
             complete: whether going on would do nothing, though jobs have failed.
         """
-        self.minimise = minimise
-        for outcome in outcomes:
-            ended[outcome.number] = outcome
-        if self._dry_run:
-            return
-        made = report.write(self.folder, outcomes, objective=self.objective, minimise=self.minimise)
-        print(render(made, shutil.get_terminal_size((80, 24)).columns), flush=True)
-        if not complete and any(o.status in BAD and o.error not in _FINAL for o in outcomes):
-            flags = (*self.command.config_flags, "-m", setting("sweep.resume", near(self.folder)))
-            again = self.command.typed("train", *flags)
-            print(f"go on with      {again}", flush=True)
+        if not self._dry_run:
+            made = report.write(
+                self.folder.path, outcomes, objective=self.objective, minimise=self.minimise
+            )
+            print(made.terminal(shutil.get_terminal_size((80, 24)).columns), flush=True)
+            if not complete and any(o.status in BAD and o.error not in _FINAL for o in outcomes):
+                again = setting("sweep.resume", near(self.folder.path))
+                command = self.task.command
+                print(
+                    f"go on with      {command.typed('train', *command.config_flags, '-m', again)}"
+                )
+        return list(outcomes)
 
     def _is_due(self, job: Job) -> bool:
         """Tells whether a job is to run; what has diverged would diverge again.
@@ -189,59 +165,50 @@ class Engine:
         """
         if not self.resumed:
             return True
-        known = self.record.outcome(job)
+        known = self.folder.outcome(job)
         done = known.status in ("finished", "pruned") or known.error == "DivergedError"
         done = done or (read_status(known.folder) or {}).get("status") == "finished"
         if done:
             self._told.add(job.number)
         return not done
 
-    def _run_in_turn(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            if self.stopped:
-                return
-            log.info("#%d %s", job.number, self._label(job))
-            self._launcher.launch([self._words(job)], job.number)
-            self._see(job)
-
-    def _run_at_once(self, jobs: Sequence[Job]) -> None:
-        for _ in range(_LAUNCHES):
-            left = [job for job in jobs if self._is_left(job)]
+    def _launch(self, jobs: Sequence[Job]) -> None:
+        """Runs jobs by the launcher; those that it lost, since it broke, once or twice more."""
+        for _ in range(_ATTEMPTS):
+            outcomes = {job: self.folder.outcome(job) for job in jobs}
+            left = [job for job in jobs if outcomes[job].status in ("missing", "interrupted")]
             if not left or self.stopped:
-                return
+                break
             try:
-                with gentle_stop(self._stop):
-                    self._launcher.launch([self._words(job) for job in left], left[0].number)
-                return
-            except Exception as error:  # of the launcher: a job tells its own by its record
+                overrides = [self._overrides(job, outcomes[job]) for job in left]
+                self._launcher.launch(overrides, left[0].number)
+                break
+            except Exception as error:  # of the launcher: a job tells its own in its file
                 log.warning("the launcher failed: %s: %s", type(error).__name__, error)
                 self._await_orphans(left)
+        for job in jobs:
+            self._tell(self.folder.outcome(job))
 
-    def _is_left(self, job: Job) -> bool:
-        return self.record.outcome(job).status in ("missing", "interrupted")
+    def _overrides(self, job: Job, known: Outcome) -> list[str]:
+        """Returns the overrides by which the launcher composes the job's config."""
+        overrides = list(job.overrides)
+        if self.resumed:
+            overrides = without_folders_elsewhere(overrides, self.folder.path)
+        overrides.append(f"+hydra.job.env_set.{NUMBER}='{job.number}'")
+        if known.status != "missing":
+            subdir = known.folder.relative_to(self.folder.path)
+            overrides.append(f"hydra.sweep.subdir={quoted(subdir)}")
+        return overrides
 
     def _await_orphans(self, jobs: Sequence[Job]) -> None:
         """Waits for jobs that outlive the process that launched them."""
         told = False
-        while left := [job for job in jobs if self.record.outcome(job).status == "running"]:
+        while left := [job for job in jobs if self.folder.outcome(job).status == "running"]:
             if not told:
                 numbers = ", ".join(f"#{job.number}" for job in left)
                 log.info("waiting for jobs that still run: %s", numbers)
             told = True
             time.sleep(_POLL)
-
-    def _words(self, job: Job) -> list[str]:
-        words = list(job.overrides)
-        if self.resumed:
-            words = without_places(words, self.folder)
-        known = self.record.outcome(job)
-        folder = None if known.status == "missing" else known.folder
-        own = [f"+hydra.job.env_set.{NUMBER}='{job.number}'"]
-        if folder is not None:
-            own.append(f"hydra.sweep.subdir={quoted(folder.relative_to(self.folder))}")
-            if self._in_process and resumable(folder):
-                words = [f"resume={quoted(folder)}", *self._trust]
-        return words + own
 
     @contextmanager
     def _watching(self, jobs: Sequence[Job]) -> Iterator[None]:
@@ -251,51 +218,76 @@ class Engine:
         def watch() -> None:
             while not over.wait(_POLL):
                 for job in jobs:
-                    self._see(job)
+                    self._tell(self.folder.outcome(job))
 
         thread = threading.Thread(target=watch, daemon=True, name="forger-sweep")
-        if not self._in_process:
-            thread.start()
+        thread.start()
         try:
             yield
         finally:
             over.set()
-            if thread.is_alive():
-                thread.join()
+            thread.join()
 
-    def _see(self, job: Job) -> None:
-        outcome = self.record.outcome(job)
-        if outcome.status not in ("missing", "running"):
-            self._tell(outcome)
+    @contextmanager
+    def _stopped_by_signals(self) -> Iterator[None]:
+        """Has the first Ctrl-C or SIGTERM ask the jobs to save and end; a second one ends all."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def put_back() -> None:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+        def stop(number: int, _: Any) -> None:
+            self._signal = number
+            self.folder.stop(signal.Signals(number).name)
+            log.warning("stopping: running jobs save and end; once more ends them at once")
+            put_back()
+
+        for number in before:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            put_back()
 
     def _tell(self, outcome: Outcome) -> None:
+        """Logs how a job ended, once."""
         if outcome.number in self._told or outcome.status in ("missing", "running"):
             return
         self._told.add(outcome.number)
         outcome = self.judge(outcome)
-        total = max(len(self._jobs), len(self._told))
-        told = len(self._told)
+        keys = differing_keys(job.overrides for job in self._jobs) if self._jobs[1:] else None
+        count = f"{len(self._told)}/{max(len(self._jobs), len(self._told))}"
         log.info(
             "%s",
             report.line(
-                *(outcome, told, total),
-                keys=self._keys,
-                objective=self.objective,
-                minimise=self.minimise,
+                outcome, count, keys=keys, objective=self.objective, minimise=self.minimise
             ),
         )
         if self._fail_fast and outcome.status in BAD:
-            self.record.stop(f"job #{outcome.number} {outcome.status}")
+            self.folder.stop(f"job #{outcome.number} {outcome.status}")
 
-    @property
-    def _keys(self) -> tuple[str, ...] | None:
-        """What differs between the jobs; `None` where that is not known."""
-        return swept(job.overrides for job in self._jobs) if len(self._jobs) > 1 else None
 
-    def _label(self, job: Job) -> str:
-        words = by_key(job.overrides)
-        return chosen(words, words if self._keys is None else self._keys)
+def run_grid(engine: Engine, combinations: Sequence[Sequence[str]]) -> list[Outcome]:
+    """Runs one job for each combination of overrides, and reports however the sweep ends.
 
-    def _stop(self, number: int) -> None:
-        self._signal = number
-        self.record.stop(signal.Signals(number).name)
+    Raises:
+        ConfigError: a resumed sweep's overrides now make other jobs.
+        KeyboardInterrupt, Interrupted: the user stopped it.
+    """
+    jobs = [
+        Job(number=number, overrides=tuple(without_trust(overrides)))
+        for number, overrides in enumerate(combinations)
+    ]
+    with engine.begun(jobs):
+        recorded = engine.folder.jobs()
+        if [list(job.overrides) for job in recorded] != [masked(job.overrides) for job in jobs]:
+            raise ConfigError(
+                f"sweep.resume={engine.folder.path}: its overrides now make {len(jobs)} jobs where"
+                f" they made {len(recorded)} others; begin a new sweep"
+            )
+        try:
+            engine.run(jobs)
+        finally:
+            outcomes = engine.finish([engine.folder.outcome(job) for job in jobs])
+    return outcomes

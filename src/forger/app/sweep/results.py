@@ -1,39 +1,76 @@
-"""What a sweep came to: its jobs, and its settings with the seeds folded into a mean.
-
-Owns the folding and the order, not what is read of a job nor how anything is shown.
-"""
+"""Reads what the jobs of a sweep came to, and averages over seeds."""
 
 from __future__ import annotations
 
+import csv
+import logging
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from forger.app.sweep import override_words
-from forger.app.sweep.outcome import Outcome
-from forger.app.sweep.rows import Row, fid_of, row
+from forger.app.run.folder import read_status
+from forger.app.sweep.jobs import SEED, Outcome, by_key, differing_keys, label
+from forger.metrics.names import is_fid
+
+log = logging.getLogger(__name__)
+
+Curve = tuple[tuple[int, float], ...]
+"""Iterations and scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One job.
+
+    Attributes:
+        outcome: how it ended.
+        overrides: those that differ between the jobs, by key.
+        curve: the score over iterations, not always finite.
+        last: the score at the end of the curve; without a curve, what the job returned.
+        best: the best finite score.
+        best_at: the iteration of `best`, the first one where several are equal.
+        iterations: how many it made.
+    """
+
+    outcome: Outcome
+    overrides: Mapping[str, str]
+    curve: Curve = ()
+    last: float | None = None
+    best: float | None = None
+    best_at: int | None = None
+    iterations: int | None = None
+
+    @property
+    def label(self) -> str:
+        """The overrides that differ between the jobs."""
+        return label(self.overrides, self.overrides)
+
+    @property
+    def setting(self) -> str:
+        """The same without the seed."""
+        return label(self.overrides, [k for k in self.overrides if k != SEED]) or "all jobs"
+
+    @property
+    def finite(self) -> Curve:
+        """The finite part of the curve."""
+        return tuple(point for point in self.curve if math.isfinite(point[1]))
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean and sample standard deviation, `sqrt(sum (x - mean)^2 / (n - 1))`.
-
-    Attributes:
-        mean: not finite where a value is not.
-        deviation: `None` of one value, and where the mean is not finite.
-        n: values.
-    """
+    """Mean and sample standard deviation, `sqrt(sum (x - mean)^2 / (n - 1))`, of n values."""
 
     mean: float
     deviation: float | None
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Mean:
-        """Folds one value or more."""
-        if not all(map(math.isfinite, values)):
-            return cls(sum(values), None, len(values))
+    def of(cls, values: Sequence[float]) -> Mean | None:
+        """Averages; `None` for no values. Where one is not finite, neither is the mean."""
+        if not values or not all(map(math.isfinite, values)):
+            return cls(sum(values), None, len(values)) if values else None
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), deviation, len(values))
 
@@ -47,7 +84,7 @@ class Setting:
     """Jobs that differ in their seed alone.
 
     Attributes:
-        label: the words that differ from other settings.
+        label: the overrides that differ from other settings.
         rows: the jobs, by number.
         last: of the last scores of finished jobs; of pruned ones where none finished.
         best: of their best scores.
@@ -62,13 +99,6 @@ class Setting:
     def finished(self) -> int:
         """How many jobs finished."""
         return sum(row.outcome.status == "finished" for row in self.rows)
-
-
-def brief(setting: Setting, keys: Sequence[str]) -> str:
-    """Words a setting for a picture; `keys` are all that differ between the jobs."""
-    words = setting.rows[0].words
-    kept = {key: word for key, word in words.items() if key != override_words.SEED}
-    return override_words.brief(kept, keys) or setting.label
 
 
 @dataclass(frozen=True)
@@ -102,39 +132,75 @@ def collect(
         minimise: whether lower scores are better.
     """
     outcomes = sorted(outcomes, key=lambda outcome: outcome.number)
-    keys = override_words.swept(outcome.overrides for outcome in outcomes)
+    keys = differing_keys(outcome.overrides for outcome in outcomes)
     score = objective or next(filter(None, map(fid_of, outcomes)), None)
-    rows = tuple(row(outcome, keys, score, minimise) for outcome in outcomes)
-    named = any(row.last is not None for row in rows)
-    return Results(keys, score if named else None, minimise, rows, _settings(rows, minimise))
-
-
-def _settings(rows: Sequence[Row], minimise: bool) -> tuple[Setting, ...]:
+    rows = tuple(read_row(outcome, keys, score, minimise) for outcome in outcomes)
     groups: dict[str, list[Row]] = {}
-    for one in rows:
-        groups.setdefault(one.setting, []).append(one)
-    settings = [_setting(label, members) for label, members in groups.items()]
-    return tuple(sorted(settings, key=_rank(minimise)))
-
-
-def _setting(label: str, rows: Sequence[Row]) -> Setting:
-    """Folds the seeds; a job that ended early would pull the mean, so it counts for nothing."""
-    scored = [one for one in rows if one.best is not None]
-    finished = [one for one in scored if one.outcome.status == "finished"]
-    counted = finished or [one for one in scored if one.outcome.status == "pruned"]
-    last = [one.last for one in counted if one.last is not None]
-    best = [one.best for one in counted if one.best is not None]
-    means = (Mean.of(last), Mean.of(best)) if counted else (None, None)
-    return Setting(label, tuple(rows), *means)
-
-
-def _rank(minimise: bool) -> Callable[[Setting], tuple[int, float]]:
-    """Orders settings: finished ones by score, then pruned ones, then those without a score."""
+    for row in rows:
+        groups.setdefault(row.setting, []).append(row)
+    settings = [_average(name, members) for name, members in groups.items()]
 
     def rank(setting: Setting) -> tuple[int, float]:
+        """Finished settings by score, then pruned ones, then those without a score."""
         if setting.best is None:
-            return (2, 0.0)
-        score = setting.best.mean if minimise else -setting.best.mean
-        return (0 if setting.finished else 1, score)
+            return 2, 0.0
+        return (0 if setting.finished else 1), setting.best.mean * (1 if minimise else -1)
 
-    return rank
+    shown = score if any(row.last is not None for row in rows) else None
+    return Results(keys, shown, minimise, rows, tuple(sorted(settings, key=rank)))
+
+
+def _average(name: str, rows: Sequence[Row]) -> Setting:
+    """Averages over seeds; a job that ended early would pull the mean, so it counts for nothing."""
+    scored = [row for row in rows if row.best is not None]
+    counted = [row for row in scored if row.outcome.status == "finished"]
+    counted = counted or [row for row in scored if row.outcome.status == "pruned"]
+    last = Mean.of([row.last for row in counted if row.last is not None])
+    best = Mean.of([row.best for row in counted if row.best is not None])
+    return Setting(name, tuple(rows), last, best)
+
+
+def read_row(
+    outcome: Outcome, keys: Iterable[str], score: str | None = None, minimise: bool = True
+) -> Row:
+    """Reads what one job left; `keys` are what differs between the jobs."""
+    overrides = by_key(outcome.overrides)
+    curve = read_curve(outcome.folder / "metrics.csv", score) if score else ()
+    last = curve[-1][1] if curve else outcome.value
+    best, best_at = last if last is not None and math.isfinite(last) else None, None
+    if finite := [point for point in curve if math.isfinite(point[1])]:
+        best_at, best = (min if minimise else max)(finite, key=lambda point: point[1])
+    iterations = (read_status(outcome.folder) or {}).get("iteration")
+    return Row(
+        outcome=outcome,
+        overrides={key: overrides[key] for key in keys if key in overrides},
+        curve=curve,
+        last=last,
+        best=best,
+        best_at=best_at,
+        iterations=iterations if isinstance(iterations, int) else None,
+    )
+
+
+def fid_of(outcome: Outcome) -> str | None:
+    """Returns the column of a job's FID, by whatever features; `None`: it has none."""
+    try:
+        with (outcome.folder / "metrics.csv").open(newline="", errors="replace") as file:
+            return next(filter(is_fid, next(csv.reader(file), [])), None)
+    except (OSError, csv.Error):
+        return None
+
+
+def read_curve(path: Path, name: str) -> Curve:
+    """Reads one column of a `metrics.csv`, without its empty cells and a row that was cut off."""
+    points: list[tuple[int, float]] = []
+    try:
+        with path.open(newline="", errors="replace") as file:
+            for cells in csv.DictReader(line for line in file if line.endswith("\n")):
+                if text := cells.get(name):
+                    points.append((int(cells["step"]), float(text)))
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        log.warning("%s: damaged, read up to %d scores: %s", path, len(points), error)
+    return tuple(points)

@@ -1,24 +1,81 @@
-"""A search from its words to its report: `hydra/sweeper=optuna`. Owns the order of things.
-
-What is senseless is refused here, before the first trial. Imports Optuna where it searches, not
-before.
-"""
+"""A search, `hydra/sweeper=optuna`: Optuna chooses trials, the engine runs them as jobs."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
+import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from optuna.samplers import CmaEsSampler, GridSampler
 
-from forger.app.sweep.search_settings import read_settings
-from forger.errors import ConfigError, install_command
+from forger.app.config.messages import choice, given, quoted
+from forger.app.run.tables import Table
+from forger.app.sweep.jobs import Job, Outcome
+from forger.app.sweep.search_space import Loader, Space, check_space, read_space
+from forger.app.sweep.study import (
+    FOLDER,
+    INTERRUPTED,
+    JOB,
+    OBJECTIVE,
+    OVERRIDES,
+    REASON,
+    REPEATS,
+    SWEEP,
+    SearchStudy,
+    check_pruner,
+    judged,
+    make_sampler,
+    state_of,
+    storage_url,
+)
+from forger.errors import ConfigError
+from forger.secrets import masked
+from forger.whole_files import write_whole
 
 if TYPE_CHECKING:
-    from forger.app.sweep.search_check import Loader
-    from forger.app.sweep.search_engine import Engine
+    from forger.app.sweep.engine import Engine
+
+log = logging.getLogger(__name__)
+
+_KEY = "hydra.sweeper"
+_SETTINGS = (
+    *("sampler", "pruner", "direction", "n_trials", "n_jobs", "storage", "study_name", "params"),
+)
+
+
+def read_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that configs/hydra/sweeper/optuna.yaml explains, as plain values.
+
+    Raises:
+        ConfigError: one of them is unknown or senseless.
+    """
+    node: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(dict(settings)), resolve=True)  # type: ignore[assignment]
+
+    def refuse(key: str, reason: str) -> ConfigError:
+        return ConfigError(f"{given(f'{_KEY}.{key}', node.get(key))}: {reason}")
+
+    for key in node.keys() - {*_SETTINGS}:
+        raise refuse(key, "unknown setting" + choice(key, _SETTINGS))
+    for key in ("sampler", "pruner"):
+        if not isinstance(node[key], dict) or "_target_" not in node[key]:
+            raise refuse(key, f"must name a _target_; write hydra/sweeper/{key}=...")
+    if node["direction"] not in ("minimize", "maximize"):
+        raise refuse("direction", "must be minimize or maximize")
+    for key in ("n_trials", "n_jobs"):
+        count = 1 if key == "n_jobs" and node[key] is None else node[key]
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise refuse(key, "must be a whole number, at least 1")
+    for key in ("storage", "study_name"):
+        if node[key] is not None and not (isinstance(node[key], str) and node[key].strip()):
+            raise refuse(key, "must be text or null")
+    if not isinstance(node["params"] or {}, dict):
+        raise refuse("params", "must be settings with what may be chosen")
+    return node | {"params": node["params"] or {}}
 
 
 def search(
@@ -26,8 +83,8 @@ def search(
     loader: Loader,
     config: DictConfig,
     settings: Mapping[str, Any],
-    arguments: Sequence[str],
-) -> None:
+    overrides: Sequence[str],
+) -> list[Outcome]:
     """Searches, and says what is best; goes on with a search that was interrupted.
 
     Args:
@@ -35,45 +92,178 @@ def search(
         loader: Hydra's config loader.
         config: of the whole sweep.
         settings: of `hydra.sweeper`.
-        arguments: words of the command, those for Hydra itself left out.
+        overrides: of the command, those for Hydra itself left out.
+
+    Returns:
+        What became of the jobs.
 
     Raises:
         ConfigError: the search makes no sense; no trial has begun.
     """
-    if importlib.util.find_spec("optuna") is None:
-        raise ConfigError(f"hydra/sweeper=optuna: needs Optuna; {install_command('optuna')}")
-    from optuna.samplers import CmaEsSampler
-
-    from forger.app.sweep.search_check import check_space
-    from forger.app.sweep.search_loop import Search, wanted_trials
-    from forger.app.sweep.search_parts import make_pruner, make_sampler, open_storage, storage_url
-    from forger.app.sweep.search_space import read_space
-    from forger.app.sweep.search_study import open_study
-
     wanted = read_settings(settings)
-    space = read_space(arguments, wanted.params, loader)
-    sampler = make_sampler(wanted.sampler, space, 0)  # mistakes, before there is a file
-    record = OmegaConf.select(config, "sweep.resume")
-    if record and isinstance(sampler, CmaEsSampler) and "cmaes" not in (config.get("trust") or ()):
+    space = read_space(overrides, wanted["params"], loader)
+    sampler = make_sampler(wanted["sampler"], space, 0)  # mistakes, before there is a file
+    resumed = OmegaConf.select(config, "sweep.resume")
+    if resumed and isinstance(sampler, CmaEsSampler) and "cmaes" not in (config.get("trust") or ()):
         raise ConfigError(
             "hydra/sweeper/sampler=cmaes: keeps its state as a pickle in the search's database, and"
             " loading one can run code; if this search is your own, write trust=[cmaes]"
         )
-    make_pruner(wanted.pruner)
+    check_pruner(wanted["pruner"])
     cfg = check_space(loader, config, space)
-    url = storage_url(wanted.storage, engine.folder)
-    name = wanted.study_name or (str(cfg.name) if wanted.storage is None else engine.folder.name)
-    _quieten()
-    storage = open_storage(url)
-    study = open_study(storage, name, wanted, space, str(cfg.objective))
-    with engine.begun(()):
-        trials = wanted_trials(study, space, wanted.n_trials)
-        Search(engine, study, storage, url, space).run(trials, wanted.n_jobs or engine.parallel)
-
-
-def _quieten() -> None:
-    """Leaves what Optuna and its database tools say at every trial to our own lines."""
-    import optuna
-
+    folder = engine.folder.path
+    url = storage_url(wanted["storage"], folder)
+    name = wanted["study_name"] or (folder.name if wanted["storage"] else str(cfg.name))
+    # what Optuna and its database tools say at every trial is left to our own lines
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    study = SearchStudy(url, name, wanted, space, str(cfg.objective))
+    with engine.begun(()):
+        return Search(engine, study, url, space).run(wanted["n_trials"], wanted["n_jobs"])
+
+
+class Search:
+    """One search, or what is left of it.
+
+    Args:
+        engine: runs the trials.
+        study: chooses them.
+        url: of the study's storage, for the jobs, which report to it.
+        space: what is searched.
+    """
+
+    def __init__(self, engine: Engine, study: SearchStudy, url: str, space: Space) -> None:
+        self.engine, self.study, self.url, self.space = engine, study, url, space
+        self.folder = engine.folder.path
+        engine.judge = judged
+        engine.minimise = study.study.direction.name == "MINIMIZE"
+        self._outcomes: dict[int, Outcome] = {}
+        known = study.study.user_attrs.setdefault(SWEEP, str(self.folder))
+        self._numbered_alike = known == str(self.folder)
+        study.study.set_user_attr(SWEEP, known)
+
+    def run(self, trials: int, at_once: int | None) -> list[Outcome]:
+        """Runs trials until as many have ended by themselves, and reports however that ends.
+
+        What is interrupted is not tried again here, where the same might end it again, but when the
+        search goes on.
+
+        Args:
+            trials: that are to end, earlier ones among them; a grid has no more than it has.
+            at_once: chosen and run at a time; `None`: what the launcher runs at once.
+
+        Raises:
+            KeyboardInterrupt, Interrupted: the user stopped the search.
+        """
+        size = math.inf
+        if isinstance(self.study.study.sampler, GridSampler):
+            size = math.prod(len(values) for values in self.space.grid().values())
+            log.info("%-15s %d of %d combinations", "grid", min(size, trials), size)
+        trials = int(min(trials, size))
+        before = len(self.study.study.trials)
+        repeated = self.study.settle(lambda: self.engine.earlier)
+        self._outcomes.update(self.engine.earlier)
+        left = trials - self.study.ended()
+        goes_on = f"goes on: {max(left, 0)} of " if before else ""
+        again = f", {len(repeated)} interrupted to repeat" if repeated else ""
+        log.info("%-15s %s%d trials%s", "search", goes_on, trials, again)
+        if left <= 0:
+            more = "write hydra.sweeper.n_trials=<more>"
+            reason = "every combination has run" if trials == size else more
+            log.info("%-15s nothing is left to do: %s", "search", reason)
+        try:
+            while left > 0 and not self.engine.stopped:
+                batch = min(left, at_once or self.engine.parallel)
+                jobs = dict(self._ask() for _ in range(batch))
+                for trial, outcome in zip(jobs, self.engine.run([*jobs.values()]), strict=True):
+                    self._outcomes[outcome.number] = outcome
+                    self.study.tell(trial, outcome)
+                left -= batch
+        finally:
+            outcomes = self.engine.finish(self._known(), complete=left <= 0)
+            report(self.study, self.space, self.url, self.engine)
+        return outcomes
+
+    def _ask(self) -> tuple[int, Job]:
+        """Asks for a trial; returns its number, and the job that runs it."""
+        trial = self.study.study.ask(self.space.distributions)
+        overrides, number = self.space.overrides(trial.params), self._job_number(trial.number)
+        command = [*self.engine.task.command.config_flags, *masked(overrides)]
+        known = {JOB: number, FOLDER: str(self.folder / str(number)), OVERRIDES: command}
+        self.study.note(trial.number, known)
+        told = {
+            "storage": quoted(self.url),
+            "study": quoted(self.study.study.study_name),
+            "number": str(trial.number),
+            "metric": quoted(self.study.study.user_attrs[OBJECTIVE]),
+        }
+        own = "sweep.trial={" + ",".join(f"{key}:{value}" for key, value in told.items()) + "}"
+        return trial.number, Job(number=number, overrides=(*overrides, own))
+
+    def _job_number(self, trial: int) -> int:
+        """Returns the trial's number, or in a folder of another search the next free one."""
+        own = [t.user_attrs.get(JOB, -1) for t in self.study.study.trials if self._is_here(t)]
+        return trial if self._numbered_alike else max([*own, *self._outcomes, -1]) + 1
+
+    def _is_here(self, trial: optuna.trial.FrozenTrial) -> bool:
+        return Path(str(trial.user_attrs.get(FOLDER))).parent == self.folder
+
+    def _known(self) -> list[Outcome]:
+        """Returns the jobs as the search sees them, without those that were repeated."""
+        trials = self.study.study.trials
+        repeated = {t.user_attrs.get(REPEATS) for t in trials if t.state.is_finished()}
+        left_out = {
+            trial.user_attrs.get(JOB)
+            for trial in trials
+            if trial.number in repeated and state_of(trial) == INTERRUPTED and self._is_here(trial)
+        }
+        known = sorted(self._outcomes.items())
+        return [judged(outcome) for number, outcome in known if number not in left_out]
+
+
+def report(study: SearchStudy, space: Space, url: str, engine: Engine) -> None:
+    """Writes `search.md` and `optuna_results.yaml` into the sweep's folder, and says what is best.
+
+    Args:
+        study: of the search, which may have been stopped.
+        space: what was searched.
+        url: of its storage.
+        engine: has run the trials.
+    """
+    folder, best, counts = engine.folder.path, study.best, study.counts()
+    told = ", ".join(f"{number} {name}" for name, number in counts.items())
+    lines = {"trials": told, "best": "none: no trial has completed"}
+    results: dict[str, Any] = {"name": "optuna", "study_name": study.study.study_name}
+    results["storage"] = url
+    if best is not None:
+        command = engine.task.command.typed("train", *best.user_attrs.get(OVERRIDES, ()))
+        run = best.user_attrs.get(FOLDER)
+        score = f"{study.study.user_attrs[OBJECTIVE]} = {best.value:.6g}"
+        lines |= {"best": f"trial {best.number}: {score}, in {run}", "again": command}
+        parser = OverridesParser.create()  # the study keeps a choice as text
+        results["best_evaluated_params"] = {
+            key: parser.parse_override(f"{key}={value}").value()
+            for key, value in best.params.items()
+        }
+        results["best_evaluated_value"] = best.value
+        results |= {"best_folder": run, "best_command": command}
+    results["trials"] = counts
+    rows = [
+        [
+            *(trial.number, state_of(trial), trial.value),
+            *(trial.params.get(parameter.key) for parameter in space.parameters),
+            Path(str(trial.user_attrs.get(FOLDER, ""))).name,
+            trial.user_attrs.get(REASON),
+        ]
+        for trial in study.study.trials
+    ]
+    keys = [parameter.key for parameter in space.parameters]
+    head = ["trial", "state", study.study.user_attrs[OBJECTIVE], *keys, "run", "reason"]
+    page = [f"# Search {study.study.study_name}", ""]
+    page += [f"- {name}: `{text}`" for name, text in (lines | {"storage": url}).items()]
+    page += ["", Table(head, rows).markdown(), ""]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "optuna_results.yaml", OmegaConf.to_yaml(results).encode())
+    write_whole(folder / "search.md", "\n".join(page).encode())
+    for name, text in (lines | {"search": str(folder / "search.md")}).items():
+        log.info("%-15s %s", name, text)

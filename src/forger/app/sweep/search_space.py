@@ -1,18 +1,19 @@
-"""What a search may choose: from the words of a command and of a recipe to Optuna's distributions.
+"""What a search may choose: from the overrides of a command and a recipe to Optuna's distributions.
 
-Owns what a word means, and the word of a chosen value. A word means what it means to Hydra, so that
-`range(1,4)` is 1, 2 and 3 here as in any sweep.
+An override means what it means to Hydra: `range(1,4)` is 1, 2 and 3 here as in any sweep.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
+from omegaconf import DictConfig, open_dict
+from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -20,7 +21,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from forger.app.config.messages import written
+from forger.app.config.check import find_problems
+from forger.app.config.messages import listed, written
+from forger.app.config.overrides import worded
 from forger.errors import ConfigError
 
 Value: TypeAlias = "str | int | float"
@@ -32,8 +35,8 @@ class Parameter:
     """One setting that is searched.
 
     Args:
-        key: as it stands in a word, perhaps with a `+`.
-        distribution: of its values; words of `a,b` and `choice(a,b)` are kept as text.
+        key: as it stands in an override, perhaps with a `+`.
+        distribution: of its values; those of `a,b` and `choice(a,b)` are kept as text.
         values: all that there are; `None`: an interval.
     """
 
@@ -41,8 +44,8 @@ class Parameter:
     distribution: BaseDistribution
     values: tuple[Value, ...] | None = None
 
-    def word(self, value: Value) -> str:
-        """Returns the word of a command that gives the setting a value."""
+    def override(self, value: Value) -> str:
+        """Returns the override that gives the setting a value."""
         return f"{self.key}={value}"
 
     @property
@@ -57,7 +60,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """Fixed words and settings that are searched; all that a trial's command is made of."""
+    """Fixed overrides and settings that are searched; all that a trial's command is made of."""
 
     fixed: tuple[str, ...]
     parameters: tuple[Parameter, ...]
@@ -67,9 +70,9 @@ class Space:
         """What Optuna chooses from."""
         return {parameter.key: parameter.distribution for parameter in self.parameters}
 
-    def words(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Returns the words of one trial."""
-        return (*self.fixed, *(p.word(values[p.key]) for p in self.parameters))
+    def overrides(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Returns the overrides of one trial."""
+        return (*self.fixed, *(p.override(values[p.key]) for p in self.parameters))
 
     def grid(self) -> dict[str, list[Value]]:
         """Returns all values of every setting.
@@ -90,42 +93,42 @@ def read_space(arguments: Iterable[str], params: Mapping[str, Any], loader: Any 
     """Reads what is fixed and what is searched.
 
     Args:
-        arguments: words of the command; they take the place of a recipe's.
+        arguments: overrides of the command; they take the place of a recipe's.
         params: of the recipe, by setting.
         loader: Hydra's config loader, which `glob(...)` asks.
 
     Raises:
-        ConfigError: a word cannot be read, or nothing is searched.
+        ConfigError: an override cannot be read, or nothing is searched.
     """
     parser = OverridesParser.create(config_loader=loader)
-    typed = [_parsed(parser, word) for word in arguments]
+    typed = [_parsed(parser, text) for text in arguments]
     names = {override.get_key_element().lstrip("+~") for override in typed}
     recipe = [
-        _parsed(parser, _word_of(key, value), "hydra.sweeper.params: ")
+        _parsed(parser, _text_of(key, value), "hydra.sweeper.params: ")
         for key, value in params.items()
         if key.lstrip("+~") not in names
     ]
-    words = [o for o in (*recipe, *typed) if not o.get_key_element().startswith(_NOT_OF_JOBS)]
-    searched = [override for override in words if override.is_sweep_override()]
+    known = [o for o in (*recipe, *typed) if not o.get_key_element().startswith(_NOT_OF_JOBS)]
+    searched = [override for override in known if override.is_sweep_override()]
     if not searched:
         raise ConfigError(
             "hydra/sweeper=optuna: nothing to search; write for example"
             " 'optimizer.lr=tag(log,interval(1e-5,1e-2))', or choose a recipe,"
-            " hparams_search=<word>"
+            " hparams_search=<choice>"
         )
-    fixed = (str(override.input_line) for override in words if not override.is_sweep_override())
+    fixed = (str(override.input_line) for override in known if not override.is_sweep_override())
     return Space(tuple(fixed), tuple(_parameter(override) for override in searched))
 
 
-def _parsed(parser: OverridesParser, word: str, where: str = "") -> Override:
+def _parsed(parser: OverridesParser, text: str, where: str = "") -> Override:
     try:
-        return parser.parse_override(word)
+        return parser.parse_override(text)
     except HydraException as error:
         reason = f"{error.__cause__ or error}".splitlines()[0]
-        raise ConfigError(f"{where}{word}: cannot be read: {reason}") from None
+        raise ConfigError(f"{where}{text}: cannot be read: {reason}") from None
 
 
-def _word_of(key: str, value: Any) -> str:
+def _text_of(key: str, value: Any) -> str:
     if isinstance(value, (Mapping, list)):
         raise ConfigError(
             f"hydra.sweeper.params.{key}={written(value)}: must be text as in a command; write for"
@@ -173,3 +176,67 @@ def _range(key: str, sweep: RangeSweep, override: Override) -> Parameter:
 
 def _numbers(values: Iterable[Any]) -> Sequence[int | float]:
     return [value if isinstance(value, int) else float(value) for value in values]
+
+
+class Loader(Protocol):
+    """Hydra's config loader, as far as it is needed here."""
+
+    def load_sweep_config(
+        self, master_config: DictConfig, sweep_overrides: list[str]
+    ) -> DictConfig:
+        """Composes the config of one job."""
+
+
+def check_space(loader: Loader, master: DictConfig, space: Space) -> DictConfig:
+    """Checks every value of a search, and returns a trial's config from the first value of each.
+
+    Each is composed alone with the fixed overrides: what only contradicts another choice fails its
+    own trial later.
+
+    Args:
+        loader: composes.
+        master: the config of the whole sweep.
+        space: what is searched.
+
+    Raises:
+        ConfigError: a setting does not exist, a value is not allowed, or `objective` is missing.
+    """
+    first, last = ({p.key: p.extremes[at] for p in space.parameters} for at in (0, -1))
+    problems: list[str] = []
+    for alone, among in _variations(space, first):
+        found = _problems(loader, master, alone)
+        # a choice that needs another one is right among others
+        problems += found if found and _problems(loader, master, among) else []
+    if not problems:  # what two trials share that have nothing else in common, all would have
+        others = _problems(loader, master, space.overrides(last))
+        problems = [p for p in _problems(loader, master, space.overrides(first)) if p in others]
+    if problems:
+        raise ConfigError(listed(problems))
+    cfg = loader.load_sweep_config(master, list(space.overrides(first)))
+    if cfg.objective is None:
+        raise ConfigError(
+            "objective=null: a search needs a score; write for example objective=val/classifier_fid"
+        )
+    if any(parameter.key == "objective" for parameter in space.parameters):
+        raise ConfigError("objective: a search has one; name one metric")
+    return cfg
+
+
+def _variations(
+    space: Space, first: Mapping[str, Any]
+) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+    """Yields for each value its override alone, and beside the first values of the others."""
+    for parameter in space.parameters:
+        for value in parameter.extremes:
+            among = {**first, parameter.key: value}
+            yield (*space.fixed, parameter.override(value)), space.overrides(among)
+
+
+def _problems(loader: Loader, master: DictConfig, overrides: Sequence[str]) -> list[str]:
+    try:
+        cfg = loader.load_sweep_config(master, list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        return [worded(error, overrides)]
+    with open_dict(cfg):
+        cfg.pop("hydra", None)
+    return [problem.text for problem in find_problems(cfg)]

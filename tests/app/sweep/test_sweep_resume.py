@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import optuna
@@ -12,14 +13,17 @@ from omegaconf import OmegaConf
 from searching import FakeEngine, by_rate, run_checked_search
 from training import ROOT, command
 
+from forger.app.config.command import Command
 from forger.app.run.job_words import trust_of, without_trust
-from forger.app.sweep import resumed
-from forger.app.sweep.outcome import Job
-from forger.app.sweep.record import SweepRecord
-from forger.app.sweep.recorded_words import untrusted_words, without_places
-from forger.app.sweep.search_study import PRUNER
-from forger.app.sweep.search_trial import open_trial
+from forger.app.sweep.folder import SweepFolder
+from forger.app.sweep.jobs import Job
+from forger.app.sweep.resume import (
+    resumed_command,
+    untrusted_overrides,
+    without_folders_elsewhere,
+)
 from forger.errors import ConfigError
+from forger.trials import PRUNER, open_trial
 
 HARMLESS = [
     *("seed=0,1,2", "model=vanilla,dcgan", "loss=choice(hinge,wgan_gp)", "metrics/features=x"),
@@ -55,30 +59,31 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("word", HARMLESS)
-def test_settings_are_let_through(word: str) -> None:
-    assert untrusted_words([word], []) == []
+@pytest.mark.parametrize("override", HARMLESS)
+def test_settings_are_let_through(override: str) -> None:
+    assert untrusted_overrides([override], []) == []
 
 
-@pytest.mark.parametrize("word", HOSTILE)
-def test_what_runs_or_writes_elsewhere_is_not(word: str) -> None:
-    assert untrusted_words(["seed=0", word], []) == [word]
+@pytest.mark.parametrize("override", HOSTILE)
+def test_what_runs_or_writes_elsewhere_is_not(override: str) -> None:
+    assert untrusted_overrides(["seed=0", override], []) == [override]
 
 
 def test_what_is_named_is_trusted() -> None:
-    words = ["loss._target_=own.Loss", "logger.tracking_uri=http://there", "data.root=/mine/a"]
-    assert untrusted_words(words, ["own", "http://there", "/mine"]) == []
-    assert untrusted_words(["data=image_folder", "data.root=/a"], []) == []  # which is only read
+    named = ["loss._target_=own.Loss", "logger.tracking_uri=http://there", "data.root=/mine/a"]
+    assert untrusted_overrides(named, ["own", "http://there", "/mine"]) == []
+    only_read = ["data=image_folder", "data.root=/a"]
+    assert untrusted_overrides(only_read, []) == []
 
 
-def test_places_beside_the_sweep_are_left_to_the_command(tmp_path: Path) -> None:
+def test_folders_beside_the_sweep_are_left_to_the_command(tmp_path: Path) -> None:
     sweep = tmp_path / "logs" / "default" / "multirun" / "x"
-    words = ["seed=0", f"paths.log_dir={tmp_path / 'logs'}"]
+    own = ["seed=0", f"paths.log_dir={tmp_path / 'logs'}"]
     elsewhere = ["paths.log_dir=/x", f"paths.cache_dir={tmp_path / 'c'}", "+data.cache_dir=/x"]
-    assert without_places([*words, *elsewhere], sweep) == words
+    assert without_folders_elsewhere([*own, *elsewhere], sweep) == own
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "images-64px.npy").touch()
-    assert without_places(elsewhere, sweep) == elsewhere[1:2]
+    assert without_folders_elsewhere(elsewhere, sweep) == elsewhere[1:2]
 
 
 @pytest.fixture
@@ -94,16 +99,37 @@ def record(folder: Path, **changes: object) -> None:
     (folder / "sweep.json").write_text(json.dumps(known | changes))
 
 
-def test_a_doubtful_word_is_written_again(sweep: Path) -> None:
+def resumed(sweep: Path, *overrides: str, extra: Path | None = None) -> Command:
+    """The command that `python train.py sweep.resume=<sweep> <overrides>` stands for."""
+    return resumed_command(
+        Command(
+            ROOT / "configs",
+            "train",
+            (f"sweep.resume={sweep}", *overrides),
+            extra_config_dir=None if extra is None else str(extra),
+            config_flags=() if extra is None else ("--config-dir", str(extra)),
+            program=(sys.executable, str(ROOT / "train.py")),
+        )
+    )
+
+
+def test_a_doubtful_override_is_written_again(sweep: Path) -> None:
     record(sweep, words=["seed=0,1", "loss._target_=own.Loss"])
     with pytest.raises(ConfigError, match=r"its loss\._target_=own\.Loss is not for a record"):
-        resumed.arguments_for(str(sweep), [])
-    typed = resumed.arguments_for(str(sweep), ["loss._target_=my.Loss"])
-    assert typed[1:3] == ["seed=0,1", "loss._target_=my.Loss"]
-    trusting = resumed.arguments_for(str(sweep), ["trust=[own]"])
-    assert trusting[1:4] == ["seed=0,1", "loss._target_=own.Loss", "trust=[own]"]
+        resumed(sweep)
+    typed = resumed(sweep, "loss._target_=my.Loss")
+    assert typed.overrides[:2] == ("seed=0,1", "loss._target_=my.Loss")
+    trusting = resumed(sweep, "trust=[own]")
+    assert trusting.overrides[:3] == ("seed=0,1", "loss._target_=own.Loss", "trust=[own]")
     with pytest.raises(ConfigError, match="must be a list"):
-        resumed.arguments_for(str(sweep), ["trust=own"])
+        resumed(sweep, "trust=own")
+    with pytest.raises(ConfigError, match="goes on with its own overrides"):
+        resumed(sweep, "seed=3")
+    record(sweep, words=["seed=0,1", "logger.api_key=***", "hydra/launcher=joblib"])
+    with pytest.raises(ConfigError, match=r"logger\.api_key looks secret and is not on record"):
+        resumed(sweep)
+    again = resumed(sweep, "logger.api_key=x", "hydra/launcher=basic").overrides
+    assert again[:3] == ("seed=0,1", "logger.api_key=x", "hydra/launcher=basic")
 
 
 @pytest.mark.parametrize(
@@ -112,17 +138,31 @@ def test_a_doubtful_word_is_written_again(sweep: Path) -> None:
 def test_a_damaged_record(changes: dict[str, object], sweep: Path) -> None:
     record(sweep, **changes)
     with pytest.raises(ConfigError, match=r"sweep\.json is damaged"):
-        resumed.arguments_for(str(sweep), [])
+        resumed(sweep)
+
+
+def test_what_is_no_sweep(sweep: Path, tmp_path: Path) -> None:
+    (sweep / "0").mkdir()
+    for folder, told in {
+        tmp_path / "nowhere": "there is no such folder",
+        tmp_path: "has no sweep.json",
+        sweep / "0": f"is one run of a sweep; write sweep.resume={sweep}",
+    }.items():
+        with pytest.raises(ConfigError, match=told):
+            resumed(folder)
 
 
 def test_where_it_was_begun(sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
     record(sweep, cwd=str(tmp_path))
     with pytest.raises(ConfigError, match=r"was begun in .*; go there first"):
-        resumed.arguments_for(str(sweep), [])
+        resumed(sweep)
     assert Path.cwd() == ROOT
-    resumed.arguments_for(str(sweep), [f"trust=['{tmp_path}']"])
+    resumed(sweep, f"trust=['{tmp_path}']")
     assert Path.cwd() == tmp_path
+    record(sweep, cwd=str(ROOT))
+    resumed(sweep)
+    assert Path.cwd() == ROOT, "that of train.py is trusted"
 
 
 def test_config_files_of_its_own(sweep: Path, tmp_path: Path) -> None:
@@ -135,7 +175,7 @@ def test_config_files_of_its_own(sweep: Path, tmp_path: Path) -> None:
     (recipes / "model" / "good.yaml").write_text(
         "generator: {_target_: forger.networks.mlp.Generator, hidden: [8]}\n"
     )
-    assert resumed.arguments_for(str(sweep), [])[1:3] == flags
+    assert list(resumed(sweep).config_flags) == flags
     hostile = {
         "bad.yaml": "# @package _global_\nhydra: {callbacks: {x: {_target_: os.system}}}\n",
         "model/bad.yaml": "generator: {_target_: os.system}\n",
@@ -148,13 +188,15 @@ def test_config_files_of_its_own(sweep: Path, tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         with pytest.raises(ConfigError, match=f"does not decide over {path}"):
-            resumed.arguments_for(str(sweep), [])
+            resumed(sweep)
         path.unlink()
     (recipes / "bad.yaml").write_text(hostile["bad.yaml"])
-    assert resumed.arguments_for(str(sweep), [], flags)[1:3] == flags  # written again
-    record(sweep, flags=["--config-name", "evil"])
-    with pytest.raises(ConfigError, match="write --config-name evil again"):
-        resumed.arguments_for(str(sweep), [])
+    assert list(resumed(sweep, extra=recipes).config_flags) == flags, "written again"
+    assert list(resumed(sweep, f"trust=['{recipes}']").config_flags) == flags
+    for flag in ("--config-name", "--config-path"):
+        record(sweep, flags=[flag, "evil"])
+        with pytest.raises(ConfigError, match=f"write {flag} evil again"):
+            resumed(sweep)
 
 
 def test_jobs_lie_in_the_sweep(sweep: Path) -> None:
@@ -162,7 +204,7 @@ def test_jobs_lie_in_the_sweep(sweep: Path) -> None:
     path = sweep / ".jobs" / "0.json"
     for folder in ("../../elsewhere", "/etc", "a/../../x"):
         path.write_text(json.dumps({"folder": folder, "status": "failed"}))
-        outcome = SweepRecord(sweep).outcome(Job(number=0, overrides=()))
+        outcome = SweepFolder(sweep).outcome(Job(number=0, overrides=()))
         assert outcome.folder == sweep / "0"
 
 
@@ -170,16 +212,17 @@ def test_links_out_of_it_are_refused(sweep: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (sweep / ".jobs").symlink_to(tmp_path / "mine")
     with pytest.raises(ConfigError, match="is a link to"):
-        resumed.arguments_for(str(sweep), [])
+        resumed(sweep)
 
 
 def test_the_pruner_in_a_stranger_s_study(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     study = optuna.create_study(storage=url, study_name="s")
-    study.set_user_attr(PRUNER, {"_target_": "evil_module.Pruner"})
     study.ask()
-    with pytest.raises(ConfigError, match=r"its pruner is evil_module\.Pruner"):
-        open_trial(url, "s", 0, trust=[])
+    for target in ("evil_module.Pruner", "optuna.samplers.TPESampler", "os.system"):
+        study.set_user_attr(PRUNER, {"_target_": target})
+        with pytest.raises(ValueError, match=f"{target}: is no pruner of Optuna's"):
+            open_trial(url, "s", 0)
 
 
 def test_nothing_of_a_hostile_sweep_runs(sweep: Path, tmp_path: Path) -> None:
@@ -202,14 +245,14 @@ def test_the_state_of_cmaes_is_a_pickle(tmp_path: Path, monkeypatch: pytest.Monk
     engine = FakeEngine(tmp_path / "sweep", by_rate)
     with pytest.raises(ConfigError, match=r"can run code; .* write trust=\[cmaes\]"):
         run_checked_search(engine, *words, "hydra/sweeper/sampler=cmaes")
-    assert not engine.folder.exists()
+    assert not engine.folder.path.exists()
 
 
 def test_what_submitit_would_load_is_gone(sweep: Path) -> None:
     result = sweep / ".submitit" / "7" / "7_0_result.pkl"
     result.parent.mkdir(parents=True)
     result.write_bytes(b"pickle")
-    SweepRecord(sweep).remove_pickles()
+    SweepFolder(sweep).remove_pickles()
     assert not result.exists()
     assert (sweep / "sweep.json").exists()
 

@@ -1,4 +1,4 @@
-"""What a sweep knows about its jobs."""
+"""What a sweep's folder says about its jobs."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from pathlib import Path
 import pytest
 
 from forger.app.run.folder import locked
-from forger.app.sweep.outcome import Job
-from forger.app.sweep.record import SweepRecord
+from forger.app.sweep.folder import SweepFolder
+from forger.app.sweep.jobs import Job
 from forger.errors import RunError
 
 JOB = Job(number=3, overrides=("seed=3",))
 
 
 def test_a_job_without_a_record_has_not_begun(tmp_path: Path) -> None:
-    outcome = SweepRecord(tmp_path).outcome(JOB)
+    outcome = SweepFolder(tmp_path).outcome(JOB)
     assert (outcome.status, outcome.folder) == ("missing", tmp_path / "3")
 
 
 def test_a_job_is_alive_while_it_is_held_whatever_process_number_it_noted(tmp_path: Path) -> None:
     """A container that is started again gives the number of a dead process to another one."""
-    record = SweepRecord(tmp_path)
-    with record.held(3) as lock:
-        record.note(3, status="running", overrides=["seed=3"], folder="3", pid=2**22 - 3)
-        assert record.outcome(JOB).status == "running"
+    sweep = SweepFolder(tmp_path)
+    with sweep.held(3) as lock:
+        sweep.note(3, status="running", overrides=["seed=3"], folder="3", pid=2**22 - 3)
+        assert sweep.outcome(JOB).status == "running"
         own = subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1, pass_fds=(lock,))
-    assert record.outcome(JOB).status == "running", "the job's own process outlives its launcher"
+    assert sweep.outcome(JOB).status == "running", "the job's own process outlives its launcher"
     with (
         pytest.raises(RunError, match=r"job #3 .* is being run"),
-        record.held(3),
+        sweep.held(3),
     ):
         pass
     own.communicate(b"\n")
-    record.note(3, pid=os.getpid())  # alive, and another
-    outcome = record.outcome(JOB)
+    sweep.note(3, pid=os.getpid())  # alive, and another
+    outcome = sweep.outcome(JOB)
     assert outcome.status == "interrupted"
     assert "process is gone" in str(outcome.reason)
 
@@ -48,39 +48,39 @@ def test_a_job_is_alive_while_it_is_held_whatever_process_number_it_noted(tmp_pa
 def test_a_job_killed_before_it_could_note_its_end_ended_as_its_run_did(
     status: str, noted: str, tmp_path: Path
 ) -> None:
-    record, run = SweepRecord(tmp_path), tmp_path / "3"
-    record.note(3, status=noted, overrides=["seed=3"], folder="3", pid=os.getpid())
+    sweep, run = SweepFolder(tmp_path), tmp_path / "3"
+    sweep.note(3, status=noted, overrides=["seed=3"], folder="3", pid=os.getpid())
     run.mkdir()
     (run / "status.json").write_text(json.dumps({"status": status, "pid": os.getpid()}))
     (run / "config.yaml").write_text("objective: val/kid\n")
     (run / "metrics.csv").write_text("step,val/kid\n1,0.5\n2,0.25\n")
-    outcome = record.outcome(JOB)
+    outcome = sweep.outcome(JOB)
     assert outcome.status == {"running": "interrupted"}.get(status, status)
     assert outcome.value == (0.25 if status == "finished" else None)
     with locked(run):
-        assert record.outcome(JOB).status == status, "somebody resumed it by itself"
+        assert sweep.outcome(JOB).status == status, "somebody resumed it by itself"
 
 
 def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
-    record = SweepRecord(tmp_path)
-    record.note(3, status="finished")
-    record.path_of(3).write_text('{"status": "fin')
-    assert record.outcome(JOB).status == "missing"
+    sweep = SweepFolder(tmp_path)
+    sweep.note(3, status="finished")
+    sweep.job_file(3).write_text('{"status": "fin')
+    assert sweep.outcome(JOB).status == "missing"
 
 
 def test_what_began_is_known_by_number_with_its_words(tmp_path: Path) -> None:
-    record = SweepRecord(tmp_path)
-    record.begin(["seed=0,3"], ["--config-name", "mine"], [JOB])
-    record.note(3, status="finished", value=0.5, overrides=["seed=3"], folder="3", seconds=2.0)
-    assert record.jobs() == [JOB]
-    assert record.read()["flags"] == ["--config-name", "mine"]
-    (outcome,) = record.outcomes().values()
+    sweep = SweepFolder(tmp_path)
+    sweep.begin(["seed=0,3"], ["--config-name", "mine"], [JOB])
+    sweep.note(3, status="finished", value=0.5, overrides=["seed=3"], folder="3", seconds=2.0)
+    assert sweep.jobs() == [JOB]
+    assert sweep.read()["flags"] == ["--config-name", "mine"]
+    (outcome,) = sweep.outcomes().values()
     assert (outcome.overrides, outcome.value, outcome.seconds) == (("seed=3",), 0.5, 2.0)
 
 
 def test_a_stop_is_seen_by_all_and_taken_back(tmp_path: Path) -> None:
-    record = SweepRecord(tmp_path)
-    record.stop(f"asked by {os.getpid()}")
-    assert SweepRecord(tmp_path).stopped
-    record.may_go_on()
-    assert not record.stopped
+    sweep = SweepFolder(tmp_path)
+    sweep.stop(f"asked by {os.getpid()}")
+    assert SweepFolder(tmp_path).stopped
+    sweep.clear_stop()
+    assert not sweep.stopped

@@ -8,9 +8,9 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 
-from forger.app.sweep.search_study import PRUNER
-from forger.app.sweep.search_trial import build_pruning, open_trial
+from forger.app.run.build import build_pruning
 from forger.errors import ConfigError
+from forger.trials import PRUNER, open_trial
 
 MEDIAN = {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 1, "n_warmup_steps": 0}
 

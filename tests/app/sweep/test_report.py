@@ -1,3 +1,5 @@
+"""What a sweep says as its jobs end, and the tables at its end."""
+
 from __future__ import annotations
 
 import csv
@@ -7,15 +9,18 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sweep_folders import job
 
 from forger.app.cli import main
-from forger.app.sweep import report, terminal_table
+from forger.app.config.command import Command
+from forger.app.sweep import report
 from forger.app.sweep.engine import Engine
-from forger.app.sweep.outcome import Outcome, ended
+from forger.app.sweep.folder import SweepFolder
+from forger.app.sweep.jobs import Outcome
 
 
 def sweep(folder: Path) -> list[Outcome]:
@@ -34,7 +39,8 @@ def cells(folder: Path) -> list[dict[str, str]]:
 
 
 def test_one_row_per_job(tmp_path: Path) -> None:
-    report.write(tmp_path, sweep(tmp_path))
+    jobs = [*sweep(tmp_path), job(tmp_path / "elsewhere", 4)]
+    report.write(tmp_path, jobs)
     rows = cells(tmp_path)
     assert rows[1] == {
         "number": "1",
@@ -51,9 +57,10 @@ def test_one_row_per_job(tmp_path: Path) -> None:
         "seconds": "12.0",
         "folder": "1",
     }
-    assert [row["logger.tags"] for row in rows[2:]] == ["[a|b,'c*d']"] * 2
-    assert [row["reason"] for row in rows] == ["", "", "no|go", ""]
+    assert [row["logger.tags"] for row in rows[2:4]] == ["[a|b,'c*d']"] * 2
+    assert [row["reason"] for row in rows[:4]] == ["", "", "no|go", ""]
     assert rows[3]["best_score"] == rows[3]["score"] == ""
+    assert rows[4]["folder"] == "elsewhere/4"
 
 
 def test_the_page_names_failures_and_links_to_the_pictures(tmp_path: Path) -> None:
@@ -70,23 +77,18 @@ def test_the_page_names_failures_and_links_to_the_pictures(tmp_path: Path) -> No
 
 
 def test_what_has_no_content_is_not_written_and_stale_pictures_go(tmp_path: Path) -> None:
-    first = report.write(tmp_path, sweep(tmp_path / "a"))
-    names = ["sweep.csv", "samples.png", "scores.png", "sweep.md"]
-    assert [path.name for path in first.files] == names
-    second = report.write(tmp_path, [job(tmp_path / "b", 0, "seed=0", status="failed")])
-    assert [path.name for path in second.files] == ["sweep.csv", "sweep.md"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "sweep.csv", "sweep.md"]
-    assert "png" not in (tmp_path / "sweep.md").read_text()
-    assert "score" not in (tmp_path / "sweep.csv").read_text()
-
-
-def test_a_report_can_be_written_again(tmp_path: Path) -> None:
-    jobs = sweep(tmp_path)
-    contents = []
+    jobs = sweep(tmp_path / "a")
     for _ in range(2):
         files = report.write(tmp_path, jobs).files
-        contents.append([path.read_bytes() for path in files])
-    assert contents[0] == contents[1]
+        assert [path.name for path in files] == [
+            *("sweep.csv", "samples.png", "scores.png", "sweep.md")
+        ]
+    second = report.write(tmp_path, [job(tmp_path / "c", 0, "seed=0", status="failed")])
+    assert [path.name for path in second.files] == ["sweep.csv", "sweep.md"]
+    assert not [*tmp_path.glob("*.png")]
+    assert "png" not in (tmp_path / "sweep.md").read_text()
+    assert "score" not in (tmp_path / "sweep.csv").read_text()
+    assert "0 of 0" in report.write(tmp_path, []).terminal()
 
 
 def test_a_full_disk_is_one_warning_and_the_table_is_there(
@@ -101,7 +103,7 @@ def test_a_full_disk_is_one_warning_and_the_table_is_there(
     assert len(caplog.records) == 1
     assert "No space left" in caplog.text
     assert found.files == ()
-    assert "82 ± 2.8" in terminal_table.render(found)
+    assert "82 ± 2.8" in found.terminal()
 
 
 def test_damaged_files_of_one_job_cost_its_cells_alone(
@@ -117,34 +119,57 @@ def test_damaged_files_of_one_job_cost_its_cells_alone(
     assert "last.png: damaged" in caplog.text
 
 
-def test_a_sweep_of_nothing(tmp_path: Path) -> None:
-    found = report.write(tmp_path, [])
-    assert cells(tmp_path) == []
-    assert "0 of 0" in terminal_table.render(found)
-
-
-def test_a_folder_outside_the_sweep_is_named_in_full(tmp_path: Path) -> None:
-    report.write(tmp_path / "sweep", [job(tmp_path / "other", 0)])
-    (row,) = cells(tmp_path / "sweep")
-    assert row["folder"] == str(tmp_path / "other" / "0")
-
-
 def test_the_line_of_a_job(tmp_path: Path) -> None:
     jobs = sweep(tmp_path)
     keys = ["logger.tags", "seed"]
-    lines = [report.line(one, one.number + 1, 4, keys=keys) for one in jobs]
+    lines = [report.line(one, f"{one.number + 1}/4", keys=keys) for one in jobs]
     assert lines == [
         "[1/4] #0 logger.tags=[a,b] seed=0: finished in 12 s, val/fid 80 (best 80 at 200)",
         "[2/4] #1 logger.tags=[a,b] seed=1: finished in 12 s, val/fid 84 (best 84 at 200)",
         "[3/4] #2 logger.tags=[a|b,'c*d'] seed=0: failed after 12 s: no|go",
         "[4/4] #3 logger.tags=[a|b,'c*d'] seed=1: missing",
     ]
-    assert "data=mnist_sample logger.tags" in report.line(jobs[0], 1, 4)
+    assert "data=mnist_sample logger.tags" in report.line(jobs[0], "1/4")
+    durations = [report.duration(seconds) for seconds in (0.32, 3.21, 12.6, 200, 3900)]
+    assert durations == ["0.32 s", "3.2 s", "13 s", "3 min 20 s", "1 h 5 min"]
+
+
+def test_the_terminal_has_plain_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    jobs = [
+        job(tmp_path, 0, "loss=[bold]a", "seed=0", scores=[90]),
+        job(tmp_path, 1, "loss=[bold]a", "seed=1", scores=[94]),
+        job(tmp_path, 2, "loss=b", "seed=0", status="failed", reason="diverged\nat 3"),
+        job(tmp_path, 3, "loss=b", "seed=1", scores=[80]),
+    ]
+    text = report.write(tmp_path, jobs).terminal(80)
+    assert "\x1b" not in text
+    assert "3 of 4 jobs finished" in text
+    assert text.index("loss=b") < text.index("loss=[bold]a")
+    assert "92 ± 2.8" in text
+    assert f"#2 loss=b seed=0: failed after 12 s\n  diverged\n  {tmp_path / '2'}\n" in text
+    for name in ("sweep.csv", "sweep.md", "samples.png", "scores.png"):
+        assert f"  {tmp_path / name}\n" in text
+
+
+def test_long_overrides_are_folded_and_whole_and_the_best_settings_stay_in_sight(
+    tmp_path: Path,
+) -> None:
+    long = "+callbacks.progress.refresh_every_n_iterations=" + "9" * 60
+    jobs = [job(tmp_path, 0, long, "model.generator.width=128", scores=[1.0])]
+    jobs += [job(tmp_path, n, f"x={n}", scores=[100 - n]) for n in range(1, 40)]
+    table = report.write(tmp_path, jobs).terminal(80).partition("written")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table
+    assert long in "".join(line.strip().split("  ")[0] for line in table.splitlines())
+    assert "x=39 " in table
+    assert "x=9 " not in table
+    assert "and 10 more settings" in table
 
 
 def test_what_watches_jobs_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from forger.app.sweep import report, terminal_table;"
+        "import sys; from forger.app.sweep import engine;"
         "sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib', 'PIL', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -168,7 +193,9 @@ def test_going_on_is_advised_where_it_helps(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     engine = Engine.__new__(Engine)
-    engine.folder, engine.objective, engine._dry_run = tmp_path, None, False
+    engine.folder, engine.objective, engine._dry_run = SweepFolder(tmp_path), None, False
+    engine.minimise = True
+    engine.task = SimpleNamespace(command=Command(tmp_path, "train", ()))  # type: ignore[assignment]
     outcomes = [
         replace(job(tmp_path, number, f"seed={number}", status=status), error=error)
         for number, (status, error) in enumerate(ends)
@@ -184,11 +211,7 @@ def test_going_on_is_advised_where_it_helps(
 def test_a_search_in_which_no_trial_completed_is_no_success(
     statuses: list[Any], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended.clear()
-    ended.update({n: job(tmp_path, n, status=status) for n, status in enumerate(statuses)})
-    try:
-        assert main._summary() == code
-    finally:
-        ended.clear()
+    ended = [job(tmp_path, n, status=status) for n, status in enumerate(statuses)]
+    assert main._summarise(ended) == code
     told = "none of 2 trials has completed: all were pruned" in capsys.readouterr().err
     assert told is (statuses == ["pruned", "pruned"])

@@ -1,7 +1,7 @@
-"""The files by which a sweep knows itself: `sweep.json`, and `.jobs/<number>.json` for each job.
+"""A sweep's folder: `sweep.json`, and `.jobs/<number>.json` for each job.
 
-Owns their contents. Jobs may run in other processes and on other machines: these files, in a folder
-that all of them see, are how they tell the sweep what became of them. Imports no torch.
+Jobs may run in other processes and on other machines: these files, in a folder that all of them
+see, are how they tell the sweep what became of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +20,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from forger.app.run.folder import file_lock, is_locked, read_status
-from forger.app.sweep.outcome import Job, Outcome, Status
-from forger.app.sweep.rows import read_curve
+from forger.app.sweep.jobs import Job, Outcome, Status
+from forger.app.sweep.results import read_curve
 from forger.errors import RunError
 from forger.secrets import masked
 from forger.whole_files import write_whole
-
-RECORD = "sweep.json"
-_JOBS = ".jobs"
-_STOP = "stop"
-_GONE = "its process is gone: killed, or a crash"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -41,39 +36,39 @@ def read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 @dataclass(frozen=True)
-class SweepRecord:
-    """The record of the sweep in one folder."""
+class SweepFolder:
+    """The folder of one sweep, and what its files say."""
 
-    folder: Path
+    path: Path
 
-    def begin(self, words: Sequence[str], flags: Sequence[str], jobs: Sequence[Job]) -> None:
+    @property
+    def jobs_folder(self) -> Path:
+        """Where jobs tell how they end."""
+        return self.path / ".jobs"
+
+    def begin(self, overrides: Sequence[str], flags: Sequence[str], jobs: Sequence[Job]) -> None:
         """Writes what the sweep was asked for, which a resumed one is then asked again.
 
-        Values of words that look secret are left out.
+        Values of overrides that look secret are left out.
 
         Args:
-            words: of the command, without its flags.
+            overrides: of the command.
             flags: those that say which config is meant.
             jobs: all that are known by now; a search finds out as it goes.
         """
         listed = [{"number": job.number, "overrides": masked(job.overrides)} for job in jobs]
-        content = {
-            "words": masked(words),
-            "flags": [*flags],
-            "cwd": str(Path.cwd()),
-            "jobs": listed,
-        }
-        _write(self.folder / RECORD, content)
+        content = {"words": masked(overrides), "flags": [*flags], "cwd": str(Path.cwd())}
+        _write_json(self.path / "sweep.json", content | {"jobs": listed})
 
     def read(self) -> dict[str, Any]:
         """Returns what `begin` wrote; nothing where this is no sweep's folder."""
-        return read_json(self.folder / RECORD)
+        return read_json(self.path / "sweep.json")
 
     def jobs(self) -> list[Job]:
         """Returns the jobs that the sweep was begun with."""
@@ -82,47 +77,48 @@ class SweepRecord:
             for job in self.read().get("jobs", ())
         ]
 
-    def path_of(self, number: int, suffix: str = "json") -> Path:
-        """Returns the file of one job: its record, or with another suffix one beside it."""
-        return self.folder / _JOBS / f"{number}.{suffix}"
+    def job_file(self, number: int, suffix: str = "json") -> Path:
+        """Returns a file of one job: what it tells, its `lock`, `log` or `answer`."""
+        return self.jobs_folder / f"{number}.{suffix}"
 
     def note(self, number: int, **content: Any) -> None:
-        """Adds to a job's record."""
+        """Adds to what one job tells."""
         own = {"host": socket.gethostname(), "pid": os.getpid(), "updated": time.time()}
-        path = self.path_of(number)
-        _write(path, read_json(path) | own | content)
+        path = self.job_file(number)
+        _write_json(path, read_json(path) | own | content)
 
     @contextmanager
     def held(self, number: int) -> Iterator[int]:
         """Holds a job, which is alive until this ends or its process does.
 
         Yields:
-            The descriptor of its lock: a process that is given it keeps the job alive as well.
+            The descriptor of its lock: a process that inherits it keeps the job alive as well.
 
         Raises:
             RunError: another process holds it.
         """
-        path = self.path_of(number, "lock")
+        path = self.job_file(number, "lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(path) as lock:
             if lock is None:
-                raise RunError(f"job #{number} of {self.folder} is being run by another process")
+                raise RunError(f"job #{number} of {self.path} is being run by another process")
             yield lock
 
     def outcome(self, job: Job) -> Outcome:
         """Returns what is known about a job by now."""
-        path, lock = self.path_of(job.number), self.path_of(job.number, "lock")
+        path = self.job_file(job.number)
         known = read_json(path)
-        gone = known.get("status") == "running" and not is_locked(lock)
+        gone = known.get("status") == "running" and not is_locked(path.with_suffix(".lock"))
         if gone:  # it may have told how it ended just before it let go
             known = read_json(path)
-        folder = self.folder / str(known.get("folder", job.number))
-        if not folder.resolve().is_relative_to(self.folder.resolve()):  # somebody else's record
-            folder = self.folder / str(job.number)
+        folder = self.path / str(known.get("folder", job.number))
+        if not folder.resolve().is_relative_to(self.path.resolve()):  # somebody else's record
+            folder = self.path / str(job.number)
         status: Status = known.get("status", "missing")
         reason, value = known.get("reason"), known.get("value")
         if (gone and status == "running") or status == "interrupted":
-            status, reason, value = _end_of_run(folder, reason or _GONE)
+            gone_reason = "its process is gone: killed, or a crash"
+            status, reason, value = _end_of_run(folder, reason or gone_reason)
         return Outcome(
             number=job.number,
             overrides=job.overrides,
@@ -136,43 +132,49 @@ class SweepRecord:
 
     def outcomes(self) -> dict[int, Outcome]:
         """Returns what is known about every job that has begun, by number."""
-        numbers = sorted(int(p.stem) for p in (self.folder / _JOBS).glob("*.json"))
         found = {}
-        for number in numbers:
-            words = read_json(self.path_of(number)).get("overrides", ())
-            found[number] = self.outcome(Job(number=number, overrides=tuple(words)))
+        for number in sorted(int(path.stem) for path in self.jobs_folder.glob("*.json")):
+            overrides = read_json(self.job_file(number)).get("overrides", ())
+            found[number] = self.outcome(Job(number=number, overrides=tuple(overrides)))
         return found
 
-    def remove(self, folders: Iterable[Path]) -> None:
+    def remove_run_folder(self, folder: Path) -> None:
+        """Removes the folder of a job that has not trained: it holds logs alone."""
+        if folder.is_dir() and all(path.suffix == ".log" for path in folder.iterdir()):
+            shutil.rmtree(folder)
+
+    def remove(self) -> None:
         """Removes a sweep that trained nothing: its own files, and folders that hold logs alone."""
-        for folder in folders:
-            if folder.is_dir() and all(path.suffix == ".log" for path in folder.iterdir()):
-                shutil.rmtree(folder)
-        shutil.rmtree(self.folder / _JOBS, ignore_errors=True)
-        for name in (RECORD, ".lock"):
-            (self.folder / name).unlink(missing_ok=True)
+        for outcome in self.outcomes().values():
+            self.remove_run_folder(outcome.folder)
+        shutil.rmtree(self.jobs_folder, ignore_errors=True)
+        for name in ("sweep.json", ".lock"):
+            (self.path / name).unlink(missing_ok=True)
         with suppress(OSError):  # something else lies there
-            self.folder.rmdir()
-
-    def stop(self, reason: str) -> None:
-        """Asks running jobs to save and end, and those that have not begun to stay away."""
-        path = self.folder / _JOBS / _STOP
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(reason, encoding="utf-8")
-
-    def may_go_on(self) -> None:
-        """Takes back what `stop` asked."""
-        (self.folder / _JOBS / _STOP).unlink(missing_ok=True)
+            self.path.rmdir()
 
     def remove_pickles(self) -> None:
         """Removes results of earlier launches, which submitit would load, whose ever they are."""
-        for path in self.folder.glob(".submitit/**/*_result.pkl"):
+        for path in self.path.glob(".submitit/**/*_result.pkl"):
             path.unlink()
 
     @property
+    def _stop_file(self) -> Path:
+        return self.jobs_folder / "stop"
+
+    @property
     def stopped(self) -> bool:
-        """Whether `stop` was called."""
-        return (self.folder / _JOBS / _STOP).exists()
+        """Whether no further job is to begin."""
+        return self._stop_file.exists()
+
+    def stop(self, reason: str) -> None:
+        """Asks running jobs to save and end, and those that have not begun to stay away."""
+        self.jobs_folder.mkdir(parents=True, exist_ok=True)
+        self._stop_file.write_text(reason, encoding="utf-8")
+
+    def clear_stop(self) -> None:
+        """Takes back what `stop` asked."""
+        self._stop_file.unlink(missing_ok=True)
 
 
 def _end_of_run(folder: Path, reason: str) -> tuple[Status, str | None, float | None]:
@@ -186,13 +188,13 @@ def _end_of_run(folder: Path, reason: str) -> tuple[Status, str | None, float | 
     if run.get("status") == "pruned":
         return "pruned", run.get("reason"), None
     if run.get("status") == "finished":
-        return "finished", None, value_of(folder)
+        return "finished", None, _value_of(folder)
     return "interrupted", reason, None
 
 
-def value_of(folder: Path) -> float | None:
+def _value_of(folder: Path) -> float | None:
     """Returns the last value of the metric that a run's `objective` names, if it names one."""
     with suppress(Exception):  # what is damaged has no value
-        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"), resolve=False)
-        return read_curve(folder / "metrics.csv", str(config["objective"]))[-1][1]
+        objective = OmegaConf.load(folder / "config.yaml").objective
+        return read_curve(folder / "metrics.csv", str(objective))[-1][1]
     return None

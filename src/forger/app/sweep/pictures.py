@@ -1,0 +1,264 @@
+"""Draws a sweep: every job's final samples on one sheet, and the scores over iterations."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import statistics
+import textwrap
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, NullFormatter
+from omegaconf import OmegaConf
+from PIL import Image, ImageDraw, ImageFont
+
+from forger.app.sweep.jobs import BAD, Outcome
+from forger.app.sweep.report import reason
+from forger.app.sweep.results import Results, Row, Setting
+
+log = logging.getLogger(__name__)
+
+LIMIT = 100  # jobs on a sheet
+_SIZES = ((6, 5, 340), (24, 4, 256), (LIMIT, 4, 176))
+"""Up to so many jobs: images on a side of each job's crop, and pixels of it."""
+_WIDEST = 2600  # pixels
+_BORDER = 2  # pixels between the images of a grid, see forger.pictures
+_GAP, _LINES, _FONT = 14, 5, 12  # pixels between tiles; lines of a label at most; points
+_LINE = round(1.4 * _FONT)
+_EMPTY, _INK, _FAINT, _RED = "#d9dce1", "#111827", "#6b7280", "#b91c1c"
+_COLOURS = (
+    *("#1b6ca8", "#d95f02", "#2a9134", "#c1121f", "#7b4fb5"),
+    *("#8c5a3c", "#d65fa8", "#5c6670", "#a8a000", "#12a5b8"),
+)
+_NAMED = 2 * len(_COLOURS)  # settings that can be told apart, by colour and dashes; others are grey
+_WIDE = 10  # largest score by smallest, beyond which the axis is logarithmic
+
+
+def contact_sheet(results: Results) -> bytes | None:
+    """Draws the first samples of each job's `samples/last.png`, settings from best to worst.
+
+    Jobs of one setting follow each other. A failed job is a grey tile with its status. More than a
+    hundred jobs: the first hundred in that order.
+
+    Returns:
+        A PNG; `None` where no job has samples.
+    """
+    rows = [row for setting in results.settings for row in setting.rows][:LIMIT]
+    if not rows:
+        return None
+    side, pixels = next((side, pixels) for most, side, pixels in _SIZES if len(rows) <= most)
+    crops = [read_samples(row.outcome, side, pixels) for row in rows]
+    if not any(crops):
+        return None
+    columns = _columns(results, len(rows), pixels)
+    labels = [_label(row, results, pixels) for row in rows]
+    above = _LINE * max(label.count("\n") + 1 for label in labels)
+    height = above + pixels + 2 * _GAP
+    size = (_GAP + (pixels + _GAP) * columns, _GAP + height * math.ceil(len(rows) / columns))
+    sheet = Image.new("RGB", (size[0], size[1] + _LINE), "white")
+    pen = ImageDraw.Draw(sheet)
+    pen.font = _font()
+    for place, (row, label, crop) in enumerate(zip(rows, labels, crops, strict=True)):
+        x, y = _GAP + (pixels + _GAP) * (place % columns), _GAP + height * (place // columns)
+        ink = _RED if row.outcome.status in BAD else _INK
+        pen.multiline_text((x, y), label, fill=ink)
+        y += above
+        if crop is None:
+            pen.rectangle((x, y, x + pixels, y + pixels), fill=_EMPTY)
+            text = _folded(reason(row.outcome) or "no samples", pixels)
+            pen.multiline_text((x + _GAP, y + pixels // 2), text, fill=_FAINT)
+        else:
+            sheet.paste(crop, (x, y))
+    if left_out := len(results.rows) - len(rows):
+        pen.text((_GAP, size[1]), f"{left_out} more jobs are not shown", fill=_FAINT)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "png")
+    return buffer.getvalue()
+
+
+def read_samples(outcome: Outcome, side: int, pixels: int) -> Image.Image | None:
+    """Crops a job's last grid to its first images, so that they can be seen on a small tile.
+
+    Args:
+        outcome: of the job.
+        side: images in a row and in a column of the crop.
+        pixels: of the crop's longer side.
+
+    Returns:
+        RGB; `None` of a failed job, and where there is no grid that can be read.
+    """
+    path = outcome.folder / "samples" / "last.png"
+    if outcome.status in ("failed", "missing") or not path.is_file():
+        return None
+    try:
+        with Image.open(path, formats=["PNG"]) as file:
+            grid = file.convert("RGB")
+    except Exception as error:  # PIL raises many kinds for a damaged file
+        log.warning("%s: damaged: %s", path, error)
+        return None
+    crop = _first_images(grid, _images_in_grid(outcome.folder), side)
+    scale = pixels / max(crop.size)
+    sharp = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
+    return crop.resize((_scaled(crop.width, scale), _scaled(crop.height, scale)), sharp)
+
+
+def _scaled(length: int, scale: float) -> int:
+    return max(1, round(length * scale))
+
+
+def _images_in_grid(folder: Path) -> int:
+    """Returns how many images a run's grids hold, by its config; 1 where that does not say."""
+    try:
+        config = OmegaConf.load(folder / "config.yaml")
+        return max(1, int(OmegaConf.select(config, "callbacks.samples.n")))
+    except Exception:  # whatever YAML may be damaged by
+        return 1
+
+
+def _first_images(grid: Image.Image, images: int, side: int) -> Image.Image:
+    """Crops a grid, laid out as `forger.pictures.image_grid` does it, to `side` x `side` images."""
+    columns = math.ceil(math.sqrt(images))
+    rows = math.ceil(images / columns)
+    width, height = grid.width - _BORDER, grid.height - _BORDER
+    if images == 1 or width % columns or height % rows:  # drawn by something else
+        return grid
+    right, bottom = width // columns * min(side, columns), height // rows * min(side, rows)
+    return grid.crop((_BORDER, _BORDER, right, bottom))
+
+
+def _columns(results: Results, jobs: int, pixels: int) -> int:
+    """Returns the columns of a sheet a little wider than high; seeds share a line if they can."""
+    most, columns = _WIDEST // (pixels + _GAP), math.ceil(math.sqrt(1.2 * jobs))
+    seeds = {len(setting.rows) for setting in results.settings}
+    if len(seeds) > 1 or (largest := max(seeds)) > most:
+        return columns
+    return largest * max(1, min(math.ceil(columns / largest), most // largest))
+
+
+def _label(row: Row, results: Results, pixels: int) -> str:
+    """Returns lines: number and score, then what differs from other jobs."""
+    head = f"#{row.outcome.number}"
+    if row.outcome.status != "finished":
+        head += f"  {row.outcome.status}"
+    elif row.last is not None:
+        head += f"  {results.score} {row.last:.4g}"
+    return f"{_folded(head, pixels)}\n{_folded(row.label, pixels)}"
+
+
+def _folded(text: str, pixels: int) -> str:
+    """Breaks a text into lines of so many pixels, the first few of them."""
+    letters = int(pixels / (0.61 * _FONT))  # of DejaVu Sans Mono
+    lines = textwrap.wrap(text, letters, max_lines=_LINES, placeholder=" …")
+    return "\n".join(lines)
+
+
+def _font() -> ImageFont.FreeTypeFont:
+    """Returns the letters that come with matplotlib: the same on every machine."""
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    return ImageFont.truetype(str(folder / "DejaVuSansMono.ttf"), _FONT)
+
+
+def score_plot(results: Results) -> bytes | None:
+    """Draws a line per job, or per setting the mean over its seeds with the seeds thin behind it.
+
+    The legend names settings from best to worst. A cross ends the line of a job that failed.
+    pyplot is not touched, so that no display and no plots of a notebook are involved.
+
+    Returns:
+        A PNG; `None` where no job has a score over iterations.
+    """
+    drawn = [s for s in results.settings if any(row.finite for row in s.rows)]
+    if not drawn:
+        return None
+    named = drawn[:_NAMED]
+    figure = Figure(figsize=(10, 4.8 + 0.2 * len(named)), dpi=110, layout="constrained")
+    axes = figure.add_subplot()
+    handles: list[Line2D] = []
+    for place, setting in reversed(list(enumerate(drawn))):  # the best one on top
+        known = place < _NAMED
+        colour = _COLOURS[place % len(_COLOURS)] if known else "#c3c9d1"
+        style: Literal["-", "--"] = "--" if known and place >= len(_COLOURS) else "-"
+        _draw_setting(axes, setting, colour, style)
+        handles.insert(0, Line2D([], [], color=colour, linestyle=style, linewidth=2))
+    names = [_legend_text(setting) for setting in named]
+    if more := len(drawn) - len(named):
+        names.append(f"{more} others")
+    _dress(axes, results, drawn)
+    figure.legend(
+        handles[: len(names)], names, loc="outside right upper", frameon=False, fontsize=9
+    )
+    return _png(figure)
+
+
+def _draw_setting(axes: Axes, setting: Setting, colour: str, style: Literal["-", "--"]) -> None:
+    finished = [row for row in setting.rows if row.outcome.status == "finished" and row.finite]
+    mean = mean_over_seeds(finished) if len(finished) > 1 else []
+    for row in setting.rows:
+        if row.finite:
+            thin, faint = (0.8, 0.45) if mean else (1.8, 1.0)
+            axes.plot(*np.array(row.finite).T, color=colour, ls=style, lw=thin, alpha=faint)
+            if row.outcome.status in BAD:
+                axes.plot(*row.finite[-1], marker="x", color=colour, ms=8, mew=2)
+            elif len(row.finite) == 1:
+                axes.plot(*row.finite[0], marker="o", color=colour, ms=4)
+    if mean:
+        marker = "o" if len(mean) == 1 else None
+        axes.plot(*np.array(mean).T, color=colour, ls=style, lw=2.2, marker=marker)
+
+
+def mean_over_seeds(rows: Sequence[Row]) -> list[tuple[int, float]]:
+    """Averages over seeds, at iterations where each of them has a finite score."""
+    curves = [dict(row.finite) for row in rows]
+    shared = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return [(step, statistics.fmean(curve[step] for curve in curves)) for step in shared]
+
+
+def _legend_text(setting: Setting) -> str:
+    text = textwrap.fill(setting.label, 40, break_on_hyphens=False, max_lines=2, placeholder=" …")
+    if setting.best is None:
+        return text
+    many = f" (n={setting.best.n})" if setting.best.n > 1 else ""
+    return f"{text}\n{setting.best}{many}"
+
+
+def _dress(axes: Axes, results: Results, drawn: Sequence[Setting]) -> None:
+    """Adds what explains the lines."""
+    rows = [row for setting in drawn for row in setting.rows if row.finite]
+    scores = [score for row in rows for _, score in row.finite]
+    if min(scores) > 0 and max(scores) / min(scores) > _WIDE:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("iteration")
+    axes.set_ylabel(f"{results.score} ({'lower' if results.minimise else 'higher'} is better)")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    notes = ["legend: best score"]
+    if any(len(setting.rows) > 1 for setting in drawn):
+        notes.append("thick: mean over seeds, thin: each seed")
+    if any(row.outcome.status in BAD for row in rows):
+        notes.append("x: ended early")
+    axes.set_title("; ".join(notes), fontsize=9, color=_FAINT, loc="left")
+
+
+def _png(figure: Figure) -> bytes:
+    FigureCanvasAgg(figure)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a value may hold $
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

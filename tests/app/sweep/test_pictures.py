@@ -1,0 +1,132 @@
+"""The pictures of a sweep."""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from sweep_folders import grid, job
+
+from forger.app.sweep import pictures
+from forger.app.sweep.jobs import Outcome
+from forger.app.sweep.results import collect
+
+
+def drawn(png: bytes | None) -> NDArray[np.uint8]:
+    assert png is not None
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def sheet_of(jobs: list[Outcome]) -> NDArray[np.uint8]:
+    return drawn(pictures.contact_sheet(collect(jobs)))
+
+
+def has(sheet: NDArray[np.uint8], shade: int) -> bool:
+    """Whether a 20 x 20 square of one grey is anywhere on the sheet."""
+    same = (sheet == shade).all(axis=2)
+    sums = same.cumsum(axis=0).cumsum(axis=1)
+    inside = sums[20:, 20:] - sums[:-20, 20:] - sums[20:, :-20] + sums[:-20, :-20]
+    return bool((inside == 400).any())
+
+
+def test_each_job_shows_its_first_images(tmp_path: Path) -> None:
+    sheet = sheet_of([job(tmp_path, n, f"x={n}", scores=[9.0]) for n in range(8)])
+    for number in range(8):
+        assert has(sheet, 100 + number)
+        assert has(sheet, 130 + number)  # the fourth column
+        assert not has(sheet, 150 + number)  # the sixth one is cropped
+
+
+def test_seeds_of_a_setting_stand_side_by_side(tmp_path: Path) -> None:
+    scores = {("a", 0): 5, ("b", 0): 1, ("a", 1): 6, ("b", 1): 2, ("c", 0): 9, ("c", 1): 9}
+    jobs = [
+        job(tmp_path, number, f"x={x}", f"seed={seed}", scores=[score])
+        for number, ((x, seed), score) in enumerate(scores.items())
+    ]
+    sheet = sheet_of(jobs)
+    corners = [np.argwhere((sheet == 100 + n).all(axis=2)).min(axis=0).tolist() for n in range(6)]
+    assert sorted(range(6), key=lambda n: corners[n]) == [1, 3, 0, 2, 4, 5]
+    for left, right in ((1, 3), (0, 2), (4, 5)):
+        assert corners[left][0] == corners[right][0]
+
+
+def test_a_failed_job_is_a_grey_tile_and_no_samples_are_no_sheet(tmp_path: Path) -> None:
+    jobs = [
+        job(tmp_path, 0, "x=1", scores=[9.0]),
+        job(tmp_path, 1, "x=2", scores=[9.0], status="failed", reason="diverged " * 40),
+    ]
+    sheet = sheet_of(jobs)
+    assert not has(sheet, 101)
+    assert (sheet == (217, 220, 225)).all(axis=2).sum() > 100 * 100
+    assert pictures.contact_sheet(collect(jobs[1:])) is None
+
+
+@pytest.mark.parametrize("count", [1, 7, 100, 130])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_the_sheet_has_a_sensible_size(tmp_path: Path, count: int, seeds: int) -> None:
+    words = "wide" * 200
+    jobs = [job(tmp_path, n, f"x={words}{n // seeds}", f"seed={n % seeds}") for n in range(count)]
+    grid(jobs[0].folder / "samples" / "last.png", shade=100)
+    height, width, _ = sheet_of(jobs).shape
+    assert 300 < width <= 2620
+    assert 300 < height <= 3200
+    assert 0.3 < width / height < 3.2
+
+
+def test_pictures_that_are_no_grid_are_shown_whole(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, n, f"x={n}", scores=[9.0]) for n in range(2)]
+    one = np.full((28, 28), 77, dtype=np.uint8)
+    Image.fromarray(one).save(jobs[0].folder / "samples" / "last.png")
+    grid(jobs[1].folder / "samples" / "last.png", shade=100, side=2)
+    sheet = sheet_of(jobs)
+    assert has(sheet, 77)
+    assert has(sheet, 110)
+
+
+def test_one_colour_a_setting(tmp_path: Path) -> None:
+    jobs = [
+        job(tmp_path, n, f"x={n // 2}", f"seed={n % 2}", scores=[90 - n, 80, 70 + n])
+        for n in range(4)
+    ]
+    pixels = drawn(pictures.score_plot(collect(jobs))).reshape(-1, 3).tolist()
+    for colour in ([0x1B, 0x6C, 0xA8], [0xD9, 0x5F, 0x02]):
+        assert colour in pixels
+    assert [0x2A, 0x91, 0x34] not in pixels
+
+
+def test_the_mean_is_taken_where_every_seed_has_a_score(tmp_path: Path) -> None:
+    jobs = [
+        job(tmp_path, 0, "seed=0", scores=[10, 20, 30, 40]),
+        job(tmp_path, 1, "seed=1", scores=[20, math.nan, 50]),
+    ]
+    assert pictures.mean_over_seeds(collect(jobs).rows) == [(100, 15), (300, 40)]
+
+
+@pytest.mark.parametrize("scores", [[5.0], [400.0, 3.0], [-1.0, 0.0], [7.0, 7.0]])
+def test_all_kinds_of_scores_can_be_drawn(tmp_path: Path, scores: list[float]) -> None:
+    jobs = [
+        job(tmp_path, 0, "x=$a_b", "seed=0", scores=scores),
+        job(tmp_path, 1, "x=\u4e00", "seed=1", scores=scores, status="failed"),
+    ]
+    assert (drawn(pictures.score_plot(collect(jobs))) < 200).mean() > 0.002
+
+
+def test_many_settings_with_long_overrides_fit(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, n, f"+long={'w' * 90}{n}", scores=[90, 80 + n]) for n in range(60)]
+    height, width, _ = drawn(pictures.score_plot(collect(jobs))).shape
+    assert width <= 1100
+    assert height <= 1200
+    nothing = job(tmp_path, 60, "x=1", scores=[math.nan, math.inf])
+    assert pictures.score_plot(collect([nothing])) is None
+
+
+def test_pyplot_and_its_backend_are_left_alone() -> None:
+    code = "import sys; from forger.app.sweep import pictures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
