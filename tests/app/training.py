@@ -59,6 +59,7 @@ def command(
     cwd: Path = ROOT,
     environment: dict[str, str] | None = None,
     script: Path = ROOT / "train.py",
+    timeout: float = 300.0,
 ) -> subprocess.CompletedProcess[str]:
     """Runs train.py as a user would."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "LOCAL_RANK"))}
@@ -68,7 +69,7 @@ def command(
         env=own | {"WANDB_MODE": "disabled"} | (environment or {}),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
     )
 
 

@@ -40,9 +40,7 @@ class OptunaSweeper(Sweeper):
         Raises:
             ConfigError: the search makes no sense, or Optuna is not installed.
         """
-        from forger.extras import install_command
-
-        from forger.errors import ConfigError  # not at every start, as all below
+        from forger.errors import ConfigError, install_command  # not at every start, as below
 
         if importlib.util.find_spec("optuna") is None:
             raise ConfigError(f"hydra/sweeper=optuna: needs Optuna; {install_command('optuna')}")

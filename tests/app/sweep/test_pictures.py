@@ -128,5 +128,7 @@ def test_many_settings_with_long_overrides_fit(tmp_path: Path) -> None:
 
 
 def test_pyplot_and_its_backend_are_left_alone() -> None:
-    code = "import sys; from forger.app.sweep import pictures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    code = (
+        "import sys; import forger.app.sweep.pictures;sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

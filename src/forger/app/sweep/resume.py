@@ -56,7 +56,7 @@ def resumed_command(command: Command) -> Command:
     Raises:
         ConfigError: there is no such sweep, or overrides that do not belong to one.
     """
-    value = next(text_of(one) for one in reversed(command.overrides) if _key(one) == _KEY)
+    value = next(str(text_of(one)) for one in reversed(command.overrides) if _key(one) == _KEY)
     folder, where = Path(expanded(value)).absolute(), f"{_KEY}={value}"
     known = _read(folder, where)
     own = [override for override in command.overrides if _key(override) != _KEY]
