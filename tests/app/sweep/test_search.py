@@ -240,7 +240,6 @@ def test_nothing_is_begun_after_a_stop(tmp_path: Path) -> None:
         ([GOAL, "objective=train/loss_g,train/loss_d"], "name one metric"),
         ([GOAL, "optimizer.lrr=interval(1,2)"], "optimizer.lrr"),
         ([GOAL, "optimizer.lr=interval(-1,2)"], "optimizer.lr=-1.0: must be a number above 0"),
-        ([GOAL, "model.share_fakes=true", "loss.n_critic=2,3"], "n_critic"),
         ([GOAL, "loss=hinge,hing"], "loss=hing: no such choice"),
         ([GOAL, LR, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be"),
         ([GOAL, LR, "hydra.sweeper.n_jobs=0"], "hydra.sweeper.n_jobs=0: must be"),
@@ -251,7 +250,7 @@ def test_nothing_is_begun_after_a_stop(tmp_path: Path) -> None:
         ([GOAL, LR, "hydra.sweeper.sampler._target_=optuna.samplers.TPSampler"], "TPESampler"),
         (
             [GOAL, LR, "hydra.sweeper.sampler._target_=own_samplers.Best"],
-            "own_samplers.Best: no module 'own_samplers' is installed or in this folder",
+            "own_samplers.Best: is no class of optuna.samplers",
         ),
         ([GOAL, LR, "+hydra.sweeper.sampler.sed=1"], "did you mean 'seed'"),
         ([GOAL, LR, "+hydra.sweeper.pruner.warmup=1"], "NopPruner has no such setting"),

@@ -21,8 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from forger.app.cli.quiet import quieten_hydra
 from forger.app.config.command import Command
 from forger.app.config.messages import quoted
-from forger.app.run import run_name
-from forger.app.run.folder import read_status
+from forger.app.run.folder import read_status, run_name
 from forger.app.run.job_words import trust_of
 from forger.app.sweep.folder import SweepFolder, read_json
 from forger.app.sweep.slots import share_of, slot, slots_of
@@ -43,7 +42,7 @@ _OF_THE_SWEEP = (
 )
 
 quieten_hydra()  # in a launcher's process, where no command line begins
-run_name.register()
+OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
 @dataclass(frozen=True)
