@@ -1,18 +1,16 @@
 """The GAN: alternates discriminator and generator updates under manual optimization.
 
-Knows no architecture, loss or data set by name. One `training_step` is one iteration: one generator
-update with its `n_critic` discriminator updates; Lightning's counters then count iterations.
+One `training_step` is one iteration: one generator update with its `n_critic` discriminator
+updates; Lightning's counters then count iterations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -23,16 +21,15 @@ from forger.copying import in_float32
 from forger.divergence import FiniteWatch
 from forger.ema import EMA
 from forger.errors import ConfigError
-from forger.exchange import GradientSum, exchanges_itself
-from forger.gradients import clamp_weights, clip_gradient, frozen, full_precision, trainable
-from forger.hooks import updates_are_plain
+from forger.gradients import clamp_weights, frozen, full_precision, precision_contexts, trainable
 from forger.losses import AdversarialLoss, NonSaturating
 from forger.noise import PRIORS, NoiseSource, Prior
 from forger.reports import Reporter
 from forger.scoreboard import ProbabilityWatch, middle_of, scoreboard
 from forger.seeds import STREAMS
-from forger.updates import Updates, match_layout
+from forger.updates import NetworkUpdate, Updates
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 LOOKED_AT = 10  # of D's first updates, to find out whether it gives logits
 
 
@@ -81,37 +78,20 @@ class GAN(LightningModule):
         self.automatic_optimization = False
         if prior not in PRIORS:
             raise ConfigError(f"model.prior={prior}: must be one of {', '.join(PRIORS)}")
-        for name, network in (("generator", generator), ("discriminator", discriminator)):
-            if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
-                raise ConfigError(
-                    f"model.{name}: has lazy layers whose sizes are not known yet; write the sizes,"
-                    " or run the network once at the end of its __init__"
-                )
-        self.generator = generator
-        self.discriminator = discriminator
+        loss = loss or NonSaturating()
+        _check_networks(generator, discriminator, loss)
+        self.generator, self.discriminator = generator, discriminator
         self.ema_generator = EMA(generator, ema_decay)
-        self.loss = loss or NonSaturating()
-        self.penalties = self.loss.penalties
+        self.loss, self.penalties = loss, loss.penalties
         self.generator_updates = generator_updates or Updates()
         self.discriminator_updates = discriminator_updates or Updates()
         self.prior: Prior = prior
-        self.share_fakes = share_fakes
-        self.seed = seed
-        self.images_seen = 0
-        if self.penalties and any(
-            isinstance(m, nn.modules.batchnorm._BatchNorm) for m in discriminator.modules()
-        ):
-            raise ConfigError(
-                f"model.discriminator: BatchNorm under a gradient penalty"
-                f" ({', '.join(self.penalties)}), which is taken per sample while BatchNorm mixes"
-                " samples; allowed: norm=auto|layer|instance|spectral|none"
-            )
-
+        self.share_fakes, self.seed, self.images_seen = share_fakes, seed, 0
         accumulated = (self.generator_updates.accumulate, self.discriminator_updates.accumulate)
-        if share_fakes and (self.loss.n_critic, *accumulated) != (1, 1, 1):
+        if share_fakes and (loss.n_critic, *accumulated) != (1, 1, 1):
             raise ConfigError(
                 "model.share_fakes=True: needs one batch for each network, but loss.n_critic is"
-                f" {self.loss.n_critic} and model.accumulate {accumulated[0]} for G and"
+                f" {loss.n_critic} and model.accumulate {accumulated[0]} for G and"
                 f" {accumulated[1]} for D; all must be 1"
             )
 
@@ -142,46 +122,40 @@ class GAN(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Makes both optimizers, the generator's first, and their schedules."""
-        total = self.trainer.estimated_stepping_batches
-        pairs = (
-            (self.generator_updates, self.generator),
-            (self.discriminator_updates, self.discriminator),
-        )
-        optimizers = [updates.make_optimizer(network) for updates, network in pairs]
-        schedulers = [
-            scheduler
-            for (updates, _), optimizer in zip(pairs, optimizers, strict=True)
-            if (scheduler := updates.make_scheduler(optimizer, total)) is not None
+        optimizers = [
+            self.generator_updates.make_optimizer(self.generator),
+            self.discriminator_updates.make_optimizer(self.discriminator),
         ]
-        return optimizers, schedulers
+        total = self.trainer.estimated_stepping_batches
+        schedules = [
+            self.generator_updates.make_scheduler(optimizers[0], total),
+            self.discriminator_updates.make_scheduler(optimizers[1], total),
+        ]
+        return optimizers, [schedule for schedule in schedules if schedule is not None]
 
     def on_train_start(self) -> None:
         """Sets up what stays the same from one iteration to the next, and the clock."""
+        trainer, rank = self.trainer, self.global_rank
         self._dtype = self._float_type
-        self._mixed, self._unmixed = self._precisions()
-        for optimizer in self.trainer.optimizers:
-            match_layout(optimizer)
-        self._updates_are_plain = updates_are_plain(self)
-        self._exchanges = exchanges_itself(self.trainer.strategy)
-        self._sums = {
-            network: GradientSum(trainable(network) if self._exchanges else ())
-            for network in (self.generator, self.discriminator)
-        }
+        self._mixed, self._unmixed = precision_contexts(trainer.precision_plugin, self.device.type)
+        optimizers: Any = self.optimizers()
+        self._generator_update = NetworkUpdate(
+            self, self.generator, self.generator_updates, optimizers[0], counted=True
+        )
+        # Not counted: one iteration is one step of the generator.
+        self._discriminator_update = NetworkUpdate(
+            self, self.discriminator, self.discriminator_updates, optimizers[1], counted=False
+        )
         self._judging = trainable(self.discriminator)
         self._at_once = bool(getattr(self.discriminator, "independent_samples", False))
-        self._reals = RealImages(self.batches_per_iteration, tells=self.global_rank == 0)
+        self._reals = RealImages(self.batches_per_iteration, tells=rank == 0)
         self._noise = NoiseSource(
-            self.prior,
-            self.seed,
-            self.global_rank,
-            self.trainer.world_size,
-            self.device,
-            self._dtype,
+            self.prior, self.seed, rank, trainer.world_size, self.device, self._dtype
         )
-        self._reporter = Reporter(self, self.images_seen)
+        self.reporter = Reporter(self, self.images_seen)
         networks = {"discriminator": self.discriminator, "generator": self.generator}
         self._watch = FiniteWatch(networks, self.device)
-        self._probabilities = ProbabilityWatch(LOOKED_AT if self.global_rank == 0 else 0)
+        self._probabilities = ProbabilityWatch(LOOKED_AT if rank == 0 else 0)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Runs one iteration on `batches_per_iteration` batches of real images."""
@@ -192,48 +166,28 @@ class GAN(LightningModule):
         reals = [real.to(self._dtype) for real in self._reals(batch)]
         iteration = self.iteration + 1
         self._noise.start(iteration)
-        report = self._reporter.due(iteration)
-        accumulate = self.discriminator_updates.accumulate
+        report = self.reporter.due(iteration)
+        accumulate, n_critic = self.discriminator_updates.accumulate, self.loss.n_critic
         shared = self._fakes(len(reals[0])) if self.share_fakes else None
-        for update in range(self.loss.n_critic):
-            last = update == self.loss.n_critic - 1
-            taken = reals[update * accumulate : (update + 1) * accumulate]
-            number = (iteration - 1) * self.loss.n_critic + update + 1
-            game = self._update_discriminator(taken, shared, iteration, number, report and last)
-        game |= self._update_generator(reals, shared, iteration, report)
+        for update in range(n_critic):
+            number = self.iteration * n_critic + update + 1  # since the start of the run
+            own = reals[update * accumulate : (update + 1) * accumulate]
+            last = update == n_critic - 1
+            metrics = self._update_discriminator(own, shared, number, report and last)
+        metrics |= self._update_generator(reals, shared, report)
         self.ema_generator.update(self.generator, iteration)
         self.images_seen += sum(len(real) for real in reals) * self.trainer.world_size
         if report:
             self._watch.check(iteration)
-            self._reporter.write(game, iteration, self.images_seen)
+            self.reporter.write(metrics, iteration, self.images_seen)
         for schedule in self.trainer.lr_scheduler_configs:
             schedule.scheduler.step()  # type: ignore[call-arg]  # it is a LambdaLR
 
-    def leave_out(self, seconds: float) -> None:
-        """Leaves time that a callback took out of the images per second."""
-        self._reporter.leave_out(seconds)
-
-    def _fakes(self, batch: int) -> Tensor:
-        """Generates `(batch, C, H, W)` from fresh noise."""
-        noise = self._noise.prior(batch, self._latent_dim)
-        with self._mixed:
-            fakes: Tensor = self.generator(noise)
-        return fakes
-
     def _update_discriminator(
-        self,
-        reals: Sequence[Tensor],
-        shared: Tensor | None,
-        iteration: int,
-        number: int,
-        report: bool,
+        self, reals: Sequence[Tensor], shared: Tensor | None, number: int, report: bool
     ) -> dict[str, Tensor]:
-        """Makes one discriminator update from `reals`, one batch for each accumulated gradient.
-
-        It is D's update of that number since the start of the run, counted from 1.
-        """
-        optimizer = self._optimizers[1]
-        optimizer.zero_grad()
+        """Makes D's update of that number, from one batch for each accumulated gradient."""
+        self._discriminator_update.begin()
         for real in reals:
             with torch.no_grad():
                 fake = self._fakes(len(real)) if shared is None else shared.detach()
@@ -241,58 +195,43 @@ class GAN(LightningModule):
             loss = self.loss.discriminator(real_logits, fake_logits)
             penalties = self._penalties(real, fake, number)
             total = sum(penalties.values(), start=loss)
-            self._watch.see("discriminator", total, iteration)
-            self._backward(total, len(reals))
+            self._watch.see("discriminator", total, self.iteration + 1)
+            self._discriminator_update.backward(total, len(reals))
         self._probabilities.see(real_logits, fake_logits)
-        self._sums[self.discriminator]()
-        norm = self._clip(self.discriminator, self.discriminator_updates, report)
-        # Stepped below the wrapper that ticks Lightning's step counter: that one counts iterations.
-        if self._updates_are_plain:
-            optimizer.optimizer.step()
-        else:
-            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
+        norm = self._discriminator_update.step(measure=report)
         if self.loss.weight_clip is not None:
             clamp_weights(self.discriminator, self.loss.weight_clip)
-        if norm is None or not report:
+        if norm is None:
             return {}
         middle = middle_of(real_logits, fake_logits)
         middle = self.trainer.strategy.reduce(middle, reduce_op="mean")  # as in one process
-        board = scoreboard(real_logits, fake_logits, self.loss, middle)
-        game = {"loss_d": loss, "grad_norm_d": norm, **board}
-        return game | {f"penalty_{name}": term for name, term in penalties.items()}
+        rates = scoreboard(real_logits, fake_logits, self.loss, middle)
+        terms = {f"penalty_{name}": term for name, term in penalties.items()}
+        return {"loss_d": loss, "grad_norm_d": norm, **rates, **terms}
 
     def _update_generator(
-        self, reals: Sequence[Tensor], shared: Tensor | None, iteration: int, report: bool
+        self, reals: Sequence[Tensor], shared: Tensor | None, report: bool
     ) -> dict[str, Tensor]:
         """Makes one generator update; its gradient passes through the discriminator."""
-        optimizer = self._optimizers[0]
-        optimizer.zero_grad()
-        accumulate = self.generator_updates.accumulate
-        fresh = self.loss.generator_sees_real
+        self._generator_update.begin()
+        accumulate, fresh = self.generator_updates.accumulate, self.loss.generator_sees_real
         for real in reals[-accumulate:] if fresh else [reals[-1]] * accumulate:
             with frozen(self._judging):
                 fake = self._fakes(len(real)) if shared is None else shared
                 fake_logits = self._logits(fake)
                 real_logits = self._logits(real) if fresh else None
                 loss = self.loss.generator(fake_logits, real_logits)
-                self._watch.see("generator", loss, iteration)
-                self._backward(loss, accumulate)
-        self._sums[self.generator]()
-        norm = self._clip(self.generator, self.generator_updates, report)
-        optimizer.step()
-        return {"loss_g": loss, "grad_norm_g": norm} if norm is not None and report else {}
+                self._watch.see("generator", loss, self.iteration + 1)
+                self._generator_update.backward(loss, accumulate)
+        norm = self._generator_update.step(measure=report)
+        return {} if norm is None else {"loss_g": loss, "grad_norm_g": norm}
 
-    def _backward(self, loss: Tensor, parts: int) -> None:
-        """Adds the gradient of one of `parts` batches, shared out among the processes."""
-        if self._exchanges:
-            parts *= self.trainer.world_size  # gradients are summed over the processes
-        loss = loss / parts if parts > 1 else loss
-        strategy: Any = self.trainer.strategy
-        with strategy.block_backward_sync() if self._exchanges else nullcontext():
-            if self._updates_are_plain:
-                loss.backward()  # type: ignore[no-untyped-call]
-            else:
-                self.manual_backward(loss)
+    def _fakes(self, batch: int) -> Tensor:
+        """Generates `(batch, C, H, W)` from fresh noise."""
+        noise = self._noise.prior(batch, self._latent_dim)
+        with self._mixed:
+            fakes: Tensor = self.generator(noise)
+        return fakes
 
     def _judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
         """Returns D's logits of real and of fake images, each `(B,)`."""
@@ -309,26 +248,14 @@ class GAN(LightningModule):
 
     def _penalties(self, real: Tensor, fake: Tensor, number: int) -> dict[str, Tensor]:
         """Returns the weighted penalties due at D's update `number`, in float32: they are norms."""
-        due = {k: p for k, p in self.penalties.items() if number % p.interval == 0}
+        due = {name: p for name, p in self.penalties.items() if number % p.interval == 0}
         if not due:
             return {}
         judge, real = in_float32(self.discriminator), full_precision(real)
+        fake, uniform = fake.to(real.dtype), self._noise.uniform
         with uncompiled():
-            fake = fake.to(real.dtype)
-            return {
-                name: penalty.weight
-                * penalty.interval
-                * penalty(judge, real, fake, self._noise.uniform)
-                for name, penalty in due.items()
-            }
-
-    def _clip(self, network: nn.Module, updates: Updates, report: bool) -> Tensor | None:
-        """Clips the network's gradient and returns its norm before that, where asked for."""
-        if updates.gradient_clip is None and not report:
-            return None
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)  # of 16-mixed
-        scale = 1.0 if scaler is None else scaler.get_scale()
-        return clip_gradient(network, updates.gradient_clip, scale)
+            terms = {name: p(judge, real, fake, uniform) for name, p in due.items()}
+        return {name: due[name].weight * due[name].interval * term for name, term in terms.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the weights do not tell.
@@ -343,34 +270,11 @@ class GAN(LightningModule):
         checkpoint["earlier_updates"] = self.ema_generator.earlier_updates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores it, and makes the weights as wide as those that will be loaded.
-
-        Lightning does so only after it has loaded them, which would round 64 bits to 32.
-        """
+        """Restores it, and widens the weights before they are loaded: 64 bits are not rounded."""
         self.images_seen = checkpoint["images_seen"]
         self.ema_generator.earlier_updates = checkpoint.get("earlier_updates", 0)
         weights = checkpoint["state_dict"].values()
         self.to(next(weight.dtype for weight in weights if weight.is_floating_point()))
-
-    def _precisions(self) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-        """Returns the context of a network's forward pass, and that of all else in an iteration.
-
-        Lightning puts the whole iteration into one autocast context. Its cache may hold casts of
-        weights that an optimizer has stepped since, and a backward pass inside it would round the
-        gradients of penalties, which are float32.
-        """
-        with self.trainer.precision_plugin.forward_context():
-            device = self.device.type
-            if not torch.is_autocast_enabled(device):
-                return nullcontext(), nullcontext()
-            dtype = torch.get_autocast_dtype(device)
-        mixed = torch.autocast(device, dtype, cache_enabled=False)
-        return mixed, torch.autocast(device, enabled=False)
-
-    @property
-    def _optimizers(self) -> tuple[LightningOptimizer, LightningOptimizer]:
-        both: Any = self.optimizers()
-        return both[0], both[1]
 
     @property
     def _float_type(self) -> torch.dtype:
@@ -380,3 +284,18 @@ class GAN(LightningModule):
     def _latent_dim(self) -> int:
         size: int = self.generator.latent_dim  # type: ignore[assignment]
         return size
+
+
+def _check_networks(generator: nn.Module, discriminator: nn.Module, loss: AdversarialLoss) -> None:
+    for name, network in (("generator", generator), ("discriminator", discriminator)):
+        if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
+            raise ConfigError(
+                f"model.{name}: has lazy layers whose sizes are not known yet; write the sizes,"
+                " or run the network once at the end of its __init__"
+            )
+    if loss.penalties and any(isinstance(m, BATCH_NORMS) for m in discriminator.modules()):
+        raise ConfigError(
+            f"model.discriminator: BatchNorm under a gradient penalty ({', '.join(loss.penalties)})"
+            ", which is taken per sample while BatchNorm mixes samples; allowed:"
+            " norm=auto|layer|instance|spectral|none"
+        )

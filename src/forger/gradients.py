@@ -1,11 +1,13 @@
-"""Handling of gradients. Owns freezing, clipping and precision; knows no loss and no schedule."""
+"""Freezes and clips gradients, and says in which precision what is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
+from lightning.pytorch.plugins import Precision
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
@@ -53,6 +55,26 @@ def clip_gradient(network: nn.Module, limit: float | None, scale: float = 1.0) -
 def clamp_weights(network: nn.Module, limit: float) -> None:
     """Clamps every weight to `[-limit, limit]` (arXiv:1701.07875, algorithm 1)."""
     with torch.no_grad():
-        weights: list[Tensor] = list(network.parameters())
-        torch._foreach_clamp_min_(weights, -limit)
-        torch._foreach_clamp_max_(weights, limit)
+        for weight in network.parameters():
+            weight.clamp_(-limit, limit)
+
+
+def precision_contexts(
+    plugin: Precision, device: str
+) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """Returns the context of a network's forward pass, and that of all else in an iteration.
+
+    Lightning puts the whole iteration into one autocast context. Its cache may hold casts of
+    weights that an optimizer has stepped since, and a backward pass inside it would round the
+    gradients of penalties, which are float32.
+
+    Args:
+        plugin: the trainer's.
+        device: its type.
+    """
+    with plugin.forward_context():
+        if not torch.is_autocast_enabled(device):
+            return nullcontext(), nullcontext()
+        dtype = torch.get_autocast_dtype(device)
+    mixed = torch.autocast(device, dtype, cache_enabled=False)
+    return mixed, torch.autocast(device, enabled=False)

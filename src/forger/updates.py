@@ -1,25 +1,36 @@
-"""How one network is updated. Owns optimizer, schedule, accumulation and clipping of each.
+"""How one network is updated: optimizer, schedule, accumulation, clipping, and the update itself.
 
-Lightning leaves all four to the module under manual optimization.
+Lightning leaves all of it to the module under manual optimization.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
+from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from forger.bounds import PositiveFloat, PositiveInt, check_bounds
 from forger.errors import ConfigError
+from forger.exchange import GradientSum, exchanges_itself
+from forger.gradients import clip_gradient, trainable
 from forger.schedules import Constant, Schedule
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+_AROUND_UPDATES = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +62,7 @@ class Updates:
 
     def make_optimizer(self, network: nn.Module) -> Optimizer:
         """Returns the optimizer over the network's trainable weights."""
-        return self.optimizer([p for p in network.parameters() if p.requires_grad])
+        return self.optimizer(trainable(network))
 
     def make_scheduler(self, optimizer: Optimizer, total: float) -> LambdaLR | None:
         """Returns what applies the schedule, to be stepped once per iteration; `None` if constant.
@@ -73,7 +84,94 @@ class Updates:
         return LambdaLR(optimizer, lambda iteration: self.schedule(min(iteration / total, 1.0)))
 
 
-def match_layout(optimizer: Optimizer) -> None:
+class NetworkUpdate:
+    """Updates one network: gradients of some batches, their exchange, clipping, optimizer step.
+
+    Args:
+        module: that trains.
+        network: that is updated.
+        settings: how.
+        optimizer: of the network.
+        counted: whether Lightning counts the steps, as it does those through its own wrapper.
+    """
+
+    def __init__(
+        self,
+        module: LightningModule,
+        network: nn.Module,
+        settings: Updates,
+        optimizer: LightningOptimizer,
+        *,
+        counted: bool,
+    ) -> None:
+        self.module, self.network, self.settings = module, network, settings
+        self._optimizer, self._counted = optimizer, counted
+        self._strategy: Any = module.trainer.strategy
+        self._world_size = module.trainer.world_size
+        self._plain = _lightning_adds_nothing(module)
+        self._exchanges = exchanges_itself(self._strategy)
+        self._sum = GradientSum(trainable(network) if self._exchanges else ())
+        _match_layout(optimizer.optimizer)
+
+    def begin(self) -> None:
+        """Forgets the gradients of the last update."""
+        self._optimizer.zero_grad()
+
+    def backward(self, loss: Tensor, batches: int) -> None:
+        """Adds the gradient of one of so many batches, shared out among the processes."""
+        if self._exchanges:
+            batches *= self._world_size  # gradients are summed over the processes
+        loss = loss / batches if batches > 1 else loss
+        with self._strategy.block_backward_sync() if self._exchanges else nullcontext():
+            if self._plain:
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                self.module.manual_backward(loss)
+
+    def step(self, measure: bool) -> Tensor | None:
+        """Steps the optimizer; returns the norm of the gradient before clipping, if asked to."""
+        self._sum()
+        norm, limit = None, self.settings.gradient_clip
+        if measure or limit is not None:
+            scaler = getattr(self.module.trainer.precision_plugin, "scaler", None)  # of 16-mixed
+            scale = 1.0 if scaler is None else scaler.get_scale()
+            norm = clip_gradient(self.network, limit, scale)
+        if self._counted:
+            self._optimizer.step()
+        elif self._plain:
+            self._optimizer.optimizer.step()
+        else:
+            self._strategy.optimizer_step(self._optimizer.optimizer, lambda: None)
+        return norm if measure else None
+
+
+def _lightning_adds_nothing(module: LightningModule) -> bool:
+    """Tells whether `loss.backward()` and `optimizer.step()` are all that Lightning would do.
+
+    So it is in one process, and in those whose gradients `GradientSum` exchanges, without a scaler,
+    when neither a callback nor the module hooks into them. Lightning then calls six empty hooks of
+    every callback in each iteration, which takes a twentieth of a small network's time.
+    """
+    trainer = module.trainer
+    precision = trainer.precision_plugin
+    plugin = type(precision)
+    return (
+        (isinstance(trainer.strategy, SingleDeviceStrategy) or exchanges_itself(trainer.strategy))
+        and getattr(precision, "scaler", None) is None
+        and plugin.pre_backward in (Precision.pre_backward, MixedPrecision.pre_backward)
+        and plugin.backward is Precision.backward
+        and plugin.post_backward is Precision.post_backward
+        and plugin.optimizer_step in (Precision.optimizer_step, MixedPrecision.optimizer_step)
+        and not is_overridden("backward", module)
+        and not any(
+            is_overridden(hook, listener)
+            for listener in (module, *trainer.callbacks)  # type: ignore[attr-defined]
+            for hook in _AROUND_UPDATES
+        )
+    )
+
+
+def _match_layout(optimizer: Optimizer) -> None:
     """Lays the optimizer's state out in memory as the weights that it belongs to.
 
     A checkpoint keeps the layout of its time. torch's fused optimizers for the CPU go through

@@ -111,7 +111,7 @@ class Scores(Callback):
         if self.wanted and due and not ends(trainer):
             start = time.perf_counter()
             self._score(trainer, pl_module)
-            pl_module.leave_out(time.perf_counter() - start)
+            pl_module.reporter.leave_out(time.perf_counter() - start)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Scores the last iteration, unless that has just been done."""
