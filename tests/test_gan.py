@@ -12,6 +12,7 @@ import torch
 from helpers import SHAPE, Squares, fit, make_dcgan, make_gan, make_trainer
 from lightning import Callback, LightningDataModule
 from lightning.pytorch.plugins import MixedPrecision
+from test_losses import CASES
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -24,18 +25,8 @@ from forger.noise import NoiseSource
 from forger.schedules import Linear
 from forger.updates import Updates
 
-LOSSES: dict[str, L.AdversarialLoss] = {
-    "non_saturating": L.NonSaturating(),
-    "minimax": L.Minimax(),
-    "least_squares": L.LeastSquares(),
-    "hinge": L.Hinge(),
-    "wasserstein": L.Wasserstein(weight_clip=0.01),
-    "wgan_gp": L.Wasserstein(gradient_penalty=10.0, n_critic=2),
-    "dragan": L.Dragan(),
-    "relativistic_average": L.RelativisticAverage(),
-    "relativistic_pairing": L.RelativisticPairing(),
-    "r3gan": L.R3GAN(),
-}
+LOSSES = {name: loss for name, (loss, *_) in CASES.items() if "smoothed" not in name}
+LOSSES["wgan_gp"] = L.Wasserstein(gradient_penalty=10.0, n_critic=2)
 
 
 class Spy(GAN):
@@ -74,13 +65,13 @@ class Spy(GAN):
 
 
 @pytest.mark.parametrize("make", [make_gan, make_dcgan])
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [*LOSSES, "shared fakes"])
 def test_each_update_moves_one_network_and_no_bit_of_the_other(name, make, tmp_path: Path) -> None:
-    gan = make(loss=LOSSES[name])
+    loss = LOSSES.get(name, L.NonSaturating())
+    gan = make(loss=loss, share_fakes=name == "shared fakes")
     gan.__class__ = Spy
     trainer = fit(gan, tmp_path)
-    critic_steps = ["discriminator"] * LOSSES[name].n_critic
-    assert list(gan.updates) == [*critic_steps, "generator"] * 3
+    assert list(gan.updates) == [*["discriminator"] * loss.n_critic, "generator"] * 3
     rows = trainer.callback_metrics
     assert torch.isfinite(torch.stack([rows["train/loss_g"], rows["train/loss_d"]])).all()
 
@@ -161,21 +152,6 @@ def test_shared_fakes_are_generated_once_and_train_both_networks(tmp_path: Path)
     )
 
 
-def test_each_update_moves_one_network_with_shared_fakes_too(tmp_path: Path) -> None:
-    gan = make_dcgan(share_fakes=True)
-    gan.__class__ = Spy
-    fit(gan, tmp_path, max_steps=3)
-
-
-@pytest.mark.parametrize(
-    "several",
-    [{"loss": L.Hinge(n_critic=2)}, {"generator_updates": Updates(accumulate=2)}],
-)
-def test_fakes_cannot_be_shared_among_several_updates(several: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"model\.share_fakes=True: needs one batch"):
-        make_gan(share_fakes=True, **several)
-
-
 @pytest.mark.parametrize("loss", [L.RelativisticAverage(), L.RelativisticPairing()])
 def test_relativistic_generator_compares_with_fresh_real_images(loss, tmp_path: Path) -> None:
     gan = make_gan(loss=loss)
@@ -211,30 +187,19 @@ def test_one_pass_gives_the_update_of_two(tmp_path: Path) -> None:
         torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
 
 
-class BackwardListener(Callback):
-    """Counts the backward passes that Lightning announces."""
+class Listener(Callback):
+    """Counts what Lightning announces of updates."""
 
     heard = 0
 
-    def on_before_backward(self, *_: Any) -> None:
+    def listen(self, *_: Any) -> None:
         self.heard += 1
 
 
-class StepListener(Callback):
-    """Counts the optimizer steps that Lightning announces."""
-
-    heard = 0
-
-    def on_before_optimizer_step(self, *_: Any) -> None:
-        self.heard += 1
-
-
-@pytest.mark.parametrize("kind", [BackwardListener, StepListener])
-def test_callbacks_that_listen_to_updates_hear_of_each(
-    kind: type[BackwardListener | StepListener], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("hook", ["on_before_backward", "on_before_optimizer_step"])
+def test_callbacks_that_listen_to_updates_hear_of_each(hook: str, tmp_path: Path) -> None:
     """Without one Lightning's hooks around them are left out; weights are the same bits."""
-    listener, weights = kind(), []
+    listener, weights = type("Own", (Listener,), {hook: Listener.listen})(), []
     for callbacks in ([listener], []):
         gan = make_gan()
         fit(gan, tmp_path, max_steps=3, callbacks=callbacks)
@@ -337,28 +302,21 @@ def test_weight_clip_holds_after_every_update(tmp_path: Path) -> None:
     assert max(p.abs().max().item() for p in gan.generator.parameters()) > 0.01
 
 
-def test_lazy_penalty_is_taken_at_its_interval_with_its_weight_times_that(tmp_path: Path) -> None:
-    gan = make_gan(loss=L.Hinge(r1_gamma=2.0, penalty_interval=3))
-    real = torch.randn(4, *SHAPE)
-    gan._noise = NoiseSource("normal", seed=0)
-    due = [gan._penalties(real, real, number) for number in range(1, 7)]
-    assert [set(terms) for terms in due] == [set(), set(), {"r1"}] * 2
-    plain = gan.penalties["r1"](gan.discriminator, real, real, gan._noise.uniform)
-    torch.testing.assert_close(due[2]["r1"], 6 * plain)
-
-
-def test_lazy_penalties_count_updates_of_the_discriminator(
+def test_lazy_penalties_are_weighted_and_count_updates_of_the_discriminator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With 3 updates an iteration, every second one is the 2nd, 4th and 6th of two iterations."""
     gan = make_gan(loss=L.Hinge(r1_gamma=2.0, penalty_interval=2, n_critic=3))
-    taken: list[bool] = []
+    taken: list[dict[str, Tensor]] = []
     penalties = gan._penalties
     monkeypatch.setattr(
-        gan, "_penalties", lambda *a: (terms := penalties(*a), taken.append(bool(terms)))[0]
+        gan, "_penalties", lambda *a: (terms := penalties(*a), taken.append(terms))[0]
     )
     fit(gan, tmp_path, max_steps=2)
-    assert taken == [False, True] * 3
+    assert [set(terms) for terms in taken] == [set(), {"r1"}] * 3
+    real = torch.randn(4, *SHAPE)
+    plain = gan.penalties["r1"](gan.discriminator, real, real, gan._noise.uniform)
+    torch.testing.assert_close(penalties(real, real, 4)["r1"], 2.0 * 2 * plain)
 
 
 class KeepBatches(Callback):
@@ -527,7 +485,7 @@ def test_trained_on_the_game_it_gets_better(tmp_path: Path) -> None:
     assert distance() < 0.5 * start
 
 
-class Foreign(LightningDataModule):
+class OwnData(LightningDataModule):
     """A data module that knows nothing of forger."""
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -536,27 +494,35 @@ class Foreign(LightningDataModule):
 
 
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
-def test_any_data_module_will_do(tmp_path: Path) -> None:
+def test_any_data_module_will_do_or_is_told_how(tmp_path: Path) -> None:
     gan = make_gan()
     trainer = make_trainer(tmp_path)
-    trainer.fit(gan, datamodule=Foreign())
-    assert trainer.global_step == 3
-    assert gan.images_seen == 24
-
-
-@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
-def test_a_foreign_module_that_serves_too_few_batches_is_told_how(tmp_path: Path) -> None:
+    trainer.fit(gan, datamodule=OwnData())
+    assert (trainer.global_step, gan.images_seen) == (3, 24)
     gan = make_gan(loss=L.Hinge(n_critic=2))
     with pytest.raises(ValueError, match=r"needs 2 batches .*the loader gave 1: wrap"):
-        make_trainer(tmp_path).fit(gan, datamodule=Foreign())
+        make_trainer(tmp_path).fit(gan, datamodule=OwnData())
 
 
-def test_batchnorm_under_a_penalty_is_refused() -> None:
-    discriminator = dcgan.Discriminator(SHAPE, width=4, norm="batch")
-    with pytest.raises(ConfigError, match=r"BatchNorm under a gradient penalty \(r1\)"):
-        make_gan(dcgan, discriminator=discriminator, loss=L.Hinge(r1_gamma=1.0))
-
-
-def test_unknown_prior_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"model.prior=gamma: must be one of normal, uniform"):
-        make_gan(prior="gamma")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"prior": "gamma"}, r"model.prior=gamma: must be one of normal, uniform"),
+        ({"loss": L.Hinge(n_critic=2), "share_fakes": True}, r"share_fakes=True: needs one batch"),
+        (
+            {"generator_updates": Updates(accumulate=2), "share_fakes": True},
+            r"model\.share_fakes=True: needs one batch",
+        ),
+        ({"discriminator": nn.LazyLinear(1)}, r"model\.discriminator: has lazy layers"),
+        (
+            {
+                "discriminator": dcgan.Discriminator(SHAPE, width=4, norm="batch"),
+                "loss": L.Hinge(r1_gamma=1.0),
+            },
+            r"BatchNorm under a gradient penalty \(r1\)",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_gan(**arguments)

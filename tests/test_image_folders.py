@@ -155,22 +155,26 @@ def test_folders_that_are_not_there(tmp_path: Path, settings: dict[str, str], wo
         listed(tmp_path, **settings)
 
 
-@pytest.mark.parametrize("nested", ["img/img", "all", "seg/seg"])
-def test_a_folder_alone_is_passed_through(tmp_path: Path, nested: str) -> None:
-    put(tmp_path, f"{nested}/cats", f"{nested}/dogs")
+@pytest.mark.parametrize(
+    ("folders", "classes"),
+    [
+        (["img/img/cats", "img/img/dogs"], ("cats", "dogs")),  # alone in another
+        (["all/cats", "all/dogs"], ("cats", "dogs")),
+        (
+            ["seg_train/seg_train/cats", "seg_train/seg_train/dogs", "seg_test/cats"],
+            ("cats", "dogs"),
+        ),
+        (["train/images", "test/images"], None),  # one class is none
+    ],
+)
+def test_folders_alone_are_passed_through(
+    tmp_path: Path, folders: list[str], classes: tuple[str, ...] | None
+) -> None:
+    put(tmp_path, *folders)
     (tmp_path / "readme.txt").touch()
-    assert listed(tmp_path).classes == ("cats", "dogs")
-
-
-def test_each_split_is_passed_through_by_itself(tmp_path: Path) -> None:
-    put(tmp_path, "seg_train/seg_train/cats", "seg_train/seg_train/dogs", "seg_test/cats")
-    assert listed(tmp_path).classes == ("cats", "dogs")
-
-
-def test_one_class_is_none(tmp_path: Path) -> None:
-    put(tmp_path, "train/images", "test/images")
     listing = listed(tmp_path)
-    assert listing.classes is listing.labels is None
+    assert listing.classes == classes
+    assert (listing.labels is None) == (classes is None)
 
 
 def test_all_that_pillow_decodes_is_listed(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from forger.errors import ConfigError
-from forger.networks import dcgan, mlp
+from forger.networks import dcgan, mlp, subpixel
 
 NORMS = ("auto", "batch", "layer", "instance", "spectral", "none")
+SQUARES = [(channels, side, side) for channels in (1, 3) for side in (8, 28, 32, 40, 48, 64)]
 
 
 def count(network: nn.Module) -> int:
@@ -23,6 +24,7 @@ def count(network: nn.Module) -> int:
         (dcgan, (3, 64, 64), 3_576_704, 2_765_568),
         (dcgan, (3, 32, 32), 1_068_928, 663_296),
         (dcgan, (1, 32, 32), 1_066_880, 661_248),
+        (subpixel, (1, 28, 28), 1_714_500, 837_345),
     ],
 )
 def test_parameter_counts_as_published(module, shape, generator, discriminator) -> None:
@@ -30,34 +32,63 @@ def test_parameter_counts_as_published(module, shape, generator, discriminator) 
     assert count(module.Discriminator(shape)) == discriminator
 
 
-@pytest.mark.parametrize("module", [mlp, dcgan])
-@pytest.mark.parametrize("side", [8, 28, 32, 40, 48, 64])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_shapes_and_ranges(module, side: int, channels: int) -> None:
-    shape = (channels, side, side)
-    generator, discriminator = module.Generator(shape, latent_dim=7), module.Discriminator(shape)
-    images = generator(torch.randn(3, 7))
-    assert images.shape == (3, *shape)
-    assert images.abs().max() <= 1
-    logits = discriminator(images)
-    assert logits.shape == (3,)
-    assert generator.latent_dim == 7
-    assert generator.image_shape == shape
+@pytest.mark.parametrize(
+    ("module", "shapes"),
+    [
+        (mlp, [*SQUARES, (3, 12, 20)]),
+        (dcgan, SQUARES),
+        (subpixel, [*SQUARES, (1, 4, 4), (3, 12, 20)]),
+    ],
+)
+def test_shapes_and_ranges(module, shapes) -> None:
+    for shape in shapes:
+        generator, discriminator = (
+            module.Generator(shape, latent_dim=7),
+            module.Discriminator(shape),
+        )
+        images = generator(torch.randn(3, 7))
+        assert images.shape == (3, *shape)
+        assert 0 < images.abs().max() <= 1
+        assert module.Discriminator(shape)(images).shape == (3,)
+        assert (generator.latent_dim, generator.image_shape) == (7, shape)
 
 
-def test_logits_are_not_squashed() -> None:
-    """D's last layer has no sigmoid: some logits lie outside [0, 1]."""
-    for module in (mlp, dcgan):
-        logits = module.Discriminator((1, 28, 28))(100 * torch.randn(64, 1, 28, 28))
-        assert logits.min() < 0 < logits.max()
+@pytest.mark.parametrize("module", [mlp, dcgan, subpixel])
+def test_logits_are_not_squashed_and_every_weight_and_pixel_counts(module) -> None:
+    generator, discriminator = module.Generator((1, 28, 28)), module.Discriminator((1, 28, 28))
+    logits = discriminator(100 * torch.randn(64, 1, 28, 28))
+    assert logits.min() < 0 < logits.max()  # no sigmoid
+    images = generator(torch.randn(4, generator.latent_dim))
+    images.retain_grad()
+    discriminator(images).sum().backward()
+    for network in (generator, discriminator):
+        assert all(p.grad is not None and p.grad.any() for p in network.parameters())
+    assert (images.grad != 0).any(0).all()
 
 
 @pytest.mark.parametrize("size", [(1, 33, 33), (3, 31, 31), (1, 4, 4), (1, 28, 32), (1, 2, 2)])
 def test_dcgan_names_the_sizes_it_can_make(size) -> None:
-    with pytest.raises(ConfigError, match=r"nearest: data.image_size=\d+\|\d+\|\d+"):
-        dcgan.Generator(size)
-    with pytest.raises(ConfigError, match="nearest"):
-        dcgan.Discriminator(size)
+    for network in (dcgan.Generator, dcgan.Discriminator):
+        with pytest.raises(ConfigError, match=r"nearest: data.image_size=\d+\|\d+\|\d+"):
+            network(size)
+
+
+def test_subpixel_names_the_sizes_it_can_make() -> None:
+    for network in (subpixel.Generator, subpixel.Discriminator):
+        with pytest.raises(ConfigError, match=r"not 30x28; nearest: data.image_size=28\|32"):
+            network((1, 30, 28))
+        with pytest.raises(ConfigError, match=r"data.image_size=4\|8"):
+            network((1, 2, 2))
+
+
+@pytest.mark.parametrize("module", [mlp, dcgan, subpixel])
+@pytest.mark.parametrize("size", ["latent_dim", "width", "hidden"])
+def test_sizes_below_one_are_named(module, size: str) -> None:
+    for name in ("Generator", "Discriminator"):
+        network, value = getattr(module, name), [0] if module is mlp and size == "hidden" else 0
+        if size in network.__init__.__code__.co_varnames[: network.__init__.__code__.co_argcount]:
+            with pytest.raises(ConfigError, match=rf"model.{name.lower()}.{size}=0"):
+                network((1, 28, 28), **{size: value})
 
 
 @pytest.mark.parametrize(("side", "smallest"), [(28, 7), (32, 4), (64, 4), (48, 6)])
@@ -90,6 +121,12 @@ def test_mlp_batchnorm_keeps_the_usual_eps() -> None:
     assert all(n.eps == 1e-5 for n in norms)
 
 
+def test_images_of_subpixel_start_neither_flat_nor_saturated() -> None:
+    torch.manual_seed(0)
+    images = subpixel.Generator((1, 28, 28))(torch.randn(64, 64))
+    assert 0.1 < images.std() < 0.5
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_every_norm_of_dcgan(norm) -> None:
     discriminator = dcgan.Discriminator((1, 28, 28), norm=norm)
@@ -119,10 +156,13 @@ def test_spectral_norm_bounds_each_layer(module) -> None:
         assert largest.item() == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.parametrize("norm", ["layer", "instance", "spectral", "none"])
+@pytest.mark.parametrize("norm", ["layer", "instance", "spectral", "none", "subpixel"])
 def test_logits_depend_on_their_own_image_alone(norm) -> None:
     torch.manual_seed(0)
-    discriminator = dcgan.Discriminator((1, 28, 28), norm=norm).eval()
+    own = norm == "subpixel"
+    make = subpixel.Discriminator if own else lambda shape: dcgan.Discriminator(shape, norm=norm)
+    discriminator = make((1, 28, 28)).eval()
+    assert discriminator.independent_samples
     images = torch.randn(4, 1, 28, 28)
     alone = torch.cat([discriminator(image[None]) for image in images])
     torch.testing.assert_close(discriminator(images), alone, rtol=1e-4, atol=1e-5)
@@ -142,8 +182,6 @@ def test_a_generator_without_norm_makes_each_image_from_its_own_noise(module) ->
     alone = torch.cat([generator(one[None]) for one in noise])
     torch.testing.assert_close(generator(noise), alone, rtol=1e-4, atol=1e-5)
     assert not any("running" in name for name in generator.state_dict())
-    generator(noise).square().sum().backward()
-    assert all(p.grad is not None for p in generator.parameters())
     mixed = module.Generator((1, 28, 28))
     assert not torch.allclose(mixed(noise[:2]), mixed(noise)[:2], atol=1e-4)
 
