@@ -11,7 +11,7 @@ from textwrap import dedent
 import pytest
 import torch
 from disks import read_only, small_disk
-from test_adding_own import own, write_own
+from own_project import own, write_own
 from training import ROOT, Compose, colour_folder, command, rows, short
 
 from forger.app.config.command import Command

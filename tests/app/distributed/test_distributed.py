@@ -11,7 +11,7 @@ import pytest
 import torch
 from combinations import PROCESSES, Combination
 from helpers import make_trainer
-from test_adding_own import SCORES, own, write_own
+from own_project import SCORES, own, write_own
 from torch import Tensor
 from training import ROOT, command, latest, rows, run_folder
 

@@ -14,8 +14,8 @@ import torch
 from helpers import fit, make_gan
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from own_project import own, write_own
 from same import differences
-from test_adding_own import own, write_own
 from test_resume import mistakes, own_config
 from training import ROOT, command, rows, run_folder, short
 

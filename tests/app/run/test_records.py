@@ -20,7 +20,7 @@ from forger.app.sweep.samples import read_samples
 from hostile import PLACES, Trap, put
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
-from test_adding_own import NETWORK
+from own_project import NETWORK
 from test_generate import config as settings_of_generate
 from training import ROOT, command, run_folder, short
 
