@@ -1,4 +1,4 @@
-"""The ranges of settings, as types that signatures carry. Owns the ranges and their check.
+"""The ranges of settings, as types that signatures carry, and their check.
 
 A constructor writes `n_critic: PositiveInt` and calls `check_bounds(n_critic, PositiveInt,
 "n_critic")`; the command line reads the same annotation from the source, without importing torch,
@@ -8,7 +8,7 @@ and refuses a value before any work starts. Standard library only.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_args
 
 from forger.errors import ConfigError
@@ -66,3 +66,16 @@ def check_bounds(value: Any, annotation: Any, name: str) -> None:
     words = out_of_bounds(value, annotation)
     if words is not None:
         raise ConfigError(f"{name}={value!r}: must be {words}")
+
+
+def check_fields(instance: Any, group: str) -> None:
+    """Checks the fields of a dataclass that carry a type of this module, as `<group>.<field>`.
+
+    Raises:
+        ConfigError: one is out of its range.
+    """
+    for field in fields(instance):
+        name, _, none = str(field.type).partition(" | ")  # annotations are not evaluated
+        value, annotation = getattr(instance, field.name), globals().get(name)
+        if get_args(annotation) and not (none and value is None):
+            check_bounds(value, annotation, f"{group}.{field.name}")

@@ -1,7 +1,4 @@
-"""Compiled networks. Owns how networks are compiled, and what may not run compiled.
-
-`forger.app.run.compilation` does so for a run, and words what fails.
-"""
+"""Compiles networks in place, and lets compiled ones run as they were."""
 
 from __future__ import annotations
 

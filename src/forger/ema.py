@@ -6,9 +6,11 @@ torch's `AveragedModel` reads its counter back from the device at every update; 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from typing_extensions import override
 
 from forger.bounds import FractionBelowOne, check_bounds
@@ -17,6 +19,9 @@ from forger.errors import ConfigError
 
 STATISTICS = ("running_mean", "running_var")  # of BatchNorm and its relatives
 _HALVES = (torch.float16, torch.bfloat16)
+
+_Slot = tuple[nn.Module, nn.Module, str]
+"""Where a tensor is: a module of the average, the same of its source, and the tensor's name."""
 
 
 class EMA(nn.Module):
@@ -44,7 +49,8 @@ class EMA(nn.Module):
         check_bounds(decay, FractionBelowOne, "model.ema_decay")
         self.decay = decay
         self.earlier_updates = 0
-        self._following: _Following | None = None
+        # In a tuple, since the source is no part of this module.
+        self._followed: tuple[nn.Module, list[_Slot], list[_Slot]] | None = None
         try:
             self.module = copied(module).requires_grad_(False).eval()
         except Exception as error:
@@ -75,7 +81,6 @@ class EMA(nn.Module):
             narrowed = applied.dtype in _HALVES and tensor.dtype not in _HALVES
             return tensor.to(applied.device) if narrowed else applied
 
-        self._following = None
         super()._apply(at_least_float32, recurse)  # type: ignore[no-untyped-call]
         return self
 
@@ -84,40 +89,32 @@ class EMA(nn.Module):
         """Takes the weights of `source` after `iteration` updates into the average."""
         updates = self.earlier_updates + iteration
         decay = min(self.decay, (1 + updates) / (10 + updates))
-        if self._following is None or self._following.source is not source:
-            self._following = _Following(self.module, source)
-        averages, values = self._following.tensors(averaged=True)
-        if self._following.widens:
-            values = [v.to(mean.dtype) for mean, v in zip(averages, values, strict=True)]
-        torch._foreach_lerp_(averages, values, 1 - decay)
-        averages, values = self._following.tensors(averaged=False)
-        if averages:
-            torch._foreach_copy_(averages, values)
+        if self._followed is None or self._followed[0] is not source:
+            self._followed = source, *self._find_tensors(source)
+        _, averaged, equal = self._followed
+        pairs = _tensors(averaged)
+        averages = [mean for mean, _ in pairs]
+        values = [value.to(mean.dtype) for mean, value in pairs]
+        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        average(averages, values, updates)
+        for copy, value in _tensors(equal):
+            copy.copy_(value)
 
+    def _find_tensors(self, source: nn.Module) -> tuple[list[_Slot], list[_Slot]]:
+        """Finds which tensors are averaged and which are copied.
 
-class _Following:
-    """Which tensor of an average follows which of its source.
-
-    Found once, since walking through the modules takes longer than averaging a small network.
-    Parameters stay the objects that they are, buffers may be replaced in their modules.
-    """
-
-    def __init__(self, average: nn.Module, source: nn.Module) -> None:
-        self.source = source
-        parameters = zip(average.parameters(), source.parameters(), strict=True)
-        self._parameters: dict[bool, list[tuple[Tensor, Tensor]]] = {True: [], False: []}
-        for mean, value in parameters:
-            self._parameters[value.is_floating_point()].append((mean, value))
-        self.widens = any(mean.dtype != value.dtype for mean, value in self._parameters[True])
-        self._buffers: dict[bool, list[tuple[nn.Module, nn.Module, str]]] = {True: [], False: []}
-        for name, buffer in source.named_buffers():
+        Only once, since walking through the modules takes longer than averaging a small network.
+        """
+        averaged: list[_Slot] = []
+        equal: list[_Slot] = []
+        for name, tensor in chain(source.named_parameters(), source.named_buffers()):
             owner, _, own_name = name.rpartition(".")
-            places = average.get_submodule(owner), source.get_submodule(owner), own_name
-            self._buffers[own_name in STATISTICS and buffer.is_floating_point()].append(places)
+            slot = self.module.get_submodule(owner), source.get_submodule(owner), own_name
+            belongs = isinstance(tensor, nn.Parameter) or own_name in STATISTICS
+            (averaged if belongs and tensor.is_floating_point() else equal).append(slot)
+        return averaged, equal
 
-    def tensors(self, *, averaged: bool) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns the average's tensors and, in the same order, the source's."""
-        pairs = list(self._parameters[averaged])
-        for mean, value, name in self._buffers[averaged]:
-            pairs.append((getattr(mean, name), getattr(value, name)))
-        return [mean for mean, _ in pairs], [value for _, value in pairs]
+
+def _tensors(slots: list[_Slot]) -> list[tuple[Tensor, Tensor]]:
+    """Returns the tensors of the average and of its source; buffers may have been replaced."""
+    return [(getattr(average, name), getattr(source, name)) for average, source, name in slots]

@@ -1,9 +1,7 @@
 """Adversarial losses on logits: pure functions of tensors, one class each.
 
-Owns what each network minimises and which penalties, critic steps and weight clip a loss brings;
-networks, noise and optimizers are the caller's. In the formulas `r = D(x)` and `f = D(G(z))` are
-logits, `sp` is softplus and `E` the mean over the batch. The two halves of the discriminator's loss
-are summed, not averaged.
+In the formulas `r = D(x)` and `f = D(G(z))` are logits, `sp` is softplus and `E` the mean over the
+batch. The two halves of the discriminator's loss are summed, not averaged.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from forger.bounds import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
-    check_bounds,
+    check_fields,
 )
 from forger.errors import ConfigError
 from forger.penalties import R1, R2, AroundReal, Interpolates, Penalty
@@ -61,12 +59,7 @@ class AdversarialLoss(ABC):
     """Whether a sample's term depends on the other samples of its process, as on a batch's mean."""
 
     def __post_init__(self) -> None:
-        check_bounds(self.n_critic, PositiveInt, "loss.n_critic")
-        check_bounds(self.r1_gamma, NonNegativeFloat, "loss.r1_gamma")
-        check_bounds(self.r2_gamma, NonNegativeFloat, "loss.r2_gamma")
-        check_bounds(self.penalty_interval, PositiveInt, "loss.penalty_interval")
-        if self.weight_clip is not None:
-            check_bounds(self.weight_clip, PositiveFloat, "loss.weight_clip")
+        check_fields(self, "loss")
         if self.penalty_interval > 1 and not any(p.interval > 1 for p in self.penalties.values()):
             raise ConfigError(
                 f"loss.penalty_interval={self.penalty_interval}: is for R1 and R2, and both are"
@@ -120,10 +113,6 @@ class Smoothable(AdversarialLoss):
     """
 
     label_smoothing: FractionBelowOne = 0.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_bounds(self.label_smoothing, FractionBelowOne, "loss.label_smoothing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +217,6 @@ class Wasserstein(AdversarialLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_bounds(self.gradient_penalty, NonNegativeFloat, "loss.gradient_penalty")
         if self.weight_clip is None and not self.penalties:
             raise ConfigError(
                 "loss.weight_clip=null: nothing bounds the Wasserstein critic; write"
@@ -263,10 +251,6 @@ class Dragan(NonSaturating):
     batch_statistics: ClassVar[bool] = True  # the standard deviation of the real images
 
     gradient_penalty: PositiveFloat = 10.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_bounds(self.gradient_penalty, PositiveFloat, "loss.gradient_penalty")
 
     @property
     @override
@@ -329,7 +313,6 @@ class R3GAN(RelativisticPairing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_bounds(self.gamma, PositiveFloat, "loss.gamma")
         if self.r1_gamma > 0 or self.r2_gamma > 0:
             raise ConfigError(
                 f"loss.r1_gamma={self.r1_gamma}, loss.r2_gamma={self.r2_gamma}: r3gan sets both by"

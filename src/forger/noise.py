@@ -1,7 +1,6 @@
 """Random numbers of training as a pure function of (seed, iteration, place in the global batch).
 
-They come from no global random state, so that a resumed run and a run divided among processes draw
-what one undisturbed process would.
+So a resumed run and a run divided among processes draw what one undisturbed process would.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Gradient penalties: pure functions of a discriminator and tensors.
 
-Owns their formulas; knows neither optimizers nor when a penalty is due. Random numbers come in
-through `uniform`, so that the caller decides what they depend on.
+Random numbers come in through `uniform`, so that the caller decides what they depend on.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,11 +17,8 @@ Discriminator = Callable[[Tensor], Tensor]
 """Images `(B, C, H, W)` to logits `(B,)`."""
 
 
-class Uniform(Protocol):
-    """Draws U(0, 1): `uniform(batch, *shape)` has shape `(batch, *shape)`."""
-
-    def __call__(self, batch: int, *shape: int) -> Tensor:
-        """Draws."""
+Uniform = Callable[..., Tensor]
+"""`uniform(batch, *shape)` draws U(0, 1) of shape `(batch, *shape)`."""
 
 
 def gradient_norms(discriminator: Discriminator, images: Tensor) -> Tensor:

@@ -1,8 +1,4 @@
-"""Learning-rate schedules: factors of the base rate as functions of a run's progress.
-
-Owns the curves; torch's `LambdaLR` applies them, one step per iteration. Progress runs from 0 at
-the first iteration to 1 at the end of the run.
-"""
+"""Learning-rate schedules: factors of the base rate as functions of a run's progress, 0 to 1."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from typing import ClassVar
 
 from typing_extensions import override
 
-from forger.bounds import Fraction, FractionBelowOne, check_bounds
+from forger.bounds import Fraction, FractionBelowOne, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +41,7 @@ class Decay(ABC):
     needs_total: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_bounds(self.start, FractionBelowOne, "schedule.start")
-        check_bounds(self.final, Fraction, "schedule.final")
+        check_fields(self, "schedule")
 
     @abstractmethod
     def curve(self, done: float) -> float:

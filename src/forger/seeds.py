@@ -1,7 +1,6 @@
-"""Seeds of independent random streams, each named by what its numbers are for.
+"""Seeds of independent random streams, each keyed by its purpose and integers as (seed, epoch).
 
-A stream is keyed by its purpose and integers such as (seed, epoch). Mixed into one number they seed
-a `torch.Generator` of its own, so that a draw depends on these alone and never on global state.
+So a draw depends on these alone and never on global state.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from forger.bounds import PositiveFloat, PositiveInt, check_bounds
+from forger.bounds import PositiveFloat, PositiveInt, check_fields
 from forger.errors import ConfigError
 from forger.exchange import GradientSum, exchanges_itself
 from forger.gradients import clip_gradient, trainable
@@ -56,9 +56,7 @@ class Updates:
     accumulate: PositiveInt = 1
 
     def __post_init__(self) -> None:
-        check_bounds(self.accumulate, PositiveInt, "model.accumulate")
-        if self.gradient_clip is not None:
-            check_bounds(self.gradient_clip, PositiveFloat, "model.gradient_clip")
+        check_fields(self, "model")
 
     def make_optimizer(self, network: nn.Module) -> Optimizer:
         """Returns the optimizer over the network's trainable weights."""

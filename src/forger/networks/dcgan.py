@@ -21,8 +21,7 @@ from forger.networks.normalization import (
     resolve_norm,
     with_spectral_norm,
 )
-from forger.networks.shapes import ImageShape
-from forger.networks.sizes import plan_sizes
+from forger.networks.sizes import ImageShape, plan_sizes
 
 
 def init_weights(network: nn.Module) -> None:

@@ -18,7 +18,7 @@ from forger.networks.normalization import (
     resolve_norm,
     with_spectral_norm,
 )
-from forger.networks.shapes import ImageShape
+from forger.networks.sizes import ImageShape
 
 
 class Generator(nn.Module):

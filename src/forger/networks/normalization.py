@@ -1,4 +1,4 @@
-"""Normalisation of both networks. Owns the choices and what `auto` means, not where they stand."""
+"""The choices of normalisation of both networks, and what `auto` means."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ GeneratorNorm = Literal["batch", "none"]
 
 
 def check_generator_norm(norm: GeneratorNorm) -> None:
-    """Refuses what is no normalisation of a generator.
-
-    Raises:
-        ConfigError: `norm` is unknown.
-    """
+    """Raises `ConfigError` unless `norm` is a normalisation of a generator."""
     if norm not in get_args(GeneratorNorm):
         raise ConfigError(
             f"model.generator.norm={norm}: must be one of {', '.join(get_args(GeneratorNorm))}"

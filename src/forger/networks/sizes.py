@@ -1,12 +1,11 @@
-"""Which image sides the convolutional networks reach: arithmetic alone, without torch.
-
-The check of a config reads the same rule as the networks. Builds no layer.
-"""
+"""Which image sides the convolutional networks reach: arithmetic alone, without torch."""
 
 from __future__ import annotations
 
 from forger.errors import ConfigError
-from forger.networks.shapes import ImageShape
+
+ImageShape = tuple[int, int, int]
+"""Channels, height, width."""
 
 
 def plan_sizes(image_shape: ImageShape) -> tuple[int, int]:

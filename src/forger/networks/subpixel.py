@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from forger.bounds import PositiveInt, check_bounds
-from forger.networks.shapes import ImageShape
-from forger.networks.sizes import quarter
+from forger.networks.sizes import ImageShape, quarter
 
 _SLOPE = 0.2  # of LeakyReLU
 _LAST_GAIN = 0.3  # starts the images within tanh's straight part
