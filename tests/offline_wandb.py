@@ -7,7 +7,9 @@ with a checksum (4 bytes), a length (2), a kind (1: whole, 2: first, 3: middle, 
 from __future__ import annotations
 
 import json
+import os
 import struct
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from wandb.proto import wandb_internal_pb2
+
+os.environ.setdefault("WANDB_DATA_DIR", tempfile.mkdtemp())  # where W&B copies artifacts to
 
 _BLOCK, _HEADER, _PIECE = 32 * 1024, 7, 7
 
@@ -35,10 +39,10 @@ class OfflineRun:
     exit_code: int | None = None
 
     def images(self, key: str) -> dict[int, Path]:
-        """Files of the images logged under `key`, by iteration; each is there."""
+        """Files of the images logged under `key`, by iteration (W&B's step); each is there."""
         rows = [row for row in self.history if key in row]
         files = {
-            row["iteration"]: self.folder / "files" / name
+            row["_step"]: self.folder / "files" / name
             for row in rows
             for name in row[key]["filenames"]
         }
@@ -47,7 +51,7 @@ class OfflineRun:
 
     def steps(self, key: str) -> list[int]:
         """Iterations that have `key`, in the order of the rows."""
-        return [row["iteration"] for row in self.history if key in row]
+        return [row["_step"] for row in self.history if key in row]
 
 
 def read_offline_runs(run_folder: Path, patience: float = 20.0) -> list[OfflineRun]:

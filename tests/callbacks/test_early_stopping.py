@@ -15,7 +15,7 @@ from test_scores import Told
 from forger.callbacks.checkpoint import Checkpoint
 from forger.callbacks.early_stopping import EarlyStopping
 from forger.callbacks.exact_resume import ExactResume
-from forger.callbacks.scores import Scores
+from forger.callbacks.scores import ScoreCallback
 from forger.errors import ConfigError
 
 NAN = math.nan
@@ -25,7 +25,7 @@ def trained(
     folder: Path, fids: Sequence[float], stopping: EarlyStopping, **trainer: Any
 ) -> Trainer:
     """Scores every second iteration, as `fids` say."""
-    scores = Scores(lambda _: Told(list(fids)), every_n_steps=2, num_fake=40)
+    scores = ScoreCallback(lambda _: Told(list(fids)), every_n_steps=2, num_fake=40)
     callbacks = [ExactResume(), scores, stopping, Checkpoint()]
     settings = {"max_steps": 2 * len(fids), "enable_checkpointing": True} | trainer
     return fit(make_gan(), folder, callbacks=callbacks, **settings)
@@ -85,7 +85,7 @@ def test_a_resumed_training_ends_where_it_would_have(at: int, tmp_path: Path) ->
     trained(tmp_path, fids, EarlyStopping(patience=3), max_steps=at)
     last = tmp_path / "checkpoints" / "last.ckpt"
     rest = EarlyStopping(patience=3)
-    scores = Scores(lambda _: Told(fids[at // 2 :]), every_n_steps=2, num_fake=40)
+    scores = ScoreCallback(lambda _: Told(fids[at // 2 :]), every_n_steps=2, num_fake=40)
     trainer = make_resumed(tmp_path, [scores, rest], last)
     assert trainer.global_step == end
     assert rest.state_dict() == whole.state_dict()
@@ -102,11 +102,11 @@ def test_one_killed_after_its_end_does_not_go_on(tmp_path: Path) -> None:
     trained(tmp_path, [*fids, 1, 1], EarlyStopping(patience=2))
     last = tmp_path / "checkpoints" / "last.ckpt"
     again = EarlyStopping(patience=2)
-    scores = Scores(lambda _: Told([6.0, 6.0]), every_n_steps=2, num_fake=40)
+    scores = ScoreCallback(lambda _: Told([6.0, 6.0]), every_n_steps=2, num_fake=40)
     assert make_resumed(tmp_path / "a", [scores, again], last).global_step == 6
     assert again.reason is not None
     more = EarlyStopping(patience=3)
-    scores = Scores(lambda _: Told([6.0, 1, 1]), every_n_steps=2, num_fake=40)
+    scores = ScoreCallback(lambda _: Told([6.0, 1, 1]), every_n_steps=2, num_fake=40)
     assert make_resumed(tmp_path / "b", [scores, more], last).global_step == 8
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from forger.callbacks import Checkpoint, SampleGrid
 from forger.callbacks.exact_resume import ExactResume
-from forger.callbacks.scores import Scores
+from forger.callbacks.scores import ScoreCallback
 from forger.checkpoints.reading import read_checkpoint
 from forger.checkpoints.writing import WholeCheckpointIO
 from forger.errors import ConfigError
@@ -38,9 +38,9 @@ def make_evaluator(folder: Path, device: torch.device) -> Evaluator:
     return Evaluator(extractor, data, SETTINGS, cache_dir=folder / "cache", device=device)
 
 
-def scores(folder: Path, **arguments: Any) -> Scores:
+def scores(folder: Path, **arguments: Any) -> ScoreCallback:
     settings: dict[str, Any] = {"every_n_steps": 2, "num_fake": 40}
-    return Scores(partial(make_evaluator, folder), **(settings | arguments))
+    return ScoreCallback(partial(make_evaluator, folder), **(settings | arguments))
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -90,7 +90,7 @@ def test_scoring_is_left_out_of_the_speed(tmp_path: Path, monkeypatch: pytest.Mo
     """Iterations take a second each, and a scoring ten, by this clock."""
     now = [0.0]
 
-    class Timed(Scores):
+    class Timed(ScoreCallback):
         def on_train_batch_start(self, *arguments: Any) -> None:
             now[0] += 1
 
@@ -153,7 +153,7 @@ def best(folder: Path) -> dict[str, Tensor]:
 def test_the_best_checkpoint_has_the_lowest_fid(
     fids: list[float], iteration: int, tmp_path: Path
 ) -> None:
-    callback = Scores(lambda _: Told(fids), every_n_steps=1, num_fake=40)
+    callback = ScoreCallback(lambda _: Told(fids), every_n_steps=1, num_fake=40)
     fit(make_gan(), tmp_path, callbacks=[callback], max_steps=3)
     assert best(tmp_path)["global_step"] == iteration
     known = [fid for fid in fids if fid == fid]
@@ -161,11 +161,11 @@ def test_the_best_checkpoint_has_the_lowest_fid(
 
 
 def test_the_best_so_far_is_part_of_the_state(tmp_path: Path) -> None:
-    first = Scores(lambda _: Told([2.0]), every_n_steps=1, num_fake=40)
+    first = ScoreCallback(lambda _: Told([2.0]), every_n_steps=1, num_fake=40)
     trainer = fit(make_gan(), tmp_path, callbacks=[first], max_steps=1)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     content = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    second = Scores(lambda _: Told([3.0]), every_n_steps=1, num_fake=40)
+    second = ScoreCallback(lambda _: Told([3.0]), every_n_steps=1, num_fake=40)
     second.load_state_dict(content["callbacks"]["Scores"])
     fit(make_gan(), tmp_path / "b", callbacks=[second], max_steps=1)
     assert second.best_fid == 2.0
@@ -190,7 +190,7 @@ def test_unwanted_scores_prepare_and_write_nothing(tmp_path: Path) -> None:
     def never(device: torch.device) -> Evaluator:
         raise AssertionError("not wanted")
 
-    callback = Scores(never, wanted=False, every_n_steps=1, num_fake=40)
+    callback = ScoreCallback(never, wanted=False, every_n_steps=1, num_fake=40)
     fit(make_gan(), tmp_path, callbacks=[callback], logger=MetricsCSV(tmp_path))
     assert callback.last == {}
     assert rows(tmp_path) == []
@@ -203,7 +203,7 @@ def test_the_extractor_is_prepared_once(tmp_path: Path) -> None:
         made.append(device)
         return make_evaluator(tmp_path, device)
 
-    callback = Scores(counted, every_n_steps=1, num_fake=40)
+    callback = ScoreCallback(counted, every_n_steps=1, num_fake=40)
     callback.prepare(torch.device("cpu"))
     fit(make_gan(), tmp_path, callbacks=[callback])
     assert len(made) == 1

@@ -1,4 +1,4 @@
-"""The newest state of a run, on disk. Owns when it is written, not what is in it."""
+"""When the state of a run is written to disk."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ class Checkpoint(LightningCheckpoint):
     It is written every so many iterations, minutes and epochs, whichever are given, and twice at
     the end of training: before the last scores and samples, so that nothing that goes wrong there
     loses the training, and after them. Lightning's `ModelCheckpoint` is not used for this: under
-    manual optimization it asks the module to keep a copy of its weights from before each optimizer
-    step (`saved_models`), warns when there is none, takes no notice of time, and numbers its files
-    when a folder is reused.
+    manual optimization it wants a copy of the weights from before each optimizer step
+    (`saved_models`), takes no notice of time, and numbers its files when a folder is reused.
 
     Args:
         every_n_steps: iterations between checkpoints; `None`: not by iterations.
@@ -45,9 +44,8 @@ class Checkpoint(LightningCheckpoint):
             check_bounds(every_n_minutes, PositiveFloat, "callbacks.checkpoint.every_n_minutes")
         if every_n_epochs is not None:
             check_bounds(every_n_epochs, PositiveInt, "callbacks.checkpoint.every_n_epochs")
-        self.every_n_steps = every_n_steps
+        self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
         self.every_n_minutes = every_n_minutes
-        self.every_n_epochs = every_n_epochs
         self._saved_at: int | None = None
         self._saved_when = time.monotonic()
 
@@ -57,15 +55,13 @@ class Checkpoint(LightningCheckpoint):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Saves when iteration or time has come, and when the last iteration is over."""
-        iteration = trainer.global_step
-        by_step = self.every_n_steps is not None and iteration % self.every_n_steps == 0
+        by_step = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
         if self._by_time(trainer) or by_step or ends(trainer):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         """Saves when the epoch has come, or another callback has just ended training."""
-        epochs = trainer.current_epoch + 1
-        by_epoch = self.every_n_epochs is not None and epochs % self.every_n_epochs == 0
+        by_epoch = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if (by_epoch and trainer.is_last_batch) or ends(trainer):
             self.save(trainer)
 

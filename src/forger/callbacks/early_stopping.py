@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from forger.bounds import NonNegativeFloat, PositiveInt, check_bounds
-from forger.callbacks.scores import Scores
+from forger.callbacks.scores import ScoreCallback
 from forger.errors import ConfigError
 from forger.metrics.names import better
 
@@ -22,11 +22,10 @@ class EarlyStopping(Callback):
     It looks whenever the metric is logged, and so counts scores, not epochs: Lightning's own looks
     at each epoch's end, where a score is missing or an old one. The run ends as finished, with the
     last scores, samples and checkpoint as always. A score at the end of training that is not due
-    by its interval does not count, so that a run that goes on is the same as one never stopped.
+    by its interval does not count, so that a resumed run is the same as one never stopped.
 
     Args:
-        metric: `val/classifier_fid`, `train/loss_d` and so on; None: the FID that the run scores
-            itself by.
+        metric: `val/classifier_fid`, `train/loss_d` and so on; None: the run's own FID.
         patience: how many times in a row, not in epochs.
         mode: `min` or `max`, whichever is better; None: known for scores such as FID and coverage.
         min_delta: by how much it must be better than the best so far.
@@ -56,7 +55,7 @@ class EarlyStopping(Callback):
         self.best_at = self.waited = self.looked_at = 0
         self.reason: str | None = None  # why training ended
         self._seen: Tensor | None = None
-        self._scores: Scores | None = None
+        self._scores: ScoreCallback | None = None
 
     @property
     def name(self) -> str:
@@ -70,7 +69,8 @@ class EarlyStopping(Callback):
             ConfigError: the run does not score itself.
         """
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        self._scores = next((c for c in callbacks if isinstance(c, Scores) and c.wanted), None)
+        scoring = (c for c in callbacks if isinstance(c, ScoreCallback) and c.wanted)
+        self._scores = next(scoring, None)
         if self.metric is None and self._scores is None:
             raise ConfigError(
                 "callbacks.early_stopping.metric=null: is the FID, and this run does not score"
@@ -81,13 +81,13 @@ class EarlyStopping(Callback):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Looks at a value that is new, and ends training where it is one too many."""
         if self._look(trainer) and self.waited >= self.patience and _may_end(trainer):
-            self.reason = self._words()
+            self.reason = self._describe()
             trainer.should_stop = True
             if trainer.is_global_zero:
                 log.info("%s", self.reason)
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        """Counts a score of the last iteration that was due there, for a run that goes on."""
+        """Counts a score of the last iteration that was due there, for a run that is resumed."""
         if self._scores is not None and trainer.global_step % self._scores.every_n_steps == 0:
             self._look(trainer)
 
@@ -102,14 +102,12 @@ class EarlyStopping(Callback):
         self._count(float(trainer.strategy.broadcast(value)), trainer.global_step)
         return True
 
-    def _words(self) -> str:
-        if self.best is None:
-            return f"ended early: {self.name} was not finite {self.waited} times in a row"
+    def _describe(self) -> str:
         times = "once" if self.waited == 1 else f"{self.waited} times in a row"
-        return (
-            f"ended early: {self.name} was {times} no better than {self.best:.4g},"
-            f" of iteration {self.best_at:,}"
-        )
+        if self.best is None:
+            return f"ended early: {self.name} was not finite {times}"
+        at = f"of iteration {self.best_at:,}"
+        return f"ended early: {self.name} was {times} no better than {self.best:.4g}, {at}"
 
     def _count(self, value: float, iteration: int) -> None:
         sign = 1 if self.mode == "min" else -1

@@ -1,28 +1,26 @@
-"""Scores while a run trains. Owns when they are due, where they go, and the best checkpoint.
-
-How images are scored is in `forger.metrics`; this module changes no bit of the training.
-"""
+"""The scores of a run while it trains, and its best checkpoint."""
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from PIL import Image
 from torch import distributed, nn
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.callbacks.checkpoint import ends
-from forger.callbacks.score_pictures import score_pictures
-from forger.checkpoints import FOLDER
-from forger.loggers import Tracker, log_best, send_best
-from forger.loggers.trackers import BEST
+from forger.checkpoints import BEST, FOLDER
+from forger.loggers import trackers_of
 from forger.metrics.evaluator import Evaluation, Evaluator
+from forger.metrics.names import RELATIVE
 from forger.metrics.settings import usual_count
 from forger.random_state import random_state_kept
 from forger.reports import show
@@ -31,7 +29,7 @@ from forger.sampling.sampler import Sampler
 log = logging.getLogger(__name__)
 
 
-class Scores(Callback):
+class ScoreCallback(Callback):
     """Scores the generator every so many iterations, and keeps the best checkpoint.
 
     The scores are written to every logger as `val/<score>` with the iteration as their step. The
@@ -52,6 +50,8 @@ class Scores(Callback):
     Raises:
         ConfigError: a number is out of range.
     """
+
+    state_key = "Scores"  # in checkpoints
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Scores(Callback):
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
         self.prefix = ""  # of the names of scores; known once there are any
-        self._shares: list[float] | None = None
+        self._evaluation: Evaluation | None = None
         self._scored_at: int | None = None
         self._evaluator: Evaluator | None = None
 
@@ -101,9 +101,9 @@ class Scores(Callback):
         self.prepare(pl_module.device)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Reminds the trackers of a run that goes on of its best scores."""
+        """Reminds the trackers of a resumed run of its best scores."""
         if self.best:
-            log_best(trainer.loggers, self.best)
+            self._tell_best(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Scores when the iteration has come; the last one is saved first."""
@@ -114,36 +114,26 @@ class Scores(Callback):
             pl_module.reporter.leave_out(time.perf_counter() - start)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Scores the last iteration, unless that has just been done."""
+        """Scores the last iteration, unless that has just been done, and draws what came out."""
         if self.wanted and pl_module.iteration not in (0, self._scored_at):
             self._score(trainer, pl_module)
-        if self.last and trainer.is_global_zero:
-            self._draw(trainer, pl_module)
-
-    def _draw(self, trainer: Trainer, gan: Any) -> None:
-        """Sends what the last scores look like to the trackers; evaluate.py draws more."""
-        trackers = [logger for logger in trainer.loggers if isinstance(logger, Tracker)]
-        if not trackers:
-            return
-        assert self._evaluator is not None
-        classes, reference = self._evaluator.extractor.classes, self._evaluator.reference_shares
-        pictures = score_pictures(self.last, self._shares, reference, classes, gan.loss.boundary)
-        for name, picture in pictures.items():
-            for tracker in trackers:
-                tracker.log_picture(f"figures/{name}", picture, gan.iteration)
+        trackers = trackers_of(trainer.loggers) if trainer.is_global_zero and self.last else []
+        if trackers:
+            for name, png in self._figures(pl_module.loss.boundary).items():
+                with Image.open(io.BytesIO(png)) as picture:
+                    for tracker in trackers:
+                        tracker.log_picture(f"figures/{name}", picture, pl_module.iteration)
 
     def _score(self, trainer: Trainer, gan: Any) -> None:
-        evaluator = self._evaluator
+        evaluator, start = self._evaluator, time.perf_counter()
         assert evaluator is not None
         self._scored_at = gan.iteration
-        start = time.perf_counter()
         if trainer.world_size > 1:
             _follow_rank_0(gan)
         network = gan.generator if self.weights == "raw" else gan.ema_generator.module
-        sampler = Sampler(network, gan.prior)
         with random_state_kept(gan.device):
             scored = evaluator.evaluate(
-                sampler,
+                Sampler(network, gan.prior),
                 gan.discriminator,
                 num_fake=self.num_fake or usual_count(evaluator.data, evaluator.reference_split),
                 seed=self.seed,
@@ -151,28 +141,47 @@ class Scores(Callback):
             )
         # Last bits may differ between machines, but all must agree on whether to save.
         self.last = trainer.strategy.broadcast(scored.scores)
-        self._shares, self.prefix = scored.class_shares, scored.prefix
-        show(trainer, {f"val/{key}": value for key, value in self.last.items()})
+        self._evaluation, self.prefix = scored, scored.prefix
+        row = {f"val/{key}": value for key, value in self.last.items()}
+        show(trainer, row)
         for logger in trainer.loggers:
-            row = {f"val/{key}": value for key, value in self.last.items()}
             logger.log_metrics(row, step=gan.iteration)
-        fid = self.last[f"{self.prefix}fid"]
-        best = fid < self.best_fid
-        seconds = time.perf_counter() - start
+        best = self.last[f"{self.prefix}fid"] < self.best_fid
         if trainer.is_global_zero:
-            log.info("%s", _line(gan.iteration, scored, seconds, best))
+            seconds = time.perf_counter() - start
+            log.info("%s", _log_line(gan.iteration, scored, seconds, best))
         if best:
-            self.best_fid = fid
+            self.best_fid = self.last[f"{self.prefix}fid"]
             self.best = {"iteration": gan.iteration, **self.last}
-            log_best(trainer.loggers, self.best)
+            self._tell_best(trainer)
             self._save(trainer)
 
+    def _tell_best(self, trainer: Trainer) -> None:
+        for tracker in trackers_of(trainer.loggers):
+            tracker.log_best(self.best)
+
     def _save(self, trainer: Trainer) -> None:
-        if self.keep_best and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            path = Path(trainer.default_root_dir) / FOLDER / BEST
-            # every process calls this: a sharded state is gathered from all of them
-            trainer.save_checkpoint(path)
-            send_best(trainer.loggers, path)
+        if not self.keep_best or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        path = Path(trainer.default_root_dir) / FOLDER / BEST
+        # every process calls this: a sharded state is gathered from all of them
+        trainer.save_checkpoint(path)
+        for tracker in trackers_of(trainer.loggers):
+            if tracker.log_model == "all":
+                tracker.log_checkpoint(path, ("best", "latest"), self.best)
+
+    def _figures(self, boundary: float | None) -> dict[str, bytes]:
+        """Draws the last scores as PNGs: D's confusion matrix, and the classes where known."""
+        from forger.metrics.figures import class_histogram  # matplotlib: only trackers need it
+
+        assert self._evaluator is not None
+        assert self._evaluation is not None
+        figures = {"confusion_matrix": confusion_matrix(self.last, boundary)}
+        classes, shares = self._evaluator.extractor.classes, self._evaluation.class_shares
+        reference = self._evaluator.reference_shares
+        if shares is not None and reference is not None and classes is not None:
+            figures["class_histogram"] = class_histogram(shares, reference, classes)
+        return figures
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run needs to know: the best so far."""
@@ -180,9 +189,22 @@ class Scores(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores it."""
-        self.best_fid = state_dict["best_fid"]
-        if "prefix" in state_dict:  # in earlier versions a FID had one name by any features
-            self.best, self.prefix = state_dict["best"], state_dict["prefix"]
+        self.best_fid, self.best = state_dict["best_fid"], state_dict["best"]
+        self.prefix = state_dict["prefix"]
+
+
+def confusion_matrix(scores: Mapping[str, float], boundary: float | None) -> bytes:
+    """Draws the discriminator's confusion matrix as a PNG.
+
+    Args:
+        scores: of one scoring.
+        boundary: the logit at which the discriminator decides; None: its loss has none.
+    """
+    from forger.metrics import figures  # matplotlib: only trackers and evaluate.py need it
+
+    prefix = "d_" if boundary is not None else f"d_{RELATIVE}"
+    tpr, fnr, fpr, tnr = (scores[f"{prefix}{name}"] for name in ("tpr", "fnr", "fpr", "tnr"))
+    return figures.confusion_matrix(tpr, fnr, fpr, tnr, boundary)
 
 
 def _follow_rank_0(gan: nn.Module) -> None:
@@ -191,12 +213,13 @@ def _follow_rank_0(gan: nn.Module) -> None:
         distributed.broadcast(buffer, src=0)
 
 
-def _line(iteration: int, scored: Evaluation, seconds: float, best: bool) -> str:
-    """Words one scoring for the log."""
+def _log_line(iteration: int, scored: Evaluation, seconds: float, best: bool) -> str:
     scores, features = scored.scores, scored.prefix.replace("_", " ")
-    coverage = scores[f"{scored.prefix}coverage"]
-    words = [f"{features}FID {scored.fid:.4g}", f"coverage {coverage:.3f}"]
+    parts = [
+        f"{features}FID {scored.fid:.4g}",
+        f"coverage {scores[f'{scored.prefix}coverage']:.3f}",
+    ]
     if "classes_reached" in scores and scored.class_shares is not None:
-        words.append(f"{scores['classes_reached']:.0f} of {len(scored.class_shares)} classes")
+        parts.append(f"{scores['classes_reached']:.0f} of {len(scored.class_shares)} classes")
     mark = ", best so far" if best else ""
-    return f"scores of iteration {iteration}: {', '.join(words)} ({seconds:.1f} s){mark}"
+    return f"scores of iteration {iteration}: {', '.join(parts)} ({seconds:.1f} s){mark}"

@@ -1,4 +1,4 @@
 """Checkpoint files of a run: their names, writing and reading; importing this loads no torch."""
 
 FOLDER = "checkpoints"  # in the run folder
-LAST, PREVIOUS, DAMAGED = "last.ckpt", "previous.ckpt", "damaged.ckpt"
+LAST, PREVIOUS, DAMAGED, BEST = "last.ckpt", "previous.ckpt", "damaged.ckpt", "best.ckpt"

@@ -1,27 +1,20 @@
-"""Where numbers and pictures of a run go: its CSV file and the trackers beside it."""
+"""Where the numbers and pictures of a run go: `metrics.csv`, and trackers beside it."""
 
 from __future__ import annotations
 
-from forger.loggers.history import Earlier
 from forger.loggers.metrics_csv import MetricsCSV
-from forger.loggers.ml_flow import MLflow
-from forger.loggers.tensor_board import TensorBoard
-from forger.loggers.tracker import Tracker
-from forger.loggers.trackers import close_loggers, log_best, log_image, send_best, send_models
-from forger.loggers.wandb_parts import check_wandb_login
-from forger.loggers.weights_and_biases import Wandb
+from forger.loggers.mlflow import MLflow
+from forger.loggers.tensorboard import TensorBoard
+from forger.loggers.tracker import Tracker, close_trackers, send_checkpoints, trackers_of
+from forger.loggers.wandb import Wandb
 
 __all__ = [
-    "Earlier",
     "MLflow",
     "MetricsCSV",
     "TensorBoard",
     "Tracker",
     "Wandb",
-    "check_wandb_login",
-    "close_loggers",
-    "log_best",
-    "log_image",
-    "send_best",
-    "send_models",
+    "close_trackers",
+    "send_checkpoints",
+    "trackers_of",
 ]

@@ -1,20 +1,22 @@
-"""The table of a run's metrics. Owns `metrics.csv` in the run folder, and nothing else there."""
+"""The table of a run's metrics, `metrics.csv` in the run folder."""
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from forger.errors import RunError
-from forger.loggers import csv_file
-from forger.loggers.csv_file import Table
+from forger.whole_files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -31,21 +33,13 @@ class MetricsCSV(Logger):
         save_dir: the run folder.
     """
 
+    name = version = ""  # for Lightning: the run folder is not divided further
+
     def __init__(self, save_dir: str | os.PathLike[str]) -> None:
         super().__init__()
         self.path = Path(save_dir) / "metrics.csv"
         self._columns: list[str] = []
-        self._known: set[tuple[int, str]] = set()  # of the iteration that the run goes on after
-
-    @property
-    def name(self) -> str:
-        """Empty: the run folder is not divided further."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """Empty: the run folder is not divided further."""
-        return ""
+        self._logged: set[tuple[int, str]] = set()  # at the iteration that the run resumes after
 
     @property
     def save_dir(self) -> str:
@@ -57,82 +51,125 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Appends one row; values that are not scalars are left out, and those that are there.
+        """Appends one row of the iteration `step`, without values that are no scalars.
 
-        Args:
-            metrics: names and numbers, or tensors of one element.
-            step: the iteration, 1 after the first.
+        Raises:
+            RunError: the file that is there is not one of this logger's.
+            OSError: it cannot be written; nothing of the row is there.
         """
         scalars = {name: scalar(value) for name, value in metrics.items()}
-        kept = {k: v for k, v in scalars.items() if v is not None and (step, k) not in self._known}
-        if self._known and not kept:
+        new = {k: v for k, v in scalars.items() if v is not None and (step, k) not in self._logged}
+        if self._logged and not new:
             return
-        row: dict[str, Any] = {"step": step, **kept}
+        row: dict[str, Any] = {"step": step, **new}
         if not self._columns:
             self._continue()
-        if new := [name for name in row if name not in self._columns]:
-            self._add_columns(new)
-        if not self.path.exists():  # someone moved it away: rows need a header
-            csv_file.replace(self.path, [csv_file.line(self._columns)])
-        csv_file.append(self.path, csv_file.line(row.get(name) for name in self._columns))
+        if added := [name for name in row if name not in self._columns]:
+            self._add_columns(added)
+        _append(self.path, _encode(row.get(name) for name in self._columns))
 
     @rank_zero_only
-    def rewind(self, step: int) -> int | None:
+    def rewind(self, step: int) -> None:
         """Drops the rows after an iteration, in one move; every other row stays as it is in bytes.
-
-        A last row that a kill cut off is dropped too.
-
-        Args:
-            step: the last iteration whose rows stay.
-
-        Returns:
-            The largest iteration that was there before; None where there were no rows.
 
         Raises:
             RunError: the file is not one of this logger's, or damaged before its last row.
             OSError: it cannot be read or written; all its whole rows are still there.
         """
-        table = self._continue()
-        steps = [self._step(row, number) for number, row in enumerate(table.rows, start=2)]
-        kept = [row for row, at in zip(table.rows, steps, strict=True) if at is None or at <= step]
-        if len(kept) < len(table.rows):
-            csv_file.replace(self.path, [table.header, *kept])
-        last = [row for row, at in zip(table.rows, steps, strict=True) if at == step]
-        cells = [dict(zip(table.columns, csv_file.cells(row), strict=True)) for row in last]
-        self._known = {(step, name) for row in cells for name, cell in row.items() if cell}
-        return max((at for at in steps if at is not None), default=None)
+        header, *rows = self._continue() or [_Line(b"", [])]
+        kept = [row for row in rows if row.step is None or row.step <= step]
+        if len(kept) < len(rows):
+            write_whole(self.path, b"".join(line.content for line in (header, *kept)))
+        for row in kept:
+            if row.step == step:
+                cells = zip(header.cells, row.cells, strict=True)
+                self._logged |= {(step, name) for name, cell in cells if cell}
 
-    def _continue(self) -> Table:
+    def _continue(self) -> list[_Line]:
         """Reads what an earlier process wrote, and drops the row in which it was killed."""
-        table = csv_file.read(self.path, first="step")
-        if self.path.exists() and self.path.stat().st_size > table.size:
+        lines = _read(self.path)
+        size = sum(len(line.content) for line in lines)
+        if self.path.exists() and self.path.stat().st_size > size:
             log.warning("%s: dropped its last row, which was cut off", self.path)
-            os.truncate(self.path, table.size)
-        self._columns = table.columns
-        return table
-
-    def _step(self, row: bytes, number: int) -> int | None:
-        text = row.partition(b",")[0].strip().decode(errors="replace")
-        try:
-            return int(text) if text else None
-        except ValueError:
-            raise RunError(
-                f"{self.path}: line {number} begins with {text!r}, which is no iteration; "
-                "delete the line, or move the file away"
-            ) from None
+            os.truncate(self.path, size)
+        self._columns = lines[0].cells if lines else []
+        return lines
 
     def _add_columns(self, names: list[str]) -> None:
-        """Writes the file anew with more columns, and puts it in place in one move."""
-        columns = [*self._columns, *names]
-        rows = csv_file.read(self.path, first="step").rows
-        empty = b"," * len(names)
-        wider = [row.rstrip(b"\r\n") + empty + b"\r\n" for row in rows]
-        csv_file.replace(self.path, [csv_file.line(columns), *wider])
+        columns, empty = [*self._columns, *names], b"," * len(names)
+        rows = [line.content.rstrip(b"\r\n") + empty + b"\r\n" for line in _read(self.path)[1:]]
+        write_whole(self.path, b"".join([_encode(columns), *rows]))
         self._columns = columns
 
 
+def read_rows(folder: Path) -> list[tuple[int, dict[str, float]]]:
+    """Returns iterations and metrics of a run's rows, in order; none where there is no file."""
+    header, *rows = _read(folder / "metrics.csv") or [_Line(b"", [])]
+    pairs = [(row.step, zip(header.cells[1:], row.cells[1:], strict=True)) for row in rows]
+    return [(step, {k: float(v) for k, v in row if v}) for step, row in pairs if step is not None]
+
+
+def last_values(folder: Path) -> dict[str, float]:
+    """Returns the last value of each metric of a run."""
+    return {name: value for _, row in read_rows(folder) for name, value in row.items()}
+
+
 def scalar(value: Any) -> int | float | None:
-    """Takes the one Python number out of a number, array or tensor; `None` where there is none."""
+    """Returns the one Python number in a number, array or tensor; `None` where there is none."""
     size = value.numel() if isinstance(value, torch.Tensor) else getattr(value, "size", None)
     value = value.item() if size == 1 else value
     return value if isinstance(value, (int, float)) else None
+
+
+class _Line(NamedTuple):
+    content: bytes  # with its end of line
+    cells: list[str]
+
+    @property
+    def step(self) -> int | None:
+        return int(self.cells[0]) if self.cells[0] else None
+
+
+def _read(path: Path) -> list[_Line]:
+    """Reads header and rows of the file, which may be missing, empty, or cut off at its end."""
+    contents = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if contents and not contents[-1].endswith(b"\n"):
+        del contents[-1]
+    while contents and b"\0" in contents[-1]:  # a power cut can leave a length without contents
+        del contents[-1]
+    lines = [_Line(content, _decode(content)) for content in contents]
+    for number, (_, cells) in enumerate(lines, start=1):
+        columns = lines[0].cells
+        if number == 1 and (cells[0] != "step" or len(set(cells)) < len(cells)):
+            raise RunError(f"{path}: has no header that begins with 'step'; move the file away")
+        if number > 1 and (len(cells) != len(columns) or not (cells[0] or "0").isdecimal()):
+            raise RunError(
+                f"{path}: line {number} is no iteration with {len(columns) - 1} values; delete the"
+                " line, or move the file away"
+            )
+    return lines
+
+
+def _append(path: Path, row: bytes) -> None:
+    """Adds a row, or none of it where it cannot be written."""
+    size = path.stat().st_size
+    try:
+        with path.open("ab") as file:
+            file.write(row)
+    except OSError:
+        with suppress(OSError):  # else the torn row is dropped when the file is continued
+            os.truncate(path, size)
+        raise
+
+
+def _encode(row: Iterable[Any]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(row)
+    return text.getvalue().encode()
+
+
+def _decode(line: bytes) -> list[str]:
+    try:
+        return next(csv.reader([line.decode(errors="replace")]), [""])
+    except csv.Error:  # no text
+        return [""]

@@ -1,78 +1,48 @@
-"""What a tracker does beyond Lightning's `Logger`, and what happens when it fails.
-
-Owns the words for both; W&B, TensorBoard and MLflow are in the modules beside this one.
-"""
+"""What trackers do beyond Lightning's loggers: pictures, best scores, checkpoints, resumed runs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from torch import Tensor
+from lightning.pytorch.loggers import Logger
+from PIL import Image
 
+from forger.checkpoints import BEST, FOLDER, LAST
 from forger.errors import ConfigError
-from forger.loggers.history import Earlier
+from forger.loggers.metrics_csv import read_rows
 
 log = logging.getLogger(__name__)
 
-Models: TypeAlias = Literal["none", "best", "all"]
+CheckpointChoice: TypeAlias = Literal["none", "best", "all"]
 """Which checkpoints are sent: none; the best, when the run ends; every new best, and the last."""
 
 
-@dataclass(frozen=True)
-class Model:
-    """A checkpoint on its way to a tracker.
+class Tracker(Logger):
+    """Mixed into a Lightning logger.
+
+    Training is worth more than its curves: what fails once it runs is told in the log, once, and
+    training goes on. `metrics.csv` and the run folder still get everything.
 
     Attributes:
-        path: of the file, which may be replaced at any time, and is never written to.
-        aliases: other names of this version, for example `best`.
-        metadata: the iteration, and the scores where there are any.
-    """
-
-    path: Path
-    aliases: tuple[str, ...] = ()
-    metadata: dict[str, float] = field(default_factory=dict)
-
-
-class Tracker:
-    """Mixed into a logger: a tracker for pictures, the best scores and checkpoints.
-
-    A training of days is worth more than its curves: what fails once training runs is told in the
-    log, once, and training goes on. `metrics.csv` and the run folder still get everything.
-
-    Attributes:
-        log_model: which checkpoints are wanted.
+        title: the tracker, as the log names it.
+        folder: of the run.
+        log_model: which checkpoints are sent.
         best: the scores of the best checkpoint so far, and its `iteration`.
+        resume_at: the iteration that a resumed run goes on after; `None`: a new run.
     """
 
-    log_model: Models = "none"
-    best: Mapping[str, float]
+    title = ""
+    folder: Path
+    log_model: CheckpointChoice = "none"
+    best: Mapping[str, float] = MappingProxyType({})
+    resume_at: int | None = None
     _warned = False
-    _earlier: Earlier | None = None
-
-    @property
-    def what(self) -> str:
-        """The tracker, as the log names it."""
-        return type(self).__name__
-
-    def go_on(self, earlier: Earlier) -> None:
-        """Has the run go on, before anything is logged."""
-        self._earlier = earlier
-
-    def log_picture(self, key: str, image: Tensor, step: int) -> None:
-        """Sends a picture: `(C, H, W)`, uint8, C 1 or 3."""
-        raise NotImplementedError
-
-    def log_best(self, scores: Mapping[str, float]) -> None:
-        """Takes note of the best scores so far, with their `iteration`."""
-        self.best = dict(scores)
-
-    def send_model(self, model: Model) -> None:
-        """Sends a checkpoint, whole whatever happens to the file meanwhile; here: nothing."""
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
@@ -81,10 +51,37 @@ class Tracker:
         Raises:
             ConfigError: the run could not start.
         """
+        if isinstance(tags := settings.get("tags"), str):  # would become a tag for each letter
+            raise ConfigError(f"logger.tags={tags!r}: must be a list, for example [{tags}]")
+
+    def log_picture(self, key: str, picture: Image.Image, step: int) -> None:
+        """Sends a picture of a series such as `samples/ema`."""
+        raise NotImplementedError
+
+    def log_best(self, scores: Mapping[str, float]) -> None:
+        """Takes note of the best scores so far, with their `iteration`."""
+        self.best = dict(scores)
+
+    def log_checkpoint(
+        self, path: Path, aliases: Sequence[str], metadata: Mapping[str, float]
+    ) -> None:
+        """Sends a checkpoint, with its iteration and scores; here: nothing."""
 
     def close(self, exit_code: int) -> None:
         """Ends the run in the tracker: 0 finished, above 128 ended by a signal, else failed."""
         raise NotImplementedError
+
+    def log_earlier(self, first: int, last: int) -> None:
+        """Logs rows and sample grids of the run folder, from one iteration to another, in order."""
+        found: list[tuple[int, Any]] = list(read_rows(self.folder))
+        grids = sorted((self.folder / "samples").glob("[0-9]*_*.png"))
+        found += [(int(path.name.partition("_")[0]), path) for path in grids]
+        for step, item in sorted(found, key=itemgetter(0)):
+            if first <= step <= last and isinstance(item, Path):
+                with self.harmless(), Image.open(item, formats=["PNG"]) as picture:
+                    self.log_picture(f"samples/{item.stem.partition('_')[2]}", picture, step)
+            elif first <= step <= last:
+                self.log_metrics(item, step)
 
     @contextmanager
     def harmless(self) -> Iterator[None]:
@@ -94,40 +91,34 @@ class Tracker:
         except Exception as error:
             if not self._warned:
                 log.warning(
-                    "%s cannot take what the run sends (%s: %s); training goes on, metrics.csv and"
-                    " the run folder have everything",
-                    *(self.what, type(error).__name__, error),
+                    "%s cannot take what the run sends (%s: %s); training goes on, metrics.csv"
+                    " and the run folder have everything",
+                    *(self.title, type(error).__name__, error),
                 )
             self._warned = True
 
 
-def caption(step: int) -> str:
-    """Returns the words under a picture."""
-    return f"iteration {step:,}"
+def trackers_of(loggers: Iterable[Logger]) -> list[Tracker]:
+    """Returns the trackers among loggers."""
+    return [logger for logger in loggers if isinstance(logger, Tracker)]
 
 
-def flat(config: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
-    """Flattens nested settings: `{"a": {"b": 1}}` becomes `{"a.b": 1}`; lists stay."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            inner = flat(value, separator)
-            found |= {f"{key}{separator}{name}": item for name, item in inner.items()}
-        else:
-            found[str(key)] = value
-    return found
+def send_checkpoints(loggers: Iterable[Logger], folder: Path, iteration: int) -> None:
+    """Sends the checkpoints of a run that has finished to the trackers that want them.
 
-
-def lacking(known: Set[tuple[int, str]], metrics: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """Returns the metrics whose iteration and name are not known."""
-    return {name: value for name, value in metrics.items() if (step, name) not in known}
-
-
-def check_tags(tags: Any) -> None:
-    """Checks that tags are a list: a word would become a tag for each letter.
-
-    Raises:
-        ConfigError: they are one string.
+    The best one; where there are no scores, the last; both where all are wanted.
     """
-    if isinstance(tags, str):
-        raise ConfigError(f"logger.tags={tags!r}: must be a list, for example [{tags}]")
+    best, last = folder / FOLDER / BEST, folder / FOLDER / LAST
+    scored = best.is_file()
+    for tracker in trackers_of(loggers):
+        if scored and tracker.log_model == "best":
+            tracker.log_checkpoint(best, ("best", "latest"), tracker.best)
+        elif last.is_file() and tracker.log_model != "none":
+            aliases = ("last", "latest") if scored else ("best", "last", "latest")
+            tracker.log_checkpoint(last, aliases, {"iteration": iteration})
+
+
+def close_trackers(loggers: Iterable[Logger], exit_code: int) -> None:
+    """Ends the run in every tracker that has started one; exit codes as in `Tracker.close`."""
+    for tracker in trackers_of(loggers):
+        tracker.close(exit_code)

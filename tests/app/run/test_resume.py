@@ -164,7 +164,7 @@ class TestGoingOn:
             write_whole(path, content)
 
         with monkeypatch.context() as patch:
-            patch.setattr("forger.callbacks.samples.write_whole", fail)
+            patch.setattr("forger.callbacks.sample_grid.write_whole", fail)
             with pytest.raises(RunError, match=r"No space left .* stopped at iteration 2"):
                 train(composed(*short(tmp_path)))
         run = run_folder(tmp_path)

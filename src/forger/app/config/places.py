@@ -209,7 +209,7 @@ IN_LOGGER = Place(
     base=_LOGGER,
     passed={
         "save_dir": "is the run folder; set paths.log_dir or name",
-        "purge_step": "comes from the run that goes on; write resume=<run folder>",
+        "resume_at": "comes from the run that goes on; write resume=<run folder>",
     },
     demanded=frozenset({"save_dir"}),
 )

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from forger.app.config.importing import TargetError
 from forger.app.config.places import PLACES
-from forger.app.run.folder import is_main_process
 from forger.app.run.instantiate import all_refusals, instantiate, takes, target_of
 from forger.app.run.overhead import NoProfiler
 from forger.callbacks.pruning import Pruning
@@ -31,8 +29,7 @@ from forger.data import GroupedDataModule, ImageDataModule
 from forger.data.own_module import first_images
 from forger.errors import ConfigError, install_command
 from forger.gan import GAN
-from forger.loggers import Earlier, MetricsCSV, Tracker
-from forger.loggers.history import pictures_of, rows_of
+from forger.loggers import MetricsCSV, Tracker
 from forger.losses import AdversarialLoss
 from forger.updates import OptimizerFactory, Updates
 
@@ -153,11 +150,10 @@ def build_loggers(cfg: DictConfig, folder: Path, resume_at: int | None = None) -
         resume_at: completed iterations of a run that goes on: what was logged after them will be
             logged again, and must not stand there twice.
     """
-    table, earlier = MetricsCSV(folder), None
-    if resume_at is not None and is_main_process():
-        last = table.rewind(resume_at) or 0
-        earlier = Earlier(rows_of(folder), pictures_of(folder, resume_at), resume_at, last)
-    return [table, *(make_tracker(node, folder, earlier) for node in tracker_nodes(cfg))]
+    table = MetricsCSV(folder)
+    if resume_at is not None:
+        table.rewind(resume_at)
+    return [table, *(make_tracker(node, folder, resume_at) for node in tracker_nodes(cfg))]
 
 
 def tracker_nodes(cfg: DictConfig) -> list[DictConfig]:
@@ -178,17 +174,16 @@ def check_trackers(cfg: DictConfig) -> None:
             tracker.check(node)
 
 
-def make_tracker(node: DictConfig, folder: Path, earlier: Earlier | None) -> Logger:
+def make_tracker(node: DictConfig, folder: Path, resume_at: int | None) -> Logger:
     """Builds a tracker that writes into the run's folder.
 
     Raises:
         ConfigError: its package is not installed.
     """
-    name, kind = str(node._get_full_key(None)).rpartition(".")[2], target_of(node)
+    name, target = str(node._get_full_key(None)).rpartition(".")[2], target_of(node)
     runtime: dict[str, Any] = {"save_dir": str(folder)}
-    tensorboard = isinstance(kind, type) and issubclass(kind, TensorBoardLogger)
-    if earlier is not None and tensorboard:
-        runtime["purge_step"] = earlier.at + 1  # hides what was logged from there on
+    if isinstance(target, type) and issubclass(target, Tracker):
+        runtime["resume_at"] = resume_at
     try:
         tracker: Logger = instantiate(node, Logger, **runtime)
     except TargetError as error:
@@ -198,19 +193,7 @@ def make_tracker(node: DictConfig, folder: Path, earlier: Earlier | None) -> Log
         raise ConfigError(
             f"logger={name}: {error.__cause__}; install it, for example: {install_command(name)}"
         ) from None
-    if earlier is not None and isinstance(tracker, Tracker):
-        tracker.go_on(replace(earlier, tracked=_was_tracked(node, folder)))
     return tracker
-
-
-def _was_tracked(node: DictConfig, folder: Path) -> bool:
-    """Tells whether a run had this tracker already: its config is still the earlier process's."""
-    if "id" not in node:
-        return (folder / "tensorboard").is_dir()
-    path = folder / "config.yaml"
-    recorded = OmegaConf.load(path) if path.is_file() else OmegaConf.create()
-    nodes = tracker_nodes(recorded) if isinstance(recorded, DictConfig) else []
-    return any(other.get("id") == node.id for other in nodes)
 
 
 def build_pruning(cfg: DictConfig) -> Pruning | None:

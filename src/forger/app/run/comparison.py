@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 from forger.app.run.folder import read_choices
 from forger.app.run.load import Run
 from forger.app.run.tables import Table, short
-from forger.loggers.tracker import flat
 from forger.metrics.names import base_of
 from forger.whole_files import write_whole
 
@@ -175,7 +174,7 @@ def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
     configs = []
     for run in runs:
         plain: Any = OmegaConf.to_container(run.cfg, resolve=True)
-        configs.append(flat({str(key): v for key, v in plain.items() if key not in _IGNORED}))
+        configs.append(_flatten({str(key): v for key, v in plain.items() if key not in _IGNORED}))
     choices = [{k: str(v) for k, v in read_choices(run.folder).items()} for run in runs]
     chosen = [key for key in _names(choices) if key not in _IGNORED and _differ(choices, key)]
     kept: list[str] = []
@@ -187,6 +186,15 @@ def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
         | {key: str(config.get(key, _ABSENT)) for key in kept}
         for choice, config in zip(choices, configs, strict=True)
     ]
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flattens nested settings: `{"a": {"b": 1}}` becomes `{"a.b": 1}`; lists stay."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, Mapping) and value
+        found |= _flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return found
 
 
 def _rank(key: str) -> tuple[bool, int]:

@@ -17,7 +17,7 @@ from forger.app.run.job_words import trusting
 from forger.callbacks.early_stopping import EarlyStopping
 from forger.checkpoints import FOLDER, LAST, PREVIOUS
 from forger.errors import ConfigError, DivergedError, Interrupted, Pruned, RunError, UserError
-from forger.loggers import close_loggers, send_models
+from forger.loggers import close_trackers, send_checkpoints
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def recorded(
         raise ended from None
     except Pruned as pruned:
         folder.mark("pruned", str(pruned), trainer.global_step)
-        close_loggers(trainer.loggers, exit_code=0)
+        close_trackers(trainer.loggers, exit_code=0)
         raise
     except OSError as error:
         reason = _words(error)
@@ -68,8 +68,8 @@ def recorded(
         raise
     watch_ends()
     folder.mark("finished", ended_early(trainer), trainer.global_step)
-    send_models(trainer.loggers, folder.path, trainer.global_step)
-    close_loggers(trainer.loggers, exit_code=0)
+    send_checkpoints(trainer.loggers, folder.path, trainer.global_step)
+    close_trackers(trainer.loggers, exit_code=0)
 
 
 def ended_early(trainer: Trainer) -> str | None:
@@ -100,7 +100,7 @@ def _end(
     except OSError as failure:
         log.warning("status.json cannot be written: %s", failure)
     with suppress(OSError):
-        close_loggers(trainer.loggers, exit_code)
+        close_trackers(trainer.loggers, exit_code)
     if is_main_process():
         _say_what_helps(folder, error, command)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from forger.callbacks.score_pictures import confusion_matrix
+from forger.callbacks.scores import confusion_matrix
 from forger.metrics import figures
 from forger.metrics.evaluator import Evaluation, Evaluator
 from forger.metrics.neighbours import nearest

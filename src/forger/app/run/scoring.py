@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from forger.app.config.messages import choice, given
 from forger.app.run.instantiate import instantiate
-from forger.callbacks.scores import Scores
+from forger.callbacks.scores import ScoreCallback
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
 from forger.losses import AdversarialLoss
@@ -170,7 +170,7 @@ def _off(reason: str) -> ScorePlan:
 
 def build_scores(
     cfg: DictConfig, datamodule: LightningDataModule, plan: ScorePlan | None
-) -> Scores | None:
+) -> ScoreCallback | None:
     """Builds the callback that scores while training, if the settings ask for it.
 
     Args:
@@ -182,7 +182,7 @@ def build_scores(
     if not metrics or not isinstance(datamodule, ImageDataModule):
         return None
     checkpoints = (cfg.get("callbacks") or {}).get("checkpoint")
-    return Scores(
+    return ScoreCallback(
         functools.partial(build_evaluator, metrics, datamodule, Path(cfg.paths.cache_dir)),
         wanted=plan is not None and plan.fid is not None,
         every_n_steps=metrics.every_n_steps,

@@ -47,7 +47,7 @@ from forger.app.run.start import Start
 from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.interrupts import Interrupts
 from forger.gan import GAN
-from forger.loggers.history import last_values
+from forger.loggers.metrics_csv import last_values
 
 log = logging.getLogger(__name__)
 

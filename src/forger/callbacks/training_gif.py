@@ -1,4 +1,4 @@
-"""Joins the sample grids of a run to a film of its training."""
+"""An animation of a training, made of its sample grids."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ _STRIP = 22  # pixels below each grid, for the iteration
 _PAUSE = 1500  # milliseconds on the last frame
 
 
-class TrainingFilm(Callback):
+class TrainingGif(Callback):
     """Writes `samples/training.gif` at the end of training: the EMA grids, one after the other.
 
-    It takes three grids at least. A film that cannot be written is told in the log, and ends no
-    run.
+    It takes three grids at least. A GIF that cannot be written is told in the log, and ends no run.
 
     Args:
-        frames: most frames; of more grids, evenly spaced ones are shown, the first and the last
-            among them.
+        frames: most frames; of more grids, evenly spaced ones are shown, first and last included.
         rate: frames per second.
 
     Raises:
@@ -37,11 +35,10 @@ class TrainingFilm(Callback):
     def __init__(self, frames: PositiveInt = 60, rate: PositiveInt = 6) -> None:
         check_bounds(frames, PositiveInt, "frames")
         check_bounds(rate, PositiveInt, "rate")
-        self.frames = frames
-        self.rate = rate
+        self.frames, self.rate = frames, rate
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the film."""
+        """Writes the file."""
         folder = Path(trainer.default_root_dir) / "samples"
         grids = sorted(folder.glob("*_ema.png"))
         if not trainer.is_global_zero or len(grids) < 3:
@@ -58,10 +55,8 @@ def _gif(grids: Sequence[Path], milliseconds: int) -> bytes:
     """Encodes the grids as a GIF that repeats for ever."""
     frames = (_frame(path) for path in grids)
     durations = [milliseconds] * (len(grids) - 1) + [_PAUSE]
-    buffer = io.BytesIO()
-    next(frames).save(
-        buffer, "gif", save_all=True, append_images=frames, duration=durations, loop=0
-    )
+    buffer, options = io.BytesIO(), {"save_all": True, "duration": durations, "loop": 0}
+    next(frames).save(buffer, "gif", append_images=frames, **options)
     return buffer.getvalue()
 
 
@@ -70,6 +65,6 @@ def _frame(path: Path) -> Image.Image:
     with Image.open(path, formats=["PNG"]) as grid:
         frame = Image.new(grid.mode, (grid.width, grid.height + _STRIP))
         frame.paste(grid)
-        words = f"iteration {int(path.name.partition('_')[0]):,}"
-        ImageDraw.Draw(frame).text((4, grid.height + 5), words, fill="white")
+        text = f"iteration {int(path.name.partition('_')[0]):,}"
+        ImageDraw.Draw(frame).text((4, grid.height + 5), text, fill="white")
     return frame

@@ -12,8 +12,8 @@ from torch import Tensor
 from forger.batches import RealImages
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.callbacks.checkpoint import ends
-from forger.loggers import log_image
-from forger.pictures import image_grid, png_bytes
+from forger.loggers import trackers_of
+from forger.pictures import image_grid, png_bytes, to_pil
 from forger.sampling.sampler import Sampler
 from forger.whole_files import write_whole
 
@@ -23,9 +23,9 @@ class SampleGrid(Callback):
 
     At iteration 0, every `every_n_steps` iterations, and once at the end of `fit`, it writes
     `samples/<iteration>_ema.png` (and `_raw.png`) into the run folder, copies the newest EMA grid
-    to `samples/last.png`, and hands the grids to each logger that takes images, as `samples/ema`
-    and `samples/raw`. Real images to compare with, the first of the first iteration, are drawn once
-    as `samples/000000_real.png`. The process of rank 0 does this alone.
+    to `samples/last.png`, and sends the grids to the trackers as `samples/ema` and `samples/raw`.
+    Real images to compare with, the first of the first iteration, are drawn once as
+    `samples/000000_real.png`. The process of rank 0 does this alone.
 
     The images are those that `generate.py seed=<seed> n=<n>` makes of a checkpoint of the same
     iteration: the `Sampler`'s noise through a copy of the network in float32 and eval mode. A run
@@ -51,10 +51,7 @@ class SampleGrid(Callback):
         check_bounds(n, PositiveInt, "n")
         check_bounds(every_n_steps, PositiveInt, "every_n_steps")
         check_bounds(seed, NonNegativeInt, "seed")
-        self.n = n
-        self.every_n_steps = every_n_steps
-        self.seed = seed
-        self.raw = raw
+        self.n, self.every_n_steps, self.seed, self.raw = n, every_n_steps, seed, raw
         self._drawn_at: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -84,15 +81,15 @@ class SampleGrid(Callback):
     def _draw(self, trainer: Trainer, gan: Any) -> None:
         self._drawn_at = gan.iteration
         networks = {"ema": gan.ema_generator.module} | ({"raw": gan.generator} if self.raw else {})
-        for kind, network in networks.items():
+        for name, network in networks.items():
             grid = image_grid(Sampler(network, gan.prior).sample(self.n, self.seed))
-            self._write(trainer, kind, grid, gan.iteration)
+            self._write(trainer, name, grid, gan.iteration)
 
-    def _write(self, trainer: Trainer, kind: str, grid: Tensor, iteration: int) -> None:
-        """Writes a grid `(C, H, W)`, uint8, and sends it to the loggers."""
+    def _write(self, trainer: Trainer, name: str, grid: Tensor, iteration: int) -> None:
+        """Writes a grid `(C, H, W)`, uint8, and sends it to the trackers."""
         folder, png = Path(trainer.default_root_dir) / "samples", png_bytes(grid)
-        write_whole(folder / f"{iteration:06d}_{kind}.png", png)
-        if kind == "ema":
+        write_whole(folder / f"{iteration:06d}_{name}.png", png)
+        if name == "ema":
             write_whole(folder / "last.png", png)
-        for logger in trainer.loggers:
-            log_image(logger, f"samples/{kind}", grid, iteration)
+        for tracker in trackers_of(trainer.loggers):
+            tracker.log_picture(f"samples/{name}", to_pil(grid), iteration)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from forger.callbacks import SampleGrid
 from forger.errors import ConfigError
+from forger.loggers import Tracker
 from forger.pictures import image_grid, png_bytes
 from forger.sampling.sampler import Sampler
 
@@ -53,7 +54,7 @@ def test_the_last_iteration_is_drawn_once(tmp_path: Path, monkeypatch: pytest.Mo
         drawn.append(images)
         return image_grid(images)
 
-    monkeypatch.setattr("forger.callbacks.samples.image_grid", counted)
+    monkeypatch.setattr("forger.callbacks.sample_grid.image_grid", counted)
     fit(tmp_path, SampleGrid(every_n_steps=5, raw=False))
     assert len(drawn) == 4  # at 0, the real ones, at 5, at 10
 
@@ -121,7 +122,7 @@ def test_samples_are_made_in_float32(tmp_path: Path, monkeypatch: pytest.MonkeyP
         dtypes.append(images.dtype)
         return image_grid(images)
 
-    monkeypatch.setattr("forger.callbacks.samples.image_grid", seen)
+    monkeypatch.setattr("forger.callbacks.sample_grid.image_grid", seen)
     fit(tmp_path, SampleGrid(raw=False), precision="bf16-mixed")
     assert dtypes == [torch.float32] * 3
 
@@ -142,9 +143,7 @@ def test_a_full_disk_leaves_no_half_picture(tmp_path: Path) -> None:
         assert {path.name: path.read_bytes() for path in (disk / "samples").iterdir()} == before
 
 
-def test_loggers_that_take_images_get_the_grids(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trackers_get_the_grids_and_other_loggers_do_not(tmp_path: Path) -> None:
     class Plain(Logger):
         name = version = ""
 
@@ -152,17 +151,16 @@ def test_loggers_that_take_images_get_the_grids(
 
         def log_hyperparams(self, *args: Any, **kwargs: Any) -> None: ...
 
-    sent: list[tuple[Any, str, tuple[int, ...], int]] = []
-    monkeypatch.setattr(
-        "forger.callbacks.samples.log_image",
-        lambda lg, key, im, step: sent.append((lg, key, im.shape, step)),
-    )
-    loggers = [Plain(), Plain()]
-    fit(tmp_path, SampleGrid(every_n_steps=10), logger=loggers)
+    class Sent(Plain, Tracker):
+        def log_picture(self, key: str, picture: Image.Image, step: int) -> None:
+            with Image.open(tmp_path / "samples" / f"{step:06d}_{key[8:]}.png") as written:
+                assert picture.tobytes() == written.tobytes()
+            pictures.append((key, step))
+
+    pictures: list[tuple[str, int]] = []
+    fit(tmp_path, SampleGrid(every_n_steps=10), logger=[Plain(), Sent()])
     grids = [("ema", 0), ("raw", 0), ("real", 0), ("ema", 10), ("raw", 10)]
-    assert [(logger, key, step) for logger, key, _, step in sent] == [
-        (logger, f"samples/{kind}", step) for kind, step in grids for logger in loggers
-    ]
+    assert pictures == [(f"samples/{name}", step) for name, step in grids]
 
 
 def test_the_real_grid_shows_the_images_of_the_first_iteration_once(tmp_path: Path) -> None:

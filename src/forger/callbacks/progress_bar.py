@@ -1,17 +1,19 @@
-"""Progress of the whole run in iterations. Owns what is shown and when, not how it is drawn."""
+"""The progress of a run: a bar on a terminal, lines in the log elsewhere."""
 
 from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ProgressBar, Timer
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
+from lightning.pytorch.callbacks import Timer
 from rich.console import Console
-
-from forger.callbacks.bar import Bar
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +21,7 @@ _REDRAW = 0.25  # seconds between two drawings of the bar, and between two readi
 _LINE = 30.0  # seconds between two log lines, at least; they grow rarer as the run grows longer
 
 
-class Progress(ProgressBar):
+class ProgressBar(LightningProgressBar):
     """Shows iteration, epoch, both losses, images per second, time elapsed and time left.
 
     On a terminal this is one bar over the whole run. Elsewhere it is a line in the log: one every
@@ -34,7 +36,7 @@ class Progress(ProgressBar):
         super().__init__()
         self._console = console
         self._enabled = True
-        self._bar: Bar | None = None
+        self._bar: _Bar | None = None
 
     def enable(self) -> None:
         """Shows progress in later calls of `fit`."""
@@ -48,18 +50,18 @@ class Progress(ProgressBar):
         """Starts the clock, and the bar at the iteration that a resumed run has reached."""
         self._start = self._step = trainer.global_step
         self._epoch = trainer.current_epoch
-        self._total = _iterations(trainer)
+        total = trainer.estimated_stepping_batches
+        self._total = int(total) if 0 < total < math.inf else None
         self._numbers: dict[str, float] = {}
         self._started_at = self._read_at = time.monotonic()
         console = self._console or Console(stderr=True)
         live = console.is_terminal and not console.is_dumb_terminal
         self._next = self._started_at + (_REDRAW if live else _LINE)
         if self._enabled and live:
-            self._bar = Bar(console, self._step, self._total)
-            self._bar.start()
+            self._bar = _Bar(console, self._start, self._total)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Counts, and shows when it is time to."""
+        """Shows how far it is, when it is time to."""
         if not self._enabled:
             return
         self._step, self._epoch = trainer.global_step, trainer.current_epoch
@@ -95,39 +97,72 @@ class Progress(ProgressBar):
 
     def _show(self, now: float) -> None:
         elapsed = now - self._started_at
-        words = [f"{self._step}/{self._total or '?'}", f"epoch {self._epoch + 1}"]
-        words += [f"{k} {self._numbers[k]:.4g}" for k in ("loss_g", "loss_d") if k in self._numbers]
+        parts = [f"{self._step}/{self._total or '?'}", f"epoch {self._epoch + 1}"]
+        parts += [f"{k} {self._numbers[k]:.4g}" for k in ("loss_g", "loss_d") if k in self._numbers]
         if "images_per_second" in self._numbers:
-            words.append(f"{self._numbers['images_per_second']:.0f} images/s")
+            parts.append(f"{self._numbers['images_per_second']:.0f} images/s")
         left = _clock(self._time_left(elapsed))
         if self._bar is not None:
             self._next = now + _REDRAW
-            self._bar.update(self._step, " ".join([*words, f"{_clock(elapsed)}<{left}"]))
+            self._bar.update(self._step, " ".join([*parts, f"{_clock(elapsed)}<{left}"]))
         else:
             self._next = now + max(_LINE, elapsed / 10)
-            log.info("iteration %s, %s elapsed, %s left", ", ".join(words), _clock(elapsed), left)
+            log.info("iteration %s, %s elapsed, %s left", ", ".join(parts), _clock(elapsed), left)
 
     def _time_left(self, elapsed: float) -> float | None:
-        """Seconds until the first of the run's limits, at the pace so far; `None`: cannot tell."""
-        guesses = [
-            remaining
-            for callback in self.trainer.callbacks  # type: ignore[attr-defined]
-            if isinstance(callback, Timer) and (remaining := callback.time_remaining()) is not None
-        ]
+        """Returns seconds until the first of the run's limits, at the pace so far."""
+        callbacks: list[Any] = self.trainer.callbacks  # type: ignore[attr-defined]
+        timers = [c.time_remaining() for c in callbacks if isinstance(c, Timer)]
+        guesses = [seconds for seconds in timers if seconds is not None]
         if self._total is not None and self._step > self._start:
             pace = elapsed / (self._step - self._start)
             guesses.append(pace * (self._total - self._step))
         return max(0.0, min(guesses)) if guesses else None
 
 
-def _iterations(trainer: Trainer) -> int | None:
-    """Iterations of the whole run, by `max_steps` and `max_epochs`; `None`: no limit."""
-    total = trainer.estimated_stepping_batches
-    return int(total) if 0 < total < math.inf else None
+class _Bar:
+    """A bar and a line of text, redrawn when told to, with logs and prints scrolling above."""
+
+    def __init__(self, console: Console, completed: int, total: int | None) -> None:
+        text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
+        self._progress = Progress(
+            BarColumn(bar_width=None),
+            text,
+            console=console,
+            expand=True,
+            auto_refresh=False,  # no thread beside training
+            redirect_stdout=sys.stdout.isatty(),  # what goes to a file shall reach it
+            redirect_stderr=sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("", total=total, completed=completed, text="")
+        before = (sys.stdout, sys.stderr)
+        self._progress.start()
+        redirected = dict(zip(before, (sys.stdout, sys.stderr), strict=True))
+        self._moved: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
+        for handler in _stream_handlers():  # each would write into the bar, by its old stream
+            if (new := redirected.get(handler.stream, handler.stream)) is not handler.stream:
+                self._moved.append((handler, handler.stream))
+                handler.setStream(new)
+
+    def update(self, completed: int, text: str) -> None:
+        """Redraws the bar."""
+        self._progress.update(self._task, completed=completed, text=text, refresh=True)
+
+    def stop(self) -> None:
+        """Leaves the bar as it stands and gives the terminal back."""
+        for handler, stream in self._moved:
+            handler.setStream(stream)
+        self._progress.stop()
+
+
+def _stream_handlers() -> list[logging.StreamHandler[TextIO]]:
+    others = [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]
+    handlers = [handler for logger in (logging.root, *others) for handler in logger.handlers]
+    return [handler for handler in handlers if isinstance(handler, logging.StreamHandler)]
 
 
 def _clock(seconds: float | None) -> str:
-    """Writes a duration as minutes:seconds or hours:minutes:seconds."""
+    """Writes a duration as minutes:seconds or hours:minutes:seconds; `?` where it is unknown."""
     if seconds is None:
         return "?"
     minutes, second = divmod(round(seconds), 60)

@@ -1,4 +1,4 @@
-"""Draws the metrics of a run over its iterations."""
+"""A plot of a run's metrics over its iterations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from forger.loggers.history import rows_of
+from forger.loggers.metrics_csv import read_rows
 from forger.whole_files import write_whole
 
 log = logging.getLogger(__name__)
@@ -31,16 +31,13 @@ class MetricCurves(Callback):
     """Draws `metrics.csv` as `curves.png` in the run folder at the end of training.
 
     A panel each for the losses, penalties, D's outputs and gradient norms, and one for each FID and
-    coverage that was measured on the way. A plot that cannot be written is told in the log, and
-    ends no run.
+    coverage. A plot that cannot be written is told in the log, and ends no run.
     """
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the plot, if there are two rows of metrics at least."""
-        if not trainer.is_global_zero:
-            return
         folder = Path(trainer.default_root_dir)
-        panels = _panels(folder)
+        panels = panels_of(folder) if trainer.is_global_zero else {}
         if not panels:
             return
         try:
@@ -49,24 +46,21 @@ class MetricCurves(Callback):
             log.warning("curves.png cannot be written: %s", error)
 
 
-def _panels(folder: Path) -> dict[str, dict[str, Points]]:
-    """Returns the curves of two points or more, by panel and name."""
+def panels_of(folder: Path) -> dict[str, dict[str, Points]]:
+    """Returns the curves of two points or more of a run, by title of their panel and name."""
     curves: dict[str, Points] = {}
-    for step, row in rows_of(folder):
+    for step, row in read_rows(folder):
         for name, value in row.items():
             if math.isfinite(value):
                 curves.setdefault(name, []).append((step, value))
-    found: dict[str, dict[str, Points]] = {}
+    panels: dict[str, dict[str, Points]] = {title: {} for title in _PANELS}
     for name, points in curves.items():
-        if len(points) < 2:
-            continue
         title = next((t for t, starts in _PANELS.items() if name.startswith(starts)), None)
         if name.startswith("val/") and name.endswith(("fid", "coverage")):
             title = name.removeprefix("val/").replace("_", " ")
-        if title is not None:
-            found.setdefault(title, {})[name] = points
-    order = [*_PANELS, *(title for title in found if title not in _PANELS)]
-    return {title: found[title] for title in order if title in found}
+        if title is not None and len(points) > 1:
+            panels.setdefault(title, {})[name] = points
+    return {title: found for title, found in panels.items() if found}
 
 
 def _draw(panels: dict[str, dict[str, Points]]) -> bytes:
@@ -77,8 +71,8 @@ def _draw(panels: dict[str, dict[str, Points]]) -> bytes:
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(5.5 * columns, 2.9 * rows), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    for place, (title, curves) in enumerate(panels.items(), start=1):
-        axes = figure.add_subplot(rows, columns, place)
+    for number, (title, curves) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(rows, columns, number)
         for colour, (name, points) in zip(_COLOURS, curves.items(), strict=False):
             label = name.partition("/")[2]
             axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2, label=label)

@@ -12,9 +12,9 @@ from fake_gan import fit
 from lightning.pytorch import Callback
 from rich.console import Console
 
-from forger.callbacks import Checkpoint, Progress
+from forger.callbacks import Checkpoint, ProgressBar
 
-LOG = "forger.callbacks.progress"
+LOG = "forger.callbacks.progress_bar"
 NUMBER = r"[\d.e-]+"
 TIME = r"\d+:\d\d"
 
@@ -45,7 +45,7 @@ class Clock(Callback):
 
 def test_a_terminal_shows_one_bar_over_the_whole_run(tmp_path: Path) -> None:
     console = terminal()
-    fit(tmp_path, Progress(console), max_epochs=3)
+    fit(tmp_path, ProgressBar(console), max_epochs=3)
     last = shown(console).strip().splitlines()[-1]
     text = rf"30/30 epoch 3 loss_g {NUMBER} loss_d {NUMBER} 123. images/s {TIME}<0:00"
     assert re.search(text, last)
@@ -54,7 +54,7 @@ def test_a_terminal_shows_one_bar_over_the_whole_run(tmp_path: Path) -> None:
 
 def test_the_bar_fits_eighty_columns(tmp_path: Path) -> None:
     console = terminal(width=80)
-    fit(tmp_path, Progress(console), batches=30)
+    fit(tmp_path, ProgressBar(console), batches=30)
     last = shown(console).strip().splitlines()[-1]
     assert re.search(rf"━ 30/30 epoch 1 .* {NUMBER} images/s {TIME}<0:00$", last)
 
@@ -64,9 +64,9 @@ def test_the_bar_is_drawn_four_times_a_second_however_fast_iterations_are(
 ) -> None:
     drawn: list[str] = []
     monkeypatch.setattr(
-        "forger.callbacks.bar.Bar.update", lambda self, step, text: drawn.append(text)
+        "forger.callbacks.progress_bar._Bar.update", lambda self, step, text: drawn.append(text)
     )
-    fit(tmp_path, Progress(terminal()), Clock(monkeypatch, 1 / 128), batches=128)
+    fit(tmp_path, ProgressBar(terminal()), Clock(monkeypatch, 1 / 128), batches=128)
     assert len(drawn) == 5  # four in one second, and the end
 
 
@@ -74,19 +74,19 @@ def test_metrics_are_read_when_a_row_was_logged_and_at_most_four_times_a_second(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[int] = []
-    read = Progress._read
+    read = ProgressBar._read
 
-    def counted(self: Progress, trainer: Any, now: float) -> None:
+    def counted(self: ProgressBar, trainer: Any, now: float) -> None:
         reads.append(trainer.global_step)
         read(self, trainer, now)
 
-    monkeypatch.setattr(Progress, "_read", counted)
+    monkeypatch.setattr(ProgressBar, "_read", counted)
     clock = Clock(monkeypatch, 0.01)
-    fit(tmp_path, Progress(terminal()), clock, batches=100, log_every_n_steps=10)
+    fit(tmp_path, ProgressBar(terminal()), clock, batches=100, log_every_n_steps=10)
     assert reads == [30, 60, 90, 100]
     reads.clear()
     clock.seconds = 1.0
-    fit(tmp_path, Progress(terminal()), clock, batches=100, log_every_n_steps=40)
+    fit(tmp_path, ProgressBar(terminal()), clock, batches=100, log_every_n_steps=40)
     assert reads == [40, 80, 100]
 
 
@@ -94,7 +94,7 @@ def test_elsewhere_the_log_gets_lines_that_grow_rarer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, LOG)
-    fit(tmp_path, Progress(), Clock(monkeypatch, 20.0), batches=50, max_epochs=2)
+    fit(tmp_path, ProgressBar(), Clock(monkeypatch, 20.0), batches=50, max_epochs=2)
     lines = logged(caplog)
     steps = [int(line.removeprefix("iteration ").split("/100")[0]) for line in lines]
     assert steps[:12] == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 25]
@@ -111,7 +111,7 @@ def test_elsewhere_the_log_gets_lines_that_grow_rarer(
 def test_a_dumb_terminal_gets_log_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOG)
     console = Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"})
-    fit(tmp_path, Progress(console))
+    fit(tmp_path, ProgressBar(console))
     assert shown(console) == ""
     assert len(logged(caplog)) == 1
 
@@ -121,12 +121,13 @@ def test_a_resumed_run_goes_on_from_its_iteration(
 ) -> None:
     drawn: list[tuple[int, str]] = []
     monkeypatch.setattr(
-        "forger.callbacks.bar.Bar.update", lambda self, step, text: drawn.append((step, text))
+        "forger.callbacks.progress_bar._Bar.update",
+        lambda self, step, text: drawn.append((step, text)),
     )
     fit(tmp_path, Checkpoint())
     clock = Clock(monkeypatch, 1.0)
     last = tmp_path / "checkpoints" / "last.ckpt"
-    fit(tmp_path, Progress(terminal()), clock, ckpt_path=last, max_epochs=3)
+    fit(tmp_path, ProgressBar(terminal()), clock, ckpt_path=last, max_epochs=3)
     assert [step for step, _ in drawn] == [*range(11, 31), 30]
     assert drawn[0][1].startswith("11/30 epoch 2")
     assert drawn[0][1].endswith("0:01<0:19")  # the pace of this process, not of the run before
@@ -137,10 +138,10 @@ def test_the_first_limit_reached_sets_the_time_left(
 ) -> None:
     caplog.set_level(logging.INFO, LOG)
     clock = Clock(monkeypatch, 40.0)  # the clock of Lightning's timer too
-    fit(tmp_path, Progress(), clock, max_epochs=-1, max_time="00:00:05:00")
+    fit(tmp_path, ProgressBar(), clock, max_epochs=-1, max_time="00:00:05:00")
     assert logged(caplog)[0].startswith("iteration 1/?, epoch 1")
     assert logged(caplog)[0].endswith("0:40 elapsed, 4:20 left")
-    fit(tmp_path, Progress(), clock, max_epochs=-1, max_steps=4, max_time="00:00:05:00")
+    fit(tmp_path, ProgressBar(), clock, max_epochs=-1, max_steps=4, max_time="00:00:05:00")
     assert logged(caplog)[-1].startswith("iteration 4/4")
     assert [m for m in logged(caplog) if m.endswith("0:40 elapsed, 2:00 left")]
 
@@ -151,7 +152,7 @@ def test_an_endless_run_has_no_total(tmp_path: Path) -> None:
             trainer.should_stop = True
 
     console = terminal()
-    fit(tmp_path, Progress(console), Stop(), max_epochs=-1)
+    fit(tmp_path, ProgressBar(console), Stop(), max_epochs=-1)
     assert "1/? epoch 1" in shown(console)
     assert re.search(rf"{TIME}<\?", shown(console))
 
@@ -174,7 +175,7 @@ def test_an_error_gives_the_terminal_and_the_log_streams_back(
     console = terminal()
     try:
         with pytest.raises(RuntimeError, match="broken"):
-            fit(tmp_path, Progress(console), Fail())
+            fit(tmp_path, ProgressBar(console), Fail())
     finally:
         log.removeHandler(handler)
 
@@ -187,7 +188,7 @@ def test_an_error_gives_the_terminal_and_the_log_streams_back(
 
 def test_other_ranks_show_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, LOG)
-    for progress in (Progress(console := terminal()), Progress()):
+    for progress in (ProgressBar(console := terminal()), ProgressBar()):
         progress.disable()
         fit(tmp_path, progress)
     assert shown(console) == ""
@@ -195,11 +196,11 @@ def test_other_ranks_show_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 
 def test_lightning_adds_no_bar_of_its_own(tmp_path: Path) -> None:
-    trainer = fit(tmp_path, Progress(terminal()))
-    assert isinstance(trainer.progress_bar_callback, Progress)
+    trainer = fit(tmp_path, ProgressBar(terminal()))
+    assert isinstance(trainer.progress_bar_callback, ProgressBar)
 
 
 def test_numbers_are_absent_until_they_are_logged(tmp_path: Path) -> None:
     console = terminal()
-    fit(tmp_path, Progress(console), batches=3, max_steps=3, log_every_n_steps=3)
+    fit(tmp_path, ProgressBar(console), batches=3, max_steps=3, log_every_n_steps=3)
     assert "3/3" in shown(console)

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import wandb
+from offline_wandb import read_offline_runs
+from PIL import Image
+
+from forger.errors import ConfigError
+from forger.loggers import MetricsCSV, Wandb, close_trackers
+from forger.secrets import masked
+
+
+def test_an_offline_run_holds_its_settings_config_images_and_a_true_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, mode = tmp_path / "run_a", os.environ.get("WANDB_MODE")
+    config = {"model": {"width": 64}, "seed": 0, "long": ["text"] * 10_000}
+    picture = Image.effect_noise((20, 30), 50)
+    logger = Wandb(folder, project="p", offline=True, tags=("a", "b"), group="g", notes="n")
+    folder.mkdir()
+    logger.log_hyperparams(config)
+    logger.log_picture("samples/ema", picture, step=1500)
+    close_trackers([logger], exit_code=0)
+
+    (run,) = read_offline_runs(folder)
+    assert run.config == config
+    assert (run.run.project, run.run.display_name, run.run.run_group) == ("p", "run_a", "g")
+    assert (list(run.run.tags), run.run.notes, run.exit_code) == (["a", "b"], "n", 0)
+    assert run.history[0]["samples/ema"]["captions"] == ["iteration 1,500"]
+    with Image.open(run.images("samples/ema")[1500]) as image:
+        assert image.tobytes() == picture.tobytes()
+    assert os.environ.get("WANDB_MODE") == mode  # offline is the mode of this run alone
+    printed = capsys.readouterr().err
+    assert str(run.folder) in printed
+    assert "Run history" not in printed
+    assert "WARNING" not in printed
+
+
+def test_scores_have_their_best_value_in_the_summary_and_no_curve_of_it(tmp_path: Path) -> None:
+    logger = Wandb(tmp_path, offline=True)
+    for step, fid, coverage in ((10, 5.0, 0.2), (20, 3.5, 0.5), (30, 4.0, 0.6)):
+        logger.log_metrics({"train/loss_g": 1.0}, step)
+        logger.log_metrics({"val/fid": fid, "val/mine_coverage": coverage}, step)
+    logger.log_best({"iteration": 20, "fid": 3.5})
+    close_trackers([logger], exit_code=0)
+    (run,) = read_offline_runs(tmp_path)
+    assert run.steps("val/fid") == run.steps("train/loss_g") == [10, 20, 30]
+    assert (run.summary["val/fid"]["min"], run.summary["val/fid"]["last"]) == (3.5, 4.0)
+    assert run.summary["val/mine_coverage"]["max"] == 0.6
+    assert (run.summary["best/iteration"], run.summary["best/fid"]) == (20, 3.5)
+    assert not [key for row in run.history for key in row if key.startswith("best/")]
+
+
+def test_runs_that_follow_each_other_end_apart_and_closing_starts_none(tmp_path: Path) -> None:
+    for name, exit_code in (("failed", 1), ("finished", 0)):
+        (tmp_path / name).mkdir()
+        logger = Wandb(tmp_path / name, offline=True)
+        logger.log_metrics({"a": exit_code}, step=1)
+        close_trackers([logger], exit_code)
+    for name, exit_code in (("failed", 1), ("finished", 0)):
+        (run,) = read_offline_runs(tmp_path / name)
+        assert (run.exit_code, [row["a"] for row in run.history]) == (exit_code, [exit_code])
+    close_trackers([Wandb(tmp_path / "none", offline=True)], exit_code=1)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_row_that_comes_late_joins_the_last_one(tmp_path: Path) -> None:
+    """Lightning numbers what `self.log` logs in a callback one lower."""
+    logger = Wandb(tmp_path, offline=True)
+    logger.log_metrics({"a": 1.0}, step=2)
+    logger.log_metrics({"own": 1.0}, step=1)
+    close_trackers([logger], exit_code=0)
+    (run,) = read_offline_runs(tmp_path)
+    assert (run.steps("a"), run.steps("own")) == ([2], [2])
+
+
+class Run:
+    """A run of W&B, as far as it is used, whose server has `step` steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.config, self.rows = step, SimpleNamespace(update=lambda *_, **__: None), []
+
+    def define_metric(self, *names: str, **settings: Any) -> None: ...
+    def finish(self, exit_code: int) -> None: ...
+
+    def log(self, row: dict[str, Any], step: int) -> None:
+        self.rows.append((step, row["a"]))
+
+
+def rows_sent(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, server: int = 0, **settings: Any
+) -> list[tuple[int, float]]:
+    """What a run that was killed after row 6, with a checkpoint of iteration 4, is sent again."""
+    run, started = Run(server), []
+    monkeypatch.setenv("WANDB_MODE", "offline")  # needs no key
+    monkeypatch.setattr("wandb.init", lambda **given: started.append(given) or run)
+    table = MetricsCSV(folder)
+    for step in range(1, 5):
+        table.log_metrics({"a": step / 2}, step)
+    logger = Wandb(folder, id="abc", resume_at=4, **settings)
+    logger.log_hyperparams({"seed": 0})
+    for step in (5, 6, 7):
+        logger.log_metrics({"a": step / 2}, step)
+    assert (started[0]["id"], started[0]["resume"]) == (
+        *("abc",),
+        None if settings.get("offline") else "allow",
+    )
+    return run.rows
+
+
+@pytest.mark.parametrize(("server", "first"), [(4, 4), (7, 6), (0, 1)])
+def test_a_resumed_online_run_is_sent_what_its_server_lacks(
+    server: int, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step may lack something, and so is sent once more if it is trained again."""
+    sent = rows_sent(tmp_path, monkeypatch, server)
+    assert sent == [(step, step / 2) for step in range(first, 8)]
+
+
+@pytest.mark.parametrize(("closed_at", "first"), [(None, 1), (2, 3), (4, 5)])
+def test_a_killed_offline_run_is_logged_again_from_where_it_was_last_closed(
+    closed_at: int | None, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W&B holds back the end of its file, so that a kill may take it."""
+    if closed_at is not None:
+        (tmp_path / "wandb").mkdir()
+        (tmp_path / "wandb" / "logged_up_to").write_text(str(closed_at))
+    sent = rows_sent(tmp_path, monkeypatch, offline=True)
+    assert sent == [(step, step / 2) for step in range(first, 8)]
+
+
+def test_a_run_of_an_agent_takes_its_id_and_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"SWEEP_ID": "s1", "RUN_ID": "r1", "PROJECT": "theirs"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()
+    logger = Wandb(tmp_path, offline=True, id="other", project="ours", entity="we")
+    logger.log_metrics({"a": 1.0}, 1)
+    close_trackers([logger], exit_code=0)
+    wandb.teardown()
+    (run,) = read_offline_runs(tmp_path)
+    assert (run.run.run_id, run.run.project, run.run.sweep_id) == ("r1", "theirs", "s1")
+
+
+def test_a_command_with_a_secret_is_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = ["train.py", "seed=1", "data.root=/secret", "resume='a=b'"]
+    hidden = ["+a.api_key=***", "+c=***"]
+    assert masked([*overrides, "+a.api_key=x", "+c={b: 1, my_password: x}"]) == overrides + hidden
+    monkeypatch.setattr(sys, "argv", ["train.py", "+data.token=command-secret"])
+    logger = Wandb(tmp_path, offline=True)
+    logger.log_metrics({"a": 1.0}, 1)
+    close_trackers([logger], exit_code=0)
+    read_offline_runs(tmp_path)
+    written = [path for path in (tmp_path / "wandb").rglob("*") if path.is_file()]
+    assert not [path for path in written if b"command-secret" in path.read_bytes()]
+
+
+# Credentials
+
+
+@pytest.fixture
+def no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    wandb.teardown()  # forgets settings, and its service with them
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("no_credentials")
+def test_an_online_run_needs_credentials_before_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Wandb(tmp_path, offline=False)
+    for part in ("logger=wandb", "`wandb login`", "WANDB_API_KEY", "logger.offline=true"):
+        assert part in str(caught.value)
+    monkeypatch.setenv("WANDB_API_KEY", "short")
+    with pytest.raises(ConfigError, match=r"40.*logger\.offline=true") as caught:
+        Wandb.check({})
+    assert "short" not in str(caught.value).split()
+
+
+@pytest.mark.usefixtures("no_credentials")
+def test_credentials_in_netrc_are_found_and_an_offline_environment_needs_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for mode in ("offline", "disabled"):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        Wandb.check({})
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_SILENT", "true")  # else it asks the server for the user's name
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
+    key = "0123456789" * 4
+    (tmp_path / "netrc").write_text(f"machine wandb.example login user password {key}\n")
+    Wandb.check({})
