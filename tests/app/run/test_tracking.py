@@ -242,7 +242,7 @@ def test_a_missing_package_is_told_before_any_work(
 ) -> None:
     words = ["logger=[tensorboard,mlflow,wandb]"]
     check(composed(*words))
-    monkeypatch.setattr("forger.app.config.logger_rules.find_spec", lambda package: None)
+    monkeypatch.setattr("forger.app.config.rules.find_spec", lambda package: None)
     with pytest.raises(ConfigError) as caught:
         check(composed(*words))
     for extra in ("tensorboard", "mlflow"):
