@@ -110,7 +110,7 @@ def test_a_resume_tells_of_earlier_streams(written: int | None, told: bool) -> N
         "random_streams": written,
         KEY: {"epoch": 0},
     }
-    lines = Start(Path("run"), Path("last.ckpt"), content).lines()
+    lines = Start(Path("run"), Path("last.ckpt"), content).describe()
     assert any("other random numbers" in line for line in lines) is told
 
 

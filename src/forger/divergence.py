@@ -1,4 +1,4 @@
-"""Has training diverged? Owns finding the first number that is not finite, and the words for it."""
+"""Finds the first number of a training that is not finite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The global random states. Owns keeping, reading and setting them; nothing is drawn here."""
+"""Keeps, reads and sets the global random states of Python, NumPy and torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Lightning leaves out of a checkpoint. Owns the place in the epoch and the random states."""
+"""Adds to checkpoints what Lightning leaves out: the place in the epoch and random states."""
 
 from __future__ import annotations
 
@@ -60,12 +60,10 @@ class ExactResume(Callback):
     ) -> None:
         """Adds the place and the states; every process takes part."""
         loader = trainer.train_dataloader
-        grouped = loader if isinstance(loader, GroupedLoader) else None
-        mine = {
-            "now": random_states(pl_module.device),
-            "epoch_began": None if grouped is None else grouped.epoch_began,
-            "generator": None if grouped is None else grouped.generator_state,
-        }
+        mine: dict[str, Any] = {"now": random_states(pl_module.device)}
+        mine |= {"epoch_began": None, "generator": None}
+        if isinstance(loader, GroupedLoader):
+            mine |= {"epoch_began": loader.epoch_began, "generator": loader.generator_state}
         ranks: list[Any] = [mine]
         if trainer.world_size > 1:
             ranks = [None] * trainer.world_size
@@ -87,8 +85,8 @@ class ExactResume(Callback):
 def _never_skip(trainer: Trainer) -> None:
     """Has Lightning's loop begin and end even where there is no iteration in between."""
     loop: Any = trainer.fit_loop
-    kind = type(loop)
-    loop.__class__ = type(kind.__name__, (kind,), {"skip": False})
+    own_class = type(loop)
+    loop.__class__ = type(own_class.__name__, (own_class,), {"skip": False})
 
 
 def _settle(loop: dict[str, Any], epoch: int, batches: int, iterations: int) -> None:

@@ -22,7 +22,6 @@ from torch import nn
 from forger.app.config.importing import TargetError
 from forger.app.config.places import PLACES
 from forger.app.run.instantiate import all_refusals, instantiate, takes, target_of
-from forger.app.run.overhead import NoProfiler
 from forger.callbacks.pruning import Pruning
 from forger.checkpoints.writing import WholeCheckpointIO
 from forger.data import GroupedDataModule, ImageDataModule
@@ -227,8 +226,6 @@ def build_trainer(
         settings["max_epochs"] = DEFAULT_EPOCHS
     if settings.get("profiler") in PROFILERS:
         settings["profiler"] = PROFILERS[settings["profiler"]](filename="profile")  # in the folder
-    if settings.get("profiler") is None:
-        settings["profiler"] = NoProfiler()
     callbacks: list[Callback] = [
         instantiate(node, Callback)
         for node in (cfg.get("callbacks") or {}).values()

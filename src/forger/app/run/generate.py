@@ -16,7 +16,7 @@ from forger.app.config.messages import near
 from forger.app.config.records import links_out_of
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.load import Origin, forger_version, load_sampler
-from forger.app.run.replace import check_replaceable, replaced
+from forger.app.run.output_folder import check_replaceable, replaced
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.errors import ConfigError, UserError
 from forger.pictures import gif_bytes, pixel_grid, png_bytes, to_pixels

@@ -1,7 +1,8 @@
-"""Where training starts from. Owns fresh weights, those of another run, and a run's checkpoint."""
+"""Where a training starts from: new weights, those of another run, or the run's own checkpoint."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,16 +54,13 @@ class Start:
         if found is None:
             return cls(folder, init_from=cfg.init_from)
         path, content = found
+        fault = None
         if exact_resume.KEY not in content:
-            raise ConfigError(
-                f"resume={folder}: {path.name} does not hold all that a run needs to go on exactly;"
-                f" start a new run from its weights: {type_setting('init_from', folder)}"
-            )
-        if climbs(content.get("callbacks")):  # Lightning's own ones remove what they had written
-            raise ConfigError(
-                f"resume={folder}: the callbacks in {path.name} name files above a folder, as those"
-                f" of no run do; to take its weights alone: {type_setting('init_from', folder)}"
-            )
+            fault = f"{path.name} does not hold all that a run needs to go on exactly"
+        elif climbs(content.get("callbacks")):  # Lightning's own remove what they had written
+            fault = f"the callbacks in {path.name} name files above a folder, as those of no run do"
+        if fault is not None:
+            raise ConfigError(f"resume={folder}: {fault}; {_new_run_from(folder)}")
         return cls(folder, path, content)
 
     @property
@@ -70,7 +68,7 @@ class Start:
         """Completed iterations."""
         return 0 if self.content is None else int(self.content["global_step"])
 
-    def give_weights(self, gan: GAN) -> None:
+    def load_weights(self, gan: GAN) -> None:
         """Puts the weights of `init_from` into a new run's networks.
 
         Raises:
@@ -79,8 +77,7 @@ class Start:
         """
         if self.init_from is None:
             return
-        path = find_checkpoint(self.init_from, setting="init_from")
-        content = read_checkpoint(path)
+        content = read_checkpoint(find_checkpoint(self.init_from, setting="init_from"))
         theirs, ours = content["state_dict"], gan.state_dict()
         differing = [
             f"{name} is {_shape(theirs.get(name))} there and {_shape(ours.get(name))} here"
@@ -97,7 +94,7 @@ class Start:
         updates = content.get("earlier_updates", 0) + content.get("global_step", 0)
         gan.ema_generator.earlier_updates = updates
 
-    def check_fits(self, shape: tuple[int, int, int], now: dict[str, Any] | None) -> None:
+    def check_same_images(self, shape: tuple[int, int, int], now: dict[str, Any] | None) -> None:
         """Compares what the training images are with what they were.
 
         Args:
@@ -109,67 +106,47 @@ class Start:
         """
         if self.content is None:
             return
-        then = self.content["data"]
-        if list(shape) != self.content["image_shape"] or (then and now and then != now):
+        then, own_shape = self.content["data"], self.content["image_shape"]
+        other = then is not None and now is not None and then != now
+        if own_shape != list(shape) or other:
             raise ConfigError(
                 f"resume={self.folder}: the training images are others than the run's, which had"
-                f" {_images(then, self.content['image_shape'])} and now has"
-                f" {_images(now, list(shape))}; point data.root to the old ones, or start a new run"
-                f" from its weights: {type_setting('init_from', self.folder)}"
+                f" {_images(then, own_shape)} and now has {_images(now, shape)}; point data.root"
+                f" to the old ones, or {_new_run_from(self.folder)}"
             )
 
-    def check_something_is_left(self, trainer: Trainer) -> None:
+    def check_unfinished(self, trainer: Trainer, max_time: str | None) -> None:
         """Refuses a run that has finished and may not go further.
 
         One that was broken off after its last iteration still writes what belongs to its end.
+
+        Args:
+            trainer: with the limits of this command.
+            max_time: among these, as it is set.
 
         Raises:
             ConfigError: names each limit that it has reached.
         """
         if self.folder is None or self.content is None:
             return
-        status = read_status(self.folder) or {}
-        if status.get("status") != "finished":
+        if (read_status(self.folder) or {}).get("status") != "finished":
             return
         epochs = self.content[exact_resume.KEY]["epoch"]
-        if limits := self._reached(trainer, epochs):
+        if limits := list(_reached(trainer, max_time, self.content)):
             keys = " and ".join(f"{limit.partition('=')[0]}=<more>" for limit in limits)
             raise ConfigError(
                 f"resume={self.folder}: has reached {' and '.join(limits)} (iteration"
                 f" {self.iteration}, epoch {epochs}); to train it further, write {keys}"
             )
 
-    def _reached(self, trainer: Trainer, epochs: int) -> list[str]:
-        assert self.content is not None
-        limits = []
-        if trainer.max_steps not in (-1, None) and self.iteration >= trainer.max_steps:
-            limits.append(f"trainer.max_steps={trainer.max_steps}")
-        if trainer.max_epochs not in (-1, None) and epochs >= trainer.max_epochs:
-            limits.append(f"trainer.max_epochs={trainer.max_epochs}")
-        for timer in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(timer, Timer) and (left := timer.time_remaining()) is not None:
-                own = self.content["callbacks"].get(timer.state_key, {}).get("time_elapsed", {})
-                if own.get(RunningStage.TRAINING.value, 0) >= left:
-                    days, rest = divmod(round(left), 24 * 3600)
-                    clock = f"{rest // 3600:02}:{rest % 3600 // 60:02}:{rest % 60:02}"
-                    limits.append(f"trainer.max_time={days:02}:{clock}")
-        limits += [
-            f"callbacks.early_stopping.patience={callback.patience}"
-            for callback in trainer.callbacks  # type: ignore[attr-defined]
-            if isinstance(callback, EarlyStopping)
-            and (state := self.content["callbacks"].get(callback.state_key)) is not None
-            and callback.has_ended(state)
-        ]
-        return limits
-
-    def lines(self) -> list[str]:
+    def describe(self) -> list[str]:
         """Returns what the log says of the start."""
         if self.folder is None:
             return [] if self.init_from is None else [f"new run, weights of {self.init_from}"]
         if self.content is None:
             return ["the run had no checkpoint yet: from iteration 0 again"]
-        place = self.content[exact_resume.KEY]
-        lines = [f"{self.checkpoint}, iteration {self.iteration}, in epoch {place['epoch'] + 1}"]
+        epoch = self.content[exact_resume.KEY]["epoch"] + 1
+        lines = [f"{self.checkpoint}, iteration {self.iteration}, in epoch {epoch}"]
         then, now = self.content["threads"], torch.get_num_threads()
         if then != now:
             lines.append(f"{now} CPU threads in place of {then}: the last bits will differ")
@@ -180,16 +157,38 @@ class Start:
             )
         return lines
 
-    def clear_up(self) -> None:
+    def set_damaged_aside(self) -> None:
         """Takes a damaged checkpoint out of the way of the next one."""
         if self.folder is not None and self.checkpoint is not None:
             set_damaged_aside(self.folder, self.checkpoint)
+
+
+def _reached(trainer: Trainer, max_time: str | None, content: dict[str, Any]) -> Iterator[str]:
+    """Yields each limit that a checkpoint has reached, as it is set."""
+    if trainer.max_steps not in (-1, None) and content["global_step"] >= trainer.max_steps:
+        yield f"trainer.max_steps={trainer.max_steps}"
+    epochs = content[exact_resume.KEY]["epoch"]
+    if trainer.max_epochs not in (-1, None) and epochs >= trainer.max_epochs:
+        yield f"trainer.max_epochs={trainer.max_epochs}"
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        state = content["callbacks"].get(callback.state_key)
+        if isinstance(callback, Timer) and state is not None:
+            elapsed = state["time_elapsed"].get(RunningStage.TRAINING.value, 0)
+            left = callback.time_remaining()  # nothing has been trained yet: the whole limit
+            if left is not None and elapsed >= left:
+                yield f"trainer.max_time={max_time}"
+        if isinstance(callback, EarlyStopping) and state is not None and callback.has_ended(state):
+            yield f"callbacks.early_stopping.patience={callback.patience}"
+
+
+def _new_run_from(folder: Path | None) -> str:
+    return f"start a new run from its weights: {type_setting('init_from', str(folder))}"
 
 
 def _shape(tensor: Any) -> str:
     return "missing" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
 
 
-def _images(sample: dict[str, Any] | None, shape: list[int]) -> str:
+def _images(sample: dict[str, Any] | None, shape: Any) -> str:
     count = f"{sample['images']:,} of " if sample else ""
     return f"{count}{'x'.join(map(str, shape))}"

@@ -39,7 +39,6 @@ from forger.app.run.folder import RunFolder, is_main_process
 from forger.app.run.instantiate import all_refusals, import_targets
 from forger.app.run.job_words import trusting
 from forger.app.run.load import refuse_untrusted
-from forger.app.run.overhead import lean
 from forger.app.run.plan import describe_plan
 from forger.app.run.record import RecordInCheckpoint, describe_environment, fingerprint
 from forger.app.run.scoring import ScorePlan, build_scores, check_awaited, plan_scores
@@ -146,8 +145,8 @@ def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
             scores = attempt(plan_scores, cfg, datamodule)
             if scores is not None:
                 attempt(check_awaited, cfg, scores, gan.loss)
-    start.give_weights(gan)
-    start.check_fits(shape, sample)
+    start.load_weights(gan)
+    start.check_same_images(shape, sample)
     return Parts(datamodule, gan, shape, sample, start, scores)
 
 
@@ -160,7 +159,7 @@ def tell(cfg: DictConfig, folder: RunFolder, parts: Parts, trainer: Trainer) -> 
     if cfg.compile:
         log.info("compile         %s", describe_compilation(parts.gan))
     log.info("scores          %s", parts.scores.line)
-    for line in parts.start.lines():
+    for line in parts.start.describe():
         log.info("start           %s", line)
 
 
@@ -178,14 +177,14 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts, command: Command) -> d
     ]
     trainer = build_trainer(cfg, folder.path, loggers, callbacks)
     tell(cfg, folder, parts, trainer)
-    start.check_something_is_left(trainer)
+    start.check_unfinished(trainer, cfg.trainer.max_time)
     with (
         ranks.watched(folder.path, trainer, partial(mark_failed, folder, trainer)) as watch_ends,
         launched_alone(folder.path, command),
         interrupts,
     ):
         if is_main_process():
-            start.clear_up()
+            start.set_damaged_aside()
             if compilation is not None:  # before training: this machine may lack a compiler
                 compilation.check(trainer.strategy.root_device)
             if scores is not None:  # before training: a classifier may be refused
@@ -195,7 +194,7 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts, command: Command) -> d
             chosen = {f"choice_{group}": word for group, word in folder.choices.items()}
             for logger in loggers:
                 logger.log_hyperparams(folder.config | chosen | {"environment": folder.environment})
-            with compilation or nullcontext(), lean():
+            with compilation or nullcontext():
                 trainer.fit(parts.gan, datamodule=parts.datamodule, ckpt_path=start.checkpoint)
     last_grid = folder.path / "samples" / "last.png"
     if last_grid.is_file() and is_main_process():
