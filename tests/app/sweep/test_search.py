@@ -210,7 +210,7 @@ def test_a_study_elsewhere_goes_on_in_another_folder(tmp_path: Path) -> None:
     first, second = (FakeEngine(tmp_path / name, by_rate) for name in ("a", "b"))
     run_search(first, *command, "hydra.sweeper.n_trials=3")
     run_search(second, *command, "hydra.sweeper.n_trials=5")
-    assert (sorted(first.known), sorted(second.known)) == ([0, 1, 2], [0, 1])
+    assert (sorted(first.known), sorted(second.known)) == ([0, 1, 2], [3, 4])
     study = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path}/all.db")
     assert len(study.trials) == 5
     assert not {*rates(first)} & {*rates(second)}

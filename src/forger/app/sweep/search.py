@@ -20,16 +20,13 @@ from forger.app.sweep.search_space import Loader, Space, check_space, read_space
 from forger.app.sweep.study import (
     FOLDER,
     INTERRUPTED,
-    JOB,
     OBJECTIVE,
     OVERRIDES,
     REASON,
     REPEATS,
-    SWEEP,
     SearchStudy,
-    check_pruner,
+    build,
     judged,
-    make_sampler,
     state_of,
     storage_url,
 )
@@ -102,14 +99,14 @@ def search(
     """
     wanted = read_settings(settings)
     space = read_space(overrides, wanted["params"], loader)
-    sampler = make_sampler(wanted["sampler"], space, 0)  # mistakes, before there is a file
+    sampler = build("sampler", wanted["sampler"], space)  # mistakes, before there is a file
+    build("pruner", wanted["pruner"], space)  # the same: each trial's own process asks one
     resumed = OmegaConf.select(config, "sweep.resume")
     if resumed and isinstance(sampler, CmaEsSampler) and "cmaes" not in (config.get("trust") or ()):
         raise ConfigError(
             "hydra/sweeper/sampler=cmaes: keeps its state as a pickle in the search's database, and"
             " loading one can run code; if this search is your own, write trust=[cmaes]"
         )
-    check_pruner(wanted["pruner"])
     cfg = check_space(loader, config, space)
     folder = engine.folder.path
     url = storage_url(wanted["storage"], folder)
@@ -134,13 +131,9 @@ class Search:
 
     def __init__(self, engine: Engine, study: SearchStudy, url: str, space: Space) -> None:
         self.engine, self.study, self.url, self.space = engine, study, url, space
-        self.folder = engine.folder.path
         engine.judge = judged
         engine.minimise = study.study.direction.name == "MINIMIZE"
         self._outcomes: dict[int, Outcome] = {}
-        known = study.study.user_attrs.setdefault(SWEEP, str(self.folder))
-        self._numbered_alike = known == str(self.folder)
-        study.study.set_user_attr(SWEEP, known)
 
     def run(self, trials: int, at_once: int | None) -> list[Outcome]:
         """Runs trials until as many have ended by themselves, and reports however that ends.
@@ -163,7 +156,8 @@ class Search:
         before = len(self.study.study.trials)
         repeated = self.study.settle(lambda: self.engine.earlier)
         self._outcomes.update(self.engine.earlier)
-        left = trials - self.study.ended()
+        counts = self.study.counts()
+        left = trials - sum(counts.values()) + counts[INTERRUPTED]
         goes_on = f"goes on: {max(left, 0)} of " if before else ""
         again = f", {len(repeated)} interrupted to repeat" if repeated else ""
         log.info("%-15s %s%d trials%s", "search", goes_on, trials, again)
@@ -174,96 +168,71 @@ class Search:
         try:
             while left > 0 and not self.engine.stopped:
                 batch = min(left, at_once or self.engine.parallel)
-                jobs = dict(self._ask() for _ in range(batch))
-                for trial, outcome in zip(jobs, self.engine.run([*jobs.values()]), strict=True):
+                for outcome in self.engine.run([self._next_job() for _ in range(batch)]):
                     self._outcomes[outcome.number] = outcome
-                    self.study.tell(trial, outcome)
+                    self.study.tell(outcome.number, outcome)
                 left -= batch
         finally:
             outcomes = self.engine.finish(self._known(), complete=left <= 0)
-            report(self.study, self.space, self.url, self.engine)
+            self._report()
         return outcomes
 
-    def _ask(self) -> tuple[int, Job]:
-        """Asks for a trial; returns its number, and the job that runs it."""
+    def _next_job(self) -> Job:
+        """Asks for a trial; returns the job that runs it, which bears its number."""
         trial = self.study.study.ask(self.space.distributions)
-        overrides, number = self.space.overrides(trial.params), self._job_number(trial.number)
+        overrides, number = self.space.overrides(trial.params), trial.number
         command = [*self.engine.task.command.config_flags, *masked(overrides)]
-        known = {JOB: number, FOLDER: str(self.folder / str(number)), OVERRIDES: command}
-        self.study.note(trial.number, known)
+        folder = self.engine.folder.path / str(number)
+        self.study.note(number, {FOLDER: str(folder), OVERRIDES: command})
         told = {
             "storage": quoted(self.url),
             "study": quoted(self.study.study.study_name),
-            "number": str(trial.number),
+            "number": str(number),
             "metric": quoted(self.study.study.user_attrs[OBJECTIVE]),
         }
         own = "sweep.trial={" + ",".join(f"{key}:{value}" for key, value in told.items()) + "}"
-        return trial.number, Job(number=number, overrides=(*overrides, own))
-
-    def _job_number(self, trial: int) -> int:
-        """Returns the trial's number, or in a folder of another search the next free one."""
-        own = [t.user_attrs.get(JOB, -1) for t in self.study.study.trials if self._is_here(t)]
-        return trial if self._numbered_alike else max([*own, *self._outcomes, -1]) + 1
-
-    def _is_here(self, trial: optuna.trial.FrozenTrial) -> bool:
-        return Path(str(trial.user_attrs.get(FOLDER))).parent == self.folder
+        return Job(number=number, overrides=(*overrides, own))
 
     def _known(self) -> list[Outcome]:
         """Returns the jobs as the search sees them, without those that were repeated."""
-        trials = self.study.study.trials
-        repeated = {t.user_attrs.get(REPEATS) for t in trials if t.state.is_finished()}
-        left_out = {
-            trial.user_attrs.get(JOB)
-            for trial in trials
-            if trial.number in repeated and state_of(trial) == INTERRUPTED and self._is_here(trial)
-        }
+        finished = [trial for trial in self.study.study.trials if trial.state.is_finished()]
+        repeated = {trial.user_attrs.get(REPEATS) for trial in finished}
         known = sorted(self._outcomes.items())
-        return [judged(outcome) for number, outcome in known if number not in left_out]
+        return [judged(outcome) for number, outcome in known if number not in repeated]
 
-
-def report(study: SearchStudy, space: Space, url: str, engine: Engine) -> None:
-    """Writes `search.md` and `optuna_results.yaml` into the sweep's folder, and says what is best.
-
-    Args:
-        study: of the search, which may have been stopped.
-        space: what was searched.
-        url: of its storage.
-        engine: has run the trials.
-    """
-    folder, best, counts = engine.folder.path, study.best, study.counts()
-    told = ", ".join(f"{number} {name}" for name, number in counts.items())
-    lines = {"trials": told, "best": "none: no trial has completed"}
-    results: dict[str, Any] = {"name": "optuna", "study_name": study.study.study_name}
-    results["storage"] = url
-    if best is not None:
-        command = engine.task.command.typed("train", *best.user_attrs.get(OVERRIDES, ()))
-        run = best.user_attrs.get(FOLDER)
-        score = f"{study.study.user_attrs[OBJECTIVE]} = {best.value:.6g}"
-        lines |= {"best": f"trial {best.number}: {score}, in {run}", "again": command}
-        parser = OverridesParser.create()  # the study keeps a choice as text
-        results["best_evaluated_params"] = {
-            key: parser.parse_override(f"{key}={value}").value()
-            for key, value in best.params.items()
-        }
-        results["best_evaluated_value"] = best.value
-        results |= {"best_folder": run, "best_command": command}
-    results["trials"] = counts
-    rows = [
-        [
-            *(trial.number, state_of(trial), trial.value),
-            *(trial.params.get(parameter.key) for parameter in space.parameters),
-            Path(str(trial.user_attrs.get(FOLDER, ""))).name,
-            trial.user_attrs.get(REASON),
+    def _report(self) -> None:
+        """Writes `search.md` and `optuna_results.yaml`, and says what is best."""
+        study, best, counts = self.study.study, self.study.best, self.study.counts()
+        objective = study.user_attrs[OBJECTIVE]
+        lines = {"trials": ", ".join(f"{number} {name}" for name, number in counts.items())}
+        results: dict[str, Any] = {"name": "optuna", "study_name": study.study_name}
+        results |= {"storage": self.url, "trials": counts}
+        if best is None:
+            lines["best"] = "none: no trial has completed"
+        else:
+            command = self.engine.task.command.typed("train", *best.user_attrs[OVERRIDES])
+            run = best.user_attrs[FOLDER]
+            lines["best"] = f"trial {best.number}: {objective} = {best.value:.6g}, in {run}"
+            lines["again"] = command
+            parse = OverridesParser.create().parse_override  # the study keeps a choice as text
+            values = {key: parse(f"{key}={text}").value() for key, text in best.params.items()}
+            results |= {"best_evaluated_params": values, "best_evaluated_value": best.value}
+            results |= {"best_folder": run, "best_command": command}
+        keys = [parameter.key for parameter in self.space.parameters]
+        rows = [
+            [
+                *(trial.number, state_of(trial), trial.value),
+                *(trial.params.get(key) for key in keys),
+                Path(str(trial.user_attrs.get(FOLDER, ""))).name,
+                trial.user_attrs.get(REASON),
+            ]
+            for trial in study.trials
         ]
-        for trial in study.study.trials
-    ]
-    keys = [parameter.key for parameter in space.parameters]
-    head = ["trial", "state", study.study.user_attrs[OBJECTIVE], *keys, "run", "reason"]
-    page = [f"# Search {study.study.study_name}", ""]
-    page += [f"- {name}: `{text}`" for name, text in (lines | {"storage": url}).items()]
-    page += ["", Table(head, rows).markdown(), ""]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "optuna_results.yaml", OmegaConf.to_yaml(results).encode())
-    write_whole(folder / "search.md", "\n".join(page).encode())
-    for name, text in (lines | {"search": str(folder / "search.md")}).items():
-        log.info("%-15s %s", name, text)
+        table = Table(["trial", "state", objective, *keys, "run", "reason"], rows)
+        notes = [f"- {name}: `{text}`" for name, text in (lines | {"storage": self.url}).items()]
+        page = [f"# Search {study.study_name}", "", *notes, "", table.markdown(), ""]
+        folder = self.engine.folder.path
+        write_whole(folder / "optuna_results.yaml", OmegaConf.to_yaml(results).encode())
+        write_whole(folder / "search.md", "\n".join(page).encode())
+        for name, text in (lines | {"search": str(folder / "search.md")}).items():
+            log.info("%-15s %s", name, text)

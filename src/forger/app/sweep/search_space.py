@@ -5,7 +5,7 @@ An override means what it means to Hydra: `range(1,4)` is 1, 2 and 3 here as in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -201,17 +201,13 @@ def check_space(loader: Loader, master: DictConfig, space: Space) -> DictConfig:
     Raises:
         ConfigError: a setting does not exist, a value is not allowed, or `objective` is missing.
     """
-    first, last = ({p.key: p.extremes[at] for p in space.parameters} for at in (0, -1))
     problems: list[str] = []
-    for alone, among in _variations(space, first):
-        found = _problems(loader, master, alone)
-        # a choice that needs another one is right among others
-        problems += found if found and _problems(loader, master, among) else []
-    if not problems:  # what two trials share that have nothing else in common, all would have
-        others = _problems(loader, master, space.overrides(last))
-        problems = [p for p in _problems(loader, master, space.overrides(first)) if p in others]
+    for parameter in space.parameters:
+        for value in parameter.extremes:
+            problems += _problems(loader, master, [*space.fixed, parameter.override(value)])
     if problems:
         raise ConfigError(listed(problems))
+    first = {parameter.key: parameter.extremes[0] for parameter in space.parameters}
     cfg = loader.load_sweep_config(master, list(space.overrides(first)))
     if cfg.objective is None:
         raise ConfigError(
@@ -220,16 +216,6 @@ def check_space(loader: Loader, master: DictConfig, space: Space) -> DictConfig:
     if any(parameter.key == "objective" for parameter in space.parameters):
         raise ConfigError("objective: a search has one; name one metric")
     return cfg
-
-
-def _variations(
-    space: Space, first: Mapping[str, Any]
-) -> Iterator[tuple[Sequence[str], Sequence[str]]]:
-    """Yields for each value its override alone, and beside the first values of the others."""
-    for parameter in space.parameters:
-        for value in parameter.extremes:
-            among = {**first, parameter.key: value}
-            yield (*space.fixed, parameter.override(value)), space.overrides(among)
 
 
 def _problems(loader: Loader, master: DictConfig, overrides: Sequence[str]) -> list[str]:

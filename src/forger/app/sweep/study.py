@@ -1,4 +1,4 @@
-"""A search's study in Optuna's database: its sampler, pruner and storage, and its trials' ends."""
+"""A search's study in Optuna's database: what chooses its trials, and how these ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any
 
 import optuna
 from optuna.distributions import check_distribution_compatibility
-from optuna.samplers import BaseSampler, CmaEsSampler
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,59 +27,34 @@ from forger.trials import PRUNER, open_storage
 
 # User attributes of trials, and of the study
 INTERRUPTED, REASON, REPEATS = "interrupted", "reason", "repeats"
-JOB, FOLDER, OVERRIDES = "job", "folder", "words"
-OBJECTIVE, SWEEP = "objective", "sweep"
+FOLDER, OVERRIDES, OBJECTIVE = "folder", "words", "objective"
 PATIENCE = 60.0  # seconds in which what a killed search left behind may save and end
 _POLL = 0.5
 _STORAGE = "hydra.sweeper.storage"
 
 
-def make_sampler(node: Mapping[str, Any], space: Space, trials: int) -> BaseSampler:
-    """Builds the sampler.
+def build(part: str, node: Mapping[str, Any], space: Space, trials: int = 0) -> Any:
+    """Builds one of Optuna's samplers or pruners.
 
     Args:
-        node: of the config.
+        part: `sampler` or `pruner`.
+        node: its class and settings, of the config.
         space: what is searched; a sampler that asks for a grid is given it.
         trials: that the study has. A seed alone would draw those again that it drew at the start.
 
     Raises:
         ConfigError: it is none of Optuna's, or does not take these settings.
     """
-    kind = _class_of(node, "sampler")
-    own: dict[str, Any] = {}
-    if issubclass(kind, CmaEsSampler) and importlib.util.find_spec("cmaes") is None:
-        raise ConfigError("hydra/sweeper/sampler=cmaes: needs the package; pip install cmaes")
-    if "search_space" in inspect.signature(kind).parameters:
-        own["search_space"] = space.grid()
-    elif isinstance(node.get("seed"), int):
-        own["seed"] = node["seed"] + trials
-    sampler: BaseSampler = _make(kind, {**node, **own}, "sampler")
-    return sampler
-
-
-def check_pruner(node: Mapping[str, Any]) -> None:
-    """Builds the pruner for its mistakes: the trials' own processes ask one.
-
-    Raises:
-        ConfigError: it is none of Optuna's, or does not take these settings.
-    """
-    _make(_class_of(node, "pruner"), node, "pruner")
-
-
-def _class_of(node: Mapping[str, Any], part: str) -> type:
-    target, module = str(node["_target_"]), getattr(optuna, f"{part}s")
-    package, _, name = target.rpartition(".")
-    known = [one for one in module.__all__ if one.endswith(part.title()) and one[:4] != "Base"]
-    if package != module.__name__ or name not in known:
+    module, target = getattr(optuna, f"{part}s"), str(node["_target_"])
+    known = [f"{module.__name__}.{name}" for name in module.__all__ if part.title() in name]
+    if target not in known:
         raise ConfigError(
             f"hydra.sweeper.{part}._target_={target}: is no class of {module.__name__}"
-            f"{choice(name, known)}"
+            f"{choice(target, known)}"
         )
-    found: type = getattr(module, name)
-    return found
-
-
-def _make(kind: type, node: Mapping[str, Any], part: str) -> Any:
+    if target.endswith("CmaEsSampler") and importlib.util.find_spec("cmaes") is None:
+        raise ConfigError("hydra/sweeper/sampler=cmaes: needs the package; pip install cmaes")
+    kind = getattr(module, target.rpartition(".")[2])
     settings = {key: value for key, value in node.items() if not key.startswith("_")}
     parameters = inspect.signature(kind).parameters
     for key in settings.keys() - parameters.keys():
@@ -88,6 +62,10 @@ def _make(kind: type, node: Mapping[str, Any], part: str) -> Any:
             f"hydra.sweeper.{part}.{key}: {kind.__name__} has no such setting"
             f"{choice(key, parameters)}; hydra/sweeper/{part}=<choice> brings its own"
         )
+    if "search_space" in parameters:
+        settings["search_space"] = space.grid()
+    elif isinstance(settings.get("seed"), int):
+        settings["seed"] += trials
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -106,29 +84,26 @@ def storage_url(url: str | None, folder: Path) -> str:
     Raises:
         ConfigError: it is no database's URL, lives in memory, or shows a password.
     """
-    if url is None:
-        return f"sqlite:///{folder.absolute() / 'optuna.db'}"
     try:
-        parsed = make_url(url)
+        parsed = make_url(url or f"sqlite:///{folder / 'optuna.db'}")
     except SQLAlchemyError:
         raise ConfigError(
             f"{_STORAGE}={url}: must be a database's URL, for example sqlite:///search.db"
         ) from None
     if parsed.password is not None:
-        shown = parsed.render_as_string(hide_password=True)
         raise ConfigError(
-            f"{_STORAGE}={shown}: the password would stand in every run's folder; leave it out, and"
-            " use what the database reads itself, ~/.pgpass for PostgreSQL"
+            f"{_STORAGE}={parsed.render_as_string(hide_password=True)}: the password would stand in"
+            " every run's folder; leave it out, and use what the database reads itself, ~/.pgpass"
+            " for PostgreSQL"
         )
     if parsed.get_backend_name() != "sqlite":
-        return url
+        return str(url)
     if parsed.database in (None, "", ":memory:"):
         raise ConfigError(
             f"{_STORAGE}={url}: is in memory, where no other process finds it; name a file:"
             " sqlite:///search.db"
         )
-    path = Path(str(parsed.database)).expanduser().absolute()
-    return parsed.set(database=str(path)).render_as_string()
+    return f"sqlite:///{Path(str(parsed.database)).expanduser().absolute()}"
 
 
 class SearchStudy:
@@ -162,7 +137,7 @@ class SearchStudy:
             storage=self.storage,
             study_name=name,
             direction=direction,
-            sampler=make_sampler(settings["sampler"], space, trials),
+            sampler=build("sampler", settings["sampler"], space, trials),
             load_if_exists=True,
         )
         self.study.set_user_attr(OBJECTIVE, objective)
@@ -196,7 +171,7 @@ class SearchStudy:
             reason = "the run returned no score"
         elif known.status == "finished":
             state, value, reason = TrialState.COMPLETE, known.value, None
-        self.note(number, notes | ({} if reason is None else {REASON: reason}))
+        self.note(number, notes if reason is None else {**notes, REASON: reason})
         try:
             self.study.tell(number, value, state)
         except RuntimeError:
@@ -206,6 +181,8 @@ class SearchStudy:
 
     def settle(self, earlier: Callable[[], Mapping[int, Outcome]]) -> list[int]:
         """Tells what became of trials that a killed search left; interrupted ones run again.
+
+        Optuna's heartbeats would tell after a grace period only; the locks of jobs tell at once.
 
         Args:
             earlier: returns what is known of jobs of this sweep's folder, by number.
@@ -234,16 +211,12 @@ class SearchStudy:
                 counts[state_of(trial)] += 1
         return counts
 
-    def ended(self) -> int:
-        """Returns how many trials have ended by themselves: those that `n_trials` counts."""
-        return sum(count for state, count in self.counts().items() if state != INTERRUPTED)
-
 
 def state_of(trial: FrozenTrial) -> str:
     """Returns how a trial ended."""
     if trial.user_attrs.get(INTERRUPTED):
         return INTERRUPTED
-    return {TrialState.FAIL: "failed"}.get(trial.state, trial.state.name.lower())
+    return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
 
 
 def judged(outcome: Outcome) -> Outcome:
@@ -260,41 +233,42 @@ def judged(outcome: Outcome) -> Outcome:
 
 
 def _check_same(study: optuna.Study, direction: str, space: Space, objective: str) -> None:
-    other = "; give this search a name of its own: hydra.sweeper.study_name=<name>"
-    where = f"hydra.sweeper.study_name={study.study_name}: that study"
+    def refuse(differs: str) -> ConfigError:
+        return ConfigError(
+            f"hydra.sweeper.study_name={study.study_name}: that study {differs}; give this search a"
+            " name of its own: hydra.sweeper.study_name=<name>"
+        )
+
     then = study.user_attrs.get(OBJECTIVE, objective)
     if then != objective:
-        raise ConfigError(f"{where} has objective={then}, not {objective}{other}")
+        raise refuse(f"has objective={then}, not {objective}")
     if (known := study.direction.name.lower()) != direction:
-        raise ConfigError(f"{where} is to {known}, not {direction}{other}")
+        raise refuse(f"is to {known}, not {direction}")
     for trial in study.trials:
         for key in trial.distributions.keys() & space.distributions.keys():
             try:
                 check_distribution_compatibility(trial.distributions[key], space.distributions[key])
             except ValueError:
-                raise ConfigError(f"{where} chooses {key} from something else{other}") from None
+                raise refuse(f"chooses {key} from something else") from None
 
 
 def _outcome_once_ended(
     trial: FrozenTrial, earlier: Callable[[], Mapping[int, Outcome]]
 ) -> Outcome:
-    """Returns what became of a trial; what a killed search left behind needs a while to end.
-
-    Optuna's heartbeats would only tell after a grace period; the locks of jobs tell at once.
-    """
+    """Returns what became of a trial; what a killed search left behind needs a while to end."""
     until = time.monotonic() + PATIENCE
     folder = Path(str(trial.user_attrs.get(FOLDER)))
+    killed = Outcome(
+        number=trial.number,
+        overrides=(),
+        folder=folder,
+        status="interrupted",
+        reason="the search was killed",
+    )
     while True:
-        outcome = earlier().get(trial.user_attrs.get(JOB, -1))
+        outcome = earlier().get(trial.number)
         status = outcome.status if outcome else (read_status(folder) or {}).get("status")
         if status != "running":
-            killed = Outcome(
-                number=-1,
-                overrides=(),
-                folder=folder,
-                status="interrupted",
-                reason="the search was killed",
-            )
             return outcome or killed
         if time.monotonic() > until:
             raise ConfigError(
