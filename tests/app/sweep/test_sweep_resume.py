@@ -40,7 +40,11 @@ HARMLESS = [
     ),
 ]
 HOSTILE = [
-    *("model.generator._target_=os.system", "model.generator._target_=torch.load"),
+    *(
+        "model.generator._target_='${name}'",
+        "model.generator._target_=os.system",
+        "model.generator._target_=torch.load",
+    ),
     *("model.generator._target_=forger.networks.mlp.Generator,os.system", "loss._target_=a.B"),
     *("+model.generator.hidden={_target_:shutil.copy,src:a,dst:b}", "+callbacks.x={_target_:a.B}"),
     *("+callbacks.x={deep:[{_target_:os.system,command:touch}]}", "+data._target_=torch.hub.load"),

@@ -38,6 +38,7 @@ _HARMLESS = re.compile(
     r"|tasks_per_node|gpus_per_node|cpus_per_task|mem_gb|array_parallelism)"
 )
 _SUBDIR = re.compile(r"(\$\{hydra\.job\.(num|id|name|override_dirname)\}|[\w=,.-])+")
+_PLAIN = re.compile(r"[\w.,:+@%=-]*")
 _RESOLVER = re.compile(r"\$\{[^}]*:")
 _DOTS = re.compile(r"(.*[\\/=])?\.\.([\\/]|$)", re.DOTALL)
 _FOLDERS = ("paths.log_dir", "paths.cache_dir", "paths.data_dir", "data.cache_dir")
@@ -187,7 +188,7 @@ def untrusted_files(folder: Path, trust: Sequence[str]) -> list[str]:
     return [
         str(path)
         for path in sorted(folder.rglob("*.y*ml"))
-        if not _is_harmless_file(path, path.relative_to(folder), trust)
+        if not _is_harmless_file(path, path.relative_to(folder).parts[:-1], trust)
     ]
 
 
@@ -198,8 +199,7 @@ def without_folders_elsewhere(overrides: Iterable[str], folder: Path) -> list[st
     """
 
     def is_elsewhere(override: str) -> bool:
-        key, _, value = override.partition("=")
-        key, value = key.lstrip("+"), value.strip("'\"")
+        key, value = _key(override), override.partition("=")[2].strip("'\"")
         if key == "paths.log_dir":
             return Path(value).absolute() not in folder.parents
         return key in _FOLDERS and not is_in_use(key.rpartition(".")[2], value)
@@ -218,13 +218,13 @@ def _is_harmless(override: str, trust: Sequence[str]) -> bool:
         return False
     if parsed.is_sweep_override() and not discrete:
         values = []  # an interval of numbers
-    return all(_may_be(parsed.key_or_group, value, trust) for value in values)
+    leaves = [leaf for value in values for leaf in _leaves(parsed.key_or_group, value)]
+    return all(_may_be(key, value, trust) for key, value in leaves)
 
 
-def _is_harmless_file(path: Path, name: Path, trust: Sequence[str]) -> bool:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    package = re.findall(r"@package\s+(\S+)", text)
-    if name.parts[0] == "hydra" or package not in ([], ["_global_"]):
+def _is_harmless_file(path: Path, group: Sequence[str], trust: Sequence[str]) -> bool:
+    package = re.findall(r"@package\s+(\S+)", path.read_text(errors="replace"))
+    if group[:1] == ("hydra",) or package not in ([], ["_global_"]):
         return False
     try:
         node: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
@@ -233,48 +233,41 @@ def _is_harmless_file(path: Path, name: Path, trust: Sequence[str]) -> bool:
     if not isinstance(node, dict):
         return not node
     node.pop("defaults", None)
-    hydras = node.pop("hydra", None)
-    for part in reversed(() if package else name.parts[:-1]):
-        node = {part: node}
-    own = {"hydra": hydras, **node} if hydras else node
-    leaves = all(_may_be(key, value, trust) for key, value in _leaves("", own))
-    return leaves and not find_untrusted(_without_references(node), trust, names_only=True)
+    inside = {} if package else {"hydra": node.pop("hydra", {})}
+    return all(
+        _may_be(key, value, trust)
+        for key, value in (*_leaves(".".join(() if package else group), node), *_leaves("", inside))
+    )
 
 
 def _may_be(key: str, value: Any, trust: Sequence[str]) -> bool:
-    """Tells whether a sweep may give a setting this value."""
-    texts = [text for _, text in _leaves("", {"": value}) if isinstance(text, str)]
-    if any("\n" in text or _DOTS.match(text) for text in texts):
+    """Tells whether a sweep may give a setting this value, which is no mapping and no list."""
+    text = value if isinstance(value, str) else ""
+    if "\n" in text or _DOTS.match(text):
         return False
+    if key.startswith(_PARAMS):
+        return _is_harmless(f"{key.removeprefix(_PARAMS)}={value}", trust)
+    if key == "hydra.sweep.subdir":
+        return _SUBDIR.fullmatch(text) is not None
     if key.startswith("hydra"):
-        return _may_be_hydras(key, value, texts, trust)
-    if any(_RESOLVER.search(text) for text in texts) or key.startswith("sweep.trial"):
+        # a sweep that goes on has its folder and mode from where it lies
+        own = key in ("hydra.sweep.dir", "hydra.mode") or value == {}
+        return own or (_HARMLESS.fullmatch(key) is not None and _PLAIN.fullmatch(text) is not None)
+    if _RESOLVER.search(text) or key.startswith("sweep.trial"):
         return False
     name = key.rpartition(".")[2]
     if key not in _FOLDERS and says_where(name) and value is not None:
-        kept = name == "root" and is_in_use(name, str(value))
+        kept = name == "root" and is_in_use(name, text)
         return kept or is_named(str(value), trust)
-    node = value
+    node = None if "${" in text else value  # what another setting says is judged there
     for part in reversed(key.split(".")):
         node = {part: node}
-    return not find_untrusted(_without_references(node), trust, names_only=True)
-
-
-def _may_be_hydras(key: str, value: Any, texts: list[str], trust: Sequence[str]) -> bool:
-    if key in ("hydra.sweep.dir", "hydra.mode"):  # a sweep that goes on has them from its folder
-        return True
-    if key == "hydra.sweep.subdir":
-        return isinstance(value, str) and _SUBDIR.fullmatch(value) is not None
-    if key.startswith(_PARAMS):
-        return _is_harmless(f"{key.removeprefix(_PARAMS)}={value}", trust)
-    if key == _PARAMS[:-1] and isinstance(value, dict):
-        return all(_is_harmless(f"{name}={inner}", trust) for name, inner in value.items())
-    plain = all(re.fullmatch(r"[\w.,:+@%=-]*", text) for text in texts)
-    return _HARMLESS.fullmatch(key) is not None and plain
+    return not find_untrusted(node, trust, names_only=True)
 
 
 def _leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict) and node and key != _PARAMS[:-1]:
+    """Yields each value in a config with its dotted key; an item of a list has that of its list."""
+    if isinstance(node, dict) and node:
         for name, value in node.items():
             yield from _leaves(f"{key}.{name}" if key else str(name), value)
     elif isinstance(node, list):
@@ -282,12 +275,3 @@ def _leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(key, value)
     else:
         yield key, node
-
-
-def _without_references(node: Any) -> Any:
-    """Leaves out what refers to other settings: unlike a run's config, these are not resolved."""
-    if isinstance(node, dict):
-        return {key: _without_references(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_without_references(value) for value in node]
-    return None if isinstance(node, str) and "${" in node else node
