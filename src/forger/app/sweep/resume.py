@@ -259,7 +259,7 @@ def _may_be(key: str, value: Any, trust: Sequence[str]) -> bool:
     if key not in _FOLDERS and says_where(name) and value is not None:
         kept = name == "root" and is_in_use(name, text)
         return kept or is_named(str(value), trust)
-    node = None if "${" in text else value  # what another setting says is judged there
+    node: Any = None if "${" in text else value  # what another setting says is judged there
     for part in reversed(key.split(".")):
         node = {part: node}
     return not find_untrusted(node, trust, names_only=True)
