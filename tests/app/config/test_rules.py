@@ -105,17 +105,6 @@ def test_gpus(count: int, overrides: str, message: str | None, found: Find, gpus
     assert message is None or message in problems[0]
 
 
-def test_processes_that_torchrun_started(found: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = {"TORCHELASTIC_RUN_ID": "1", "RANK": 0, "LOCAL_RANK": 0, "GROUP_RANK": 0}
-    started |= {"WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 2, "GROUP_WORLD_SIZE": 2}
-    for name, value in started.items():
-        monkeypatch.setenv(name, str(value))
-    assert found("trainer=multi_node_cpu", "trainer.devices=2") == []
-    (problem,) = found("trainer=ddp_cpu")
-    assert "trainer.num_nodes=1 with trainer.devices=2 asks for 2 processes on 1 mach" in problem
-    assert "torchrun started 2 processes on each of 2 machines; write trainer.num_n" in problem
-
-
 def test_a_log_folder_that_cannot_be_written_to(found: Find, tmp_path: Path) -> None:
     with read_only(tmp_path / "disk") as folder:
         (problem,) = found(f"paths.log_dir={folder / 'logs'}")

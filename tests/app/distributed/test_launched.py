@@ -118,13 +118,13 @@ def test_other_processes_than_asked_for_are_refused(
     fitting = ("trainer=multi_node_cpu", "trainer.devices=2")
     assert problems(composed, *fitting) == []
     (problem,) = problems(composed, "trainer=multi_node_cpu")
-    assert problem.startswith("trainer.devices=1: trainer.num_nodes=2 with trainer.devices=1 asks")
-    assert f"and {by} started 2 processes on each of 2 machines" in problem
+    assert problem.startswith("trainer.devices=1: trainer.num_nodes=2 trainer.devices=1 are not")
+    assert f"what {by} started, which is 2 processes on each of 2 machines" in problem
     assert "write trainer.num_nodes=2 trainer.devices=2" in problem
     (problem,) = problems(composed, *fitting, "trainer.num_nodes=3", "data.batch_size=60")
     assert problem.startswith("trainer.num_nodes=3: ")
     (problem,) = problems(composed, "trainer=ddp_cpu", "trainer.devices=4")  # as many, elsewhere
-    assert "asks for 4 processes on 1 machine" in problem
+    assert "trainer.num_nodes=1 trainer.devices=4 are not what" in problem
 
 
 def test_several_machines_without_a_launcher_are_refused(

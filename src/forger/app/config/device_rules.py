@@ -13,6 +13,7 @@ from forger.app.config.accepted import Findings, Select
 from forger.app.distributed import launched
 
 _FEW = 8  # processes that any machine may run, slowly, to try things out
+_TORCHRUN = ("--nnodes", "--nproc-per-node")
 _MOST_THREADS = 256  # beyond it, and beyond the cores, threads may not even start
 
 
@@ -124,11 +125,10 @@ def _batch(select: Select) -> Findings:
 
 def _launch(select: Select) -> Findings:
     """Yields settings that ask for other processes than torchrun or srun started."""
-    trainer = _trainer_of(select)
+    trainer, own = _trainer_of(select), launched.launch()
     if trainer is None:
         return
     each, nodes = processes_per_machine(trainer), trainer.get("num_nodes") or 1
-    own = launched.launch()
     if own is None:
         if nodes > 1 and "LOCAL_RANK" not in os.environ:
             yield (
@@ -146,23 +146,16 @@ def _launch(select: Select) -> Findings:
         )
     elif each is not None:
         machines = own.machines or max(1, own.processes // (own.per_machine or own.processes))
-        per_machine = own.per_machine or max(1, own.processes // machines)
-        if (each, nodes, each * nodes) != (per_machine, machines, own.processes):
-            flags = f"--nnodes={nodes} --nproc-per-node={each}"
-            if own.by == "srun":
-                flags = f"--nodes={nodes} --ntasks-per-node={each}"
+        started = own.per_machine or max(1, own.processes // machines)
+        if (each, nodes, each * nodes) != (started, machines, own.processes):
+            flags = ("--nodes", "--ntasks-per-node") if own.by == "srun" else _TORCHRUN
             yield (
-                "trainer.devices" if each != per_machine else "trainer.num_nodes",
-                f"trainer.num_nodes={nodes} with trainer.devices={each} asks for {_on(each, nodes)}"
-                f", and {own.by} started {_on(per_machine, machines)}; write"
-                f" trainer.num_nodes={machines} trainer.devices={per_machine}, or"
-                f" {own.by} {flags}",
+                "trainer.devices" if each != started else "trainer.num_nodes",
+                f"trainer.num_nodes={nodes} trainer.devices={each} are not what {own.by} started,"
+                f" which is {started} processes on each of {machines} machines; write"
+                f" trainer.num_nodes={machines} trainer.devices={started}, or {own.by}"
+                f" {flags[0]}={nodes} {flags[1]}={each}",
             )
-
-
-def _on(each: int, nodes: int) -> str:
-    machines = "1 machine" if nodes == 1 else f"each of {nodes} machines"
-    return f"{each} {'process' if each == 1 else 'processes'} on {machines}"
 
 
 DEVICE_RULES = (_accelerator, _strategy, _cpu, _batch, _launch)

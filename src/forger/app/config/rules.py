@@ -48,7 +48,10 @@ _STOPPING = (
     " another one than the FID"
 )
 _BEST = f"{_LATE}leave this callback out: checkpoints/best.ckpt is kept by the FID in any case"
-_DATABASE = ("sqlalchemy", "alembic", "sqlparse")  # of MLflow without a server
+_PACKAGES = {  # of trackers
+    **dict.fromkeys(("TensorBoard", "TensorBoardLogger"), ("tensorboard",)),
+    **dict.fromkeys(("MLflow", "MLFlowLogger"), ("mlflow",)),
+}
 
 
 def train_rules(select: Select) -> Findings:
@@ -182,18 +185,14 @@ def _callbacks(select: Select) -> Findings:
 def _loggers(select: Select) -> Findings:
     """Yields trackers of ours and Lightning's whose packages are not installed."""
     for key, home, kind in _members(select, "logger"):
-        if not home.startswith(("forger.", "lightning.")):
-            continue
-        needed: tuple[str, ...] = ()
-        if kind in ("TensorBoard", "TensorBoardLogger") and find_spec("tensorboardX") is None:
-            needed = ("tensorboard",)
-        elif kind in ("MLflow", "MLFlowLogger"):
-            remote = select(f"{key}.tracking_uri") or "MLFLOW_TRACKING_URI" in os.environ
-            needed = ("mlflow",) if remote else ("mlflow", *_DATABASE)
-        missing = [package for package in needed if find_spec(package) is None]
+        needed = _PACKAGES.get(kind, ()) if home.startswith(("forger.", "lightning.")) else ()
+        remote = select(f"{key}.tracking_uri") or "MLFLOW_TRACKING_URI" in os.environ
+        if kind == "MLflow" and not remote:
+            needed += ("sqlalchemy", "alembic", "sqlparse")  # of its database
+        missing = ", ".join(package for package in needed if find_spec(package) is None)
         if missing:
-            words = f"needs {', '.join(missing)}, which is not installed here; write"
-            yield f"{key}._target_", f"{words} {install_command(needed[0])}"
+            install = install_command(needed[0])
+            yield f"{key}._target_", f"needs {missing}, which is not installed; write {install}"
 
 
 _RULES = (
