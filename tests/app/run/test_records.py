@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -153,13 +154,6 @@ def test_no_entry_runs_it(entry: str, place: str, forged: Forge, trap: Trap) -> 
         assert not trap.sprung, node
 
 
-def test_a_tuple_becomes_a_list(forged: Forge, trap: Trap) -> None:
-    run = forged(lambda config: put(config, "model.generator.hidden", ((trap.nodes[0],), 8)))
-    with pytest.raises(ConfigError, match=r"model\.generator\.hidden\.0\.0\._target_"):
-        forger.load(run)
-    assert not trap.sprung
-
-
 def test_what_training_starts_from_is_weights_alone(
     forged: Forge, trap: Trap, tmp_path: Path
 ) -> None:
@@ -172,11 +166,19 @@ def test_what_training_starts_from_is_weights_alone(
     assert not trap.sprung
 
 
+def node(target: str, **arguments: str) -> dict[str, str]:
+    return {"_target_": f"lightning.pytorch.{target}", **arguments}
+
+
+READS = "a record holds values"
+DECIDES = "does not decide"
+
+
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
-        ("name", "${oc.env:HOME}", "a record holds values"),
-        ("model.generator.hidden", ["${hydra:runtime.cwd}"], "a record holds values"),
+        ("name", "${oc.env:HOME}", READS),
+        ("model.generator.hidden", ["${hydra:runtime.cwd}"], READS),
         ("loss._target_", "forger.losses.AdversarialLos", None),
         ("loss._target_", "torch.nn.BCELoss", "a record may name classes of forger here"),
         ("loss._target_", "forger.networks.mlp.Generator", "must derive from forger.losses"),
@@ -188,42 +190,26 @@ def test_what_training_starts_from_is_weights_alone(
         ("model.generator._partial_", True, "has no place in a record"),
         ("data._target_", "lightning.pytorch.demos.mnist_datamodule.MNISTDataModule", "forger"),
         ("data._target_", "lightning.LightningDataModule", "a record may name classes of forger"),
-        ("callbacks.x", {"_target_": "lightning.pytorch.callbacks.Timer"}, None),
+        ("callbacks.x", node("callbacks.Timer"), None),
+        ("callbacks.x", node("callbacks.LambdaCallback", on_fit_start="x"), None),
         (
             "callbacks.x",
-            {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "dirpath": "here"},
-            "dirpath=here: a record does not decide where things are written",
+            node("callbacks.ModelCheckpoint", dirpath="here"),
+            f"=here: a record {DECIDES}",
         ),
-        (
-            "callbacks.x",
-            {"_target_": "lightning.pytorch.callbacks.ModelCheckpoint", "filename": "../../x"},
-            "does not decide where things are written",
-        ),
-        (
-            "callbacks.x",
-            {"_target_": "lightning.pytorch.callbacks.LambdaCallback", "on_fit_start": "x"},
-            None,
-        ),
+        ("callbacks.x", node("callbacks.ModelCheckpoint", filename="../../x"), DECIDES),
         ("callbacks.x", {"_target_": "forger.networks.mlp.Generator"}, "must derive from"),
-        ("trainer.profiler", {"_target_": "lightning.pytorch.profilers.SimpleProfiler"}, None),
-        (
-            "trainer.profiler",
-            {"_target_": "lightning.pytorch.profilers.AdvancedProfiler", "dirpath": "/tmp"},
-            "dirpath=/tmp: a record does not decide",
-        ),
-        ("trainer.profiler", {"_target_": "lightning.pytorch.Trainer"}, "no such object belongs"),
-        ("trainer.default_root_dir", "/tmp", "does not decide"),
+        ("trainer.profiler", node("profilers.SimpleProfiler"), None),
+        ("trainer.profiler", node("profilers.AdvancedProfiler", dirpath="/tmp"), DECIDES),
+        ("trainer.profiler", node("Trainer"), "no such object belongs"),
+        ("trainer.default_root_dir", "/tmp", DECIDES),
         ("trainer.max_steps", {"_target_": "torch.nn.Linear"}, "no such object belongs"),
-        (
-            "trainer.plugins",
-            [{"_target_": "lightning.pytorch.plugins.io.TorchCheckpointIO"}],
-            None,
-        ),
-        ("logger.x", {"_target_": "lightning.pytorch.loggers.CSVLogger", "name": "/tmp"}, "decide"),
+        ("trainer.plugins", [node("plugins.io.TorchCheckpointIO")], None),
+        ("logger.x", node("loggers.CSVLogger", name="/tmp"), DECIDES),
         (
             "logger.x",
             {"_target_": "forger.loggers.MLflow", "tracking_uri": "http://a.b"},
-            "tracking_uri=http://a.b: a record does not decide",
+            f"tracking_uri=http://a.b: a record {DECIDES}",
         ),
     ],
 )
@@ -231,12 +217,10 @@ def test_classes_of_the_right_kind_and_others(
     place: str, value: Any, told: str | None, known: dict[str, Any]
 ) -> None:
     problems = find_untrusted(put(copy.deepcopy(known), place, value), build=[""])
-    if told is None:
-        assert not problems
-    else:
-        assert len(problems) == 1
+    assert len(problems) == (told is not None)
+    if told is not None:
         assert place in problems[0]
-        assert told in problems[0]
+        assert re.search(told, problems[0])
 
 
 def test_every_choice_of_ours_is_let_through() -> None:
@@ -254,13 +238,18 @@ def test_every_choice_of_ours_is_let_through() -> None:
             assert find_untrusted(config, trust, build=[""]) == [], word
 
 
-def test_what_trust_names() -> None:
-    assert is_named("my_nets.G", ["my_nets"])
-    assert is_named("my_nets.deep.G", ["other", "my_nets.deep"])
-    assert is_named("my_nets.G", ["my_nets.G"])
-    assert not is_named("my_nets_too.G", ["my_nets"])
-    assert is_named("/data/a/b", ["/data/a"])
-    assert not is_named("/data/a/../b", ["/data/a"])
+@pytest.mark.parametrize(
+    ("value", "trust", "expected"),
+    [
+        ("my_nets.G", ["my_nets"], True),
+        ("my_nets.deep.G", ["other", "my_nets.deep"], True),
+        ("my_nets_too.G", ["my_nets"], False),
+        ("/data/a/b", ["/data/a"], True),
+        ("/data/a/../b", ["/data/a"], False),
+    ],
+)
+def test_what_trust_names(value: str, trust: list[str], expected: bool) -> None:
+    assert is_named(value, trust) is expected
 
 
 class TestOwnClasses:
