@@ -16,8 +16,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from forger.app.sweep.outcome import Outcome
-from forger.app.sweep.samples import read_samples
+from forger.app.sweep.jobs import Outcome
+from forger.app.sweep.pictures import read_samples
 from hostile import PLACES, Trap, put
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
