@@ -48,7 +48,7 @@ _STOPPING = (
     " another one than the FID"
 )
 _BEST = f"{_LATE}leave this callback out: checkpoints/best.ckpt is kept by the FID in any case"
-_PACKAGES = {  # of trackers
+_PACKAGES: dict[str, tuple[str, ...]] = {  # of trackers
     **dict.fromkeys(("TensorBoard", "TensorBoardLogger"), ("tensorboard",)),
     **dict.fromkeys(("MLflow", "MLFlowLogger"), ("mlflow",)),
 }
@@ -185,7 +185,8 @@ def _callbacks(select: Select) -> Findings:
 def _loggers(select: Select) -> Findings:
     """Yields trackers of ours and Lightning's whose packages are not installed."""
     for key, home, kind in _members(select, "logger"):
-        needed = _PACKAGES.get(kind, ()) if home.startswith(("forger.", "lightning.")) else ()
+        known = home.startswith(("forger.", "lightning."))
+        needed = _PACKAGES.get(kind, ()) if known else ()
         remote = select(f"{key}.tracking_uri") or "MLFLOW_TRACKING_URI" in os.environ
         if kind == "MLflow" and not remote:
             needed += ("sqlalchemy", "alembic", "sqlparse")  # of its database
