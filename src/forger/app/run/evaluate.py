@@ -1,4 +1,4 @@
-"""Scores of finished runs. Owns the order of things: rebuild, score, write, compare."""
+"""`evaluate(cfg)` scores finished runs, and writes and shows what came out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+import forger
 from forger.app.config.check import check
 from forger.app.config.messages import near
 from forger.app.config.paths import with_absolute_paths
@@ -20,15 +21,16 @@ from forger.app.config.records import is_in_use, is_named, links_out_of, named
 from forger.app.run.build import build_data
 from forger.app.run.comparison import compare, print_scores
 from forger.app.run.devices import pick_device, threads
-from forger.app.run.load import Run, forger_version, load_run, refuse_untrusted
+from forger.app.run.load import LoadedRun, load_run, refuse_untrusted
 from forger.app.run.score_figures import draw_figures
-from forger.app.run.scoring import build_evaluator, survey
+from forger.app.run.scoring import build_evaluator, build_extractor, check_scorable
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, DataError, UserError
 from forger.metrics.evaluator import Evaluator
 from forger.whole_files import write_json
 
 log = logging.getLogger(__name__)
+
 DEFAULT_CACHE = Path(".cache/forger")  # as in configs/paths/default.yaml
 FORMAT = 2  # of scores.json; raise when an older one could not be repeated
 _REPEATED = ("checkpoint", "device", "threads", "metrics")  # settings that a protocol holds
@@ -47,74 +49,95 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
         UserError: a run cannot be rebuilt, its data cannot be had or scored, or a setting does not
             fit it; no score of that run is written then.
     """
-    if cfg.protocol is not None:
-        cfg = as_before(cfg)
+    cfg, protocol = (cfg, None) if cfg.protocol is None else _repeated(cfg)
     seed_everything(0, workers=True, verbose=False)
     names = [cfg.run] if isinstance(cfg.run, str) else list(cfg.run)
     trust, moved = cfg.get("trust") or (), cfg.get("moved")
     runs = [load_run(name, cfg.checkpoint, trust, moved) for name in names]
     with threads(cfg.threads):
-        found = [evaluate_run(cfg, run) for run in runs]
+        records = [evaluate_run(cfg, run, protocol) for run in runs]
     if len(runs) > 1:
         try:
-            for path in compare(runs, found):
+            for path in compare(runs, records):
                 log.info("comparison      %s", path)
         except OSError as error:
             log.warning("comparison.md and comparison.csv cannot be written: %s", error)
-    return found
+    return records
 
 
-def evaluate_run(cfg: DictConfig, run: Run) -> dict[str, Any]:
-    """Scores one run, writes and shows what came out."""
-    figures = make_folder(run, cfg.get("trust") or ())
-    device = pick_device(cfg.device)
-    data = rebuild_data(cfg, run)
-    cache_dir = cache_of(cfg, run)
+def evaluate_run(
+    cfg: DictConfig, run: LoadedRun, repeated: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Scores one run, writes and shows what came out; `repeated` is the protocol to repeat."""
+    figures = _make_folder(run, cfg.get("trust") or ())
+    device, cache_dir = pick_device(cfg.device), _cache_dir(cfg, run)
+    data = rebuild_data(cfg, run, cache_dir)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
-    num_fake = counted(cfg, run, data, cache_dir)
+    extractor = build_extractor(cfg.metrics)
+    num_fake, _ = check_scorable(cfg.metrics, extractor, data, cache_dir, floor=True)
     evaluator = build_evaluator(cfg.metrics, data, cache_dir, device)
-    refuse_another(cfg, evaluator.protocol)
-    floor = evaluator.evaluate_floor(
-        num_fake
-    )  # first: what it lacks is known before anything is generated
-    sampler = run.sampler(cfg.metrics.weights)
-    boundary = run.gan.loss.boundary
-    scored = evaluator.evaluate(
-        sampler,
-        run.gan.discriminator,
-        num_fake=num_fake,
-        seed=cfg.metrics.seed,
-        boundary=boundary,
-    )
-    classes = evaluator.extractor.classes
+    if repeated is not None:
+        _refuse_another(cfg, repeated, evaluator.protocol)
+    # first: what it lacks is known before anything is generated
+    floor = evaluator.evaluate_floor(num_fake)
+    sampler, judge = run.sampler(cfg.metrics.weights), run.gan.discriminator
+    seed, boundary = cfg.metrics.seed, run.gan.loss.boundary
+    found = evaluator.evaluate(sampler, judge, num_fake=num_fake, seed=seed, boundary=boundary)
     record: dict[str, Any] = {
         "format": FORMAT,
-        "scores": scored.scores,
+        "scores": found.scores,
         "floor": floor.scores,
         "images": {
             "generated": num_fake,
             "reference": evaluator.num_real,
             "floor": evaluator.floor_count(num_fake),
         },
-        "protocol": protocol(cfg, run, evaluator, num_fake),
+        "protocol": _protocol(cfg, run, evaluator, num_fake),
     }
-    if classes is not None:
-        shares = {"generated": scored.class_shares, "reference": evaluator.reference_shares}
+    if (classes := evaluator.extractor.classes) is not None:
+        shares = {"generated": found.class_shares, "reference": evaluator.reference_shares}
         record["class_shares"] = {"classes": classes, **shares}
     write_json(run.folder / "scores.json", record)
     print_scores(record, run)
     log.info("scores          %s", near(run.folder / "scores.json"))
-    draw_figures(figures, evaluator, sampler, scored, cfg.metrics.seed, boundary)
+    draw_figures(figures, evaluator, sampler, found, seed, boundary)
     log.info("figures         %s", near(figures))
     return record
 
 
-def counted(cfg: DictConfig, run: Run, data: ImageDataModule, cache_dir: Path) -> int:
-    """Returns how many images to generate.
+def rebuild_data(cfg: DictConfig, run: LoadedRun, cache_dir: Path) -> ImageDataModule:
+    """Builds the data of a run as it recorded it, apart from where it lies.
 
     Raises:
-        UserError: the data cannot be scored by these settings, or all of it was trained on.
+        UserError: it is not there, is not the data of the run, or cannot be scored.
     """
+    plain = {"data": OmegaConf.to_container(run.cfg.data)}
+    refuse_untrusted(plain, run.checkpoint, named(cfg.get("trust"), cfg.get("moved")), ["data"])
+    recorded = OmegaConf.create(plain)
+    target = recorded.data._target_
+    changes = {key: value for key, value in cfg.data.items() if value is not None}
+    if "cache_dir" in recorded.data:
+        changes["cache_dir"] = str(cache_dir)
+    if recorded.data.get("download") and not is_in_use("root", str(recorded.data.root)):
+        changes = {"download": "root" in changes} | changes  # not to where a record says
+    for key, value in changes.items():
+        if key not in recorded.data:
+            raise ConfigError(
+                f"data.{key}={value}: the run's data, {target}, has no such setting; leave it out"
+            )
+        recorded.data[key] = value
+    data = build_data(recorded, run.cfg.seed)
+    if not isinstance(data, ImageDataModule):
+        raise UserError(
+            f"{run.checkpoint}: was trained on {target}; scores need a data set derived from"
+            " forger.data.ImageDataModule"
+        )
+    if data.image_shape != run.image_shape:
+        raise UserError(
+            f"{run.checkpoint}: generates images {run.image_shape}, but the data has"
+            f" {data.image_shape}; give the data that it was trained on with data.root=<folder>"
+        )
+    data.prepare_data()
     try:
         len(data.test_images)
     except DataError as error:
@@ -122,14 +145,91 @@ def counted(cfg: DictConfig, run: Run, data: ImageDataModule, cache_dir: Path) -
             f"run={run.folder}: {error}; scores need images that were held out when the run was"
             " trained"
         ) from error
-    return survey(cfg.metrics, data, cache_dir, floor=True)[0]
+    return data
 
 
-def make_folder(run: Run, trust: Sequence[str] = ()) -> Path:
-    """Makes the folder of the figures, so that it is known before the work that it can be written.
+def _repeated(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
+    """Returns the settings and the protocol of an earlier evaluation, for this one's run and paths.
 
     Raises:
-        UserError: it cannot.
+        UserError: the file cannot be read, or does not hold a protocol that can be repeated.
+    """
+    path = Path(cfg.protocol).expanduser()
+    try:
+        content = json.loads(path.read_text())
+        protocol, version = content["protocol"], content["format"]
+        settings = protocol["settings"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        kind = type(error).__name__
+        raise UserError(
+            f"protocol={path}: is not a scores.json of evaluate.py ({kind}: {error})"
+        ) from error
+    if version != FORMAT:
+        raise UserError(
+            f"protocol={path}: was written by another version of forger, which scored otherwise;"
+            " its numbers cannot be repeated here: evaluate the run again without protocol"
+        )
+    if not isinstance(settings, dict) or settings.keys() - {*_REPEATED}:
+        raise UserError(f"protocol={path}: settings may be {', '.join(_REPEATED)}")
+    # the file may be anybody's
+    refuse_untrusted(settings, path, named(cfg.get("trust"), cfg.get("moved")), ["metrics"])
+    merged = OmegaConf.merge(cfg, settings)
+    assert isinstance(merged, DictConfig)
+    check(merged, "evaluate")
+    return merged, protocol
+
+
+def _refuse_another(cfg: DictConfig, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises `UserError` where extractor or data are not those of the protocol to repeat."""
+    if before.get("random_streams") != now["random_streams"]:
+        log.warning(
+            "protocol=%s was written by an earlier version of forger, which drew other images from"
+            " a seed: scores compare, their digits differ",
+            cfg.protocol,
+        )
+    for part, key in (("extractor", "fingerprint"), ("data", "hash")):
+        if before[part][key] != now[part][key]:
+            raise UserError(
+                f"protocol={cfg.protocol}: its {part} has the {key} {before[part][key]}, here it is"
+                f" {now[part][key]}; scores of both cannot be compared. Use the paths.cache_dir or"
+                " data.root of that evaluation"
+            )
+
+
+def _protocol(
+    cfg: DictConfig, run: LoadedRun, evaluator: Evaluator, num_fake: int
+) -> dict[str, Any]:
+    """Returns all that a score depends on; `settings` alone repeats it."""
+    size = run.cfg.data.get("image_size")
+    device, count = str(evaluator.device), torch.get_num_threads()
+    return {
+        **evaluator.protocol,
+        "resize": f"to {size}x{size}, bilinear, antialiased" if size else "none",
+        "generated": {
+            "count": num_fake,
+            "weights": cfg.metrics.weights,
+            "seed": cfg.metrics.seed,
+            "checkpoint": run.checkpoint.name,
+            "iteration": run.iteration,
+        },
+        "floor": {"split": evaluator.floor_split, "count": evaluator.floor_count(num_fake)},
+        "device": device,
+        "threads": count,
+        "versions": {"forger": forger.__version__, "torch": torch.__version__},
+        "settings": {
+            "checkpoint": cfg.checkpoint,
+            "device": device,
+            "threads": count,
+            "metrics": OmegaConf.to_container(with_absolute_paths(cfg).metrics, resolve=True),
+        },
+    }
+
+
+def _make_folder(run: LoadedRun, trust: Sequence[str]) -> Path:
+    """Makes the folder of the figures: that it can be written is known before the work.
+
+    Raises:
+        UserError: it cannot, or it is a link out of the run's folder.
     """
     folder = run.folder / "scores"
     if links := links_out_of(folder, trust, run.folder):
@@ -145,132 +245,10 @@ def make_folder(run: Run, trust: Sequence[str] = ()) -> Path:
     return folder
 
 
-def cache_of(cfg: DictConfig, run: Run) -> Path:
+def _cache_dir(cfg: DictConfig, run: LoadedRun) -> Path:
     """Returns the folder for what is kept: as set, or the run's, where that is in use already."""
-    recorded = str(run.cfg.paths.cache_dir)
     if cfg.paths.cache_dir is not None:
         return Path(cfg.paths.cache_dir)
+    recorded = str(run.cfg.paths.cache_dir)
     own = is_in_use("cache_dir", recorded) or is_named(recorded, cfg.get("trust") or ())
     return Path(recorded) if own else DEFAULT_CACHE
-
-
-def rebuild_data(cfg: DictConfig, run: Run) -> ImageDataModule:
-    """Builds the data of a run as it recorded it, apart from where it lies.
-
-    Raises:
-        UserError: it is not there, is not the data of the run, or cannot be scored.
-    """
-    plain = {"data": OmegaConf.to_container(run.cfg.data)}
-    refuse_untrusted(plain, run.checkpoint, named(cfg.get("trust"), cfg.get("moved")), ["data"])
-    recorded = OmegaConf.create(plain)
-    changes = {key: value for key, value in cfg.data.items() if value is not None}
-    if "cache_dir" in recorded.data:
-        changes["cache_dir"] = str(cache_of(cfg, run))
-    if recorded.data.get("download") and not is_in_use("root", str(recorded.data.root)):
-        changes = {"download": "root" in changes} | changes  # not to where a record says
-    for key, value in changes.items():
-        if key not in recorded.data:
-            raise ConfigError(
-                f"data.{key}={value}: the run's data, {recorded.data._target_}, has no such"
-                f" setting; leave it out"
-            )
-        recorded.data[key] = value
-    data = build_data(recorded, run.cfg.seed)
-    if not isinstance(data, ImageDataModule):
-        raise UserError(
-            f"{run.checkpoint}: was trained on {recorded.data._target_}; scores need a data set"
-            " derived from forger.data.ImageDataModule"
-        )
-    if data.image_shape != run.image_shape:
-        raise UserError(
-            f"{run.checkpoint}: generates images {run.image_shape}, but the data has"
-            f" {data.image_shape}; give the data that it was trained on with data.root=<folder>"
-        )
-    data.prepare_data()
-    return data
-
-
-def protocol(cfg: DictConfig, run: Run, evaluator: Evaluator, num_fake: int) -> dict[str, Any]:
-    """Returns all that a score depends on; `settings` alone repeats it."""
-    return {
-        **evaluator.protocol,
-        "resize": resize_of(run),
-        "generated": {
-            "count": num_fake,
-            "weights": cfg.metrics.weights,
-            "seed": cfg.metrics.seed,
-            "checkpoint": run.checkpoint.name,
-            "iteration": run.iteration,
-        },
-        "floor": {"split": evaluator.floor_split, "count": evaluator.floor_count(num_fake)},
-        "device": str(evaluator.device),
-        "threads": torch.get_num_threads(),
-        "versions": {"forger": forger_version(), "torch": torch.__version__},
-        "settings": {
-            "checkpoint": cfg.checkpoint,
-            "device": str(evaluator.device),
-            "threads": torch.get_num_threads(),
-            "metrics": OmegaConf.to_container(with_absolute_paths(cfg).metrics, resolve=True),
-        },
-    }
-
-
-def resize_of(run: Run) -> str:
-    """Says how the data's images came to the size of the network."""
-    size = run.cfg.data.get("image_size")
-    return f"to {size}x{size}, bilinear, antialiased" if size else "none"
-
-
-def as_before(cfg: DictConfig) -> DictConfig:
-    """Returns the settings of an earlier evaluation, for this one's run and paths.
-
-    Raises:
-        UserError: the file cannot be read, or does not hold a protocol.
-    """
-    path = Path(cfg.protocol).expanduser()
-    try:
-        content = json.loads(path.read_text())
-        settings, version = content["protocol"]["settings"], content["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"protocol={path}: is not a scores.json of evaluate.py"
-            f" ({type(error).__name__}: {error})"
-        ) from error
-    if version != FORMAT:
-        raise UserError(
-            f"protocol={path}: was written by another version of forger, with another k for"
-            " precision and recall and one name for scores by different features; these numbers"
-            " cannot be repeated here: evaluate the run again without protocol"
-        )
-    if not isinstance(settings, dict) or settings.keys() - {*_REPEATED}:
-        raise UserError(f"protocol={path}: settings may be {', '.join(_REPEATED)}")
-    # the file may be anybody's
-    refuse_untrusted(settings, path, named(cfg.get("trust"), cfg.get("moved")), ["metrics"])
-    merged = OmegaConf.merge(cfg, settings)
-    assert isinstance(merged, DictConfig)
-    check(merged, "evaluate")
-    return merged
-
-
-def refuse_another(cfg: DictConfig, now: dict[str, Any]) -> None:
-    """Refuses scores that were to repeat a protocol and could not.
-
-    Raises:
-        UserError: the extractor or the data are not the ones of the protocol.
-    """
-    if cfg.protocol is None:
-        return
-    before = json.loads(Path(cfg.protocol).expanduser().read_text())["protocol"]
-    if before.get("random_streams") != now["random_streams"]:
-        log.warning(
-            "protocol=%s was written by an earlier version of forger, which drew other images from"
-            " a seed: scores compare, their digits differ",
-            cfg.protocol,
-        )
-    for part, key in (("extractor", "fingerprint"), ("data", "hash")):
-        if before[part][key] != now[part][key]:
-            raise UserError(
-                f"protocol={cfg.protocol}: its {part} has the {key} {before[part][key]}, here it is"
-                f" {now[part][key]}; scores of both cannot be compared. Use the paths.cache_dir or"
-                " data.root of that evaluation"
-            )

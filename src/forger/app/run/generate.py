@@ -12,13 +12,13 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+import forger
 from forger.app.config.messages import near
 from forger.app.config.records import links_out_of
 from forger.app.run.devices import pick_device, threads
-from forger.app.run.load import Origin, forger_version, load_sampler
+from forger.app.run.load import Run, load_sampler
 from forger.app.run.output_folder import check_replaceable, replaced
-from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
-from forger.errors import ConfigError, UserError
+from forger.errors import UserError
 from forger.pictures import gif_bytes, pixel_grid, png_bytes, to_pixels
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
 from forger.sampling.walk import loop
@@ -43,17 +43,16 @@ def generate(cfg: DictConfig) -> Path:
     Memory: a chunk of 250 images; `npz` holds all of them, 3 H W bytes each.
 
     Args:
-        cfg: composed from `configs/generate.yaml`. `output` is replaced as a whole, or left as it
-            was if anything fails; the default is `<run>/generated/<checkpoint>_<weights>_seed<n>`.
+        cfg: composed from `configs/generate.yaml`, and checked. `output` is replaced as a whole, or
+            left as it was if anything fails; the default is
+            `<run>/generated/<checkpoint>_<weights>_seed<n>`.
 
     Raises:
         UserError: a setting, the run or the folder cannot work; nothing was written.
     """
-    _check(cfg)
     device = pick_device(cfg.device)
-    run, sampler = load_sampler(
-        cfg.run, cfg.checkpoint, cfg.weights, cfg.get("trust") or (), cfg.get("moved")
-    )
+    trust, moved = cfg.get("trust") or (), cfg.get("moved")
+    run, sampler = load_sampler(cfg.run, cfg.checkpoint, cfg.weights, trust, moved)
     output = _output(cfg, run)
     check_replaceable(output)
     sampler.to(device)
@@ -74,28 +73,6 @@ def generate(cfg: DictConfig) -> Path:
     for name in ("images.npz",) * cfg.npz + ("walk.gif",) * cfg.walk:
         log.info("%-15s %s", Path(name).suffix[1:], near(output / name))
     return output
-
-
-def _check(cfg: DictConfig) -> None:
-    """Refuses what the command line's check would; a notebook has none."""
-    if not cfg.run or not isinstance(cfg.run, (str, Path)):
-        raise ConfigError(f"run={cfg.run}: must be one run folder or checkpoint file")
-    for name, allowed in {"checkpoint": ("last", "best"), "weights": ("ema", "raw")}.items():
-        if cfg[name] not in allowed:
-            raise ConfigError(f"{name}={cfg[name]!r}: must be one of {', '.join(allowed)}")
-    for name, bounds in {"n": PositiveInt, "frames": PositiveInt, "seed": NonNegativeInt}.items():
-        check_bounds(cfg[name], bounds, name)
-    if cfg.threads is not None:
-        check_bounds(cfg.threads, PositiveInt, "threads")
-
-
-def _output(cfg: DictConfig, run: Origin) -> Path:
-    if cfg.output is not None:
-        return Path(cfg.output).expanduser().resolve()
-    folder = run.folder / "generated"
-    if links := links_out_of(folder, cfg.get("trust") or (), run.folder):
-        raise UserError(f"run={run.folder}: {links[0]}, or name another output=<folder>")
-    return (folder / f"{run.checkpoint.stem}_{cfg.weights}_seed{cfg.seed}").resolve()
 
 
 def write_images(folder: Path, sampler: Sampler, n: int, seed: int, npz: bool) -> None:
@@ -120,6 +97,15 @@ def write_images(folder: Path, sampler: Sampler, n: int, seed: int, npz: bool) -
         np.savez(folder / "images.npz", arr_0=array)
 
 
+def _output(cfg: DictConfig, run: Run) -> Path:
+    if cfg.output is not None:
+        return Path(cfg.output).expanduser().resolve()
+    folder = run.folder / "generated"
+    if links := links_out_of(folder, cfg.get("trust") or (), run.folder):
+        raise UserError(f"run={run.folder}: {links[0]}, or name another output=<folder>")
+    return (folder / f"{run.checkpoint.stem}_{cfg.weights}_seed{cfg.seed}").resolve()
+
+
 def _walk(sampler: Sampler, seed: int, frames: int) -> bytes:
     """Returns a GIF that repeats without a seam; its first frame shows the seed's first images."""
     stops = sampler.noise(WALKERS * STOPS, seed).view(STOPS, WALKERS, -1)
@@ -129,7 +115,7 @@ def _walk(sampler: Sampler, seed: int, frames: int) -> bytes:
         return gif_bytes(pictures, _RATE)
 
 
-def _record(cfg: DictConfig, run: Origin, device: torch.device) -> dict[str, Any]:
+def _record(cfg: DictConfig, run: Run, device: torch.device) -> dict[str, Any]:
     return {
         "run": run.folder.name,
         "checkpoint": run.checkpoint.name,
@@ -139,5 +125,5 @@ def _record(cfg: DictConfig, run: Origin, device: torch.device) -> dict[str, Any
         "n": cfg.n,
         "walk_frames": cfg.frames if cfg.walk else None,
         "device": device.type,
-        "forger_version": forger_version(),
+        "forger_version": forger.__version__,
     }

@@ -1,4 +1,4 @@
-"""From a run folder back to its networks. Owns where checkpoints lie and how they are read.
+"""Loads the networks of a run back from its folder or a checkpoint file.
 
 The whole GAN needs Lightning; the generator alone, to sample from, does not wait for that import.
 """
@@ -31,12 +31,15 @@ from forger.sampling.sampler import Sampler
 if TYPE_CHECKING:
     from forger.gan import GAN
 
-_TRAINING = ("optimizer", "schedule")
 _WEIGHTS = {"ema": "ema_generator.module.", "raw": "generator."}  # how their names begin
+_MISFITS = (
+    *(HydraException, OmegaConfBaseException, ImportError),
+    *(AttributeError, KeyError, RuntimeError, TypeError, ValueError),
+)
 
 
 @dataclass(frozen=True)
-class Origin:
+class Run:
     """What a checkpoint says of the run that wrote it.
 
     Attributes:
@@ -55,8 +58,8 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Run(Origin):
-    """A run that has been read back.
+class LoadedRun(Run):
+    """A run with its networks.
 
     Attributes:
         gan: in eval mode on the CPU, with the checkpoint's weights.
@@ -70,9 +73,76 @@ class Run(Origin):
         return Sampler(self.gan.generator if weights == "raw" else averaged, self.gan.prior)
 
 
-def forger_version() -> str:
-    """Returns the installed version of this package."""
-    return forger.__version__
+def load(
+    run: str | Path,
+    checkpoint: str = "last",
+    weights: str = "ema",
+    trust: Sequence[str] = (),
+    moved: Mapping[str, str] | None = None,
+) -> Sampler:
+    """Returns the generator of a run, ready to sample from: float32, eval mode, on the CPU.
+
+    The run may be anybody's: nothing in its files is executed, and its config may name classes of
+    our package and torch's alone, and of the modules that `trust` names, see docs/safety.md.
+
+    Args:
+        run: a run folder, or a checkpoint file.
+        checkpoint: which one of a folder, `last` or `best`; a damaged last one gives way to the
+            one before it.
+        weights: `ema`, the moving average, or `raw`.
+        trust: modules of your own whose classes the run is made of: `["my_nets"]`.
+        moved: where classes or modules of yours lie now: `{"old_nets.G": "my_nets.G"}`.
+
+    Raises:
+        UserError: there is no checkpoint, it is damaged, does not say how its run was made, names
+            what is not trusted, or does not fit this version of forger.
+    """
+    return load_sampler(run, checkpoint, weights, trust, moved)[1]
+
+
+def load_sampler(
+    run: str | Path,
+    checkpoint: str = "last",
+    weights: str = "ema",
+    trust: Sequence[str] = (),
+    moved: Mapping[str, str] | None = None,
+) -> tuple[Run, Sampler]:
+    """Does what `load` does, and says what the run was; what is no generator need not fit."""
+    for name, value, allowed in (
+        ("weights", weights, tuple(_WEIGHTS)),
+        ("checkpoint", checkpoint, ("last", "best")),
+    ):
+        if value not in allowed:
+            raise ConfigError(f"{name}={value}: must be one of {', '.join(allowed)}")
+    found, content = _read(run, checkpoint, trust, moved, ("model.generator",))
+    prefix = _WEIGHTS[weights]
+    state = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in content["state_dict"].items()
+        if name.startswith(prefix)
+    }
+    with _as_misfit(found.checkpoint, content):
+        node, shape = found.cfg.model.generator, found.image_shape
+        generator: nn.Module = instantiate(node, nn.Module, image_shape=shape)
+        generator.load_state_dict(state)
+        return found, Sampler(generator, found.cfg.model.prior)
+
+
+def load_run(
+    run: str | Path,
+    checkpoint: str = "last",
+    trust: Sequence[str] = (),
+    moved: Mapping[str, str] | None = None,
+) -> LoadedRun:
+    """Rebuilds the whole GAN of a run; arguments and errors are those of `load`."""
+    from forger.app.run.build import build_gan  # imports Lightning
+
+    parts = ("model", "loss", "optimizer", "schedule")
+    found, content = _read(run, checkpoint, trust, moved, parts)
+    with _as_misfit(found.checkpoint, content):
+        gan = build_gan(found.cfg, found.image_shape, found.cfg.seed)
+        gan.load_state_dict(content["state_dict"])
+    return LoadedRun(**vars(found), gan=gan.eval())
 
 
 def find_checkpoint(run: str | Path, checkpoint: str = "last", setting: str = "run") -> Path:
@@ -92,102 +162,9 @@ def find_checkpoint(run: str | Path, checkpoint: str = "last", setting: str = "r
     if path.is_file():
         return path
     hint = ""
-    if path.with_name("last.ckpt").is_file():
-        hint = "; there is a last.ckpt: write checkpoint=last (a run without scores has no best)"
+    if path.with_name(LAST).is_file():
+        hint = f"; there is a {LAST}: write checkpoint=last (a run without scores has no best)"
     raise UserError(f"{setting}={run}: no checkpoint there; looked for {path}{hint}")
-
-
-def load_run(
-    run: str | Path,
-    checkpoint: str = "last",
-    trust: Sequence[str] = (),
-    moved: Mapping[str, str] | None = None,
-) -> Run:
-    """Rebuilds the GAN of a run from its folder or a checkpoint file.
-
-    Nothing in the file is executed: it is read with `weights_only=True`, and its config may name
-    classes of known packages only, see docs/runs.md.
-
-    Args:
-        run: a run folder, or a checkpoint file.
-        checkpoint: which one of a folder, `last` or `best`; a damaged last one gives way to the
-            one before it.
-        trust: further modules whose classes the run's config may name.
-        moved: new places of classes and modules, by their old ones.
-
-    Raises:
-        UserError: there is no checkpoint, it is damaged, does not say how its run was made, names
-            what is not trusted, or does not fit this version of forger.
-    """
-    from forger.app.run.build import build_gan  # imports Lightning
-
-    origin, content = _read(run, checkpoint, trust, moved, ("model", "loss", *_TRAINING))
-    with _fitting(origin.checkpoint, content):
-        gan = build_gan(origin.cfg, origin.image_shape, origin.cfg.seed)
-        gan.load_state_dict(content["state_dict"])
-    return Run(**vars(origin), gan=gan.eval())
-
-
-def load_sampler(
-    run: str | Path,
-    checkpoint: str = "last",
-    weights: str = "ema",
-    trust: Sequence[str] = (),
-    moved: Mapping[str, str] | None = None,
-) -> tuple[Origin, Sampler]:
-    """Rebuilds the generator alone, from the same files as `load_run`.
-
-    Args:
-        run: a run folder, or a checkpoint file.
-        checkpoint: which one of a folder, `last` or `best`.
-        weights: `ema`, the moving average, or `raw`.
-        trust: further modules whose classes the run's config may name.
-        moved: new places of classes and modules, by their old ones.
-
-    Returns:
-        What the run was, and what generates as its own `Run.sampler(weights)` would.
-
-    Raises:
-        UserError: as `load_run`, but what is not of the generator need not fit.
-    """
-    origin, content = _read(run, checkpoint, trust, moved, ("model.generator",))
-    prefix, own = _WEIGHTS[weights], {}
-    for name, tensor in content["state_dict"].items():
-        if name.startswith(prefix):
-            own[name.removeprefix(prefix)] = tensor
-    with _fitting(origin.checkpoint, content):
-        node, shape = origin.cfg.model.generator, origin.image_shape
-        generator: nn.Module = instantiate(node, nn.Module, image_shape=shape)
-        generator.load_state_dict(own)
-        sampler = Sampler(generator, origin.cfg.model.prior)
-    return origin, sampler
-
-
-def _read(
-    run: str | Path,
-    checkpoint: str,
-    trust: Sequence[str],
-    moved: Mapping[str, str] | None,
-    build: Sequence[str],
-) -> tuple[Origin, dict[str, Any]]:
-    """Reads a checkpoint, and what it says of its run; `build` are the parts that are wanted."""
-    path = find_checkpoint(run, checkpoint)
-    whole_run = path.name == LAST and Path(run).expanduser().is_dir()
-    found = newest_checkpoint(path.parent.parent) if whole_run else None
-    path, content = found or (path, read_checkpoint(path))
-    if "config" not in content or "image_shape" not in content:
-        raise UserError(
-            f"{path}: this checkpoint does not hold the config of a forger run, so that its"
-            " networks cannot be rebuilt; give one that train.py wrote"
-        )
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    with _fitting(path, content):
-        channels, height, width = (int(size) for size in content["image_shape"])
-        config = move(OmegaConf.to_container(OmegaConf.create(content["config"])), moved)
-    refuse_untrusted(config, path, named(trust, moved), build)
-    cfg = OmegaConf.create(config)
-    shape = (channels, height, width)
-    return Origin(folder, path, cfg, shape, int(content.get("global_step", 0))), content
 
 
 def refuse_untrusted(
@@ -215,65 +192,55 @@ def refuse_untrusted(
         )
 
 
+def _read(
+    run: str | Path,
+    checkpoint: str,
+    trust: Sequence[str],
+    moved: Mapping[str, str] | None,
+    build: Sequence[str],
+) -> tuple[Run, dict[str, Any]]:
+    """Reads a checkpoint, and what it says of its run; `build` are the parts that are wanted."""
+    path = find_checkpoint(run, checkpoint)
+    whole_run = path.name == LAST and Path(run).expanduser().is_dir()
+    newest = newest_checkpoint(path.parent.parent) if whole_run else None
+    path, content = newest or (path, read_checkpoint(path))
+    if "config" not in content or "image_shape" not in content:
+        raise UserError(
+            f"{path}: this checkpoint does not hold the config of a forger run, so that its"
+            " networks cannot be rebuilt; give one that train.py wrote"
+        )
+    with _as_misfit(path, content):
+        channels, height, width = (int(size) for size in content["image_shape"])
+        config = move(OmegaConf.to_container(OmegaConf.create(content["config"])), moved)
+    refuse_untrusted(config, path, named(trust, moved), build)
+    folder = path.parent.parent if path.parent.name == FOLDER else path.parent
+    iteration = int(content.get("global_step", 0))
+    cfg, shape = OmegaConf.create(config), (channels, height, width)
+    return Run(folder, path, cfg, shape, iteration), content
+
+
 @contextmanager
-def _fitting(path: Path, content: dict[str, Any]) -> Iterator[None]:
+def _as_misfit(path: Path, content: dict[str, Any]) -> Iterator[None]:
     """Rebuilds from a checkpoint; the random state is kept, for first weights are drawn.
 
     Raises:
         UserError: in place of what this version raises of another version's checkpoint, or the
-            user's code of another state of it.
+            user's code of another state of it; it says which code would fit.
     """
     try:
         with random_state_kept(torch.device("cpu")):
             yield
-    except TargetError as error:
-        if error.target.partition(".")[0] in PACKAGES:
-            raise UserError(_misfit(path, content, error)) from error
-        raise UserError(f"{path}: {error}") from error
-    except (HydraException, OmegaConfBaseException, ImportError, *_MISFITS) as error:
-        raise UserError(_misfit(path, content, error)) from error
-
-
-_MISFITS = (AttributeError, KeyError, RuntimeError, TypeError, ValueError)
-
-
-def load(
-    run: str | Path,
-    checkpoint: str = "last",
-    weights: str = "ema",
-    trust: Sequence[str] = (),
-    moved: Mapping[str, str] | None = None,
-) -> Sampler:
-    """Returns the generator of a run, ready to sample from: float32, eval mode, on the CPU.
-
-    The run may be anybody's: its config may name classes of our package and torch's alone, and of
-    the modules that `trust` names.
-
-    Args:
-        run: a run folder, or a checkpoint file.
-        checkpoint: which one of a folder, `last` or `best`.
-        weights: `ema`, the moving average, or `raw`.
-        trust: modules of your own whose classes the run is made of: `["my_nets"]`.
-        moved: where classes or modules of yours lie now: `{"old_nets.G": "my_nets.G"}`.
-
-    Raises:
-        UserError: see `load_sampler`.
-    """
-    if weights not in ("ema", "raw"):
-        raise UserError(f"weights={weights}: must be one of ema, raw")
-    if checkpoint not in ("last", "best"):
-        raise UserError(f"checkpoint={checkpoint}: must be one of last, best")
-    return load_sampler(run, checkpoint, weights, trust, moved)[1]
-
-
-def _misfit(path: Path, content: dict[str, Any], error: Exception) -> str:
-    """Says that a checkpoint and this code do not belong together, and which code would."""
-    cause = error.__cause__ or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [repr(cause)]
-    made, commit = content.get("forger_version", "an earlier version"), content.get("commit")
-    own = ", ".join(sorted(set(targets_in(content.get("config")))))
-    return (
-        f"{path}: does not fit {f'{own} as it is now, or ' if own else ''}this version of forger"
-        f" ({forger_version()}); it was written by {made}{f', commit {commit}' if commit else ''}."
-        f" Use that one, or see the run's environment.json. What failed: {' '.join(lines[:2])}"
-    )
+    except (TargetError, *_MISFITS) as error:
+        if isinstance(error, TargetError) and error.target.partition(".")[0] not in PACKAGES:
+            raise UserError(f"{path}: {error}") from error
+        cause = error.__cause__ or error
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        written_by = content.get("forger_version", "an earlier version")
+        if commit := content.get("commit"):
+            written_by += f", commit {commit}"
+        own = ", ".join(sorted(set(targets_in(content.get("config")))))
+        raise UserError(
+            f"{path}: does not fit {f'{own} as it is now, or ' if own else ''}this version of"
+            f" forger ({forger.__version__}); it was written by {written_by}. Use that one, or see"
+            f" the run's environment.json. What failed: {' '.join(lines[:2]) or repr(cause)}"
+        ) from error
