@@ -80,15 +80,10 @@ def written_to(cache_dir: Path, contents: str) -> Iterator[None]:
 
 
 class RealFeatures:
-    """The features and logits of a split, memory-mapped: only what is used is read.
-
-    Attributes:
-        features: float32 `(N, D)`, read-only memory.
-        logits: float32 `(N, K)`, read-only memory.
-    """
+    """The features and logits of a split, memory-mapped: only what is used is read."""
 
     def __init__(self, features: Tensor, logits: Tensor) -> None:
-        self.features, self.logits = features, logits
+        self.features, self.logits = features, logits  # float32 (N, D) and (N, K), read-only
 
     def __len__(self) -> int:
         return len(self.features)

@@ -146,21 +146,13 @@ class Classifier(FeatureExtractor):
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """What training left behind.
+    """What training left behind."""
 
-    Attributes:
-        weights: the state of the network, on the CPU.
-        accuracy: share of the test images that it names rightly.
-        num_train: number of training images.
-        num_test: number of test images.
-        recipe: the settings of the training.
-    """
-
-    weights: dict[str, Tensor]
-    accuracy: float
-    num_train: int
+    weights: dict[str, Tensor]  # the state of the network, on the CPU
+    accuracy: float  # share of the test images that it names rightly
+    num_train: int  # images
     num_test: int
-    recipe: dict[str, Any]
+    recipe: dict[str, Any]  # the settings of the training
 
     @property
     def fingerprint(self) -> str:

@@ -34,32 +34,19 @@ class Recipe:
     """All that decides what is learned from given data; it is part of the cached file's name.
 
     AdamW (arXiv 1711.05101) with the one-cycle schedule (arXiv 1708.07120).
-
-    Attributes:
-        seed: of the initial weights, the order and the shifts.
-        grey_width: channels of the first convolution for images of one channel.
-        colour_width: the same for colour images, which have more to tell apart.
-        batch_size: images per update.
-        images: seen in the whole training, in whole passes over the data.
-        most_epochs: passes over a small set.
-        least_updates: for a tiny one.
-        learning_rate: the highest.
-        weight_decay: of AdamW.
-        threads: of the CPU; another number would give other last bits, and another classifier.
-        shift: by which part of its side each image is moved at most, either way.
     """
 
-    seed: int = 0
-    grey_width: int = 16
-    colour_width: int = 24
-    batch_size: int = 128
-    images: int = 300_000
-    most_epochs: int = 12
-    least_updates: int = 200
-    learning_rate: float = 0.01
+    seed: int = 0  # of the initial weights, the order and the shifts
+    grey_width: int = 16  # channels of the first convolution for images of one channel
+    colour_width: int = 24  # the same for colour images, which have more to tell apart
+    batch_size: int = 128  # images per update
+    images: int = 300_000  # seen in the whole training, in whole passes over the data
+    most_epochs: int = 12  # passes over a small set
+    least_updates: int = 200  # for a tiny one
+    learning_rate: float = 0.01  # the highest
     weight_decay: float = 0.01
-    threads: int = 1
-    shift: float = 1 / 14
+    threads: int = 1  # of the CPU; another number gives other last bits: another classifier
+    shift: float = 1 / 14  # by which part of its side each image is moved at most, either way
 
     def updates(self, count: int) -> int:
         """Number of updates for `count` training images."""

@@ -30,17 +30,11 @@ from forger.seeds import STREAMS, Purpose, stream
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out.
+    """What came out."""
 
-    Attributes:
-        scores: by name, for example `fid`.
-        class_shares: share of each class, as the extractor sees it; None where it knows none.
-        prefix: of the names of scores of features: `classifier_` of `classifier_fid`.
-    """
-
-    scores: dict[str, float]
-    class_shares: list[float] | None
-    prefix: str = ""
+    scores: dict[str, float]  # by name, for example `fid`
+    class_shares: list[float] | None  # as the extractor sees them; None where it knows no classes
+    prefix: str = ""  # of the names of scores of features: `classifier_` of `classifier_fid`
 
     @property
     def fid(self) -> float:

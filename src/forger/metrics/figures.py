@@ -1,4 +1,4 @@
-"""Figures that show what scores mean, as PNG. Owns how they look, and computes no score.
+"""Draws figures that show what scores mean, as PNG.
 
 Nothing here touches pyplot, so that no display and no state of a notebook's own plots is involved.
 """
@@ -39,14 +39,14 @@ def class_histogram(
     line, size = (0.34, 8) if len(classes) <= 30 else (0.22, 7)  # inches, points
     figure = Figure(figsize=(7.5, 1.5 + line * len(classes)), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
-    places = range(len(classes))
-    axes.barh([y - 0.2 for y in places], shares, 0.4, color=_GENERATED, label="generated")
-    axes.barh([y + 0.2 for y in places], reference_shares, 0.4, color=_REFERENCE, label="reference")
-    for y, share in zip(places, shares, strict=True):
-        words = f" {100 * share:.1f} %" if share else " none"
+    rows = range(len(classes))
+    axes.barh([y - 0.2 for y in rows], shares, 0.4, color=_GENERATED, label="generated")
+    axes.barh([y + 0.2 for y in rows], reference_shares, 0.4, color=_REFERENCE, label="reference")
+    for y, share in zip(rows, shares, strict=True):
+        label = f" {100 * share:.1f} %" if share else " none"
         colour = "black" if share else _WARNING
-        axes.text(share, y - 0.22, words, va="center", fontsize=size, color=colour)
-    axes.set_yticks(places, [_short(name) for name in classes], fontsize=size + 2)
+        axes.text(share, y - 0.22, label, va="center", fontsize=size, color=colour)
+    axes.set_yticks(rows, [_short(name) for name in classes], fontsize=size + 2)
     axes.set_ylim(len(classes) - 0.4, -0.6)  # the first class on top
     axes.set_xlim(0, 1.15 * max(*shares, *reference_shares, 1e-9))
     axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
@@ -79,8 +79,8 @@ def confusion_matrix(
     for y, row in enumerate(rows):
         for x, share in enumerate(row):
             colour = "white" if share > 0.6 else "black"
-            words = f"{100 * share:.1f} %"
-            axes.text(x, y, words, ha="center", va="center", fontsize=20, color=colour)
+            label = f"{100 * share:.1f} %"
+            axes.text(x, y, label, ha="center", va="center", fontsize=20, color=colour)
     threshold = "middle" if boundary is None else f"{boundary:.3g}"
     calls = [f"called real\n(logit > {threshold})", f"called fake\n(logit ≤ {threshold})"]
     axes.set_xticks([0, 1], calls, fontsize=11)
@@ -117,10 +117,10 @@ def nearest_neighbours(samples: Tensor, neighbours: Tensor, distances: Tensor) -
         for index in range(k):
             x = left + column * index
             sheet.image(x, y, neighbours[row, index], factor)
-            words = f"{float(distances[row, index]):.3g}"
-            sheet.text(x + width / 2, y + height + 9, words, 8, ha="center", color=_FAINT)
+            label = f"{float(distances[row, index]):.3g}"
+            sheet.text(x + width / 2, y + height + 9, label, 8, ha="center", color=_FAINT)
     sheet.line(8 + column + gap / 2, top, sheet.height - 26)
-    return sheet.png()
+    return _png(sheet.figure)
 
 
 def class_grid(
@@ -145,7 +145,7 @@ def class_grid(
     predicted, confidence = predicted.cpu(), confidence.cpu()
     size, factor = images.shape[-2:], _factor(images.shape[-1])
     height, width = size[0] * factor + 4, size[1] * factor + 4
-    names = [_short(name) for name in classes]
+    names, empty = [_short(name) for name in classes], torch.full((3, *size), 236).byte()
     left = math.ceil(24 + max(150, *(_text_width(name, 11) for name in names)))
     line, top = max(height, 40), 46
     sheet = _Sheet(max(left + width * per_class + 8, 460), top + line * len(classes) + 8)
@@ -157,13 +157,11 @@ def class_grid(
         sure = f", {100 * float(confidence[members].mean()):.0f} % sure" if len(members) else ""
         colour = _FAINT if len(members) else _WARNING
         sheet.text(12, y + height / 2 + 9, f"{len(members):,} images{sure}", 8, color=colour)
-        for place in range(per_class):
-            x = left + width * place
-            if place < len(members):
-                sheet.image(x, y, images[members[place]], factor)
-            else:
-                sheet.image(x, y, torch.full((3, *size), 236, dtype=torch.uint8), factor)
-    return sheet.png()
+        for column in range(per_class):
+            missing = column >= len(members)
+            pixels = empty if missing else images[members[column]]
+            sheet.image(left + width * column, y, pixels, factor)
+    return _png(sheet.figure)
 
 
 class _Sheet:
@@ -174,9 +172,9 @@ class _Sheet:
         self.figure = Figure(figsize=(self.width / _DPI, self.height / _DPI), dpi=_DPI)
         FigureCanvasAgg(self.figure)
 
-    def text(self, x: float, y: float, words: str, size: float, **style: str) -> None:
-        place = x / self.width, 1 - y / self.height
-        self.figure.text(*place, words, fontsize=size, va="center", **style)  # type: ignore[arg-type]
+    def text(self, x: float, y: float, text: str, size: float, **style: str) -> None:
+        position = x / self.width, 1 - y / self.height
+        self.figure.text(*position, text, fontsize=size, va="center", **style)  # type: ignore[arg-type]
 
     def line(self, x: float, y: float, end: float) -> None:
         heights = [1 - y / self.height, 1 - end / self.height]
@@ -187,21 +185,18 @@ class _Sheet:
         rows = large.expand(3, -1, -1).permute(1, 2, 0).numpy()
         self.figure.figimage(rows, round(x), self.height - round(y) - len(rows))
 
-    def png(self) -> bytes:
-        return _png(self.figure)
-
 
 def _factor(width: int) -> int:
     return max(1, round(_CELL / width))
 
 
-def _text_width(words: str, size: float) -> float:
+def _text_width(text: str, size: float) -> float:
     """Returns pixels."""
     figure = Figure(dpi=_DPI)
-    text = figure.text(0, 0, words, fontsize=size, parse_math=False)
+    drawn = figure.text(0, 0, text, fontsize=size, parse_math=False)
     FigureCanvasAgg(figure)
     with _any_letters():
-        return text.get_window_extent().width
+        return drawn.get_window_extent().width
 
 
 @contextmanager

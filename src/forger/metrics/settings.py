@@ -25,28 +25,17 @@ class ScoreSettings:
 
     Each changes numbers, so all of them belong to a score's protocol.
 
-    Args:
-        kid_subsets: KID is the mean over so many pairs of random subsets.
-        kid_subset_size: images in each, at least 2; all of them where fewer are kept.
-        splits: parts of the images that the Inception score is computed on, each apart.
-        precision_k: the nearest neighbour that the balls of precision and recall reach (3 in
-            arXiv:1904.06991).
-        coverage_k: the one that the balls of density and coverage reach (5 in arXiv:2002.09797).
-        neighbour_images: images of each side, the first ones, whose features are kept in memory;
-            KID and the scores by nearest neighbours see these only.
-        seed: of KID's subsets.
-
     Raises:
         ConfigError: an argument is out of its range, or a `k` is not below `neighbour_images`.
     """
 
-    kid_subsets: PositiveInt = 100
-    kid_subset_size: AtLeastTwo = 1000
-    splits: PositiveInt = 10
-    precision_k: PositiveInt = 3
-    coverage_k: PositiveInt = 5
-    neighbour_images: PositiveInt = 10_000
-    seed: Seed = 0
+    kid_subsets: PositiveInt = 100  # KID is the mean over so many pairs of random subsets
+    kid_subset_size: AtLeastTwo = 1000  # images in each; all of them where fewer are kept
+    splits: PositiveInt = 10  # parts of the images that the Inception score is computed on
+    precision_k: PositiveInt = 3  # the neighbour that the balls of precision and recall reach
+    coverage_k: PositiveInt = 5  # that of density and coverage: arXiv:1904.06991, arXiv:2002.09797
+    neighbour_images: PositiveInt = 10_000  # of each side; KID and neighbours see these alone
+    seed: Seed = 0  # of KID's subsets
 
     def __post_init__(self) -> None:
         for name, bounds in get_type_hints(ScoreSettings, include_extras=True).items():
