@@ -48,13 +48,14 @@ class ManySquares(Squares):
 
 
 class Kill(Callback):
-    """Ends training as abruptly as one process can."""
+    """Ends training as abruptly as one process can, and keeps the rows logged until then."""
 
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
+    def __init__(self, iteration: int, rows: list[Any]) -> None:
+        self.iteration, self.rows = iteration, rows
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step == self.iteration:
+            self.rows += trainer.logger.rows
             raise RuntimeError("killed")
 
 
@@ -92,14 +93,13 @@ def full_gan(loss: losses.AdversarialLoss, model: Any = make_gan) -> GAN:
 
 def train(folder: Path, gan: GAN, data: Any, *callbacks: Callback, **settings: Any) -> list[Any]:
     """Trains with a checkpoint after every iteration; returns the rows logged."""
-    rows = Rows()
-    path = settings.pop("ckpt_path", None)
-    plugins = [*settings.pop("plugins", []), WholeCheckpointIO()]
+    rows, path = Rows(), settings.pop("ckpt_path", None)
+    plugins = settings.pop("plugins", list)()  # with a state: made anew for each Trainer
     trainer = make_trainer(
         folder,
         callbacks=[ExactResume(), *callbacks, Checkpoint(every_n_steps=1)],
         logger=rows,
-        plugins=plugins,
+        plugins=[*plugins, WholeCheckpointIO()],
         enable_checkpointing=True,
         **({"max_steps": STEPS} | settings),
     )
@@ -115,41 +115,19 @@ def assert_resumes(
     folder: Path, make: Any, data: Any, kills: tuple[int, ...], **settings: Any
 ) -> None:
     """Trains once undisturbed and once in pieces, each in new objects, and compares all."""
-    expected = train(folder / "whole", make(), data(), **own(settings))
+    whole, cut = folder / "whole", folder / "cut"
+    expected = train(whole, make(), data(), **settings)
     rows: list[Any] = []
     path = None
     for kill in kills:
         with pytest.raises(RuntimeError, match="killed"):
-            train(
-                folder / "cut",
-                make(),
-                data(),
-                Keep(rows),
-                Kill(kill),
-                ckpt_path=path,
-                **own(settings),
-            )
+            train(cut, make(), data(), Kill(kill, rows), ckpt_path=path, **settings)
         torch.rand(7)  # whatever else happens in a process
-        path = folder / "cut" / "checkpoints" / "last.ckpt"
-        assert last(folder / "cut")["global_step"] == kill
-    rows += train(folder / "cut", make(), data(), ckpt_path=path, **own(settings))
-    assert not differences(last(folder / "whole"), last(folder / "cut"))
+        path = cut / "checkpoints" / "last.ckpt"
+        assert last(cut)["global_step"] == kill
+    rows += train(cut, make(), data(), ckpt_path=path, **settings)
+    assert not differences(last(whole), last(cut))
     assert rows == expected
-
-
-class Keep(Callback):
-    """Keeps the rows of a training that ends in an error."""
-
-    def __init__(self, rows: list[Any]) -> None:
-        self.rows = rows
-
-    def on_exception(self, trainer: Any, *_: Any) -> None:
-        self.rows += trainer.logger.rows
-
-
-def own(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings for one Trainer: plugins have a state and are made anew."""
-    return {k: v() if k == "plugins" else v for k, v in settings.items()}
 
 
 def squares() -> ManySquares:
@@ -163,15 +141,14 @@ def test_every_loss_with_everything_on(name: str, tmp_path: Path) -> None:
     assert_resumes(tmp_path, lambda: full_gan(loss), squares, kills=(3, 8), precision="bf16-mixed")
 
 
+def test_anywhere_in_an_epoch(tmp_path: Path) -> None:
+    """Six iterations an epoch: in its middle, at its end, at the next one's begin."""
+    make = partial(full_gan, losses.Hinge(n_critic=4))
+    assert_resumes(tmp_path, make, squares, kills=(1, 5, 6, 7, 10))
+
+
 def test_with_shared_fakes(tmp_path: Path) -> None:
     assert_resumes(tmp_path, partial(make_gan, share_fakes=True), squares, kills=(3, 8))
-
-
-@pytest.mark.parametrize("kill", [1, 5, 6, 7, 10])
-def test_anywhere_in_an_epoch(kill: int, tmp_path: Path) -> None:
-    """Six iterations an epoch: in its middle, at its end, at the next one's begin."""
-    loss = losses.Hinge(n_critic=4)
-    assert_resumes(tmp_path, lambda: full_gan(loss), squares, kills=(kill,))
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
@@ -210,19 +187,15 @@ def test_whatever_limits_the_run(limits: dict[str, Any], tmp_path: Path) -> None
 
 
 def test_a_run_that_goes_further_equals_one_that_was_longer_from_the_start(tmp_path: Path) -> None:
-    def make() -> GAN:
-        return make_gan(loss=losses.Hinge(n_critic=4))
+    def train_until(steps: int, folder: Path, path: Path | None = None) -> None:
+        gan = make_gan(loss=losses.Hinge(n_critic=4))
+        train(folder, gan, squares(), max_steps=steps, ckpt_path=path)
 
-    train(tmp_path / "long", make(), squares(), max_steps=17)
-    path = tmp_path / "short" / "checkpoints" / "last.ckpt"
+    train_until(17, tmp_path / "long")
+    path = None
     for steps in (5, 6, 9, 12, 17):  # in an epoch, and at its end
-        train(
-            tmp_path / "short",
-            make(),
-            squares(),
-            max_steps=steps,
-            ckpt_path=path if path.is_file() else None,
-        )
+        train_until(steps, tmp_path / "short", path)
+        path = tmp_path / "short" / "checkpoints" / "last.ckpt"
     assert not differences(last(tmp_path / "long"), last(tmp_path / "short"))
 
 
@@ -256,25 +229,15 @@ class Foreign(LightningDataModule):
         )
 
 
-def dropping_gan() -> GAN:
-    """A discriminator that draws from the global random state too."""
-    gan = make_gan(mlp)
-    gan.discriminator.layers.insert(2, nn.Dropout(0.3))
-    return gan
-
-
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
 @pytest.mark.parametrize("size", [1, 3])
 @pytest.mark.parametrize("how", [{}, {"generator": True}, {"workers": 2}])
 def test_data_and_networks_that_draw_from_the_global_random_state(
     how: dict[str, Any], size: int, tmp_path: Path
 ) -> None:
-    loss = losses.Hinge(n_critic=size)
-
     def make() -> GAN:
-        torch.manual_seed(11)
-        gan = dropping_gan()
-        gan.loss = loss
+        gan = make_gan(mlp, loss=losses.Hinge(n_critic=size))
+        gan.discriminator.layers.insert(2, nn.Dropout(0.3))  # draws from the global state too
         torch.manual_seed(12)
         return gan
 
