@@ -113,17 +113,3 @@ def test_one_killed_after_its_end_does_not_go_on(tmp_path: Path) -> None:
 def test_without_scores_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"metric=null: .*does not score itself; write metrics="):
         fit(make_gan(), tmp_path, callbacks=[EarlyStopping()])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"patience": 0}, "patience=0: must be a whole number of at least 1"),
-        ({"min_delta": -1.0}, r"min_delta=-1\.0: must be"),
-        ({"mode": "low"}, "mode=low: must be min or max"),
-        ({"metric": "train/loss_g"}, "mode=null: is needed for train/loss_g; write min or max"),
-    ],
-)
-def test_refusals(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=f"^callbacks.early_stopping.{message}"):
-        EarlyStopping(**arguments)

@@ -64,7 +64,7 @@ def test_the_bar_is_drawn_four_times_a_second_however_fast_iterations_are(
 ) -> None:
     drawn: list[str] = []
     monkeypatch.setattr(
-        "forger.callbacks.progress_bar._Bar.update", lambda self, step, text: drawn.append(text)
+        "rich.progress.Progress.update", lambda self, step, text: drawn.append(text)
     )
     fit(tmp_path, ProgressBar(terminal()), Clock(monkeypatch, 1 / 128), batches=128)
     assert len(drawn) == 5  # four in one second, and the end
@@ -121,7 +121,7 @@ def test_a_resumed_run_goes_on_from_its_iteration(
 ) -> None:
     drawn: list[tuple[int, str]] = []
     monkeypatch.setattr(
-        "forger.callbacks.progress_bar._Bar.update",
+        "rich.progress.Progress.update",
         lambda self, step, text: drawn.append((step, text)),
     )
     fit(tmp_path, Checkpoint())

@@ -81,8 +81,12 @@ def test_bars_are_as_long_as_shares() -> None:
     assert reference / first == pytest.approx(2, abs=0.05)
 
 
+RATES = {"d_tpr": 0.9, "d_fnr": 0.1, "d_fpr": 0.3, "d_tnr": 0.7}
+RATES |= {key.replace("d_", "d_relative_"): value for key, value in RATES.items()}
+
+
 def test_confusion_matrix_shades_each_cell_by_its_share() -> None:
-    pixels = read(figures.confusion_matrix(0.9, 0.1, 0.3, 0.7)).astype(int)
+    pixels = read(figures.confusion_matrix(RATES, 0.0)).astype(int)
     shade = pixels.sum(-1)
     height, width = shade.shape
     cells = {}
@@ -99,7 +103,7 @@ def test_confusion_matrix_shades_each_cell_by_its_share() -> None:
 
 
 def test_confusion_matrix_tells_its_boundary() -> None:
-    drawn = {figures.confusion_matrix(0.9, 0.1, 0.3, 0.7, boundary=b) for b in (None, 0.0, 0.5)}
+    drawn = {figures.confusion_matrix(RATES, b) for b in (None, 0.0, 0.5)}
     assert len(drawn) == 3
 
 
@@ -168,7 +172,7 @@ def test_small_and_large_images() -> None:
 
 def test_the_same_bytes_again() -> None:
     assert class_grid([0, 1], ["a", "b"]) == class_grid([0, 1], ["a", "b"])
-    assert figures.confusion_matrix(1, 0, 0, 1) == figures.confusion_matrix(1, 0, 0, 1)
+    assert figures.confusion_matrix(RATES, 0.0) == figures.confusion_matrix(RATES, 0.0)
     shares = [0.5, 0.5]
     first = figures.class_histogram(shares, shares, ["a", "b"])
     assert first == figures.class_histogram(shares, shares, ["a", "b"])
@@ -178,6 +182,6 @@ def test_a_notebooks_own_plots_are_left_alone() -> None:
     from matplotlib import pyplot as plt
 
     backend = plt.get_backend()
-    figures.confusion_matrix(0.5, 0.5, 0.5, 0.5)
+    figures.confusion_matrix(RATES, 0.0)
     assert plt.get_fignums() == []
     assert plt.get_backend() == backend

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
-from forger.bounds import PositiveFloat, PositiveInt, check_bounds
+from forger.bounds import PositiveFloat, PositiveInt, check_fields
 from forger.callbacks.agreement import any_agrees
 from forger.checkpoints import FOLDER, LAST
 
 
+@dataclass(eq=False)
 class Checkpoint(LightningCheckpoint):
     """Keeps `checkpoints/last.ckpt` in the run folder, and the one before it as `previous.ckpt`.
 
@@ -32,20 +34,12 @@ class Checkpoint(LightningCheckpoint):
         ConfigError: an interval is out of range.
     """
 
-    def __init__(
-        self,
-        every_n_steps: PositiveInt | None = None,
-        every_n_minutes: PositiveFloat | None = None,
-        every_n_epochs: PositiveInt | None = None,
-    ) -> None:
-        if every_n_steps is not None:
-            check_bounds(every_n_steps, PositiveInt, "callbacks.checkpoint.every_n_steps")
-        if every_n_minutes is not None:
-            check_bounds(every_n_minutes, PositiveFloat, "callbacks.checkpoint.every_n_minutes")
-        if every_n_epochs is not None:
-            check_bounds(every_n_epochs, PositiveInt, "callbacks.checkpoint.every_n_epochs")
-        self.every_n_steps, self.every_n_epochs = every_n_steps, every_n_epochs
-        self.every_n_minutes = every_n_minutes
+    every_n_steps: PositiveInt | None = None
+    every_n_minutes: PositiveFloat | None = None
+    every_n_epochs: PositiveInt | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "callbacks.checkpoint")
         self._saved_at: int | None = None
         self._saved_when = time.monotonic()
 

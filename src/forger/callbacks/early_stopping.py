@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from forger.bounds import NonNegativeFloat, PositiveInt, check_bounds
+from forger.bounds import NonNegativeFloat, PositiveInt, check_fields
 from forger.callbacks.scores import ScoreCallback
 from forger.errors import ConfigError
 from forger.metrics.names import better
@@ -16,6 +17,7 @@ from forger.metrics.names import better
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class EarlyStopping(Callback):
     """Ends training once a metric has not got better `patience` times in a row.
 
@@ -34,23 +36,18 @@ class EarlyStopping(Callback):
         ConfigError: a value is out of range, or `mode` must be given for this metric.
     """
 
-    def __init__(
-        self,
-        metric: str | None = None,
-        patience: PositiveInt = 5,
-        mode: Literal["min", "max"] | None = None,
-        min_delta: NonNegativeFloat = 0.0,
-    ) -> None:
-        check_bounds(patience, PositiveInt, "callbacks.early_stopping.patience")
-        check_bounds(min_delta, NonNegativeFloat, "callbacks.early_stopping.min_delta")
-        if mode not in (None, "min", "max"):
-            raise ConfigError(f"callbacks.early_stopping.mode={mode}: must be min or max, or null")
-        mode = mode or better(metric or "val/fid")  # type: ignore[assignment]
-        if mode is None:
-            raise ConfigError(
-                f"callbacks.early_stopping.mode=null: is needed for {metric}; write min or max"
-            )
-        self.metric, self.patience, self.mode, self.min_delta = metric, patience, mode, min_delta
+    metric: str | None = None
+    patience: PositiveInt = 5
+    mode: Literal["min", "max"] | None = None
+    min_delta: NonNegativeFloat = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "callbacks.early_stopping")
+        mode = self.mode or better(self.metric or "val/fid")
+        if mode not in ("min", "max"):
+            given = f"callbacks.early_stopping.mode={mode or 'null'}"
+            raise ConfigError(f"{given}: must be min or max for {self.metric}")
+        self._sign = 1 if mode == "min" else -1
         self.best: float | None = None
         self.best_at = self.waited = self.looked_at = 0
         self.reason: str | None = None  # why training ended
@@ -110,9 +107,8 @@ class EarlyStopping(Callback):
         return f"ended early: {self.name} was {times} no better than {self.best:.4g}, {at}"
 
     def _count(self, value: float, iteration: int) -> None:
-        sign = 1 if self.mode == "min" else -1
-        limit = float("inf") if self.best is None else sign * self.best - self.min_delta
-        if sign * value < limit:  # NaN never is
+        limit = float("inf") if self.best is None else self._sign * self.best - self.min_delta
+        if self._sign * value < limit:  # NaN never is
             self.best, self.best_at, self.waited = value, iteration, 0
         else:
             self.waited += 1

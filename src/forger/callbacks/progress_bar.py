@@ -36,7 +36,8 @@ class ProgressBar(LightningProgressBar):
         super().__init__()
         self._console = console
         self._enabled = True
-        self._bar: _Bar | None = None
+        self._bar: Progress | None = None
+        self._moved: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
 
     def enable(self) -> None:
         """Shows progress in later calls of `fit`."""
@@ -58,7 +59,7 @@ class ProgressBar(LightningProgressBar):
         live = console.is_terminal and not console.is_dumb_terminal
         self._next = self._started_at + (_REDRAW if live else _LINE)
         if self._enabled and live:
-            self._bar = _Bar(console, self._start, self._total)
+            self._bar = self._open_bar(console)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Shows how far it is, when it is time to."""
@@ -84,8 +85,32 @@ class ProgressBar(LightningProgressBar):
         """Gives the terminal back before the error is told."""
         self._stop()
 
+    def _open_bar(self, console: Console) -> Progress:
+        text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
+        bar = Progress(
+            BarColumn(bar_width=None),
+            text,
+            console=console,
+            expand=True,
+            auto_refresh=False,  # no thread beside training
+            redirect_stdout=sys.stdout.isatty(),  # what goes to a file shall reach it
+            redirect_stderr=sys.stderr.isatty(),
+        )
+        bar.add_task("", total=self._total, completed=self._step, text="")
+        before = (sys.stdout, sys.stderr)
+        bar.start()
+        redirected = dict(zip(before, (sys.stdout, sys.stderr), strict=True))
+        for handler in logging.root.handlers:  # each would write into the bar, by its old stream
+            if isinstance(handler, logging.StreamHandler) and handler.stream in redirected:
+                self._moved.append((handler, handler.stream))
+                handler.setStream(redirected[handler.stream])
+        return bar
+
     def _stop(self) -> None:
         if self._bar is not None:
+            while self._moved:
+                handler, stream = self._moved.pop()
+                handler.setStream(stream)
             self._bar.stop()
             self._bar = None
 
@@ -104,7 +129,8 @@ class ProgressBar(LightningProgressBar):
         left = _clock(self._time_left(elapsed))
         if self._bar is not None:
             self._next = now + _REDRAW
-            self._bar.update(self._step, " ".join([*parts, f"{_clock(elapsed)}<{left}"]))
+            text = " ".join([*parts, f"{_clock(elapsed)}<{left}"])
+            self._bar.update(self._bar.task_ids[0], completed=self._step, text=text, refresh=True)
         else:
             self._next = now + max(_LINE, elapsed / 10)
             log.info("iteration %s, %s elapsed, %s left", ", ".join(parts), _clock(elapsed), left)
@@ -118,47 +144,6 @@ class ProgressBar(LightningProgressBar):
             pace = elapsed / (self._step - self._start)
             guesses.append(pace * (self._total - self._step))
         return max(0.0, min(guesses)) if guesses else None
-
-
-class _Bar:
-    """A bar and a line of text, redrawn when told to, with logs and prints scrolling above."""
-
-    def __init__(self, console: Console, completed: int, total: int | None) -> None:
-        text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
-        self._progress = Progress(
-            BarColumn(bar_width=None),
-            text,
-            console=console,
-            expand=True,
-            auto_refresh=False,  # no thread beside training
-            redirect_stdout=sys.stdout.isatty(),  # what goes to a file shall reach it
-            redirect_stderr=sys.stderr.isatty(),
-        )
-        self._task = self._progress.add_task("", total=total, completed=completed, text="")
-        before = (sys.stdout, sys.stderr)
-        self._progress.start()
-        redirected = dict(zip(before, (sys.stdout, sys.stderr), strict=True))
-        self._moved: list[tuple[logging.StreamHandler[TextIO], TextIO]] = []
-        for handler in _stream_handlers():  # each would write into the bar, by its old stream
-            if (new := redirected.get(handler.stream, handler.stream)) is not handler.stream:
-                self._moved.append((handler, handler.stream))
-                handler.setStream(new)
-
-    def update(self, completed: int, text: str) -> None:
-        """Redraws the bar."""
-        self._progress.update(self._task, completed=completed, text=text, refresh=True)
-
-    def stop(self) -> None:
-        """Leaves the bar as it stands and gives the terminal back."""
-        for handler, stream in self._moved:
-            handler.setStream(stream)
-        self._progress.stop()
-
-
-def _stream_handlers() -> list[logging.StreamHandler[TextIO]]:
-    others = [x for x in logging.root.manager.loggerDict.values() if isinstance(x, logging.Logger)]
-    handlers = [handler for logger in (logging.root, *others) for handler in logger.handlers]
-    return [handler for handler in handlers if isinstance(handler, logging.StreamHandler)]
 
 
 def _clock(seconds: float | None) -> str:

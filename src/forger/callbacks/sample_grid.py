@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from forger.batches import RealImages
-from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.bounds import NonNegativeInt, PositiveInt, check_fields
 from forger.callbacks.checkpoint import ends
 from forger.loggers import trackers_of
 from forger.pictures import image_grid, png_bytes, to_pil
@@ -18,6 +19,7 @@ from forger.sampling.sampler import Sampler
 from forger.whole_files import write_whole
 
 
+@dataclass(eq=False)
 class SampleGrid(Callback):
     """Draws what the generator makes of the same noise, again and again, as PNG grids.
 
@@ -41,17 +43,13 @@ class SampleGrid(Callback):
         ConfigError: `n`, `every_n_steps` or `seed` is out of range.
     """
 
-    def __init__(
-        self,
-        n: PositiveInt = 64,
-        every_n_steps: PositiveInt = 500,
-        seed: NonNegativeInt = 0,
-        raw: bool = True,
-    ) -> None:
-        check_bounds(n, PositiveInt, "n")
-        check_bounds(every_n_steps, PositiveInt, "every_n_steps")
-        check_bounds(seed, NonNegativeInt, "seed")
-        self.n, self.every_n_steps, self.seed, self.raw = n, every_n_steps, seed, raw
+    n: PositiveInt = 64
+    every_n_steps: PositiveInt = 500
+    seed: NonNegativeInt = 0
+    raw: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self, "callbacks.samples")
         self._drawn_at: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:

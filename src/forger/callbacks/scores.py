@@ -6,7 +6,8 @@ import io
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +16,11 @@ from lightning.pytorch import Callback, Trainer
 from PIL import Image
 from torch import distributed, nn
 
-from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.bounds import NonNegativeInt, PositiveInt, check_fields
 from forger.callbacks.checkpoint import ends
 from forger.checkpoints import BEST, FOLDER
 from forger.loggers import trackers_of
 from forger.metrics.evaluator import Evaluation, Evaluator
-from forger.metrics.names import RELATIVE
 from forger.metrics.settings import usual_count
 from forger.random_state import random_state_kept
 from forger.reports import show
@@ -29,6 +29,7 @@ from forger.sampling.sampler import Sampler
 log = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class ScoreCallback(Callback):
     """Scores the generator every so many iterations, and keeps the best checkpoint.
 
@@ -40,37 +41,29 @@ class ScoreCallback(Callback):
 
     Args:
         make_evaluator: called once by every process, rank 0 of its machine first, with the device.
-        wanted: whether to score at all; rank 0's counts.
         every_n_steps: iterations between scores; the last iteration is always scored.
         num_fake: images to generate; None: 10,000, or all that the other split has if fewer.
         weights: `ema`, the moving average, or `raw`.
         seed: of the noise, the same at every scoring.
+        wanted: whether to score at all; rank 0's counts.
         keep_best: whether to write checkpoints.
 
     Raises:
         ConfigError: a number is out of range.
     """
 
+    make_evaluator: Callable[[torch.device], Evaluator]
+    every_n_steps: PositiveInt
+    num_fake: PositiveInt | None = None
+    weights: Literal["ema", "raw"] = "ema"
+    seed: NonNegativeInt = 0
+    wanted: bool = True
+    keep_best: bool = True
+
     state_key = "Scores"  # in checkpoints
 
-    def __init__(
-        self,
-        make_evaluator: Callable[[torch.device], Evaluator],
-        *,
-        wanted: bool = True,
-        every_n_steps: PositiveInt,
-        num_fake: PositiveInt | None,
-        weights: Literal["ema", "raw"] = "ema",
-        seed: NonNegativeInt = 0,
-        keep_best: bool = True,
-    ) -> None:
-        check_bounds(every_n_steps, PositiveInt, "metrics.every_n_steps")
-        if num_fake is not None:
-            check_bounds(num_fake, PositiveInt, "metrics.num_fake")
-        check_bounds(seed, NonNegativeInt, "metrics.seed")
-        self.make_evaluator, self.wanted = make_evaluator, wanted
-        self.every_n_steps, self.num_fake = every_n_steps, num_fake
-        self.weights, self.seed, self.keep_best = weights, seed, keep_best
+    def __post_init__(self) -> None:
+        check_fields(self, "metrics")
         self.best_fid = math.inf
         self.best: dict[str, float] = {}
         self.last: dict[str, float] = {}
@@ -172,16 +165,16 @@ class ScoreCallback(Callback):
 
     def _figures(self, boundary: float | None) -> dict[str, bytes]:
         """Draws the last scores as PNGs: D's confusion matrix, and the classes where known."""
-        from forger.metrics.figures import class_histogram  # matplotlib: only trackers need it
+        from forger.metrics import figures  # matplotlib: only trackers need it
 
         assert self._evaluator is not None
         assert self._evaluation is not None
-        figures = {"confusion_matrix": confusion_matrix(self.last, boundary)}
+        drawn = {"confusion_matrix": figures.confusion_matrix(self.last, boundary)}
         classes, shares = self._evaluator.extractor.classes, self._evaluation.class_shares
         reference = self._evaluator.reference_shares
         if shares is not None and reference is not None and classes is not None:
-            figures["class_histogram"] = class_histogram(shares, reference, classes)
-        return figures
+            drawn["class_histogram"] = figures.class_histogram(shares, reference, classes)
+        return drawn
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run needs to know: the best so far."""
@@ -193,33 +186,18 @@ class ScoreCallback(Callback):
         self.prefix = state_dict["prefix"]
 
 
-def confusion_matrix(scores: Mapping[str, float], boundary: float | None) -> bytes:
-    """Draws the discriminator's confusion matrix as a PNG.
-
-    Args:
-        scores: of one scoring.
-        boundary: the logit at which the discriminator decides; None: its loss has none.
-    """
-    from forger.metrics import figures  # matplotlib: only trackers and evaluate.py need it
-
-    prefix = "d_" if boundary is not None else f"d_{RELATIVE}"
-    tpr, fnr, fpr, tnr = (scores[f"{prefix}{name}"] for name in ("tpr", "fnr", "fpr", "tnr"))
-    return figures.confusion_matrix(tpr, fnr, fpr, tnr, boundary)
-
-
 def _follow_rank_0(gan: nn.Module) -> None:
     """Gives all processes rank 0's BatchNorm statistics: each has its own, but one is saved."""
     for buffer in gan.buffers():
         distributed.broadcast(buffer, src=0)
 
 
-def _log_line(iteration: int, scored: Evaluation, seconds: float, best: bool) -> str:
-    scores, features = scored.scores, scored.prefix.replace("_", " ")
-    parts = [
-        f"{features}FID {scored.fid:.4g}",
-        f"coverage {scores[f'{scored.prefix}coverage']:.3f}",
-    ]
-    if "classes_reached" in scores and scored.class_shares is not None:
-        parts.append(f"{scores['classes_reached']:.0f} of {len(scored.class_shares)} classes")
-    mark = ", best so far" if best else ""
-    return f"scores of iteration {iteration}: {', '.join(parts)} ({seconds:.1f} s){mark}"
+def _log_line(iteration: int, found: Evaluation, seconds: float, best: bool) -> str:
+    scores, features = found.scores, found.prefix.replace("_", " ")
+    coverage = scores[f"{found.prefix}coverage"]
+    line = (
+        f"scores of iteration {iteration}: {features}FID {found.fid:.4g}, coverage {coverage:.3f}"
+    )
+    if "classes_reached" in scores and found.class_shares is not None:
+        line += f", {scores['classes_reached']:.0f} of {len(found.class_shares)} classes"
+    return f"{line} ({seconds:.1f} s){', best so far' if best else ''}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image, ImageDraw
 
-from forger.bounds import PositiveInt, check_bounds
+from forger.bounds import PositiveInt, check_fields
 from forger.whole_files import write_whole
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,7 @@ _STRIP = 22  # pixels below each grid, for the iteration
 _PAUSE = 1500  # milliseconds on the last frame
 
 
+@dataclass(eq=False)
 class TrainingGif(Callback):
     """Writes `samples/training.gif` at the end of training: the EMA grids, one after the other.
 
@@ -32,10 +34,11 @@ class TrainingGif(Callback):
         ConfigError: `frames` or `rate` is out of range.
     """
 
-    def __init__(self, frames: PositiveInt = 60, rate: PositiveInt = 6) -> None:
-        check_bounds(frames, PositiveInt, "frames")
-        check_bounds(rate, PositiveInt, "rate")
-        self.frames, self.rate = frames, rate
+    frames: PositiveInt = 60
+    rate: PositiveInt = 6
+
+    def __post_init__(self) -> None:
+        check_fields(self, "callbacks.gif")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the file."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -17,6 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from torch import Tensor
+
+from forger.metrics.names import RELATIVE
 
 _DPI = 100
 _GENERATED, _REFERENCE, _WARNING, _FAINT = "#d95f02", "#9aa5b1", "#c1121f", "#6b7280"
@@ -56,22 +58,19 @@ def class_histogram(
     return _png(figure)
 
 
-def confusion_matrix(
-    tpr: float, fnr: float, fpr: float, tnr: float, boundary: float | None = 0.0
-) -> bytes:
+def confusion_matrix(scores: Mapping[str, float], boundary: float | None) -> bytes:
     """Draws how D judges held-out real images and generated ones, real being the positive class.
 
     Args:
-        tpr: share of real images called real, in [0, 1].
-        fnr: share of real images called fake.
-        fpr: share of generated images called real.
-        tnr: share of generated images called fake.
+        scores: with the rates of D, shares in [0, 1] such as `d_tpr`.
         boundary: the logit at which D decides; None: its loss has none, and it is the middle
-            between the mean logits of both.
+            between the mean logits of both (`d_relative_tpr` and so on).
 
     Returns:
         A PNG.
     """
+    prefix = "d_" if boundary is not None else f"d_{RELATIVE}"
+    tpr, fnr, fpr, tnr = (scores[f"{prefix}{name}"] for name in ("tpr", "fnr", "fpr", "tnr"))
     figure = Figure(figsize=(5.2, 4.6), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
     rows = [[tpr, fnr], [fpr, tnr]]

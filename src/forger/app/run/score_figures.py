@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from forger.callbacks.scores import confusion_matrix
 from forger.metrics import figures
 from forger.metrics.evaluator import Evaluation, Evaluator
 from forger.metrics.neighbours import nearest
@@ -30,7 +29,7 @@ def draw_figures(
     """Writes the figures of one evaluation as PNG; `boundary` is that of the loss."""
     images, features, logits = _look(evaluator, sampler, seed)
     pictures = {
-        "confusion_matrix": confusion_matrix(scored.scores, boundary),
+        "confusion_matrix": figures.confusion_matrix(scored.scores, boundary),
         "nearest_neighbours": _neighbours(evaluator, images, features),
     }
     classes = evaluator.extractor.classes
