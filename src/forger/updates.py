@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from forger.bounds import PositiveFloat, PositiveInt, check_fields
 from forger.errors import ConfigError
-from forger.exchange import GradientSum, exchanges_itself
+from forger.exchange import exchanges_itself, sum_gradients
 from forger.gradients import clip_gradient, trainable
 from forger.schedules import Constant, Schedule
 
@@ -108,7 +108,7 @@ class NetworkUpdate:
         self._world_size = module.trainer.world_size
         self._plain = _lightning_adds_nothing(module)
         self._exchanges = exchanges_itself(self._strategy)
-        self._sum = GradientSum(trainable(network) if self._exchanges else ())
+        self._weights = trainable(network)
         _match_layout(optimizer.optimizer)
 
     def begin(self) -> None:
@@ -128,7 +128,8 @@ class NetworkUpdate:
 
     def step(self, measure: bool) -> Tensor | None:
         """Steps the optimizer; returns the norm of the gradient before clipping, if asked to."""
-        self._sum()
+        if self._exchanges:
+            sum_gradients(self._weights)
         norm, limit = None, self.settings.gradient_clip
         if measure or limit is not None:
             scaler = getattr(self.module.trainer.precision_plugin, "scaler", None)  # of 16-mixed
@@ -146,7 +147,7 @@ class NetworkUpdate:
 def _lightning_adds_nothing(module: LightningModule) -> bool:
     """Tells whether `loss.backward()` and `optimizer.step()` are all that Lightning would do.
 
-    So it is in one process, and in those whose gradients `GradientSum` exchanges, without a scaler,
+    So it is in one process, and in those whose gradients `sum_gradients` sums, without a scaler,
     when neither a callback nor the module hooks into them. Lightning then calls six empty hooks of
     every callback in each iteration, which takes a twentieth of a small network's time.
     """

@@ -243,7 +243,7 @@ class TestJobs:
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=30)
-        assert (process.returncode, errors) == (130, "interrupted\n")
+        assert (process.returncode, errors) == (130, "interrupted by Ctrl-C\n")
 
     def test_the_rank_is_told(self, script: Path, tmp_path: Path) -> None:
         done = python(script, "seed=1", cwd=tmp_path, LOCAL_RANK="1")

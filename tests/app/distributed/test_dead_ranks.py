@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,8 @@ from typing import Any
 
 import pytest
 from training import ROOT, run_folder, short
+
+from forger.app.run.folder import read_status
 
 LIMIT = 30.0  # seconds from a death to the end of the last process
 
@@ -43,32 +44,32 @@ class AtStart(Callback):
 
 
 class Run:
-    """A training by two processes, in a session of its own so that both can be found."""
+    """A training by two processes, all of which bear a mark in their environment."""
 
     def __init__(self, folder: Path, *words: str) -> None:
-        self.folder = folder
+        self.folder, self._mark = folder, f"FORGER_TEST={folder}"
         (folder / "bad.py").write_text(BAD)
         own = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "LOCAL_RANK"))}
         with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "train.py"), *two_processes(folder), *words],
                 cwd=folder,
-                env=own,
+                env=own | {"FORGER_TEST": str(folder)},
                 stdout=out,
                 stderr=errors,
-                start_new_session=True,
             )
 
-    def processes(self) -> list[Path]:
-        """Those that are still running, as folders of /proc."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
+    def processes(self) -> dict[int, int | None]:
+        """Those that are still running, by number, each with its rank; the launcher has none."""
+        found: dict[int, int | None] = {}
+        for path in Path("/proc").glob("[0-9]*/environ"):
             try:
-                state, _, _, session = (path / "stat").read_text().rpartition(")")[2].split()[:4]
+                variables = path.read_bytes().decode().split("\0")
             except OSError:
                 continue
-            if session == str(self.process.pid) and state != "Z":
-                found.append(path)
+            if self._mark in variables:  # there is nothing to read of one that only awaits burial
+                ranks = [v[len("LOCAL_RANK=") :] for v in variables if v.startswith("LOCAL_RANK=")]
+                found[int(path.parent.name)] = int(ranks[0]) if ranks else None
         return found
 
     def wait_for(self, true: Callable[[], object]) -> None:
@@ -76,13 +77,12 @@ class Run:
         wait_until(lambda: true() or self.process.poll() is not None)
         assert true(), self.stderr()
 
-    def kill(self, rank: int) -> float:
-        """Kills a rank in the midst of training, and returns when."""
+    def kill(self, rank: int | None) -> float:
+        """Kills a rank, or the launcher, in the midst of training, and returns when."""
         self.wait_for(lambda: any((self.folder / "logs").rglob("metrics.csv")))
         time.sleep(0.5)
-        wanted = f"LOCAL_RANK={rank}\0".encode()
-        pids = [int(p.name) for p in self.processes() if wanted in (p / "environ").read_bytes()]
-        os.kill(pids[0] if rank else self.process.pid, signal.SIGKILL)
+        (process,) = (number for number, own in self.processes().items() if own == rank)
+        os.kill(process, signal.SIGKILL)
         return time.time()
 
     def died(self) -> float:
@@ -100,7 +100,8 @@ class Run:
         return (self.folder / "stderr").read_text()
 
     def status(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads((run_folder(self.folder) / "status.json").read_text())
+        content = read_status(run_folder(self.folder))
+        assert content is not None
         return content
 
 
@@ -129,8 +130,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
     yield begin
     for run in runs:
-        for path in run.processes():
-            os.kill(int(path.name), signal.SIGKILL)
+        for process in run.processes():
+            os.kill(process, signal.SIGKILL)
         run.process.wait()
 
 
@@ -143,36 +144,37 @@ def test_an_error_of_another_rank_ends_the_run_as_its_reason(start: Callable[...
     assert "gloo" not in run.stderr()
     status = run.status()
     assert (status["status"], status["reason"]) == ("failed", "rank 1: ValueError: boom")
-    told = (run_folder(run.folder) / "errors" / "rank_1.txt").read_text()
-    assert told.startswith("rank 1: ValueError: boom\n")
-    assert "in die" in told
 
 
 @pytest.mark.slow
-def test_a_killed_rank_ends_the_run(start: Callable[..., Run]) -> None:
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_ends_the_run(rank: int, start: Callable[..., Run]) -> None:
     run = start()
-    assert run.end(run.kill(1)) < LIMIT
+    assert run.end(run.kill(rank)) < LIMIT
     assert run.process.returncode == 1
-    assert run.stderr().startswith("error: rank 1 was killed by SIGKILL")
-    assert len(run.stderr().splitlines()) == 1
-    status = run.status()
-    assert status["status"] == "failed"
-    assert status["reason"].startswith("rank 1 was killed by SIGKILL")
+    line = run.stderr().splitlines()[-1]
+    assert line.startswith(f"error: rank {rank} was killed by SIGKILL")
+    assert run.status()["status"] == "failed"
+    assert run.status()["reason"] == line.removeprefix("error: ")
 
 
 @pytest.mark.slow
-def test_no_rank_outlives_rank_0(start: Callable[..., Run]) -> None:
+def test_no_rank_outlives_the_process_that_started_it(start: Callable[..., Run]) -> None:
     run = start()
-    assert run.end(run.kill(0)) < LIMIT
-    assert run.stderr() == "[rank 1] rank 0 is gone, so this one ends too\n"
+    assert run.end(run.kill(None)) < LIMIT
+    assert (run.status()["status"], run.status()["reason"]) == ("interrupted", "SIGTERM")
 
 
 @pytest.mark.slow
-def test_no_rank_outlives_rank_0_while_it_is_busy(start: Callable[..., Run]) -> None:
-    """No collective fails here: rank 1 has to look."""
-    run = start("+callbacks.bad={_target_: bad.AtIteration, rank: 0, busy: 1}")
+@pytest.mark.parametrize(("rank", "busy"), [(0, 1), (1, 0)])
+def test_a_busy_rank_is_ended_too(rank: int, busy: int, start: Callable[..., Run]) -> None:
+    """No collective fails here: the busy one has to look."""
+    run = start(f"+callbacks.bad={{_target_: bad.AtIteration, rank: {rank}, busy: {busy}}}")
     assert run.end(run.died()) < LIMIT
-    assert run.status()["reason"] == "ValueError: boom"
+    assert run.process.returncode == 1
+    reason = "rank 1: ValueError: boom" if rank else "ValueError: boom"
+    assert run.stderr().splitlines()[-1] == f"error: {reason}"
+    assert run.status()["reason"] == reason
 
 
 @pytest.mark.slow
@@ -180,18 +182,5 @@ def test_a_rank_that_dies_before_the_processes_meet_ends_the_run(start: Callable
     run = start("+callbacks.bad._target_=bad.AtStart")
     assert run.end(run.died()) < LIMIT
     assert run.process.returncode == 1
-    assert run.stderr().count("Traceback") == 2  # boom, and Hydra's of what it was building
-    status = run.status()
-    assert status["status"] == "failed"
-    assert status["reason"].startswith("rank 1: ")
-    assert "boom" in status["reason"]
-
-
-@pytest.mark.slow
-def test_a_busy_rank_0_is_ended_too(start: Callable[..., Run]) -> None:
-    """Here, too, no collective fails, and the main thread cannot end by itself."""
-    run = start("+callbacks.bad={_target_: bad.AtIteration, busy: 0}")
-    assert run.end(run.died()) < LIMIT
-    assert run.process.returncode == 1
-    assert run.stderr().splitlines()[-1] == "error: rank 1: ValueError: boom"
-    assert run.status()["reason"] == "rank 1: ValueError: boom"
+    assert "boom" in run.stderr().partition("\nerror: rank 1: ")[2]
+    assert not any((run.folder / "logs").rglob("status.json"))

@@ -16,8 +16,6 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
-from forger.app.sweep.jobs import Outcome
-from forger.app.sweep.pictures import read_samples
 from hostile import PLACES, Trap, put
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
@@ -36,6 +34,8 @@ from forger.app.run.generate import generate
 from forger.app.run.load import load_run
 from forger.app.run.resume import config_of_job
 from forger.app.run.train import train
+from forger.app.sweep.jobs import Outcome
+from forger.app.sweep.pictures import read_samples
 from forger.array_files import DamagedError, map_array
 from forger.errors import ConfigError, UserError
 from forger.metrics.classifier import load_classifier

@@ -10,10 +10,11 @@ import io
 import logging
 import os
 import secrets
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,20 +41,26 @@ from forger.app.config.messages import choice, given, listed, quoted
 from forger.app.config.overrides import find_mistakes
 from forger.app.config.paths import expanded
 from forger.app.config.words import words_for_hydra
-from forger.app.distributed import launched, together
-from forger.app.distributed.rank_errors import hand_over
+from forger.app.distributed.local import write_error_file
+from forger.app.distributed.watch import OtherProcessError, explained, reason_of
 from forger.app.run import resume
 from forger.app.run.folder import run_name
 from forger.app.run.jobs import message_of
+from forger.app.run.several_processes import (
+    Agreed,
+    agree,
+    local_processes,
+    run_in_processes,
+)
 from forger.app.sweep.jobs import BAD, Outcome, by_key, differing_keys, label
 from forger.app.sweep.process import JobTask, answer, end_with_parent
 from forger.app.sweep.resume import is_resumed, resumed_command
 from forger.app.sweep.slots import jobs_at_once
 from forger.errors import ConfigError, Interrupted, Pruned, UserError
+from forger.processes import rank, this_process
 
 log = logging.getLogger(__name__)
 
-_INTERRUPTED = 130
 _UNEXPLAINED = {"missing": "has not begun"}
 _MISTAKES = ("ConfigError", "DataError", "UserError")  # errors that end a command with code 2
 
@@ -112,18 +119,20 @@ def _run(
             _show(typed)
         else:
             outcome = _carry_out(typed.command)
-    except KeyboardInterrupt:
-        return _say("interrupted", _INTERRUPTED), "interrupted by Ctrl-C", "KeyboardInterrupt", None
-    except Interrupted as interrupted:
-        if launched.rank() == 0:  # the first process speaks for all
-            _say(f"interrupted by {interrupted.cause}", interrupted.exit_code)
-        return interrupted.exit_code, f"interrupted by {interrupted.cause}", "Interrupted", None
+    except (KeyboardInterrupt, Interrupted) as error:
+        interrupted = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
+        cause, code = f"interrupted by {interrupted.cause}", interrupted.exit_code
+        write_error_file(cause, code, follows=True)
+        if _speaks():
+            _say(cause, code)
+        return code, cause, "Interrupted", None
     except Pruned as pruned:
-        if launched.rank() == 0:
+        if rank() == 0:
             _say(f"pruned: {pruned}", 0)
         return 0, str(pruned), "Pruned", None
     except Exception as error:
-        code, kind = _report(error, None if typed is None else typed.command), type(error).__name__
+        code = _report(error, None if typed is None else typed.command)
+        kind = getattr(error, "kind", type(error).__name__)
         return code, message_of(error) or f"{kind}: {error}", kind, None
     if isinstance(outcome, list):
         return _summarise(outcome), None, None, None
@@ -135,8 +144,8 @@ def _show(typed: Typed) -> None:
     if typed.command.misspelt:
         raise ConfigError(listed([text for text, _ in typed.command.misspelt]))
     if typed.flags.cfg:
-        with _composed(typed.command):
-            pass  # raises where Hydra would print an error of its own
+        with _composed(typed.command):  # raises where Hydra would print an error of its own
+            pass
     shown = io.StringIO()
     try:
         with redirect_stdout(shown):
@@ -160,15 +169,19 @@ def _carry_out(command: Command) -> float | list[Outcome] | None:
     """
     if command.script == "train" and is_resumed(command):
         command = resumed_command(command)
-    command = together.settle(command, _checked)
-    with _composed(command) as (config, context):
-        if command.multirun:
-            return _sweep(command, config, context)
-        return _run_job(command, config, context)
+    own = this_process() if command.script == "train" else None
+    agreed = Agreed(*_prepared(command)) if own is None else agree(own, command, _prepared)
+    if agreed.command.multirun:
+        return _sweep(agreed.command, agreed.config)
+    if own is None and (count := local_processes(agreed)) > 1:
+        _say_what_takes_long()
+        run_in_processes(agreed, count)
+        raise SystemExit(0)  # rank 0 has told whoever asked
+    return _run_job(agreed)
 
 
 @contextmanager
-def _composed(command: Command) -> Iterator[tuple[DictConfig, HydraContext]]:
+def _composed(command: Command) -> Iterator[DictConfig]:
     """Composes the config of a command, Hydra's own part with it."""
     overrides = list(words_for_hydra(command))
     if command.extra_config_dir is not None:
@@ -179,7 +192,14 @@ def _composed(command: Command) -> Iterator[tuple[DictConfig, HydraContext]]:
         mode = RunMode.MULTIRUN if command.multirun else RunMode.RUN
         config = hydra.compose_config(command.config_name, overrides, mode)
         config.hydra.mode = mode
-        yield config, HydraContext(hydra.config_loader, Callbacks(config))
+        yield config
+
+
+def _prepared(command: Command) -> tuple[Command, DictConfig]:
+    """Checks a command; returns that of a run that goes on, with its config."""
+    command = _checked(command)
+    with _composed(command) as config:
+        return command, config
 
 
 def _checked(command: Command) -> Command:
@@ -199,65 +219,81 @@ def _checked(command: Command) -> Command:
     return resume.command_for(folder, command)
 
 
-def _sweep(command: Command, config: DictConfig, context: HydraContext) -> list[Outcome]:
+def _sweep(command: Command, config: DictConfig) -> list[Outcome]:
     """Runs a sweep; returns what became of each job."""
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    sweeper = Plugins.instance().instantiate_sweeper(
-        config=config, hydra_context=context, task_function=JobTask.of(command, config)
-    )
-    outcomes: list[Outcome] = sweeper.sweep(arguments=list(config.hydra.overrides.task))
+    with _composed(command):
+        hydra: Any = GlobalHydra.instance().hydra
+        sweeper = Plugins.instance().instantiate_sweeper(
+            config=config,
+            hydra_context=HydraContext(hydra.config_loader, Callbacks(config)),
+            task_function=JobTask.of(command, config),
+        )
+        outcomes: list[Outcome] = sweeper.sweep(arguments=list(config.hydra.overrides.task))
     return outcomes
 
 
-def _run_job(command: Command, config: DictConfig, context: HydraContext) -> float | None:
+def _run_job(agreed: Agreed) -> float | None:
     """Runs the one job of a command in the folder that Hydra makes for it."""
+    command, config = agreed.command, agreed.config
+    folder = Path(config.hydra.run.dir).absolute()
+    elsewhere = rank() != 0 and not folder.is_dir()  # rank 0 has made it on its file system
 
-    def task(cfg: DictConfig) -> tuple[float | None, Exception | None]:
+    def task(cfg: DictConfig) -> tuple[float | None, BaseException | None]:
         try:
-            if launched.rank() == 0 and "torch" not in sys.modules:
-                print("loading PyTorch, which takes some seconds", flush=True)
-            return WORK[command.script](cfg, command), None
+            _say_what_takes_long()
+            with explained(agreed.met):
+                return WORK[command.script](cfg, agreed), None
         except Exception as error:  # Hydra would print it in its own way
             return None, error
 
+    context = HydraContext(None, Callbacks(config))  # type: ignore[arg-type]
     value: float | None
     value, error = run_job(task, config, "hydra.run.dir", None, context).return_value
-    folder = Path(config.hydra.runtime.output_dir)
     has_folder = MAINS[command.script].once is None
     if error is not None and not isinstance(error, Pruned):
-        hand_over(error)
         message = message_of(error)
         removed = message is not None and has_folder and _remove_unused(folder)
         if not removed and (message is None or has_folder):
             _log_to_file(message or "".join(traceback.format_exception(error)))
     elif config.get("dry_run"):
         _remove_unused(folder)
+    if elsewhere:
+        with suppress(OSError):  # another process of this machine was faster
+            folder.rmdir()
+            folder.parent.rmdir()
     if error is not None:
         raise error
     return value
 
 
-def _train(cfg: DictConfig, command: Command) -> float | None:
+def _say_what_takes_long() -> None:
+    own = this_process()
+    if "torch" not in sys.modules and (own is None or (own.rank == 0 and not own.is_local)):
+        print("loading PyTorch, which takes some seconds", flush=True)
+
+
+def _train(cfg: DictConfig, agreed: Agreed) -> float | None:
     if cfg.get("resume") is not None:
         cfg = resume.config_of_job(cfg, HydraConfig.get().overrides.task)
     from forger.app.run.train import train  # imports torch: after the check
 
-    return objective(cfg, train(cfg, command))
+    return objective(cfg, train(cfg, agreed.command, agreed.met, agreed.slurm_job))
 
 
-def _evaluate(cfg: DictConfig, _: Command) -> None:
+def _evaluate(cfg: DictConfig, _: Agreed) -> None:
     from forger.app.run.evaluate import evaluate  # imports torch: after the check
 
     evaluate(cfg)
 
 
-def _generate(cfg: DictConfig, _: Command) -> None:
+def _generate(cfg: DictConfig, _: Agreed) -> None:
     from forger.app.run.generate import generate  # imports torch: after the check
 
     generate(cfg)
 
 
-WORK: dict[str, Callable[[DictConfig, Command], float | None]] = {
+WORK: dict[str, Callable[[DictConfig, Agreed], float | None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "generate": _generate,
@@ -270,7 +306,7 @@ def objective(cfg: DictConfig, metrics: Mapping[str, float]) -> float | None:
     Raises:
         ConfigError: there is no such metric.
     """
-    if cfg.objective is None or cfg.dry_run or launched.rank() != 0:
+    if cfg.objective is None or cfg.dry_run or rank() != 0:
         return None
     if cfg.objective not in metrics:
         known = choice(cfg.objective, metrics)
@@ -297,7 +333,7 @@ def _log_to_file(message: str) -> None:
 
 def _remove_unused(folder: Path) -> bool:
     """Removes the folder of a run that never began, which holds its log at most."""
-    if launched.rank() != 0 or not folder.is_dir():
+    if rank() != 0 or not folder.is_dir():
         return False
     if any(path.suffix != ".log" for path in folder.iterdir()):
         return False
@@ -311,15 +347,28 @@ def _remove_unused(folder: Path) -> bool:
 
 
 def _report(error: Exception, command: Command | None = None) -> int:
-    """Shows an error, and returns the exit code."""
-    message = message_of(error)
-    if message is None or traceback_wanted():
+    """Shows an error, and returns the exit code.
+
+    One of another process is told by that one or by what started both.
+    """
+    message, follows = message_of(error), isinstance(error, OtherProcessError)
+    if message is None or (traceback_wanted() and not follows):
         traceback.print_exception(error)
+    code = 1 if message is None else int(getattr(error, "exit_code", UserError.exit_code))
+    details = "".join(traceback.format_exception(error))
+    kind = type(error).__name__
+    write_error_file(reason_of(error), code, kind=kind, follows=follows, details=details)
     if message is None:
-        return 1
+        return code
     if command is not None and isinstance(error, HydraException):
         message = listed(_mistakes(command) or [message])
-    return _say(f"error: {message}", getattr(error, "exit_code", UserError.exit_code))
+    return _say(f"error: {message}", code) if _speaks() else code
+
+
+def _speaks() -> bool:
+    """Tells whether this process says what went wrong: the first one, for all."""
+    own = this_process()
+    return own is None or (own.rank == 0 and not own.is_local) or own.speaks
 
 
 def _mistakes(command: Command) -> list[str]:
@@ -351,6 +400,6 @@ def _summarise(outcomes: Sequence[Outcome]) -> int:
 
 def _say(text: str, code: int) -> int:
     """Writes to stderr, a process of several with its rank, and returns the code."""
-    rank = launched.rank()
-    print(f"[rank {rank}] {text}" if rank else text, file=sys.stderr)
+    number = rank()
+    print(f"[rank {number}] {text}" if number else text, file=sys.stderr)
     return code

@@ -10,7 +10,7 @@ from typing import Any
 
 from forger import hardware
 from forger.app.config.accepted import Findings, Select
-from forger.app.distributed import launched
+from forger.processes import this_process
 
 _FEW = 8  # processes that any machine may run, slowly, to try things out
 _TORCHRUN = ("--nnodes", "--nproc-per-node")
@@ -125,7 +125,7 @@ def _batch(select: Select) -> Findings:
 
 def _launch(select: Select) -> Findings:
     """Yields settings that ask for other processes than torchrun or srun started."""
-    trainer, own = _trainer_of(select), launched.launch()
+    trainer, own = _trainer_of(select), this_process()
     if trainer is None:
         return
     each, nodes = processes_per_machine(trainer), trainer.get("num_nodes") or 1
@@ -139,15 +139,15 @@ def _launch(select: Select) -> Findings:
                 " --master-port=29500 train.py <overrides>, or submit a job to SLURM:"
                 " docs/clusters.md",
             )
-    elif own.by == "srun" and own.processes > 1 and own.per_machine is None:
+    elif own.by == "srun" and own.count > 1 and own.per_machine is None:
         yield (
             "trainer.devices",
             "srun must be told the processes of each machine; write srun --ntasks-per-node=<n>",
         )
     elif each is not None:
-        machines = own.machines or max(1, own.processes // (own.per_machine or own.processes))
-        started = own.per_machine or max(1, own.processes // machines)
-        if (each, nodes, each * nodes) != (started, machines, own.processes):
+        machines = own.machines or max(1, own.count // (own.per_machine or own.count))
+        started = own.per_machine or max(1, own.count // machines)
+        if (each, nodes, each * nodes) != (started, machines, own.count):
             flags = ("--nodes", "--ntasks-per-node") if own.by == "srun" else _TORCHRUN
             yield (
                 "trainer.devices" if each != started else "trainer.num_nodes",

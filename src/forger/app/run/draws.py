@@ -10,17 +10,6 @@ import secrets
 
 from omegaconf import DictConfig
 
-from forger.app.run.folder import is_main_process
-
-
-def choose_seed(seed: int | None) -> int:
-    """Returns the seed, or a random one for `None`; ranks started by another take that one's."""
-    if seed is not None:
-        return seed
-    if not is_main_process() and "PL_GLOBAL_SEED" in os.environ:
-        return int(os.environ["PL_GLOBAL_SEED"])
-    return secrets.randbelow(2**32)
-
 
 def name_trackers(cfg: DictConfig) -> None:
     """Gives runs in trackers their ids, groups and job types, so that the config records them.

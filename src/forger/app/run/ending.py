@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from lightning import Callback, Trainer
@@ -32,7 +32,6 @@ def recorded(
     folder: RunFolder,
     trainer: Trainer,
     command: Command,
-    watch_ends: Callable[[], None] = lambda: None,
 ) -> Iterator[None]:
     """Writes how the run ended and closes its trackers with the same verdict.
 
@@ -40,7 +39,6 @@ def recorded(
         folder: of the run.
         trainer: trains inside.
         command: that was typed.
-        watch_ends: called when all is trained; other processes may then end as they like.
 
     Raises:
         RunError: in place of an `OSError`: the disk is full, a file has vanished.
@@ -66,7 +64,6 @@ def recorded(
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         _end(folder, trainer, command, "failed", reason, error)
         raise
-    watch_ends()
     folder.mark("finished", ended_early(trainer), trainer.global_step)
     send_checkpoints(trainer.loggers, folder.path, trainer.global_step)
     close_trackers(trainer.loggers, exit_code=0)

@@ -22,8 +22,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.paths import expanded
-from forger.app.distributed import launched
 from forger.errors import ConfigError
+from forger.processes import rank
 from forger.secrets import masked, without_secrets
 from forger.whole_files import remove_leftovers, write_json, write_whole
 
@@ -42,7 +42,7 @@ def run_name(_root_: DictConfig) -> str:
 
 def is_main_process() -> bool:
     """Tells whether this process is the run's first and so the one that writes."""
-    return launched.rank() == 0
+    return rank() == 0
 
 
 @contextmanager
@@ -188,8 +188,6 @@ class RunFolder:
             hydra = HydraConfig.get()
             overrides = masked(hydra.overrides.task)
             self.environment["choices"] = self.choices = _own_choices(hydra.runtime.choices)
-        if launched.job.name is not None:
-            self.environment["job"] = launched.job.name
         if self.resumed:
             self.choices = read_choices(self.path)
             self._record_resume(overrides)

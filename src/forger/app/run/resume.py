@@ -19,10 +19,10 @@ from forger.app.config.command import Command
 from forger.app.config.messages import listed, quoted, type_setting
 from forger.app.config.paths import expanded, text_of
 from forger.app.config.words import read_words
-from forger.app.distributed import launched
 from forger.app.run.folder import LOCK, being_trained, is_locked, read_status
 from forger.app.run.resumed_config import RESUME, resumed_config
 from forger.errors import ConfigError
+from forger.processes import rank
 
 _WHERE = ("name", "paths.log_dir")  # settings that tell where `last` looks
 
@@ -56,7 +56,7 @@ def find_run(value: str, runs: Path) -> Path:
                 f"{where}: is inside a run folder; write {type_setting(RESUME, folder.parent)}"
             )
         raise ConfigError(f"{where}: is not a run folder; it has no config.yaml")
-    first = launched.rank() == 0  # the others are of the very run
+    first = rank() == 0  # the others are of the very run
     if first and is_locked(folder / LOCK):
         raise ConfigError(being_trained(folder))
     return folder

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,8 +21,8 @@ from forger.app.config.command import Command
 from forger.app.config.messages import near, setting
 from forger.app.config.paths import with_absolute_paths
 from forger.app.config.records import named, trust_in
-from forger.app.distributed import ranks
-from forger.app.distributed.launch import cpu_threads, launched_alone
+from forger.app.distributed.rendezvous import Rendezvous
+from forger.app.distributed.watch import explained, watched
 from forger.app.run.build import (
     build_data,
     build_gan,
@@ -31,8 +35,8 @@ from forger.app.run.build import (
 )
 from forger.app.run.checks import check_epoch, check_networks, check_updates, images_per_process
 from forger.app.run.compilation import Compilation, describe_compilation
-from forger.app.run.devices import check_gpu, choose_precision
-from forger.app.run.draws import choose_seed, name_trackers, sweep_name
+from forger.app.run.devices import check_gpu, choose_precision, threads
+from forger.app.run.draws import name_trackers, sweep_name
 from forger.app.run.dry_run import describe_dry_run
 from forger.app.run.ending import recorded
 from forger.app.run.folder import RunFolder, is_main_process
@@ -51,9 +55,15 @@ from forger.loggers.metrics_csv import last_values
 log = logging.getLogger(__name__)
 
 _ALL = ("",)  # parts of the config
+CORES = "FORGER_CORES"  # set by a sweep: how many cores of this machine one job may use
 
 
-def train(cfg: DictConfig, command: Command | None = None) -> dict[str, float]:
+def train(
+    cfg: DictConfig,
+    command: Command | None = None,
+    met: Rendezvous | None = None,
+    slurm_job: str | None = None,
+) -> dict[str, float]:
     """Trains as the config says, and returns the last value of each metric.
 
     Args:
@@ -61,6 +71,8 @@ def train(cfg: DictConfig, command: Command | None = None) -> dict[str, float]:
             run. The command line has checked it; a notebook calls
             `forger.app.config.check.check(cfg)` first.
         command: that was typed; `None` in a notebook.
+        met: the other processes of the run; `None`: there are none.
+        slurm_job: name by which a requeued job finds its run.
 
     Returns:
         Metrics such as `train/loss_g`; empty where `dry_run` is set.
@@ -76,7 +88,8 @@ def train(cfg: DictConfig, command: Command | None = None) -> dict[str, float]:
         trust, config = named(cfg.get("trust"), cfg.get("moved")), OmegaConf.to_container(cfg)
         refuse_untrusted(config, Path(cfg.resume), trust, _ALL, names_only=True)
     import_targets(cfg)
-    cfg.seed = choose_seed(cfg.seed)
+    if cfg.seed is None:
+        cfg.seed = secrets.randbelow(2**32)
     if cfg.trainer.accelerator in ("auto", "gpu", "cuda"):
         check_gpu()
     precision = choose_precision(cfg)
@@ -85,13 +98,45 @@ def train(cfg: DictConfig, command: Command | None = None) -> dict[str, float]:
         check_trackers(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     folder = RunFolder(cfg)
-    with cpu_threads(cfg):
-        return run(cfg, folder, precision, command or Command(Path(), "train", ()))
+    surroundings = Surroundings(command or Command(Path(), "train", ()), met, slurm_job)
+    with threads(cpu_threads(cfg)):
+        return run(cfg, folder, precision, surroundings)
 
 
 def mark_failed(folder: RunFolder, trainer: Trainer, reason: str) -> None:
     """Writes that the run failed."""
     folder.mark("failed", reason, trainer.global_step)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a run has to do with other processes and commands."""
+
+    command: Command
+    met: Rendezvous | None
+    slurm_job: str | None
+
+
+@contextmanager
+def process_group(met: Rendezvous | None, trainer: Trainer) -> Iterator[None]:
+    """Joins torch's process group, which Lightning then takes as it is, and leaves it."""
+    if met is None or met.own.count == 1:
+        yield
+        return
+    met.init_process_group("nccl" if trainer.strategy.root_device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def cpu_threads(cfg: DictConfig) -> int | None:
+    """Returns the CPU threads of a process; `None`: as many as torch takes."""
+    processes = cfg.trainer.devices if cfg.trainer.accelerator == "cpu" else 1
+    if cfg.trainer.threads is None and isinstance(processes, int) and processes > 1:
+        return max(1, (int(os.environ.get(CORES, 0)) or os.cpu_count() or 1) // processes)
+    threads: int | None = cfg.trainer.threads
+    return threads
 
 
 @dataclass(frozen=True)
@@ -107,7 +152,7 @@ class Parts:
 
 
 def run(
-    cfg: DictConfig, folder: RunFolder, precision: str | None, command: Command
+    cfg: DictConfig, folder: RunFolder, precision: str | None, around: Surroundings
 ) -> dict[str, float]:
     """Builds everything, says what will happen, and trains; `precision` says why it is this one."""
     parts = assemble(cfg, folder)
@@ -121,7 +166,7 @@ def run(
                 log.info(line)
         return {}
     with folder.hold():
-        return fit(cfg, folder, parts, command)
+        return fit(cfg, folder, parts, around)
 
 
 def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
@@ -163,7 +208,7 @@ def tell(cfg: DictConfig, folder: RunFolder, parts: Parts, trainer: Trainer) -> 
         log.info("start           %s", line)
 
 
-def fit(cfg: DictConfig, folder: RunFolder, parts: Parts, command: Command) -> dict[str, float]:
+def fit(cfg: DictConfig, folder: RunFolder, parts: Parts, around: Surroundings) -> dict[str, float]:
     """Trains in the run's folder, which no other process does meanwhile."""
     start = parts.start
     loggers = build_loggers(cfg, folder.path, start.iteration if folder.resumed else None)
@@ -178,19 +223,19 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts, command: Command) -> d
     trainer = build_trainer(cfg, folder.path, loggers, callbacks)
     tell(cfg, folder, parts, trainer)
     start.check_unfinished(trainer, cfg.trainer.max_time)
-    with (
-        ranks.watched(folder.path, trainer, partial(mark_failed, folder, trainer)) as watch_ends,
-        launched_alone(folder.path, command),
-        interrupts,
-    ):
+    failed = partial(mark_failed, folder, trainer)
+    with watched(around.met, failed), process_group(around.met, trainer), interrupts:
         if is_main_process():
             start.set_damaged_aside()
             if compilation is not None:  # before training: this machine may lack a compiler
                 compilation.check(trainer.strategy.root_device)
             if scores is not None:  # before training: a classifier may be refused
                 scores.prepare(trainer.strategy.root_device)
-        folder.record(describe_environment(cfg.seed), start.iteration)
-        with recorded(folder, trainer, command, watch_ends), ranks.explained(folder.path, trainer):
+        environment = describe_environment(cfg.seed)
+        if around.slurm_job is not None:
+            environment["job"] = around.slurm_job
+        folder.record(environment, start.iteration)
+        with recorded(folder, trainer, around.command), explained(around.met):
             chosen = {f"choice_{group}": word for group, word in folder.choices.items()}
             for logger in loggers:
                 logger.log_hyperparams(folder.config | chosen | {"environment": folder.environment})
@@ -201,7 +246,7 @@ def fit(cfg: DictConfig, folder: RunFolder, parts: Parts, command: Command) -> d
         log.info("samples         %s", near(last_grid))
     if is_main_process() and sweep_name() is None:
         words = [setting("run", near(folder.path)), *trusting(trust_in(folder.config))]
-        following = [command.typed(script, *words) for script in ("evaluate", "generate")]
+        following = [around.command.typed(script, *words) for script in ("evaluate", "generate")]
         print("\n  ".join(["next:", *following]), flush=True)
     metrics = last_values(folder.path) if folder.resumed else {}
     metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -15,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.check import find_problems
 from forger.app.config.command import Command
-from forger.app.distributed import launched, together
+from forger.app.run.several_processes import Agreed, _difference, agree
 from forger.errors import ConfigError
+from forger.processes import Process, rank, slurm_job, this_process, was_requeued
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 TORCHRUN = {
@@ -41,7 +42,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
     for name in os.environ:
         if name.startswith(("SLURM_", "TORCHELASTIC_", "LOCAL_RANK")):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(launched, "job", launched.Job())
 
     def launch(variables: dict[str, str]) -> None:
         for name, value in variables.items():
@@ -53,54 +53,54 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
 
 
 def test_a_process_on_its_own(environment: Environment) -> None:
-    assert launched.launch() is None
-    assert launched.rank() == 0
-    assert launched.name_job(["seed=1"]) is None
+    assert this_process() is None
+    assert rank() == 0
+    assert slurm_job(["seed=1"]) is None
 
 
 def test_torchrun_counts_processes_over_machines(environment: Environment) -> None:
     environment(TORCHRUN)
-    own = launched.launch()
-    assert own == ("torchrun", 3, 1, 1, 4, 2, 2)
-    assert launched.rank() == 3
+    own = this_process()
+    assert own == Process("torchrun", 3, 1, 1, 4, 2, 2)
+    assert rank() == 3
     assert not own.speaks
 
 
 def test_srun_is_read_as_lightning_reads_it(environment: Environment) -> None:
     environment(SRUN)
-    own, theirs = launched.launch(), SLURMEnvironment()
+    own, theirs = this_process(), SLURMEnvironment()
     assert own is not None
     assert SLURMEnvironment.detect()
     assert (own.rank, own.local_rank) == (theirs.global_rank(), theirs.local_rank())
-    assert (own.machine, own.processes) == (theirs.node_rank(), theirs.world_size())
+    assert (own.machine, own.count) == (theirs.node_rank(), theirs.world_size())
     theirs.validate_settings(num_devices=2, num_nodes=2)
     assert theirs.main_address == "node07"
 
 
 def test_torchrun_inside_slurm_is_torchrun(environment: Environment) -> None:
     environment({**SRUN, **TORCHRUN, "RANK": "0"})
-    assert launched.launch() is not None
-    assert launched.rank() == 0
+    assert this_process() is not None
+    assert rank() == 0
 
 
 @pytest.mark.parametrize("name", ["interactive", "bash"])
 def test_an_interactive_job_starts_its_own_processes(name: str, environment: Environment) -> None:
     environment({**SRUN, "SLURM_JOB_NAME": name})
-    assert launched.launch() is None
+    assert this_process() is None
     assert not SLURMEnvironment.detect()
 
 
 def test_a_requeued_job_has_the_name_that_it_had(environment: Environment) -> None:
     environment(SRUN)
     words = ["model=dcgan", "seed=1"]
-    assert not launched.requeued()
-    name = launched.name_job(words)
+    assert not was_requeued()
+    name = slurm_job(words)
     environment({"SLURM_RESTART_COUNT": "1"})
-    assert launched.requeued()
-    assert launched.name_job(words) == name
-    assert launched.name_job(["model=dcgan", "seed=2"]) != name
+    assert was_requeued()
+    assert slurm_job(words) == name
+    assert slurm_job(["model=dcgan", "seed=2"]) != name
     environment({"SLURM_STEP_ID": "1"})
-    assert launched.name_job(words) != name
+    assert slurm_job(words) != name
 
 
 Composed = Callable[..., DictConfig]
@@ -144,11 +144,19 @@ def test_srun_without_processes_per_machine_is_refused(
     assert "srun --ntasks-per-node=<n>" in problem
 
 
-def settled(folder: Path, *words: str) -> list[str]:
-    """What Hydra is given for a command."""
-    own = [*words, "data=mnist_sample", f"paths.log_dir={folder / 'logs'}"]
-    typed = Command(CONFIGS, "train", tuple(own))
-    return list(together.settle(typed, lambda command: command).overrides)
+def prepare(command: Command) -> tuple[Command, DictConfig]:
+    """Stands in for the check of a command."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        words = list(command.overrides)
+        return command, compose("train", words, return_hydra_config=True)
+
+
+def agreed(folder: Path, *words: str) -> Agreed:
+    """What a process alone in its SLURM job is to do."""
+    own = this_process()
+    assert own is not None
+    words = (*words, "data=mnist_sample", f"paths.log_dir={folder / 'logs'}")
+    return agree(own, Command(CONFIGS, "train", words), prepare)
 
 
 def record(run: Path, status: str, **environment: Any) -> None:
@@ -164,35 +172,34 @@ ONE |= dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
 
 def test_a_requeued_job_goes_on_in_its_folder(environment: Environment, tmp_path: Path) -> None:
     environment(ONE)
-    first = settled(tmp_path, "seed=null")
-    (folder,) = (word.partition("=")[2].strip("'") for word in first if "hydra.run.dir" in word)
-    assert Path(folder).parent == tmp_path / "logs" / "default"
-    (seed,) = (word for word in first if word.startswith("seed="))
-    assert int(seed.removeprefix("seed=")) >= 0
-    record(Path(folder), "interrupted", job=launched.job.name)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", ["data=mnist_sample", f"paths.log_dir={tmp_path / 'logs'}", seed])
-    OmegaConf.save(cfg, Path(folder) / "config.yaml", resolve=True)
+    first = agreed(tmp_path, "seed=null")
+    folder = Path(first.config.hydra.run.dir)
+    assert folder.parent == tmp_path / "logs" / "default"
+    assert 0 <= first.config.seed < 2**32
+    record(folder, "interrupted", job=first.slurm_job)
+    OmegaConf.save(OmegaConf.masked_copy(first.config, ["seed"]), folder / "config.yaml")
     environment({"SLURM_RESTART_COUNT": "1"})
-    second = settled(tmp_path, "seed=null")
-    assert second == [f"resume='{folder}'", f"hydra.run.dir='{folder}'"]
-    record(Path(folder), "finished", job=launched.job.name)
+    second = agreed(tmp_path, "seed=null")
+    assert second.command.overrides[:2] == (f"resume='{folder}'", f"hydra.run.dir='{folder}'")
+    record(folder, "finished", job=first.slurm_job)
     with pytest.raises(SystemExit) as done:
-        settled(tmp_path, "seed=null")
+        agreed(tmp_path, "seed=null")
     assert done.value.code == 0
     environment({"SLURM_JOB_ID": "4712"})
-    assert folder not in " ".join(settled(tmp_path, "seed=null"))
+    assert agreed(tmp_path, "seed=null").config.hydra.run.dir != str(folder)
 
 
 def test_a_sweep_by_several_processes_is_refused(environment: Environment) -> None:
     environment({**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"})
+    own = this_process()
+    assert own is not None
     with pytest.raises(ConfigError, match=r"^-m: "):
-        together.settle(Command(CONFIGS, "train", (), multirun=True), lambda command: command)
+        agree(own, Command(CONFIGS, "train", (), multirun=True), prepare)
 
 
 def test_commands_that_differ_between_machines_are_told() -> None:
     plan = {"typed": ["loss=hinge", "data.root=/a"]}
-    assert together._differs(plan, ["data.root=/b", "loss=hinge"]) is None
-    told = together._differs(plan, ["loss=wgan"])
+    assert _difference(plan, ["data.root=/b", "loss=hinge"]) is None
+    told = _difference(plan, ["loss=wgan"])
     assert told is not None
     assert told.startswith("was started with loss=wgan where rank 0 has loss=hinge")
