@@ -172,7 +172,10 @@ def _carried_out(plan: dict[str, Any], command: Command, own: Agreed, prepare: P
         raise SystemExit(0)
     if plan["restart"]:  # the run's own config says all
         kept = [one for one in command.overrides if _key(one) in _PER_MACHINE]
-        again = replace(command, overrides=(*kept, *trust_of(own.config, own=True)))
+        config = OmegaConf.masked_copy(
+            own.config, [str(key) for key in own.config if key != "hydra"]
+        )
+        again = replace(command, overrides=(*kept, *trust_of(config, own=True)))
         again, config = prepare(resume.command_for(Path(plan["folder"]), again))
         return replace(own, command=again, config=config)
     own.config.hydra.run.dir = plan["folder"]
