@@ -101,14 +101,6 @@ def test_one_colour_a_setting(tmp_path: Path) -> None:
     assert [0x2A, 0x91, 0x34] not in pixels
 
 
-def test_the_mean_is_taken_where_every_seed_has_a_score(tmp_path: Path) -> None:
-    jobs = [
-        job(tmp_path, 0, "seed=0", scores=[10, 20, 30, 40]),
-        job(tmp_path, 1, "seed=1", scores=[20, math.nan, 50]),
-    ]
-    assert pictures.mean_over_seeds(collect(jobs).rows) == [(100, 15), (300, 40)]
-
-
 @pytest.mark.parametrize("scores", [[5.0], [400.0, 3.0], [-1.0, 0.0], [7.0, 7.0]])
 def test_all_kinds_of_scores_can_be_drawn(tmp_path: Path, scores: list[float]) -> None:
     jobs = [

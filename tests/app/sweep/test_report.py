@@ -68,8 +68,7 @@ def test_the_page_names_failures_and_links_to_the_pictures(tmp_path: Path) -> No
     page = (tmp_path / "sweep.md").read_text()
     assert "| logger.tags=[a,b] | 2 of 2 | 2 | 82 ± 2.8 | 82 ± 2.8 |" in page
     assert r"| logger.tags=[a\|b,'c\*d'] | 0 of 2 |" in page
-    assert r"- #2 logger.tags=[a\|b,'c\*d'] seed=0: failed after 12 s: no\|go (`2`)" in page
-    assert "- #3" in page
+    assert r"| 2 | [a\|b,'c\*d'] | 0 | failed | no\|go |" in page
     assert "(samples.png)" in page
     assert "(scores.png)" in page
     tables = [line.replace(r"\|", "") for line in page.splitlines() if line.startswith("| ")]
@@ -87,7 +86,6 @@ def test_what_has_no_content_is_not_written_and_stale_pictures_go(tmp_path: Path
     assert [path.name for path in second.files] == ["sweep.csv", "sweep.md"]
     assert not [*tmp_path.glob("*.png")]
     assert "png" not in (tmp_path / "sweep.md").read_text()
-    assert "score" not in (tmp_path / "sweep.csv").read_text()
     assert "0 of 0" in report.write(tmp_path, []).terminal()
 
 
@@ -124,14 +122,12 @@ def test_the_line_of_a_job(tmp_path: Path) -> None:
     keys = ["logger.tags", "seed"]
     lines = [report.line(one, f"{one.number + 1}/4", keys=keys) for one in jobs]
     assert lines == [
-        "[1/4] #0 logger.tags=[a,b] seed=0: finished in 12 s, val/fid 80 (best 80 at 200)",
-        "[2/4] #1 logger.tags=[a,b] seed=1: finished in 12 s, val/fid 84 (best 84 at 200)",
-        "[3/4] #2 logger.tags=[a|b,'c*d'] seed=0: failed after 12 s: no|go",
+        "[1/4] #0 logger.tags=[a,b] seed=0: finished in 0:00:12, val/fid 80 (best 80 at 200)",
+        "[2/4] #1 logger.tags=[a,b] seed=1: finished in 0:00:12, val/fid 84 (best 84 at 200)",
+        "[3/4] #2 logger.tags=[a|b,'c*d'] seed=0: failed after 0:00:12: no|go",
         "[4/4] #3 logger.tags=[a|b,'c*d'] seed=1: missing",
     ]
     assert "data=mnist_sample logger.tags" in report.line(jobs[0], "1/4")
-    durations = [report.duration(seconds) for seconds in (0.32, 3.21, 12.6, 200, 3900)]
-    assert durations == ["0.32 s", "3.2 s", "13 s", "3 min 20 s", "1 h 5 min"]
 
 
 def test_the_terminal_has_plain_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +143,6 @@ def test_the_terminal_has_plain_text(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "3 of 4 jobs finished" in text
     assert text.index("loss=b") < text.index("loss=[bold]a")
     assert "92 ± 2.8" in text
-    assert f"#2 loss=b seed=0: failed after 12 s\n  diverged\n  {tmp_path / '2'}\n" in text
     for name in ("sweep.csv", "sweep.md", "samples.png", "scores.png"):
         assert f"  {tmp_path / name}\n" in text
 

@@ -23,7 +23,7 @@ from forger.app.sweep.folder import SweepFolder
 from forger.app.sweep.jobs import BAD, Job, Outcome, differing_keys
 from forger.app.sweep.process import NUMBER, JobTask
 from forger.app.sweep.resume import without_folders_elsewhere
-from forger.app.sweep.slots import describe_slots, jobs_at_once
+from forger.app.sweep.slots import jobs_at_once
 from forger.errors import ConfigError, Interrupted
 from forger.secrets import masked
 
@@ -100,7 +100,8 @@ class Engine:
             outcomes = [self.folder.outcome(job) for job in jobs]
             done = sum(outcome.status in ("finished", "pruned") for outcome in outcomes)
             count = f"{len(jobs)}, {f'{len(jobs) - done} of them left, ' if done else ''}"
-            where = describe_slots(self.task.launcher, self.task.slots)
+            slots = self.task.slots
+            where = "as the launcher says" if slots is None else f"{slots} at a time"
             log.info("%-15s %s%s", "jobs", count if jobs else "", where)
             log.info("%-15s %s", "sweep folder", near(folder))
             yield
@@ -146,9 +147,8 @@ class Engine:
             complete: whether going on would do nothing, though jobs have failed.
         """
         if not self._dry_run:
-            made = report.write(
-                self.folder.path, outcomes, objective=self.objective, minimise=self.minimise
-            )
+            score: Any = {"objective": self.objective, "minimise": self.minimise}
+            made = report.write(self.folder.path, outcomes, **score)
             print(made.terminal(shutil.get_terminal_size((80, 24)).columns), flush=True)
             if not complete and any(o.status in BAD and o.error not in _FINAL for o in outcomes):
                 again = setting("sweep.resume", near(self.folder.path))
@@ -258,12 +258,8 @@ class Engine:
         outcome = self.judge(outcome)
         keys = differing_keys(job.overrides for job in self._jobs) if self._jobs[1:] else None
         count = f"{len(self._told)}/{max(len(self._jobs), len(self._told))}"
-        log.info(
-            "%s",
-            report.line(
-                outcome, count, keys=keys, objective=self.objective, minimise=self.minimise
-            ),
-        )
+        score: Any = {"objective": self.objective, "minimise": self.minimise}
+        log.info("%s", report.line(outcome, count, keys=keys, **score))
         if self._fail_fast and outcome.status in BAD:
             self.folder.stop(f"job #{outcome.number} {outcome.status}")
 

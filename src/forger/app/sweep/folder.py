@@ -55,12 +55,8 @@ class SweepFolder:
     def begin(self, overrides: Sequence[str], flags: Sequence[str], jobs: Sequence[Job]) -> None:
         """Writes what the sweep was asked for, which a resumed one is then asked again.
 
-        Values of overrides that look secret are left out.
-
-        Args:
-            overrides: of the command.
-            flags: those that say which config is meant.
-            jobs: all that are known by now; a search finds out as it goes.
+        Values that look secret are left out. `flags` are those that say which config is meant; a
+        search finds out its jobs as it goes.
         """
         listed = [{"number": job.number, "overrides": masked(job.overrides)} for job in jobs]
         content = {"words": masked(overrides), "flags": [*flags], "cwd": str(Path.cwd())}
@@ -159,22 +155,18 @@ class SweepFolder:
             path.unlink()
 
     @property
-    def _stop_file(self) -> Path:
-        return self.jobs_folder / "stop"
-
-    @property
     def stopped(self) -> bool:
         """Whether no further job is to begin."""
-        return self._stop_file.exists()
+        return (self.jobs_folder / "stop").exists()
 
     def stop(self, reason: str) -> None:
         """Asks running jobs to save and end, and those that have not begun to stay away."""
         self.jobs_folder.mkdir(parents=True, exist_ok=True)
-        self._stop_file.write_text(reason, encoding="utf-8")
+        (self.jobs_folder / "stop").write_text(reason)
 
     def clear_stop(self) -> None:
         """Takes back what `stop` asked."""
-        self._stop_file.unlink(missing_ok=True)
+        (self.jobs_folder / "stop").unlink(missing_ok=True)
 
 
 def _end_of_run(folder: Path, reason: str) -> tuple[Status, str | None, float | None]:

@@ -20,36 +20,22 @@ _NOT_SHOWN = re.compile(r"(sweep|hydra)([./].*)?|resume")
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One job to launch.
+    """One job to launch."""
 
-    Args:
-        number: its number in the sweep, from 0.
-        overrides: as Hydra takes them; those of the whole sweep among them.
-    """
-
-    number: int
-    overrides: tuple[str, ...]
+    number: int  # in the sweep, from 0
+    overrides: tuple[str, ...]  # as Hydra takes them; those of the whole sweep among them
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome(Job):
-    """What became of one job.
+    """What became of one job."""
 
-    Args:
-        folder: of its run; it may not exist.
-        status: how it ended.
-        reason: why it did not finish.
-        error: class name of what it raised, for example `DivergedError`.
-        value: the metric that `objective` names.
-        seconds: from its start to its end, summed over all attempts; `None`: unknown.
-    """
-
-    folder: Path
+    folder: Path  # of its run; it may not exist
     status: Status
-    reason: str | None = None
-    error: str | None = None
-    value: float | None = None
-    seconds: float | None = None
+    reason: str | None = None  # why it did not finish
+    error: str | None = None  # class name of what it raised, for example `DivergedError`
+    value: float | None = None  # the metric that `objective` names
+    seconds: float | None = None  # of all attempts
 
 
 def by_key(overrides: Iterable[str]) -> dict[str, str]:

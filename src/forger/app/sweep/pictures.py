@@ -5,23 +5,19 @@ from __future__ import annotations
 import io
 import logging
 import math
-import statistics
 import textwrap
 import warnings
-from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
-from typing import Literal
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import LogLocator, NullFormatter
 from omegaconf import OmegaConf
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from forger.app.sweep.jobs import BAD, Outcome
 from forger.app.sweep.report import reason
@@ -30,18 +26,14 @@ from forger.app.sweep.results import Results, Row, Setting
 log = logging.getLogger(__name__)
 
 LIMIT = 100  # jobs on a sheet
-_SIZES = ((6, 5, 340), (24, 4, 256), (LIMIT, 4, 176))
-"""Up to so many jobs: images on a side of each job's crop, and pixels of it."""
+_SIDE = 4  # images in a row and in a column of each job's crop
 _WIDEST = 2600  # pixels
 _BORDER = 2  # pixels between the images of a grid, see forger.pictures
 _GAP, _LINES, _FONT = 14, 5, 12  # pixels between tiles; lines of a label at most; points
 _LINE = round(1.4 * _FONT)
 _EMPTY, _INK, _FAINT, _RED = "#d9dce1", "#111827", "#6b7280", "#b91c1c"
-_COLOURS = (
-    *("#1b6ca8", "#d95f02", "#2a9134", "#c1121f", "#7b4fb5"),
-    *("#8c5a3c", "#d65fa8", "#5c6670", "#a8a000", "#12a5b8"),
-)
-_NAMED = 2 * len(_COLOURS)  # settings that can be told apart, by colour and dashes; others are grey
+_COLOURS = ["#1b6ca8", "#d95f02", "#2a9134", "#c1121f", "#7b4fb5", "#8c5a3c", "#d65fa8", "#12a5b8"]
+"""Of the best settings; others are grey."""
 _WIDE = 10  # largest score by smallest, beyond which the axis is logarithmic
 
 
@@ -57,8 +49,8 @@ def contact_sheet(results: Results) -> bytes | None:
     rows = [row for setting in results.settings for row in setting.rows][:LIMIT]
     if not rows:
         return None
-    side, pixels = next((side, pixels) for most, side, pixels in _SIZES if len(rows) <= most)
-    crops = [read_samples(row.outcome, side, pixels) for row in rows]
+    pixels = 256 if len(rows) <= 24 else 176  # of a crop's longer side
+    crops = [read_samples(row.outcome, pixels) for row in rows]
     if not any(crops):
         return None
     columns = _columns(results, len(rows), pixels)
@@ -87,16 +79,11 @@ def contact_sheet(results: Results) -> bytes | None:
     return buffer.getvalue()
 
 
-def read_samples(outcome: Outcome, side: int, pixels: int) -> Image.Image | None:
+def read_samples(outcome: Outcome, pixels: int) -> Image.Image | None:
     """Crops a job's last grid to its first images, so that they can be seen on a small tile.
 
-    Args:
-        outcome: of the job.
-        side: images in a row and in a column of the crop.
-        pixels: of the crop's longer side.
-
     Returns:
-        RGB; `None` of a failed job, and where there is no grid that can be read.
+        RGB, `pixels` long; `None` of a failed job, and where there is no grid that can be read.
     """
     path = outcome.folder / "samples" / "last.png"
     if outcome.status in ("failed", "missing") or not path.is_file():
@@ -107,14 +94,8 @@ def read_samples(outcome: Outcome, side: int, pixels: int) -> Image.Image | None
     except Exception as error:  # PIL raises many kinds for a damaged file
         log.warning("%s: damaged: %s", path, error)
         return None
-    crop = _first_images(grid, _images_in_grid(outcome.folder), side)
-    scale = pixels / max(crop.size)
-    sharp = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
-    return crop.resize((_scaled(crop.width, scale), _scaled(crop.height, scale)), sharp)
-
-
-def _scaled(length: int, scale: float) -> int:
-    return max(1, round(length * scale))
+    crop = _first_images(grid, _images_in_grid(outcome.folder))
+    return ImageOps.contain(crop, (pixels, pixels), Image.Resampling.BOX)
 
 
 def _images_in_grid(folder: Path) -> int:
@@ -126,14 +107,14 @@ def _images_in_grid(folder: Path) -> int:
         return 1
 
 
-def _first_images(grid: Image.Image, images: int, side: int) -> Image.Image:
-    """Crops a grid, laid out as `forger.pictures.image_grid` does it, to `side` x `side` images."""
+def _first_images(grid: Image.Image, images: int) -> Image.Image:
+    """Crops a grid, laid out as `forger.pictures.image_grid` does it."""
     columns = math.ceil(math.sqrt(images))
     rows = math.ceil(images / columns)
     width, height = grid.width - _BORDER, grid.height - _BORDER
     if images == 1 or width % columns or height % rows:  # drawn by something else
         return grid
-    right, bottom = width // columns * min(side, columns), height // rows * min(side, rows)
+    right, bottom = width // columns * min(_SIDE, columns), height // rows * min(_SIDE, rows)
     return grid.crop((_BORDER, _BORDER, right, bottom))
 
 
@@ -170,7 +151,7 @@ def _font() -> ImageFont.FreeTypeFont:
 
 
 def score_plot(results: Results) -> bytes | None:
-    """Draws a line per job, or per setting the mean over its seeds with the seeds thin behind it.
+    """Draws the score of each job over iterations, in the colour of its setting.
 
     The legend names settings from best to worst. A cross ends the line of a job that failed.
     pyplot is not touched, so that no display and no plots of a notebook are involved.
@@ -181,79 +162,32 @@ def score_plot(results: Results) -> bytes | None:
     drawn = [s for s in results.settings if any(row.finite for row in s.rows)]
     if not drawn:
         return None
-    named = drawn[:_NAMED]
+    named = drawn[: len(_COLOURS)]
     figure = Figure(figsize=(10, 4.8 + 0.2 * len(named)), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    handles: list[Line2D] = []
-    for place, setting in reversed(list(enumerate(drawn))):  # the best one on top
-        known = place < _NAMED
-        colour = _COLOURS[place % len(_COLOURS)] if known else "#c3c9d1"
-        style: Literal["-", "--"] = "--" if known and place >= len(_COLOURS) else "-"
-        _draw_setting(axes, setting, colour, style)
-        handles.insert(0, Line2D([], [], color=colour, linestyle=style, linewidth=2))
-    names = [_legend_text(setting) for setting in named]
-    if more := len(drawn) - len(named):
-        names.append(f"{more} others")
-    _dress(axes, results, drawn)
-    figure.legend(
-        handles[: len(names)], names, loc="outside right upper", frameon=False, fontsize=9
-    )
-    return _png(figure)
-
-
-def _draw_setting(axes: Axes, setting: Setting, colour: str, style: Literal["-", "--"]) -> None:
-    finished = [row for row in setting.rows if row.outcome.status == "finished" and row.finite]
-    mean = mean_over_seeds(finished) if len(finished) > 1 else []
-    for row in setting.rows:
-        if row.finite:
-            thin, faint = (0.8, 0.45) if mean else (1.8, 1.0)
-            axes.plot(*np.array(row.finite).T, color=colour, ls=style, lw=thin, alpha=faint)
-            if row.outcome.status in BAD:
-                axes.plot(*row.finite[-1], marker="x", color=colour, ms=8, mew=2)
-            elif len(row.finite) == 1:
-                axes.plot(*row.finite[0], marker="o", color=colour, ms=4)
-    if mean:
-        marker = "o" if len(mean) == 1 else None
-        axes.plot(*np.array(mean).T, color=colour, ls=style, lw=2.2, marker=marker)
-
-
-def mean_over_seeds(rows: Sequence[Row]) -> list[tuple[int, float]]:
-    """Averages over seeds, at iterations where each of them has a finite score."""
-    curves = [dict(row.finite) for row in rows]
-    shared = sorted(set.intersection(*(set(curve) for curve in curves)))
-    return [(step, statistics.fmean(curve[step] for curve in curves)) for step in shared]
-
-
-def _legend_text(setting: Setting) -> str:
-    text = textwrap.fill(setting.label, 40, break_on_hyphens=False, max_lines=2, placeholder=" …")
-    if setting.best is None:
-        return text
-    many = f" (n={setting.best.n})" if setting.best.n > 1 else ""
-    return f"{text}\n{setting.best}{many}"
-
-
-def _dress(axes: Axes, results: Results, drawn: Sequence[Setting]) -> None:
-    """Adds what explains the lines."""
-    rows = [row for setting in drawn for row in setting.rows if row.finite]
+    for setting, colour in zip_longest(drawn, _COLOURS[: len(drawn)], fillvalue="#c3c9d1"):
+        assert isinstance(setting, Setting)
+        for row in setting.rows:
+            if row.finite:
+                axes.plot(*np.array(row.finite).T, color=colour, marker=".", linewidth=1.5)
+                if row.outcome.status in BAD:
+                    axes.plot(*row.finite[-1], color=colour, marker="x", ms=8, mew=2)
+    rows = [row for setting in drawn for row in setting.rows]
     scores = [score for row in rows for _, score in row.finite]
     if min(scores) > 0 and max(scores) / min(scores) > _WIDE:
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel("iteration")
-    axes.set_ylabel(f"{results.score} ({'lower' if results.minimise else 'higher'} is better)")
+    better = "lower" if results.minimise else "higher"
+    axes.set(xlabel="iteration", ylabel=f"{results.score} ({better} is better)")
+    axes.set_title("legend: best score; x: ended early", fontsize=9, color=_FAINT, loc="left")
     axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    notes = ["legend: best score"]
-    if any(len(setting.rows) > 1 for setting in drawn):
-        notes.append("thick: mean over seeds, thin: each seed")
-    if any(row.outcome.status in BAD for row in rows):
-        notes.append("x: ended early")
-    axes.set_title("; ".join(notes), fontsize=9, color=_FAINT, loc="left")
-
-
-def _png(figure: Figure) -> bytes:
+    handles = [Line2D([], [], color=colour, linewidth=2) for colour in _COLOURS[: len(named)]]
+    texts = [
+        f"{textwrap.fill(one.label, 40, max_lines=2, placeholder=' …')}\n{one.best or ''}"
+        for one in named
+    ]
+    if more := len(drawn) - len(named):
+        texts[-1] += f"\n(grey: {more} more settings)"
+    figure.legend(handles, texts, loc="outside right upper", frameon=False, fontsize=9)
     FigureCanvasAgg(figure)
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a value may hold $

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,46 +88,35 @@ class JobTask:
 
     def __call__(self, cfg: DictConfig) -> None:
         """Runs the job to its end, and notes in the sweep's folder how it ended."""
-        sweep, parent = SweepFolder(self.sweep), os.getppid()
+        sweep, number, parent = SweepFolder(self.sweep), int(os.environ[NUMBER]), os.getppid()
         folder = Path(HydraConfig.get().runtime.output_dir).absolute()
 
         def is_to_end() -> bool:
             orphaned = self.launcher == "JoblibLauncher" and os.getppid() != parent
             return sweep.stopped or orphaned
 
-        trust = trust_of(cfg, own=True) if self.trust is None else self.trust
-        if self.in_turn or self.slots is None:
-            self._run(sweep, folder, trust, {}, is_to_end)
-            return
-        with slot(sweep.jobs_folder, self.slots) as own:
-            self._run(sweep, folder, trust, share_of(own, self.slots), is_to_end)
-
-    def _run(
-        self,
-        sweep: SweepFolder,
-        folder: Path,
-        trust: Sequence[str],
-        environment: Mapping[str, str],
-        is_to_end: Callable[[], bool],
-    ) -> None:
-        number = int(os.environ[NUMBER])
-        if is_to_end():
-            sweep.remove_run_folder(folder)
-            return
-        with sweep.held(number) as lock:
-            earlier = read_json(sweep.job_file(number)).get("seconds") or 0.0
-            command = self._begin(sweep, number, folder, trust)
-            began = time.monotonic()
-            found = run_process(
-                [*command.program, *command.arguments()],
-                environment={**environment, SWEEP: self.sweep.name, NUMBER: str(number)},
-                cwd=self.cwd,
-                answer=sweep.job_file(number, "answer"),
-                output=None if self.in_turn else sweep.job_file(number, "log"),
-                is_to_end=is_to_end,
-                inherited=(lock,),
-            )
-            sweep.note(number, **found, seconds=earlier + time.monotonic() - began)
+        if not self.in_turn:
+            with suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep asks jobs to end
+        with slot(sweep.jobs_folder, self.slots) if self.slots else nullcontext(0) as own:
+            if is_to_end():
+                sweep.remove_run_folder(folder)
+                return
+            with sweep.held(number) as lock:
+                earlier = read_json(sweep.job_file(number)).get("seconds") or 0.0
+                trust = trust_of(cfg, own=True) if self.trust is None else self.trust
+                command = self._begin(sweep, number, folder, trust)
+                share, began = share_of(own, self.slots or 1), time.monotonic()
+                found = run_process(
+                    [*command.program, *command.arguments()],
+                    environment={**share, SWEEP: self.sweep.name, NUMBER: str(number)},
+                    cwd=self.cwd,
+                    answer=sweep.job_file(number, "answer"),
+                    output=None if self.in_turn else sweep.job_file(number, "log"),
+                    is_to_end=is_to_end,
+                    inherited=(lock,),
+                )
+                sweep.note(number, **found, seconds=earlier + time.monotonic() - began)
 
     def _begin(
         self, sweep: SweepFolder, number: int, folder: Path, trust: Sequence[str]
@@ -180,7 +169,7 @@ def run_process(
     is_to_end: Callable[[], bool],
     inherited: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Runs a command to its end.
+    """Runs a job's command to its end; returns its status, reason, error and value.
 
     Args:
         command: of one training.
@@ -190,9 +179,6 @@ def run_process(
         output: file that takes what the command prints; `None`: the terminal.
         is_to_end: tells whether the command is to end now, its state saved.
         inherited: descriptors that the command inherits.
-
-    Returns:
-        Its status, reason, error and value.
     """
     answer.unlink(missing_ok=True)
     own = {key: value for key, value in os.environ.items() if not key.startswith(_OF_SLURM)}
@@ -207,13 +193,12 @@ def run_process(
             pass_fds=inherited,
             start_new_session=True,  # Ctrl-C reaches it through `is_to_end` alone
         )
-    with nullcontext() if output is None else _ignoring_ctrl_c():
-        try:
-            _wait(process, is_to_end)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+    try:
+        _wait(process, is_to_end)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
     said = read_json(answer)
     answer.unlink(missing_ok=True)
     return _outcome(said, process.returncode, output)
@@ -250,19 +235,6 @@ def _last_line(output: Path | None) -> str:
         return ""
     text = output.read_bytes()[-_TAIL:].decode(errors="replace").strip()
     return f": {text.splitlines()[-1].strip()}" if text else ""
-
-
-@contextmanager
-def _ignoring_ctrl_c() -> Iterator[None]:
-    """Leaves Ctrl-C to the process that launched the sweep, which has jobs save and end."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def end_with_parent() -> None:

@@ -10,10 +10,11 @@ import os
 import textwrap
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
-from forger.app.run.tables import Table, escaped
-from forger.app.sweep.jobs import BAD, Outcome, by_key, value_in
+from forger.app.run.tables import Table
+from forger.app.sweep.jobs import Outcome, by_key, value_in
 from forger.app.sweep.results import Results, Row, collect, fid_of, read_row
 from forger.whole_files import remove_leftovers, write_whole
 
@@ -31,21 +32,19 @@ class Report:
     files: tuple[Path, ...]
 
     def terminal(self, width: int = 80) -> str:
-        """Returns the table of settings, the jobs that did not finish, and the files written.
+        """Returns the table of settings, and the files written.
 
         Plain text, for a terminal and a log alike: what is long is folded, and nothing is cut off.
         Paths stand on lines of their own, which may be longer than `width`.
         """
         width = max(width, _NARROWEST)
-        parts = [_settings_text(self.results, width)]
-        for row in self.results.rows:
-            if row.outcome.status in BAD:
-                head = f"#{row.outcome.number} {row.label}".rstrip() + f": {ending(row.outcome)}"
-                lines = _folded(head, width, "") + _folded(reason(row.outcome), width, "  ")
-                parts.append("\n".join([*lines, f"  {row.outcome.folder}"]))
+        parts = [_finished(self.results), *textwrap.wrap(_note(self.results), width)]
+        parts.append(settings_table(self.results, _MOST).terminal(width))
+        if (more := len(self.results.settings) - _MOST) > 0:
+            parts.append(f"and {more} more settings")
         if self.files:
-            parts.append("\n".join(["written", *(f"  {path}" for path in self.files)]))
-        return "\n\n".join(parts) + "\n"
+            parts += ["", "written", *(f"  {path}" for path in self.files)]
+        return "\n".join(parts) + "\n"
 
 
 def write(
@@ -77,7 +76,7 @@ def write(
         "samples.png": lambda: _contact_sheet(results),
         "scores.png": lambda: _score_plot(results),
         # the last: it links to the pictures that there are
-        "sweep.md": lambda: _page(results, jobs, folder, written).encode(),
+        "sweep.md": lambda: _page(results, jobs, written).encode(),
     }
     for name, content in contents.items():
         try:
@@ -99,14 +98,9 @@ def line(
     objective: str | None = None,
     minimise: bool = True,
 ) -> str:
-    """Returns the line that tells of the end of one job.
+    """Returns the line that tells of the end of one job, `count` of all.
 
-    Args:
-        outcome: of the job.
-        count: how many have ended of how many.
-        keys: what differs between the jobs; `None`: show all overrides.
-        objective: name of the score; `None`: the job's FID.
-        minimise: whether lower scores are better.
+    Args as for `write`; `keys` are what differs between the jobs, `None` shows all overrides.
     """
     overrides = by_key(outcome.overrides)
     score = objective or fid_of(outcome)
@@ -126,58 +120,44 @@ def reason(outcome: Outcome) -> str:
 
 
 def ending(outcome: Outcome) -> str:
-    """Returns how a job ended and after what time, as in `finished in 12 s`."""
+    """Returns how a job ended and after what time, as in `finished in 0:02:07`."""
     if outcome.seconds is None:
         return outcome.status
     preposition = {"finished": "in", "running": "for"}.get(outcome.status, "after")
-    return f"{outcome.status} {preposition} {duration(outcome.seconds)}"
-
-
-def duration(seconds: float) -> str:
-    """Returns a time in its two largest units."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"
+    return f"{outcome.status} {preposition} {timedelta(seconds=round(outcome.seconds))}"
 
 
 def jobs_table(results: Results, folder: Path) -> Table:
     """Returns a row per job; their folders are relative to the sweep's."""
-    scored = results.score is not None
-    valued = any(row.outcome.value is not None for row in results.rows)
     header = ["number", *results.keys, "status", "reason"]
-    header += ["score", "last_score", "best_score", "best_iteration"] if scored else []
-    header += ["objective_value"] if valued else []
+    header += ["score", "last_score", "best_score", "best_iteration", "objective_value"]
     return Table(
         [*header, "iterations", "seconds", "folder"],
-        [_cells(row, results, scored, valued, folder) for row in results.rows],
+        [_cells(row, results, folder) for row in results.rows],
     )
 
 
-def _cells(row: Row, results: Results, scored: bool, valued: bool, folder: Path) -> list[object]:
+def _cells(row: Row, results: Results, folder: Path) -> list[object]:
     outcome, own = row.outcome, row.overrides
-    cells: list[object] = [outcome.number]
-    cells += [value_in(own[key]) if key in own else None for key in results.keys]
-    cells += [outcome.status, reason(outcome)]
-    if scored:
-        name = None if row.last is None else results.score
-        cells += [name, row.last, row.best, row.best_at]
-    cells += [outcome.value] if valued else []
-    return [*cells, row.iterations, outcome.seconds, _relative(outcome.folder, folder)]
+    settings = [value_in(own[key]) if key in own else None for key in results.keys]
+    scores = [None if row.last is None else results.score, row.last, row.best, row.best_at]
+    place = Path(os.path.relpath(outcome.folder, folder))
+    return [
+        *(outcome.number, *settings, outcome.status, reason(outcome), *scores, outcome.value),
+        *(row.iterations, outcome.seconds, outcome.folder if ".." in place.parts else place),
+    ]
 
 
 def settings_table(results: Results, most: int | None = None) -> Table:
     """Returns a row per setting, the best `most` of them, with means over seeds."""
-    scored = results.score is not None
-    rows: list[list[object]] = []
-    for setting in results.settings[:most]:
-        n = None if setting.best is None else setting.best.n
-        means = [n, setting.last, setting.best] if scored else []
-        rows.append([setting.label, f"{setting.finished} of {len(setting.rows)}", *means])
-    return Table(["setting", "finished", *(["n", "last", "best"] if scored else [])], rows)
+    rows = [
+        [
+            *(setting.label, f"{setting.finished} of {len(setting.rows)}"),
+            *(setting.best and setting.best.n, setting.last, setting.best),
+        ]
+        for setting in results.settings[:most]
+    ]
+    return Table(["setting", "finished", "n", "last", "best"], rows)
 
 
 def _finished(results: Results) -> str:
@@ -193,44 +173,12 @@ def _note(results: Results) -> str:
     return f"{results.score} ({better} is better): mean ± sample standard deviation over n seeds"
 
 
-def _settings_text(results: Results, width: int) -> str:
-    lines = [_finished(results), *textwrap.wrap(_note(results), width)]
-    lines.append(settings_table(results, _MOST).terminal(width))
-    if (more := len(results.settings) - _MOST) > 0:
-        lines.append(f"and {more} more settings")
-    return "\n".join(lines)
-
-
-def _page(results: Results, jobs: Table, folder: Path, written: Sequence[Path]) -> str:
-    """Returns the jobs, the settings with their means, what failed, and the pictures."""
+def _page(results: Results, jobs: Table, written: Sequence[Path]) -> str:
+    """Returns the jobs, the settings with their means, and the pictures."""
     parts = [f"# Sweep: {_finished(results)}", jobs.markdown(), "## Settings", _note(results)]
     parts.append(settings_table(results).markdown())
-    failures = []
-    for row in results.rows:
-        if row.outcome.status in BAD:
-            head = f"#{row.outcome.number} {row.label}".rstrip() + f": {ending(row.outcome)}"
-            text = ": ".join(filter(None, [head, reason(row.outcome)]))
-            failures.append(f"- {escaped(text)} (`{_relative(row.outcome.folder, folder)}`)")
-    parts += ["## Not finished", "\n".join(failures)] if failures else []
     parts += [f"![{path.stem}]({path.name})" for path in written if path.suffix == ".png"]
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _relative(path: Path, folder: Path) -> str:
-    relative = Path(os.path.relpath(path, folder))
-    return str(path) if ".." in relative.parts else relative.as_posix()
-
-
-def _folded(text: str, width: int, indent: str) -> list[str]:
-    """Breaks lines between words alone: what is copied from them stays whole."""
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _put(path: Path, content: bytes | None) -> bool:

@@ -22,24 +22,14 @@ Curve = tuple[tuple[int, float], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One job.
-
-    Attributes:
-        outcome: how it ended.
-        overrides: those that differ between the jobs, by key.
-        curve: the score over iterations, not always finite.
-        last: the score at the end of the curve; without a curve, what the job returned.
-        best: the best finite score.
-        best_at: the iteration of `best`, the first one where several are equal.
-        iterations: how many it made.
-    """
+    """One job."""
 
     outcome: Outcome
-    overrides: Mapping[str, str]
-    curve: Curve = ()
-    last: float | None = None
-    best: float | None = None
-    best_at: int | None = None
+    overrides: Mapping[str, str]  # those that differ between the jobs, by key
+    curve: Curve = ()  # the score over iterations, not always finite
+    last: float | None = None  # the curve's end; without a curve, what the job returned
+    best: float | None = None  # finite
+    best_at: int | None = None  # iteration, the first one where several are equal
     iterations: int | None = None
 
     @property
@@ -81,18 +71,11 @@ class Mean:
 
 @dataclass(frozen=True)
 class Setting:
-    """Jobs that differ in their seed alone.
-
-    Attributes:
-        label: the overrides that differ from other settings.
-        rows: the jobs, by number.
-        last: of the last scores of finished jobs; of pruned ones where none finished.
-        best: of their best scores.
-    """
+    """Jobs that differ in their seed alone."""
 
     label: str
     rows: tuple[Row, ...]
-    last: Mean | None
+    last: Mean | None  # of finished jobs; of pruned ones where none finished
     best: Mean | None
 
     @property
@@ -103,21 +86,13 @@ class Setting:
 
 @dataclass(frozen=True)
 class Results:
-    """All that a sweep came to.
+    """All that a sweep came to."""
 
-    Attributes:
-        keys: what differs between jobs.
-        score: name of the score; `None`: no job has one.
-        minimise: whether lower scores are better.
-        rows: the jobs, by number.
-        settings: the best first; without a score as they come in the sweep.
-    """
-
-    keys: tuple[str, ...]
-    score: str | None
-    minimise: bool
-    rows: tuple[Row, ...]
-    settings: tuple[Setting, ...]
+    keys: tuple[str, ...]  # what differs between jobs
+    score: str | None  # its name; `None`: no job has one
+    minimise: bool  # whether lower scores are better
+    rows: tuple[Row, ...]  # by number
+    settings: tuple[Setting, ...]  # the best first; without a score as they come in the sweep
 
 
 def collect(

@@ -117,11 +117,8 @@ def _read(folder: Path, where: str) -> dict[str, Any]:
 def _trusted(overrides: Sequence[str]) -> list[str]:
     """Returns what a command's `trust=[...]` names."""
     found = [override for override in overrides if _key(override) == "trust"]
-    try:
-        value = OverridesParser.create().parse_override(found[-1]).value() if found else []
-    except HydraException:
-        value = None
-    if not isinstance(value, list):
+    value = OmegaConf.from_dotlist(["trust=[]", *found]).trust
+    if not OmegaConf.is_list(value):
         raise ConfigError(f"{found[-1]}: must be a list; write trust=[my_nets]")
     return [str(one) for one in value]
 

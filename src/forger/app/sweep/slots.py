@@ -58,8 +58,10 @@ def slot(folder: Path, count: int) -> Iterator[int]:
 def share_of(number: int, count: int) -> dict[str, str]:
     """Returns the environment of a job in one of `count` slots: its threads and its GPU.
 
-    What the user set for threads stays.
+    The only slot is the whole machine. What the user set for threads stays.
     """
+    if count == 1:
+        return {}
     own = str(max(1, cores() // count))
     environment = {CORES: own}
     if "OMP_NUM_THREADS" not in os.environ:
@@ -70,14 +72,11 @@ def share_of(number: int, count: int) -> dict[str, str]:
 
 
 def slots_of(kind: str, launcher: Mapping[str, Any]) -> int | None:
-    """Returns how many jobs a launcher runs at once on this machine.
+    """Returns how many jobs a launcher runs at once on this machine; `None`: it divides machines.
 
     Args:
         kind: name of its class.
         launcher: its config.
-
-    Returns:
-        The number; `None` where the launcher divides machines itself.
     """
     if kind == "BasicLauncher":
         return 1
@@ -88,14 +87,3 @@ def slots_of(kind: str, launcher: Mapping[str, Any]) -> int | None:
         each = int(launcher.get("cpus_per_task") or 1)
         return len(hardware.visible_gpus()) or max(1, cores() // each)
     return None
-
-
-def describe_slots(kind: str, slots: int | None) -> str:
-    """Says where a launcher runs jobs, and how many at once."""
-    if kind == "BasicLauncher":
-        return "one after the other"
-    if slots is None:
-        return f"handed to {kind.removesuffix('Launcher')}, which says where and when they run"
-    each = max(1, cores() // slots)
-    share = "a GPU" if hardware.visible_gpus() else f"{each} CPU core{'s' if each > 1 else ''}"
-    return f"up to {slots} at once on this machine, each with {share}"
