@@ -407,7 +407,7 @@ class TestFiles:
         (run / "samples" / "last.png").write_bytes(script)
         outcome = Outcome(number=0, overrides=(), folder=run, status="finished")
         with patch("PIL.EpsImagePlugin.Ghostscript", side_effect=AssertionError):
-            assert read_samples(outcome, 2, 64) is None
+            assert read_samples(outcome, 64) is None
 
 
 class TestPlaces:
