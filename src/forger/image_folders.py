@@ -174,19 +174,13 @@ def find_splits(root: Path, found: Found, train: str | None, test: str | None) -
 def left_out(found: Found, splits: Splits) -> list[str]:
     """Says which images and other files are not used, by folder or type and number."""
     used = {path for paths in splits.folders(found) for path in paths}
+    depth = max(1, splits.train.count("/"))
     images: Counter[str] = Counter()
     for path, names in found.images.items():
         if path not in used:
-            images[_first(path, splits.train)] += len(names)
-    lines = [f"{number:,} images in {path}" for path, number in images.items()]
+            images["/".join(path.split("/")[:depth]) or "."] += len(names)
+    lines = [f"{number:,} images in {path}/" for path, number in images.items()]
     return sorted(lines) + [f"{n:,} {kind}" for kind, n in sorted(found.other.items())]
-
-
-def _first(path: str, train: str) -> str:
-    """Cuts a path off where it leaves that of the training images."""
-    parts, other = path.split("/"), train.split("/")
-    apart = next((i for i, (a, b) in enumerate(zip(parts, other, strict=False)) if a != b), 0)
-    return ("/".join(parts[: apart + 1]).rstrip("/") or ".") + "/"
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -264,23 +258,23 @@ def _split_folders(names: Iterable[str]) -> dict[str, list[str]]:
 def _told_by_names(root: Path, found: Found, base: str, named: dict[str, list[str]]) -> Splits:
     """Takes the one folder for training, and the one for tests or else for validation."""
     train, tests, inside = named["train"], named["test"] or named["val"], found.below(base)
-    others = [name for name in inside if not any(name in names for names in named.values())]
-    here = f"data.train_folder={base.rstrip('/') or '.'}"
-    test = f" data.test_folder={base}{tests[0]}" if tests else ""
-    if not train:
-        alone = len(others) == 1 and base not in found.images
-        first = f"data.train_folder={base}{others[0]}" if alone else here
-        problem, remedy = "a folder for tests and none for training", f"{first}{test}"
-    elif len(train) > 1 or len(tests) > 1:
-        problem = "several folders for one split"
-        remedy = f"for example data.train_folder={base}{train[0]}{test}"
-    elif others and not tests:
-        problem = "a folder for training beside others"
-        remedy = f"data.train_folder={base}{train[0]} to train on it alone"
-    else:
+    others = len(inside) > sum(len(names) for names in named.values())
+    if len(train) == 1 and (len(tests) == 1 or not (tests or others)):
         return Splits(f"{base}{train[0]}/", f"{base}{tests[0]}/" if tests else None)
+    if not train:
+        problem = "a folder for tests and none for training"
+    elif len(train) > 1 or tests:
+        problem = "several folders for one split"
+    else:
+        problem = "a folder for training beside others"
+    here = base.rstrip("/") or "."
+    first = f"{base}{train[0]}" if train else here
+    test = f" data.test_folder={base}{tests[0]}" if tests else ""
     shown = ", ".join(f"{base}{name}/" for name in inside[:6]) + ", ..." * (len(inside) > 6)
-    words = f"has {problem}, {shown}; write {remedy}, or {here} where all of them are classes"
+    words = (
+        f"has {problem}, {shown}; write for example data.train_folder={first}{test}, or"
+        f" data.train_folder={here} where all of them are classes"
+    )
     raise FolderError("data.root", root, words)
 
 

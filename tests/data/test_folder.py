@@ -347,18 +347,6 @@ def test_large_images_are_read_and_too_large_ones_named(
         make()
 
 
-def test_what_is_wrong_with_every_image_is_told_at_once(
-    make: Make, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(folder_cache, "_MANY", 10)
-    monkeypatch.setattr(folder_cache, "decode_in_parallel", None)
-    root.mkdir()
-    for value in range(20):
-        Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(root / f"{value}.tiff")
-    with pytest.raises(DataError, match=r"none of 20 images .*(\n.*value_range.*){5}$"):
-        make()
-
-
 def test_16_bit_images_that_use_little_of_it_are_not_trained_on_black(
     make: Make, root: Path
 ) -> None:

@@ -215,7 +215,14 @@ def test_the_first_batch_is_looked_at_before_training() -> None:
         first_images(Pictures(lambda index: torch.full((3, 8, 8), 255.0)))
     with pytest.raises(DataError, match=r"not uint8; write"):
         first_images(Pictures(lambda index: torch.zeros(3, 8, 8, dtype=torch.uint8)))
-    with pytest.raises(DataError, match="the data set gives Image, not tensors; give it a trans"):
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_cannot_be_put_together_is_told(workers: int) -> None:
+    sizes = Pictures(lambda index: torch.zeros(1, 8, 8 + index // 11), num_workers=workers)
+    with pytest.raises(DataError, match=r"equal size, but got \[1, 8, 8\] at .* of one size"):
+        numbers(train_loader(sizes))
+    with pytest.raises(DataError, match=r"put together to a batch: .*Image.*; give your data set"):
         first_images(Pictures(lambda index: (Image.new("RGB", (8, 8)), index)))
 
 
@@ -243,15 +250,6 @@ def test_looking_changes_no_random_state() -> None:
     first_images(Pictures(lambda index: torch.rand(3, 8, 8), shuffle=True, generator=own))
     assert torch.equal(torch.rand(1), expected)
     assert torch.equal(own.get_state(), torch.Generator().manual_seed(1).get_state())
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_images_of_several_sizes_are_told(workers: int) -> None:
-    data = Pictures(lambda index: (torch.zeros(1, 8, 8 + index // 11), index), num_workers=workers)
-    with pytest.raises(
-        DataError, match=r"of one batch differ in size, \(1, 8, 8\) and \(1, 8, 9\); resize all"
-    ):
-        numbers(train_loader(data))
 
 
 @pytest.mark.parametrize("loader", [None, "missing", [], "empty"])

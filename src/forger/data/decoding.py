@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -25,7 +24,7 @@ _TASK_BYTES = 1 << 20  # of them, at most, or one image
 _AHEAD = 4  # tasks for each worker that may wait in memory
 _MANY = 8192  # images, above which processes have started before threads would be done
 _MOST = 32  # processes: one feeds them all, and each takes some 40 MB
-_PATIENCE = 2.0  # seconds before a progress bar appears
+_SOME = 1000  # images, above which a progress bar is shown
 
 
 def decode_in_parallel(root: Path, names: list[str], target: ImageFormat) -> Generator[Decoded]:
@@ -47,22 +46,23 @@ def decode_in_parallel(root: Path, names: list[str], target: ImageFormat) -> Gen
     pool = _processes(workers) if len(names) >= _MANY else ThreadPoolExecutor(workers)
     size = min(_TASK, max(1, _TASK_BYTES // prod(target.shape)))
     waiting: deque[Future[Decoded]] = deque()
-    with _Bar(len(names)) as bar:
+    with _progress(len(names)) as progress:
+        bar = progress.add_task("", total=len(names))
         try:
             for begin in range(0, len(names), size):
                 if len(waiting) == _AHEAD * workers:
                     yield waiting.popleft().result()
-                    bar.advance(size)
+                    progress.advance(bar, size)
                 some = names[begin : begin + size]
                 paths = [os.path.join(root, name) for name in some]  # noqa: PTH118
                 waiting.append(_submit(pool, paths, target))
             while waiting:
                 yield waiting.popleft().result()
-                bar.advance(size)
+                progress.advance(bar, size)
         except BrokenProcessPool:
             raise DataError(
                 "data.root: a process that decoded images was killed, perhaps for want of memory,"
-                f" at one of {_AHEAD * workers * size} images from {root / names[bar.done]} on"
+                f" at one of the {_AHEAD * workers * size} images before {some[-1]}"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
@@ -91,30 +91,13 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
-class _Bar:
-    """A progress bar of images that shows itself when it takes long."""
-
-    def __init__(self, total: int) -> None:
-        self._started, self._shown, self.done = time.monotonic(), False, 0
-        self._progress = Progress(
-            *(TextColumn("decoding images"), BarColumn()),
-            *(MofNCompleteColumn(), TimeRemainingColumn()),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=total)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def advance(self, images: int) -> None:
-        """Counts images."""
-        self.done += images
-        self._progress.advance(self._task, images)
-        if not self._shown and time.monotonic() - self._started > _PATIENCE:
-            self._progress.start()
-            self._shown = True
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:  # else it would print an empty line
-            self._progress.stop()
+def _progress(total: int) -> Progress:
+    """Returns a progress bar, shown on a terminal where there is something to wait for."""
+    console = Console(stderr=True)
+    return Progress(
+        *(TextColumn("decoding images"), BarColumn()),
+        *(MofNCompleteColumn(), TimeRemainingColumn()),
+        console=console,
+        transient=True,
+        disable=total < _SOME or not console.is_terminal,
+    )

@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 _VERSION = 5  # raise when the same files would give other pixels, or another kind of file
 _NAMED = 5  # unreadable images named in the message
 _LOOKED_AT = 32  # images looked at before all are decoded
-_MANY = 1000  # images, above which decoding all takes long enough to try a few first
 _DIM = 1 << 12  # of 16 bits: images with no value as high would come out nearly black
 
 Faults = list[tuple[str, str]]
@@ -106,7 +105,7 @@ class FolderCache:
             folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(folder, "images-*")
             self._check_room()
-            self._look_at_some()
+            self._check_depth()
             with array_writer(self.path) as write:
                 with closing(decode_in_parallel(self.root, self.names, self.target)) as decoded:
                     for images, bad in decoded:
@@ -167,22 +166,11 @@ class FolderCache:
     def _join(self, name: str) -> str:
         return os.path.join(self.root, name)  # noqa: PTH118  (a million; Path takes twice as long)
 
-    def _look_at_some(self) -> None:
-        """Looks at a few images spread over all, to tell at once what is wrong with every one.
-
-        Raises:
-            DataError: none can be read, or all have 16 bits and use little of their range.
-        """
+    def _check_depth(self) -> None:
+        """Looks at a few images: raises `DataError` if all have 16 bits and use little of them."""
         some = self.names[:: max(1, len(self.names) // _LOOKED_AT)]
-        paths = [self._join(name) for name in some]
-        if len(self.names) > _MANY:
-            images, faults = decode_all(paths, self.target)
-            if not len(images):
-                shown = "".join(f"\n  {path}: {reason}" for path, reason in faults[:_NAMED])
-                raise DataError(
-                    f"data.root: none of {len(paths)} images looked at can be read{shown}"
-                )
-        deep = [value for path in paths if (value := largest_of_16_bits(path)) is not None]
+        largest = [largest_of_16_bits(self._join(name)) for name in some]
+        deep = [value for value in largest if value is not None]
         if not deep or self.target.value_range is not None:
             return
         if 0 < max(deep) < _DIM:

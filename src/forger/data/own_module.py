@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Sized
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
@@ -92,7 +91,11 @@ class GroupedDataModule(LightningDataModule):
             raise ConfigError(f"{name}.train_dataloader: must return a loader, not {found}")
         if isinstance(loader, DataLoader):
             loader = self._sampled(loader)
-            _prepare(loader)
+            batches = loader.batch_sampler
+            if type(batches) is BatchSampler and (_length(loader) or 0) > 1:
+                batches.drop_last = True
+            if loader.collate_fn is default_collate:
+                loader.collate_fn = _collate
         grouped, length = GroupedLoader(loader, self.size), _length(loader)
         if length is not None and length < self.size:
             raise ConfigError(
@@ -181,37 +184,14 @@ def first_images(datamodule: LightningDataModule) -> Tensor:
     return images
 
 
-def _prepare(loader: DataLoader[Any]) -> None:
-    """Lets a loader drop an incomplete last batch, and say which images it cannot put together."""
-    batches = loader.batch_sampler
-    if type(batches) is BatchSampler and (_length(loader) or 0) > 1:
-        batches.drop_last = True
-    if loader.collate_fn is default_collate:
-        loader.collate_fn = _collate
-
-
 def _collate(samples: list[Any]) -> Any:
-    """Puts samples together as torch does.
-
-    Raises:
-        DataError: they are no tensors, or of several sizes.
-    """
+    """Puts samples together as torch does; raises `DataError` where it cannot."""
     try:
         return default_collate(samples)
     except (RuntimeError, TypeError) as error:
-        images = [images_of(sample) for sample in samples]
-        for image in images:
-            if not isinstance(image, (Tensor, np.ndarray)):
-                raise DataError(
-                    f"real images: the data set gives {type(image).__name__}, not tensors; give it"
-                    " a transform, such as transforms.ToTensor() and Normalize([0.5], [0.5])"
-                ) from error
-        shapes = sorted({tuple(image.shape) for image in images})
-        if len(shapes) == 1:
-            raise
         raise DataError(
-            f"real images: those of one batch differ in size, {' and '.join(map(str, shapes[:3]))};"
-            " resize all to one size in your data set"
+            f"real images: cannot be put together to a batch: {error}; give your data set a"
+            " transform that makes tensors of one size, such as Resize and ToTensor"
         ) from error
 
 
