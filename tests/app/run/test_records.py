@@ -26,8 +26,9 @@ from training import ROOT, command, run_folder, short
 import forger
 from forger.app.config.command import Command
 from forger.app.config.modules import find_module
-from forger.app.config.records import find_untrusted, is_named
+from forger.app.config.records import find_untrusted
 from forger.app.config.signatures import read
+from forger.app.config.trust import is_named
 from forger.app.run import resume
 from forger.app.run.evaluate import evaluate
 from forger.app.run.generate import generate

@@ -11,7 +11,7 @@ from lightning import Callback, Trainer
 
 from forger.app.config.command import Command
 from forger.app.config.messages import near, setting
-from forger.app.config.records import places_in, trust_in
+from forger.app.config.trust import places_in, trust_in
 from forger.app.run.folder import RunFolder, is_main_process
 from forger.app.run.job_words import trusting
 from forger.callbacks.early_stopping import EarlyStopping

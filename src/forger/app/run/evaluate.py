@@ -17,7 +17,7 @@ import forger
 from forger.app.config.check import check
 from forger.app.config.messages import near
 from forger.app.config.paths import with_absolute_paths
-from forger.app.config.records import is_in_use, is_named, links_out_of, named
+from forger.app.config.trust import is_in_use, is_named, links_out_of, named
 from forger.app.run.build import build_data
 from forger.app.run.comparison import compare, print_scores
 from forger.app.run.devices import pick_device, threads

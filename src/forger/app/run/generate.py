@@ -14,7 +14,7 @@ from torch import Tensor
 
 import forger
 from forger.app.config.messages import near
-from forger.app.config.records import links_out_of
+from forger.app.config.trust import links_out_of
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.load import Run, load_sampler
 from forger.app.run.output_folder import check_replaceable, replaced

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.importing import TargetError, import_target, line_of
 from forger.app.config.messages import listed
-from forger.app.config.records import PACKAGES
+from forger.app.config.trust import PACKAGES
 from forger.errors import ConfigError, UserError
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}

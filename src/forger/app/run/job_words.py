@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.messages import quoted
-from forger.app.config.records import places_in, targets_in
+from forger.app.config.trust import places_in, targets_in
 
 _OF_THE_SWEEP = (
     *("hydra.sweep.", "hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher"),

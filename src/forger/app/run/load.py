@@ -20,7 +20,8 @@ from torch import nn
 import forger
 from forger.app.config.importing import TargetError
 from forger.app.config.messages import listed
-from forger.app.config.records import PACKAGES, find_untrusted, move, named, targets_in
+from forger.app.config.records import find_untrusted
+from forger.app.config.trust import PACKAGES, move, named, targets_in
 from forger.app.run.instantiate import instantiate
 from forger.checkpoints import FOLDER, LAST
 from forger.checkpoints.reading import newest_checkpoint, read_checkpoint

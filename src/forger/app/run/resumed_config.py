@@ -19,8 +19,10 @@ from forger.app.config.deeper import what_to_write
 from forger.app.config.mains import MAINS
 from forger.app.config.messages import given, type_setting
 from forger.app.config.paths import with_absolute_paths
-from forger.app.config.records import (
-    find_untrusted,
+from forger.app.config.records import find_untrusted
+from forger.app.config.settings import apply
+from forger.app.config.signatures import read
+from forger.app.config.trust import (
     is_in_use,
     is_named,
     links_out_of,
@@ -29,8 +31,6 @@ from forger.app.config.records import (
     not_where,
     targets_in,
 )
-from forger.app.config.settings import apply
-from forger.app.config.signatures import read
 from forger.errors import ConfigError
 
 RESUME = "resume"  # the setting

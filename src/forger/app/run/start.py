@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import RunningStage
 from omegaconf import DictConfig
 
 from forger.app.config.messages import type_setting
-from forger.app.config.records import climbs
+from forger.app.config.trust import climbs
 from forger.app.run.folder import read_status
 from forger.app.run.load import find_checkpoint
 from forger.callbacks import exact_resume

@@ -20,7 +20,7 @@ from forger.app.cli.quiet import quieten_lightning
 from forger.app.config.command import Command
 from forger.app.config.messages import near, setting
 from forger.app.config.paths import with_absolute_paths
-from forger.app.config.records import named, trust_in
+from forger.app.config.trust import named, trust_in
 from forger.app.distributed.rendezvous import Rendezvous
 from forger.app.distributed.watch import explained, watched
 from forger.app.run.build import (

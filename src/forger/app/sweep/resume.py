@@ -20,7 +20,8 @@ from omegaconf import OmegaConf
 from forger.app.config.command import Command
 from forger.app.config.messages import quoted, type_setting
 from forger.app.config.paths import expanded, text_of
-from forger.app.config.records import find_untrusted, is_in_use, is_named, links_out_of, says_where
+from forger.app.config.records import find_untrusted
+from forger.app.config.trust import is_in_use, is_named, links_out_of, says_where
 from forger.app.sweep.folder import SweepFolder
 from forger.errors import ConfigError
 
