@@ -22,8 +22,8 @@ def plan_sizes(image_shape: ImageShape) -> tuple[int, int]:
         sizes = sorted(base * 2**k for base in (4, 5, 6, 7) for k in range(1, 9))
         nearest = sorted(sorted(sizes, key=lambda size: abs(size - height))[:3])
         raise ConfigError(
-            f"model=dcgan makes square images with a side of 4, 5, 6 or 7 times a power of two, not"
-            f" {height}x{width}; nearest: data.image_size={'|'.join(map(str, nearest))}"
+            "model=dcgan: makes square images with a side of 4, 5, 6 or 7 times a power of two,"
+            f" not {height}x{width}; nearest: data.image_size={'|'.join(map(str, nearest))}"
         )
     return side, doublings
 
@@ -38,7 +38,7 @@ def quarter(image_shape: ImageShape) -> tuple[int, int]:
     if height % 4 or width % 4:
         below = max(4, height // 4 * 4)
         raise ConfigError(
-            f"model=subpixel makes images with sides of 4 times a whole number, not"
+            f"model=subpixel: makes images with sides of 4 times a whole number, not"
             f" {height}x{width}; nearest: data.image_size={below}|{below + 4}"
         )
     return height // 4, width // 4

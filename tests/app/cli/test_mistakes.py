@@ -141,6 +141,18 @@ def test_what_is_seen(words: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_only_objects_know_comes_before_anything_is_written(tmp_path: Path) -> None:
+    words = ["loss=r3gan", "loss.r1_gamma=1", "model=dcgan", "data=mnist_sample"]
+    words += ["data.image_size=30", "paths.log_dir=logs"]
+    done = _python(str(ROOT / "train.py"), *words, cwd=tmp_path)
+    assert done.returncode == 2
+    first, *problems = done.stderr.splitlines()
+    assert first == "error: 2 problems:"
+    assert "r3gan sets both by loss.gamma; for two weights write" in problems[0]
+    assert "not 30x30; nearest: data.image_size=24|28|32" in problems[1]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_answer_takes_little_longer_than_importing_hydra(tmp_path: Path) -> None:
     """At most three times as long; with other work on the machine, one of three tries is enough.
 

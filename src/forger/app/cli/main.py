@@ -343,6 +343,9 @@ def _remove_unused(folder: Path) -> bool:
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
+    with suppress(OSError):  # other runs are there
+        folder.parent.rmdir()
+        folder.parent.parent.rmdir()
     return True
 
 
