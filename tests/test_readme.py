@@ -10,7 +10,7 @@ from PIL import Image
 
 from forger.app.cli import main  # noqa: F401  (registers the short_id resolver)
 from forger.app.config.command import Command
-from forger.app.config.overrides import find_mistakes
+from forger.app.config.compose import find_mistakes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -142,7 +142,7 @@ FILES = {
 }
 # Scores of few images by the user's own features.
 SCORES = [
-    *("metrics=quick", "metrics.features=corners", "metrics.num_fake=40", "metrics.coverage_k=2"),
+    *("metrics=quick", "metrics/features=corners", "metrics.num_fake=40", "metrics.coverage_k=2"),
     *("metrics.every_n_steps=1", "metrics.kid_subset_size=20", "metrics.kid_subsets=3"),
 ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forger.app.cli.arguments import get_args_parser, read_arguments, read_command
-from forger.app.config.overrides import find_mistakes
+from forger.app.config.compose import find_mistakes
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 

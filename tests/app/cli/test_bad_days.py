@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from training import ROOT, Compose, colour_folder, rows, run_folder, short
 
 from forger.app.config.command import Command
-from forger.app.config.overrides import find_mistakes
+from forger.app.config.compose import find_mistakes
 from forger.app.run.train import train
 from forger.checkpoints.reading import read_checkpoint
 from forger.errors import RunError

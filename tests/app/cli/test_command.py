@@ -15,7 +15,7 @@ import pytest
 from training import interruptible
 
 from forger.app.config.command import Command
-from forger.app.config.overrides import find_mistakes
+from forger.app.config.compose import find_mistakes
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,7 +59,7 @@ class TestMistakesInWords:
             ("loss.gama=1", "did you mean 'r1_gamma'? Allowed: label_smoothing, n_critic, "),
             ("data.batch_sise=3", "data.batch_sise=3: unknown setting of forger.data.MNIST; "),
             ("sede=1", "sede=1: unknown setting; did you mean 'seed'? Allowed: callbacks, "),
-            ("seed.x=1", "seed.x=1: seed is a value and has no settings of its own"),
+            ("seed.x=1", "seed={x:1}: must be a whole number"),
             ("trainer.benchmark=true", "to add it, write +trainer.benchmark=true"),
             ("trainer.max_depth=3", "trainer.max_depth=3: unknown setting of lightning.Trainer"),
             ("trainer.max_steps=", "trainer.max_steps='': must be a whole number of at least 1"),
@@ -67,7 +67,7 @@ class TestMistakesInWords:
             ("~loss.gama", "~loss.gama: there is nothing to remove"),
             ("dcgan", "dcgan: is not a setting; write model=dcgan"),
             ("nonsense", "nonsense: is not a setting; write <setting>=<value>"),
-            ("name=[a", "name=[a: cannot be read ("),
+            ("name=[a", "name=[a: cannot be read; quote a value"),
             ("data=image_folder", "data.root: is needed; write data.root=<folder of images>"),
         ],
     )

@@ -13,7 +13,7 @@ import pytest
 
 from forger import hardware
 from forger.app.config.command import Command
-from forger.app.config.overrides import find_mistakes
+from forger.app.config.compose import find_mistakes
 
 ROOT = Path(__file__).parents[3]
 

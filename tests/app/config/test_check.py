@@ -95,7 +95,7 @@ def test_every_choice_passes(
         ("trainer.deterministic=3", "must be true or false, or warn, or null"),
         ("+trainer.gradient_clip_val=1", "write model.gradient_clip.generator=<norm>"),
         ("+trainer.accumulate_grad_batches=2", "write model.accumulate.generator=<batches>"),
-        ("+trainer.logger=false", "choose loggers with logger=csv"),
+        ("+trainer.logger=false", "choose loggers with logger=wandb"),
         ("+trainer.benchmark=3", "trainer.benchmark=3: must be true or false, or null"),
         ("+trainer.max_depth=3", "trainer.max_depth=3: unknown setting of lightning.Trainer"),
         ("trainer.strategy={}", "trainer.strategy={}: must be one of auto"),

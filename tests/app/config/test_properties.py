@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
-from forger.app.config import overrides
+from forger.app.config import compose
 from forger.app.config.command import Command
 from forger.app.run import build
 from forger.app.run.checks import check_networks, check_updates
@@ -135,36 +135,29 @@ SANE = [
 ]
 
 
-def _composed(config: str, words: list[str]) -> Any:
-    """Returns a config or the error, of Hydra's own settings only those that the check looks at."""
+def _composed(config: str, chosen: list[str]) -> DictConfig | Exception:
     try:
-        cfg = hydra.compose(config, overrides=words, return_hydra_config=True)
+        return hydra.compose(config, overrides=chosen, return_hydra_config=True)
     except Exception as error:
         return error
-    subdir = cfg.hydra.sweep._get_node("subdir")._value()
-    looked_at = OmegaConf.create({"mode": cfg.hydra.mode, "sweep": {"subdir": subdir}})
-    with open_dict(cfg):
-        del cfg["hydra"]
-        cfg["hydra"] = looked_at
-    return cfg
 
 
 class Checked:
     """Runs the check, composing each set of files once, and remembers what it looked at."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.composed: dict[tuple[str, ...], Any] = {}
+        self.composed: dict[tuple[str, ...], DictConfig | Exception] = {}
         self.configs: list[DictConfig] = []
         self.seconds: list[float] = []
         self._composing = 0.0
-        self._find_problems = overrides.find_problems
-        monkeypatch.setattr(overrides, "compose", self._compose)
-        monkeypatch.setattr(overrides, "find_problems", self._find)
+        self._find_problems = compose.find_problems
+        monkeypatch.setattr(compose, "compose", self._compose)
+        monkeypatch.setattr(compose, "find_problems", self._find)
 
     def __call__(self, *words: str) -> list[str]:
         self.configs.clear()
         self._composing, began = 0.0, time.process_time()
-        found = overrides.find_mistakes(Command(CONFIGS, "train", words))
+        found = compose.find_mistakes(Command(CONFIGS, "train", words))
         self.seconds.append(time.process_time() - began - self._composing)
         return found
 
@@ -179,9 +172,13 @@ class Checked:
             raise result
         return result
 
-    def _find(self, cfg: DictConfig, main: str) -> Any:
-        self.configs.append(cfg)
-        return self._find_problems(cfg, main)
+    def _find(self, cfg: DictConfig, script: str) -> Any:
+        began, own = time.process_time(), cfg.copy()
+        with open_dict(own):
+            del own["hydra"]
+        self.configs.append(own)
+        self._composing += time.process_time() - began
+        return self._find_problems(cfg, script)
 
 
 @cache

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from forger import hardware
 from forger.app.config.check import check, find_problems
 from forger.app.config.command import Command
-from forger.app.config.overrides import find_mistakes
+from forger.app.config.compose import find_mistakes
 from forger.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -84,7 +84,6 @@ class TestMetrics:
                 "to compare with (metrics.num_real), 4; write metrics.coverage_",
             ),
             ("metrics.num_fake=8", "must be at most the number of images to score (metrics.num_fa"),
-            ("metrics.k=3", "metrics.k=3: is now metrics.precision_k and metrics.coverage_k"),
             (
                 "metrics.kid_subset_size=1",
                 "metrics.kid_subset_size=1: must be a whole number of at least 2",
@@ -98,7 +97,7 @@ class TestMetrics:
             ("metrics.min_accuracy=99", "must be a number from 0 to 1, or null"),
             ("metrics.nmu_fake=3", "metrics.nmu_fake=3: unknown setting; did you mean 'num_fake'?"),
             ("metrics.features.min_acuracy=1", "did you mean 'min_accuracy'?"),
-            ("metrics.inception_weights=/x", "is used with metrics.features=inception only"),
+            ("metrics.inception_weights=/x", "is used with metrics/features=inception only"),
         ],
     )
     def test_refusals(self, word: str, message: str) -> None:
@@ -106,9 +105,9 @@ class TestMetrics:
         assert message in found
 
     def test_a_bound_for_a_classifier_that_is_not_used(self) -> None:
-        (found,) = mistakes("train", "metrics.features=inception", "metrics.min_accuracy=0.9")
+        (found,) = mistakes("train", "metrics/features=inception", "metrics.min_accuracy=0.9")
         assert found == (
-            "metrics.min_accuracy=0.9: is used with metrics.features=classifier only; leave it out"
+            "metrics.min_accuracy=0.9: is used with metrics/features=classifier only; leave it out"
         )
         assert mistakes("train", "metrics.min_accuracy=0.9") == []
 
@@ -220,7 +219,7 @@ class TestRun:
             ("experiment=quickstart", "is for train.py; the run has its own on record"),
             ("dry_run=true", "is for train.py; the run has its own on record"),
             ("chekpoint=last", "unknown setting; did you mean 'checkpoint'?"),
-            ("hydra.mode=MULTIRUN", "hydra.mode=MULTIRUN: "),
+            ("hydra.mode=MULTIRUN", "py runs once; "),
         ],
     )
     def test_settings(
@@ -267,7 +266,7 @@ class TestEvaluate:
         "words",
         [
             ["metrics=paper"],
-            ["metrics.features=inception"],
+            ["metrics/features=inception"],
             ["metrics.num_fake=100", "metrics.reference=train"],
             ["data.root=elsewhere", "data.download=false", "paths.cache_dir=here"],
             ["device=cpu", "threads=2", "checkpoint=last"],

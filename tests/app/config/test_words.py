@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from forger.app.config.command import Command
-from forger.app.config.overrides import find_mistakes
+from forger.app.config.compose import find_mistakes
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -22,8 +22,8 @@ def mistakes(*words: str, multirun: bool = False, folder: str | None = None) -> 
         (["seed=1", "seed=2"], "seed=2: seed=1 was written too; leave one of them out"),
         (["seed=1", "++seed=2"], "seed=1: is overwritten by ++seed=2; leave one of them out"),
         (
-            ["metrics.features=inception", "metrics/features=classifier"],
-            "metrics/features=classifier: metrics.features=inception was written too; "
+            ["metrics/features=inception", "metrics/features=classifier"],
+            "metrics/features=classifier: metrics/features=inception was written too; "
             "leave one of them out",
         ),
         (["~loss.n_critic=3"], "~loss.n_critic=3: has another value; write ~loss.n_critic"),

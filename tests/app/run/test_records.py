@@ -25,9 +25,9 @@ from training import ROOT, command, run_folder, short
 
 import forger
 from forger.app.config.command import Command
-from forger.app.config.modules import find_module
 from forger.app.config.records import find_untrusted
-from forger.app.config.signatures import read
+from forger.app.config.signatures import read_signature
+from forger.app.config.source import find_module
 from forger.app.config.trust import is_named
 from forger.app.run import resume
 from forger.app.run.evaluate import evaluate
@@ -282,7 +282,7 @@ class TestOwnClasses:
     def forget(monkeypatch: pytest.MonkeyPatch) -> None:
         """As in a new process."""
         find_module.cache_clear()
-        read.cache_clear()
+        read_signature.cache_clear()
         for name in ("own_nets", "new_nets"):
             monkeypatch.delitem(sys.modules, name, raising=False)
 

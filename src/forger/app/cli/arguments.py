@@ -18,9 +18,9 @@ from typing import Any
 from hydra._internal.utils import get_args_parser  # the very flags that Hydra documents
 
 from forger.app.config.command import Command
-from forger.app.config.mains import MAINS
-from forger.app.config.messages import as_words, setting, typed
+from forger.app.config.messages import as_overrides, setting, typed
 from forger.app.config.paths import as_hydra_reads, expanded
+from forger.app.config.sections import SCRIPTS
 from forger.app.run import resume
 from forger.errors import ConfigError
 
@@ -77,9 +77,9 @@ def read_command(
         configs = here if here.is_dir() else Path(configs.parent, flags.config_path)
         flags.config_path = str(configs.absolute())
     sweep = flags.multirun or "hydra.mode=MULTIRUN" in read.overrides
-    once = MAINS[script].once is not None
+    once = SCRIPTS[script].once is not None
     flags.overrides = [as_hydra_reads(one, sweep=sweep, once=once) for one in read.overrides]
-    if "run" in MAINS[script].settings and "run=last" in flags.overrides:
+    if "run" in SCRIPTS[script].settings and "run=last" in flags.overrides:
         newest = setting("run", resume.newest_run(configs.absolute()))
         flags.overrides = [newest if one == "run=last" else one for one in flags.overrides]
     command = Command(
@@ -233,4 +233,4 @@ def _flat(key: str, text: str) -> Iterator[str]:
         except (ValueError, SyntaxError):
             continue
     if isinstance(value, dict):
-        yield from as_words(key, value)
+        yield from as_overrides(key, value)

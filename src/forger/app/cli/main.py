@@ -35,12 +35,11 @@ import forger
 from forger.app.cli.arguments import Typed, program_again, read_command
 from forger.app.cli.log_lines import wrapped
 from forger.app.cli.quiet import quieten_hydra
-from forger.app.config.command import SCRIPTS, Command, type_program
-from forger.app.config.mains import MAINS
+from forger.app.config.command import Command, type_program
+from forger.app.config.compose import find_mistakes
 from forger.app.config.messages import choice, given, listed, quoted
-from forger.app.config.overrides import find_mistakes
 from forger.app.config.paths import expanded
-from forger.app.config.words import words_for_hydra
+from forger.app.config.sections import SCRIPTS
 from forger.app.distributed.local import write_error_file
 from forger.app.distributed.watch import OtherProcessError, explained, reason_of
 from forger.app.run import resume
@@ -183,7 +182,7 @@ def _carry_out(command: Command) -> float | list[Outcome] | None:
 @contextmanager
 def _composed(command: Command) -> Iterator[DictConfig]:
     """Composes the config of a command, Hydra's own part with it."""
-    overrides = list(words_for_hydra(command))
+    overrides = list(command.overrides)
     if command.extra_config_dir is not None:
         overrides.append(f"hydra.searchpath=[{quoted(Path(command.extra_config_dir).absolute())}]")
     directory = str(command.config_dir)
@@ -208,7 +207,8 @@ def _checked(command: Command) -> Command:
     Raises:
         ConfigError: the message lists all that is wrong.
     """
-    value = resume.wanted(command.overrides) if "resume" in MAINS[command.script].settings else None
+    goes_on = "resume" in SCRIPTS[command.script].settings
+    value = resume.wanted(command.overrides) if goes_on else None
     if value is None or command.misspelt:
         if problems := find_mistakes(command):
             raise ConfigError(listed(problems))
@@ -250,7 +250,7 @@ def _run_job(agreed: Agreed) -> float | None:
     context = HydraContext(None, Callbacks(config))  # type: ignore[arg-type]
     value: float | None
     value, error = run_job(task, config, "hydra.run.dir", None, context).return_value
-    has_folder = MAINS[command.script].once is None
+    has_folder = SCRIPTS[command.script].once is None
     if error is not None and not isinstance(error, Pruned):
         message = message_of(error)
         removed = message is not None and has_folder and _remove_unused(folder)

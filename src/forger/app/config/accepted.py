@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
-from forger.app.config.kinds import UNKNOWN
+from forger.app.config.type_checks import UNKNOWN
 from forger.app.config.values import Values
 
 Findings: TypeAlias = Iterator[tuple[str, str]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from forger.app.config.messages import near, typed
 
-SCRIPTS = ("train", "evaluate", "generate")
+SCRIPT_NAMES = ("train", "evaluate", "generate")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def type_program(program: tuple[str, ...], script: str) -> str:
         program: see `Command`; empty in a notebook.
         script: `train`, `evaluate` or `generate`.
     """
-    if program and program[-1] in SCRIPTS:  # of the installed `forger`
+    if program and program[-1] in SCRIPT_NAMES:  # of the installed `forger`
         return f"forger {script}"
     beside = near(Path(program[-1]).with_name(f"{script}.py")) if program else Path()
     return typed("python", str(beside) if beside.is_file() else f"{script}.py")

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from forger.app.config.messages import nearest
-from forger.app.config.modules import described, is_installed
+from forger.app.config.source import described, is_installed
 from forger.errors import ConfigError
 
 _FORGER = Path(__file__).parents[2]

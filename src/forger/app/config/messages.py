@@ -57,11 +57,11 @@ def setting(key: str, value: object) -> str:
     return f"{key}={text if plain and not _OTHER.fullmatch(text) else quoted(text)}"
 
 
-def as_words(key: str, node: Any) -> Iterator[str]:
-    """Yields a word for each setting in a mapping: `optimizer.lr=0.1` for `{"lr": 0.1}`."""
+def as_overrides(key: str, node: Any) -> Iterator[str]:
+    """Yields an override for each setting in a mapping: `optimizer.lr=0.1` for `{"lr": 0.1}`."""
     if isinstance(node, dict) and node:
         for name, value in node.items():
-            yield from as_words(f"{key}.{name}" if key else str(name), value)
+            yield from as_overrides(f"{key}.{name}" if key else str(name), value)
     else:
         yield setting(key, node) if isinstance(node, str) else f"{key}={written(node)}"
 

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from forger.app.config.messages import quoted
-from forger.app.config.targets import signature_of
+from forger.app.config.signatures import signature_of
 
 KEYS = (
     *("paths.data_dir", "paths.cache_dir", "paths.log_dir", "data.root", "data.cache_dir"),

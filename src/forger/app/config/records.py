@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
 
 from forger.app.config.importing import TargetError, import_target
-from forger.app.config.mains import MAINS
 from forger.app.config.messages import given
-from forger.app.config.places import Place
-from forger.app.config.sources import BrokenModuleError, NotFoundError, locate
-from forger.app.config.targets import derives, signature_of
+from forger.app.config.sections import SCRIPTS, Section
+from forger.app.config.signatures import derives, signature_of
+from forger.app.config.source import BrokenModuleError, NotFoundError, locate
 from forger.app.config.trust import OWN, PACKAGES, is_in_use, is_named, not_where, says_where
 
 # Where all of them would be too many: classes of the right kind that load or fetch what they like.
@@ -94,7 +93,7 @@ class _Record:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
             self.refuse(at, name, "must be a dotted name, such as package.module.Class")
             return
-        place = MAINS["train"].place_of(key) if among is None else None
+        place = SCRIPTS["train"].section(key) if among is None else None
         built = "" in self.build or _below(key, self.build)
         named = typed or name in self.trust
         problem = None if named else self.wrong_name(key, name, place, built)
@@ -113,7 +112,7 @@ class _Record:
             if built and self.imports and not self.names_only and not vouched:
                 self.check_argument(path, value, is_named(name, [OWN]), place)
 
-    def check_argument(self, key: str, value: Any, ours: bool, place: Place | None) -> None:
+    def check_argument(self, key: str, value: Any, ours: bool, place: Section | None) -> None:
         """Checks an argument of a class that the user has not vouched for."""
         name = key.rpartition(".")[2]
         if name == "_args_" or (name == "_partial_" and not (place is not None and place.partial)):
@@ -129,7 +128,7 @@ class _Record:
                 if _OUTSIDE.match(text) and not is_named(text, self.trust):
                     self.refuse(key, text, not_where(text))
 
-    def wrong_name(self, key: str, name: str, place: Place | None, built: bool) -> str | None:
+    def wrong_name(self, key: str, name: str, place: Section | None, built: bool) -> str | None:
         """Returns what is wrong with a name, by its package and its source."""
         top, owner = name.partition(".")[0], name.rpartition(".")[0]
         trusted = is_named(name, self.trust)
@@ -161,7 +160,7 @@ class _Record:
         return None
 
     def wrong_import(
-        self, name: str, place: Place | None, among: tuple[type, ...] | None, any_callable: bool
+        self, name: str, place: Section | None, among: tuple[type, ...] | None, any_callable: bool
     ) -> tuple[str | None, dict[str, Any]]:
         """Imports what a name stands for: what is wrong with it, and the hints of its arguments."""
         try:

@@ -19,7 +19,7 @@ from forger.app.config.accepted import Findings, Select
 from forger.app.config.device_rules import DEVICE_RULES
 from forger.app.config.messages import choice
 from forger.app.config.score_rules import run_refusal
-from forger.app.config.sources import BrokenModuleError, NotFoundError, locate
+from forger.app.config.source import BrokenModuleError, NotFoundError, locate
 from forger.errors import install_command
 from forger.metrics.names import RATES, RELATIVE
 

@@ -1,16 +1,18 @@
-"""The settings that no signature carries: those of train.yaml's own sections, and narrower ranges.
+"""The settings that no signature carries: those of the main configs' own sections, and ranges.
 
-Nothing here is ever built: each class lists settings by annotation, and `check` reads them from the
-source, as it reads the signatures of targets. Adding a key to configs/train.yaml adds a line here;
-`scoring_schema` has those of evaluate.yaml, generate.yaml and `metrics`.
+Nothing here is ever built: each class lists settings and the values that they may have. Adding a
+key to configs/train.yaml adds a line here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
 
 from forger.bounds import (
+    AtLeastTwo,
     Fraction,
     FractionBelowOne,
     NonNegativeFloat,
@@ -21,18 +23,37 @@ from forger.bounds import (
     Seed,
 )
 
-Section: TypeAlias = Any
-"""A node whose settings are checked on their own."""
 
-Built: TypeAlias = Annotated[Any, "_target_"]
+class Section:
+    """A group of settings that is checked on its own."""
+
+
+def _not_built(value: Any) -> str | None:
+    built = isinstance(value, dict) and "_target_" in value
+    return None if built else "a mapping with a _target_"
+
+
+def _no_duration(value: Any) -> str | None:
+    """Admits what Lightning's Timer does, a time of 0 left out: such a run would not begin."""
+    if isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value.strip(), re.ASCII):
+        return None if re.search(r"[1-9]", value) else "above zero"
+    return "days:hours:minutes:seconds, for example 00:08:00:00"
+
+
+Built: TypeAlias = Annotated[dict[str, Any], _not_built]
 """A mapping with a `_target_`, which becomes an object."""
 
-Duration: TypeAlias = Annotated[str, "Timer"]
+Duration: TypeAlias = Annotated[str, _no_duration]
 """A time as Lightning's Timer reads it: days:hours:minutes:seconds."""
 
 
-@dataclass
-class Run:
+@cache
+def types_of(schema: type) -> Mapping[str, Any]:
+    """Returns the settings of one of the classes below, each with its type."""
+    return get_type_hints(schema, include_extras=True)
+
+
+class Train:
     """The top level of train.yaml."""
 
     name: str
@@ -57,7 +78,6 @@ class Run:
     sweep: Section
 
 
-@dataclass
 class Model:
     """`model`: what both architectures share."""
 
@@ -70,7 +90,6 @@ class Model:
     gradient_clip: Section
 
 
-@dataclass
 class Accumulate:
     """`model.accumulate`."""
 
@@ -78,7 +97,6 @@ class Accumulate:
     discriminator: PositiveInt
 
 
-@dataclass
 class GradientClip:
     """`model.gradient_clip`."""
 
@@ -86,15 +104,13 @@ class GradientClip:
     discriminator: PositiveFloat | None
 
 
-@dataclass
 class PerNetwork:
-    """`optimizer` and `schedule`, beside words that only interpolation reads."""
+    """`optimizer` and `schedule`, beside settings that only interpolation reads."""
 
     generator: Section
     discriminator: Section
 
 
-@dataclass
 class Optimizer:
     """Ranges of the settings of torch's optimizers, whose annotations tell types alone."""
 
@@ -107,7 +123,6 @@ class Optimizer:
     weight_decay: NonNegativeFloat
 
 
-@dataclass
 class Trainer:
     """Ranges of Lightning's Trainer, and `threads`, which is ours."""
 
@@ -132,7 +147,6 @@ class Trainer:
     threads: PositiveInt | None
 
 
-@dataclass
 class Paths:
     """`paths`."""
 
@@ -141,10 +155,88 @@ class Paths:
     log_dir: str
 
 
-@dataclass
 class Sweep:
     """`sweep`: of `-m`."""
 
     fail_fast: bool
     resume: str | None
     trial: Any
+
+
+class Scores:
+    """`metrics`: what is scored, and how."""
+
+    features: Section
+    num_fake: PositiveInt | None
+    num_real: PositiveInt | None
+    reference: Literal["test", "train"]
+    weights: Literal["ema", "raw"]
+    seed: Seed
+    precision_k: PositiveInt
+    coverage_k: PositiveInt
+    neighbour_images: PositiveInt
+    kid_subsets: PositiveInt
+    kid_subset_size: AtLeastTwo
+    splits: PositiveInt
+    min_accuracy: Fraction | None
+    inception_weights: str | None
+
+
+class TrainingScores(Scores):
+    """`metrics` of train.yaml."""
+
+    when: Literal["always", "ready"]
+    every_n_steps: PositiveInt
+
+
+class FinalScores(Scores):
+    """`metrics` of evaluate.yaml, which lists what is for training only to refuse it."""
+
+    when: Any
+    every_n_steps: Any
+
+
+class _OfARun:
+    """What evaluate.yaml and generate.yaml share."""
+
+    checkpoint: Literal["last", "best"]
+    device: str
+    threads: PositiveInt | None
+    trust: list[str]
+    moved: dict[str, str] | None
+
+
+class Evaluate(_OfARun):
+    """The top level of evaluate.yaml."""
+
+    run: str | list[str]
+    metrics: Section
+    data: Section
+    paths: Section
+    protocol: str | None
+
+
+class EvaluateData:
+    """`data` of evaluate.yaml."""
+
+    root: str | None
+    download: bool | None
+
+
+class EvaluatePaths:
+    """`paths` of evaluate.yaml."""
+
+    cache_dir: str | None
+
+
+class Generate(_OfARun):
+    """The top level of generate.yaml."""
+
+    run: str
+    n: PositiveInt
+    seed: Seed
+    weights: Literal["ema", "raw"]
+    npz: bool
+    walk: bool
+    frames: PositiveInt
+    output: str | None

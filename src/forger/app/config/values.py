@@ -1,7 +1,4 @@
-"""A config as plain data: every value that can be resolved, and what each setting refers to.
-
-Owns interpolation; what a value may be is for `check`.
-"""
+"""A config as plain data: every value that can be resolved, and what each setting refers to."""
 
 from __future__ import annotations
 
@@ -13,11 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from forger.app.config.kinds import UNKNOWN
+from forger.app.config.type_checks import UNKNOWN
 
 # `${a.b}`, `${..b}`, and the first argument of a resolver such as `${oc.select:a.b,1}`
 _REFERENCE = re.compile(r"\$\{\s*(?:[\w.]+\s*:\s*)?(?P<dots>\.*)(?P<key>[\w.\[\]-]*)")
-
 _ALONE = re.compile(r"\$\{[\w.]+\}")
 
 
@@ -44,80 +40,84 @@ class Values:
         """
         parts = key.split(".")
         for depth in range(len(parts), 0, -1):
-            place = ".".join(parts[:depth])
-            text = _at(self.raw, place)
-            if isinstance(text, str) and (_ALONE.fullmatch(text) or place in self.broken):
-                return [".".join([read, *parts[depth:]]) for read in _references(place, text)]
+            owner = ".".join(parts[:depth])
+            text = value_at(self.raw, owner)
+            if isinstance(text, str) and (_ALONE.fullmatch(text) or owner in self.broken):
+                return [".".join([read, *parts[depth:]]) for read in _references(owner, text)]
         return []
 
     def has(self, key: str) -> bool:
         """Tells whether there is such a setting."""
         owner, _, name = key.rpartition(".")
-        return name in (_at(self.raw, owner) or {} if owner else self.raw)
+        return name in (value_at(self.raw, owner) or {} if owner else self.raw)
 
     def is_read(self, key: str) -> bool:
         """Tells whether another setting refers to `key`, to what is in it or to all around it."""
-        return any(
-            target == key or target.startswith(f"{key}.") or key.startswith(f"{target}.")
-            for target in self.read
-        )
+        return any(is_within(target, key) or is_within(key, target) for target in self.read)
 
     def select(self, key: str) -> Any:
         """Returns the value at a dotted key, or `None`."""
-        return _at(self.plain, key)
+        return value_at(self.plain, key)
+
+
+def value_at(node: Any, key: str) -> Any:
+    """Returns what plain data has at a dotted key, or `None`."""
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def joined(key: str, name: Any) -> str:
+    """Returns the dotted key of what is called `name` in the part at `key`."""
+    return f"{key}.{name}" if key else str(name)
+
+
+def is_within(key: str, part: str) -> bool:
+    """Tells whether a key is that of a part of the config, or of something in it."""
+    return key == part or key.startswith(f"{part}.")
 
 
 def read_values(cfg: DictConfig) -> Values:
     """Resolves a config as far as it goes."""
-    raw = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(raw, dict)
+    raw: Any = OmegaConf.to_container(cfg, resolve=False)
+    raw.pop("hydra", None)  # which has a schema of its own
     broken: dict[str, str] = {}
-    plain: Any = _filled(cfg, raw, "", broken)
-    values = Values(plain, {str(key): value for key, value in raw.items()}, broken)
+    values = Values(_resolved(cfg, raw, "", broken), raw, broken)
     for key, text in _leaves(raw, ""):
         for target in _references(key, text):
             values.read.setdefault(target, []).append(key)
     return values
 
 
-def _filled(node: Any, raw: Any, key: str, broken: dict[str, str]) -> Any:
+def _resolved(node: Any, raw: Any, key: str, broken: dict[str, str]) -> Any:
     """Returns a part of the config as it stands in `raw`, its few interpolations resolved."""
-    pairs = raw.items() if isinstance(raw, dict) else enumerate(raw)
     found: dict[Any, Any] = {}
-    for name, value in pairs:
+    for name, value in raw.items() if isinstance(raw, dict) else enumerate(raw):
         if isinstance(value, str) and "${" in value:
-            found[name] = _resolve_one(node, name, _join(key, name), broken)
+            found[name] = _referred_to(node, name, joined(key, name), broken)
         elif isinstance(value, (dict, list)):
-            found[name] = _filled(node._get_node(name), value, _join(key, name), broken)
+            found[name] = _resolved(node._get_node(name), value, joined(key, name), broken)
         else:
             found[name] = value
     return found if isinstance(raw, dict) else list(found.values())
 
 
-def _resolve(node: Any, key: str, broken: dict[str, str]) -> Any:
-    if not isinstance(node, (DictConfig, ListConfig)):
-        return node
-    if node._is_none() or node._is_missing():
-        return None if node._is_none() else "???"
-    names = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
-    found = {name: _resolve_one(node, name, _join(key, name), broken) for name in names}
-    return found if isinstance(node, DictConfig) else list(found.values())
-
-
-def _resolve_one(node: Any, name: Any, key: str, broken: dict[str, str]) -> Any:
-    if OmegaConf.is_missing(node, name):
-        return "???"
+def _referred_to(node: Any, name: Any, key: str, broken: dict[str, str]) -> Any:
     try:
-        return _resolve(node[name], key, broken)
+        value = node[name]
+        if not isinstance(value, (DictConfig, ListConfig)):
+            return value
+        raw: Any = OmegaConf.to_container(value, resolve=False)
+        return _resolved(value, raw, key, broken) if isinstance(raw, (dict, list)) else raw
     except Exception as error:  # a resolver may raise anything
-        raw = str(node._get_node(name)._value())
-        if "${hydra:" not in raw:  # known once a job runs
-            broken[key] = f"{raw}: {reason_of(error)}"
+        text = str(node._get_node(name)._value())
+        if "${hydra:" not in text:  # known once a job runs
+            broken[key] = f"{text}: {reason_of(error)}"
         return UNKNOWN
 
 
 def reason_of(error: Exception) -> str:
-    """Words why an interpolation cannot be resolved, without a parser's jargon."""
+    """Says why an interpolation cannot be resolved, without a parser's jargon."""
     told = isinstance(error, (OmegaConfBaseException, ValueError))
     lines = str(error).strip().splitlines() if told else []
     if not lines or " expecting " in lines[0] or "no viable alternative" in lines[0]:
@@ -126,12 +126,9 @@ def reason_of(error: Exception) -> str:
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from _leaves(value, _join(key, name))
-    elif isinstance(node, list):
-        for place, value in enumerate(node):
-            yield from _leaves(value, _join(key, place))
+    if isinstance(node, (dict, list)):
+        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _leaves(value, joined(key, name))
     elif isinstance(node, str) and "${" in node:
         yield key, node
 
@@ -144,13 +141,3 @@ def _references(key: str, text: str) -> Iterator[str]:
             yield ".".join([*parts[: max(0, len(parts) - dots)], *filter(None, name.split("."))])
         elif name:
             yield name
-
-
-def _at(node: Any, key: str) -> Any:
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node
-
-
-def _join(key: str, name: Any) -> str:
-    return f"{key}.{name}" if key else str(name)

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from forger.app.config.importing import TargetError
-from forger.app.config.places import PLACES
+from forger.app.config.sections import SCRIPTS
 from forger.app.run.instantiate import all_refusals, instantiate, takes, target_of
 from forger.callbacks.pruning import Pruning
 from forger.checkpoints.writing import WholeCheckpointIO
@@ -89,7 +89,7 @@ def make_optimizer(node: DictConfig) -> OptimizerFactory:
 
 def build_loss(cfg: DictConfig) -> AdversarialLoss:
     """Builds the loss, a function of the user's without those of our settings that it lacks."""
-    target, offered = target_of(cfg.loss), PLACES["loss"].offered
+    target, offered = target_of(cfg.loss), SCRIPTS["train"].section("loss").neutral
     settings: Any = OmegaConf.to_container(cfg.loss, resolve=True)
     for name, value in offered.items():
         if name in settings and settings[name] == value and not takes(target, name):

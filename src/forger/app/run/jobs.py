@@ -5,7 +5,7 @@ from __future__ import annotations
 from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
-from forger.app.config.overrides import worded
+from forger.app.config.compose import worded
 from forger.errors import UserError
 
 

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.command import Command
 from forger.app.config.messages import listed, quoted, type_setting
+from forger.app.config.overrides import read_overrides
 from forger.app.config.paths import expanded, text_of
-from forger.app.config.words import read_words
 from forger.app.run.folder import LOCK, being_trained, is_locked, read_status
 from forger.app.run.resumed_config import RESUME, resumed_config
 from forger.errors import ConfigError
@@ -109,15 +109,15 @@ def find_mistakes(command: Command, folder: Path) -> list[str]:
     """Returns what is wrong with a command that resumes the run in `folder`, one line each."""
     with initialize_config_dir(str(command.config_dir), job_name="forger", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        reading = read_words(command, loader)
+        reading = read_overrides(command, loader)
         if reading.problems or reading.several:
             return reading.problems + reading.several
         of_records = [w for w in command.overrides if w.partition("=")[0] in ("trust", "moved")]
-        chosen = _first(reading.chosen) + reading.plain
+        chosen = _first(reading.choices) + reading.for_hydra
         composed = compose(command.config_name, overrides=chosen + of_records)
         parser = OverridesParser.create(config_loader=loader)
         words = [parser.parse_override(word) for word in command.overrides]
-        words = [word for word in words if str(word.input_line) not in reading.plain]
+        words = [word for word in words if str(word.input_line) not in reading.for_hydra]
     return resumed_config(folder, words, composed)[1]
 
 
@@ -136,11 +136,13 @@ def folder_of(command: Command, value: str) -> Path:
     if value != "last":
         return find_run(value, Path())
     with initialize_config_dir(str(command.config_dir), job_name="forger", version_base="1.3"):
-        reading = read_words(command, GlobalHydra.instance().config_loader())
+        reading = read_overrides(command, GlobalHydra.instance().config_loader())
         if reading.problems:
             raise ConfigError(listed(reading.problems))
         where = [str(w.input_line) for w in reading.settings if w.key_or_group in _WHERE]
-        cfg = compose(command.config_name, overrides=_first(reading.chosen) + reading.plain + where)
+        cfg = compose(
+            command.config_name, overrides=_first(reading.choices) + reading.for_hydra + where
+        )
         return find_run(value, Path(expanded(cfg.paths.log_dir), cfg.name).absolute())
 
 

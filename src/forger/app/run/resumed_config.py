@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,12 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from forger.app.config.check import find_problems
-from forger.app.config.deeper import what_to_write
-from forger.app.config.mains import MAINS
+from forger.app.config.compose import put_settings
 from forger.app.config.messages import given, type_setting
 from forger.app.config.paths import with_absolute_paths
 from forger.app.config.records import find_untrusted
-from forger.app.config.settings import apply
-from forger.app.config.signatures import read
+from forger.app.config.schema import types_of
+from forger.app.config.sections import SCRIPTS
 from forger.app.config.trust import (
     is_in_use,
     is_named,
@@ -76,8 +74,7 @@ def resumed_config(
         elif (problem := _other_choice(word, choices[group], folder)) is not None:
             problems.append(problem)
     before = _plain(cfg)
-    meant = partial(what_to_write, cfg, None)
-    wrong, unlisted = apply(cfg, settings, list(choices), meant)
+    wrong, unlisted = put_settings(cfg, settings)
     cfg = with_absolute_paths(cfg)
     after = _plain(cfg)
     for word in settings:
@@ -178,9 +175,9 @@ def _own_config(folder: Path, composed: DictConfig) -> DictConfig:
 def _without_free_words(cfg: DictConfig, own: Any) -> DictConfig:
     """Leaves out the run's words that only interpolation read: in its config that is resolved."""
     kept = cfg.copy()
-    for key, place in MAINS["train"].places.items():
-        node: Any = OmegaConf.select(kept, key) if key and place.words else None
-        known = read(place.schema).parameters if place.schema else {}
+    for key, place in SCRIPTS["train"].sections.items():
+        node: Any = OmegaConf.select(kept, key) if key and place.free else None
+        known = types_of(place.schema) if place.schema else {}
         for name in list(node) if isinstance(node, DictConfig) else ():
             free = name not in known and not isinstance(node[name], DictConfig)
             if free and _at(own, f"{key}.{name}") is not _NOTHING:

@@ -22,8 +22,8 @@ from optuna.distributions import (
 )
 
 from forger.app.config.check import find_problems
+from forger.app.config.compose import worded
 from forger.app.config.messages import listed, written
-from forger.app.config.overrides import worded
 from forger.errors import ConfigError
 
 Value: TypeAlias = "str | int | float"
