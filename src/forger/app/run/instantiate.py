@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import hydra.utils
@@ -19,6 +20,7 @@ from forger.app.config.messages import listed
 from forger.app.config.trust import PACKAGES
 from forger.errors import ConfigError, UserError
 
+_BROKEN = (ImportError, MemoryError, RuntimeError, TypeError, ValueError)
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
 
 
@@ -42,12 +44,16 @@ def instantiate(node: Any, kind: Any = None, key: str | None = None, /, **runtim
         _check_call(path, inner, runtime if inner is plain else {})
     target = str(plain["_target_"])
     try:
-        made = hydra.utils.instantiate(node, _convert_="all", **runtime)
-    except InstantiationException as error:
-        cause = error.__cause__
+        build = hydra.utils.instantiate(node, _convert_="all", _partial_=True)
+        # not by Hydra, which would make plain mappings of dataclasses among the arguments
+        made = partial(build, **runtime) if plain.get("_partial_") else build(**runtime)
+    except UserError:
+        raise
+    except (InstantiationException, *_BROKEN) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
         if isinstance(cause, UserError):
             raise cause from None
-        if isinstance(cause, (ImportError, MemoryError, RuntimeError, TypeError, ValueError)):
+        if isinstance(cause, _BROKEN):
             raise TargetError(f"{key}: {target}: {line_of(cause)}", target) from cause
         raise
     if kind is not None and not isinstance(made, kind):
