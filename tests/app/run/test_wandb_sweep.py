@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,49 +78,28 @@ def test_the_sweep_asks_for_a_score_that_runs_log() -> None:
     assert CONFIG["method"] in ("grid", "random", "bayes")
 
 
-def job_of_agent(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], dict[str, str]]:
-    """A short job of the sweep: the agent's words and the environment that it sets."""
-    values: dict[str, Any] = {name: extremes(node)[0] for name, node in PARAMETERS.items()}
-    values |= dict(word.split("=", 1) for word in short(folder, "metrics=none"))
-    del values["metrics.every_n_steps"]
-    command, environment = command_of(values, folder, monkeypatch)
-    return command[2:], environment | {"WANDB_MODE": "offline", "WANDB_PROJECT": "theirs"}
-
-
-def is_the_run_that_the_server_knows(folder: Path) -> bool:
-    run = run_folder(folder)
-    (tracked,) = read_offline_runs(run)
-    lowest = extremes(PARAMETERS["optimizer.lr"])[0]
-    assert tracked.config["optimizer"]["lr"] == lowest
-    assert OmegaConf.load(run / "config.yaml").logger.wandb.id == "r1"  # to go on with it
-    assert (tracked.run.run_id, tracked.run.sweep_id) == ("r1", "s1")
-    assert (tracked.run.project, tracked.run.job_type) == ("theirs", "sweep")
-    return tracked.exit_code == 0
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # W&B's open file
 def test_a_job_of_an_agent_takes_what_the_server_decides(
-    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    composed: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    words, environment = job_of_agent(tmp_path, monkeypatch)
+    values: dict[str, Any] = {name: extremes(node)[0] for name, node in PARAMETERS.items()}
+    values |= dict(override.split("=", 1) for override in short(tmp_path, "metrics=none"))
+    del values["metrics.every_n_steps"]
+    command, environment = command_of(values, tmp_path, monkeypatch)
+    environment |= {"WANDB_MODE": "offline", "WANDB_PROJECT": "theirs"}
     for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
         monkeypatch.setenv(name, environment[name])
     wandb.teardown()  # it reads the environment once
-    train(composed(*words[1:]))
-    assert is_the_run_that_the_server_knows(tmp_path)
+    train(composed(*command[3:]))
 
-
-@pytest.mark.slow
-def test_the_command_of_an_agent_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words, environment = job_of_agent(tmp_path, monkeypatch)
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Ignoring" not in done.stderr  # W&B's word for settings that contradict the sweep's
-    assert is_the_run_that_the_server_knows(tmp_path)
+    run = run_folder(tmp_path)
+    (tracked,) = read_offline_runs(run)
+    assert tracked.config["optimizer"]["lr"] == extremes(PARAMETERS["optimizer.lr"])[0]
+    assert OmegaConf.load(run / "config.yaml").logger.wandb.id == "r1"  # to go on with it
+    assert (tracked.run.run_id, tracked.run.sweep_id) == ("r1", "s1")
+    assert (tracked.run.project, tracked.run.job_type) == ("theirs", "sweep")
+    assert tracked.exit_code == 0
+    assert "Ignoring" not in capsys.readouterr().err  # settings that contradict the sweep's
