@@ -21,7 +21,7 @@ from forger.checkpoints.reading import newest_checkpoint
 
 
 class Planned(NamedTuple):
-    """A kill to be: one of `MOMENTS`, and `all`, `rank 0` or `rank 1`."""
+    """A kill to be: one of `MOMENTS`, and `all`, `launcher`, `rank 0` or `rank 1`."""
 
     kind: str
     who: str
@@ -127,7 +127,7 @@ class KilledRun:
         else:
             return None
         self.faults += [fault] if fault else []
-        wanted = ("interrupted", "failed") if who == "rank 1" else ("interrupted",)
+        wanted = ("interrupted",) if who == "all" else ("interrupted", "failed")
         if (self.folder / "status.json").exists() and status not in wanted:
             self.faults.append(f"its status reads as {status}")
         found = newest_checkpoint(self.folder)

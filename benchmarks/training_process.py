@@ -1,4 +1,4 @@
-"""`python train.py` in processes of its own, to be killed. Owns them, not when they are killed.
+"""Starts `python train.py`, and kills its processes.
 
 Needs Linux: the processes of a run are found in `/proc`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ _ENDING = 60.0  # seconds in which the other processes of a killed run must end
 
 
 class Training:
-    """`python train.py` in a session of its own.
+    """`python train.py`, all processes of which bear a mark in their environment.
 
     Args:
         words: of the command.
@@ -31,19 +32,20 @@ class Training:
 
     def __init__(self, words: list[str], folder: Path, output: Path) -> None:
         self.folder, self.output = folder, output
+        self._mark = f"FORGER_BENCHMARK={secrets.token_hex(8)}"
         foreign = ("PL_", "LOCAL_RANK", "MASTER_", "NODE_RANK", "WORLD_SIZE")
         own = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+        name, _, mark = self._mark.partition("=")
         with output.open("ab") as file:
             self._process = subprocess.Popen(
                 [sys.executable, str(ROOT / "train.py"), *words],
                 cwd=output.parent,
-                env=own | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled"},
+                env=own | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", name: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.pid = self._process.pid
 
     def wait(self) -> int:
         """Returns the exit code once it has ended."""
@@ -61,7 +63,7 @@ class Training:
             status = json.loads((self.folder / "status.json").read_text())
         except (OSError, ValueError):
             return False
-        return bool(status["pid"] == self.pid)
+        return int(status["pid"]) in self._processes()
 
     @property
     def row(self) -> int:
@@ -74,27 +76,27 @@ class Training:
 
     def unfinished_checkpoints(self) -> list[Path]:
         """Returns the checkpoint that it is writing, if any."""
-        return sorted((self.folder / FOLDER).glob(f".*.ckpt.*.{self.pid}.*.tmp"))
+        return sorted((self.folder / FOLDER).glob(".*.ckpt.*.tmp"))
 
     def kill(self, who: str) -> tuple[str, str]:
         """Kills it without a warning, and waits until all its processes have ended.
 
         Args:
-            who: `all`, `rank 0` or `rank 1`; all, where there is no rank 1.
+            who: `all`, `launcher`, `rank 0` or `rank 1`; all, where there is no such process.
 
         Returns:
             Who was killed, and what went wrong, if anything.
         """
-        others = [pid for pid in self._processes() if pid != self.pid] if who != "all" else []
-        if others:
-            os.kill(self.pid if who == "rank 0" else others[0], signal.SIGKILL)
+        named = {name: process for process, name in self._processes().items()}
+        if who in named and len(named) > 1:
+            os.kill(named[who], signal.SIGKILL)
         else:
             who = "all"
             self._kill_all()
         until = time.monotonic() + _ENDING
         while not self.ended or self._processes():
             if time.monotonic() > until:
-                left = [f"rank {int(pid != self.pid)}" for pid in self._processes()]
+                left = sorted(self._processes().values())
                 self._kill_all()
                 self.wait()
                 return who, f"{who} was killed, and {' and '.join(left)} ran on for {_ENDING:.0f} s"
@@ -102,17 +104,22 @@ class Training:
         return who, ""
 
     def _kill_all(self) -> None:
-        with suppress(ProcessLookupError):  # it has just ended
-            os.killpg(self.pid, signal.SIGKILL)
+        for process in self._processes():
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(process, signal.SIGKILL)
 
-    def _processes(self) -> list[int]:
-        """Returns those of the run's processes that live; one that is only unburied does not."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/stat"):
+    def _processes(self) -> dict[int, str]:
+        """Returns those of the run's processes that live, by number: `launcher`, `rank 0` ...
+
+        Of one that only awaits burial there is nothing to read.
+        """
+        found = {}
+        for path in Path("/proc").glob("[0-9]*/environ"):
             try:
-                state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+                variables = path.read_bytes().decode(errors="replace").split("\0")
             except OSError:
                 continue
-            if int(group) == self.pid and state not in "ZX":
-                found.append(int(path.parent.name))
+            if self._mark in variables:
+                ranks = [v.partition("=")[2] for v in variables if v.startswith("LOCAL_RANK=")]
+                found[int(path.parent.name)] = f"rank {ranks[0]}" if ranks else "launcher"
         return found
