@@ -40,7 +40,7 @@ def refuses(graph: Any, inputs: Any) -> Any:
 def test_the_log_tells_how_long_it_took(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "forger")
     compilation = Compilation(Interrupts(), "eager")
-    with compilation:
+    with compilation.errors_worded():
         fit(make_gan(), tmp_path, callbacks=[compilation])
     told = [r.getMessage() for r in caplog.records if r.name.startswith("forger")]
     assert len(told) == 1
@@ -56,7 +56,7 @@ class TestRefusals:
     def test_a_network_that_cannot_be_compiled(self, tmp_path: Path) -> None:
         compilation = Compilation(Interrupts(), refuses)
         message = "compile=true: torch cannot compile a network: .*no code for this; write"
-        with pytest.raises(ConfigError, match=message), compilation:
+        with pytest.raises(ConfigError, match=message), compilation.errors_worded():
             fit(make_gan(), tmp_path, callbacks=[compilation])
 
     def test_a_double_backward_of_a_networks_own(self, tmp_path: Path) -> None:
@@ -73,23 +73,23 @@ class TestRefusals:
         object.__setattr__(loss, "discriminator", penalised)
         with (
             pytest.raises(ConfigError, match=r"compile=true: .*; write"),
-            compilation,
+            compilation.errors_worded(),
         ):
             fit(gan, tmp_path, callbacks=[compilation])
 
-    def test_ctrl_c_that_ends_the_compiler_too(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_ctrl_c_that_ends_the_compiler_too(self, tmp_path: Path) -> None:
         """It is no failure to compile."""
-        monkeypatch.setattr(Interrupts, "asked", signal.SIGINT)
-        compilation = Compilation(Interrupts(), refuses)
-        with pytest.raises(Interrupted) as caught, compilation:
+        interrupts = Interrupts()
+        interrupts.asked = signal.SIGINT
+        compilation = Compilation(interrupts, refuses)
+        with pytest.raises(Interrupted) as caught, compilation.errors_worded():
             fit(make_gan(), tmp_path, callbacks=[compilation])
         assert caught.value.cause == "Ctrl-C"
 
     @pytest.mark.parametrize("error", [RuntimeError("sizes differ"), KeyboardInterrupt()])
     def test_other_errors_stay_as_they_are(self, error: BaseException) -> None:
-        with pytest.raises(type(error)) as caught, Compilation(Interrupts(), "eager"):
+        compilation = Compilation(Interrupts(), "eager")
+        with pytest.raises(type(error)) as caught, compilation.errors_worded():
             raise error
         assert caught.value is error
 

@@ -176,12 +176,12 @@ def test_a_requeued_job_goes_on_in_its_folder(environment: Environment, tmp_path
     folder = Path(first.config.hydra.run.dir)
     assert folder.parent == tmp_path / "logs" / "default"
     assert 0 <= first.config.seed < 2**32
-    record(folder, "interrupted", job=first.slurm_job)
+    record(folder, "interrupted", job=slurm_job(first.command.overrides))
     OmegaConf.save(OmegaConf.masked_copy(first.config, ["seed"]), folder / "config.yaml")
     environment({"SLURM_RESTART_COUNT": "1"})
     second = agreed(tmp_path, "seed=null")
     assert second.command.overrides[:2] == (f"resume='{folder}'", f"hydra.run.dir='{folder}'")
-    record(folder, "finished", job=first.slurm_job)
+    record(folder, "finished", job=slurm_job(first.command.overrides))
     with pytest.raises(SystemExit) as done:
         agreed(tmp_path, "seed=null")
     assert done.value.code == 0

@@ -278,7 +278,7 @@ def _train(cfg: DictConfig, agreed: Agreed) -> float | None:
         cfg = resume.config_of_job(cfg, HydraConfig.get().overrides.task)
     from forger.app.run.train import train  # imports torch: after the check
 
-    return objective(cfg, train(cfg, agreed.command, agreed.met, agreed.slurm_job))
+    return objective(cfg, train(cfg, agreed))
 
 
 def _evaluate(cfg: DictConfig, _: Agreed) -> None:

@@ -10,8 +10,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -119,11 +119,12 @@ class Rendezvous:
         self._store.set(f"{self._token}/answer/{rank}", said)
         return bool(self._store.get(f"{self._token}/go"))
 
-    def init_process_group(self, backend: str) -> None:
-        """Joins torch's process group, by keys of this start alone.
+    @contextmanager
+    def process_group(self, backend: str) -> Iterator[None]:
+        """Joins torch's process group, by keys of this start alone; leaves it in the end.
 
         By itself torch would read, after a restart by torchrun, what dead processes wrote into the
-        same store, and wait for them (seen with torch 2.14).
+        same store, and wait for them (seen with torch 2.14). Lightning takes the group as it is.
         """
         from torch import distributed
         from torch.distributed.distributed_c10d import PrefixStore
@@ -132,6 +133,10 @@ class Rendezvous:
         distributed.init_process_group(
             backend, store=store, rank=self.own.rank, world_size=self.own.count
         )
+        try:
+            yield
+        finally:
+            distributed.destroy_process_group()
 
     def tell(self, reason: str) -> None:
         """Tells the others why this process fails."""

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from forger.app.distributed.local import write_error_file
 from forger.app.distributed.rendezvous import ANOTHER, Rendezvous
@@ -27,22 +28,26 @@ class OtherProcessError(RunError):
 
 
 @contextmanager
-def watched(met: Rendezvous | None, on_failure: Callable[[str], None]) -> Iterator[None]:
-    """Has the failure of any process of a run end this one within 30 seconds.
+def watched_process_group(
+    met: Rendezvous | None, device: Any, on_failure: Callable[[str], None]
+) -> Iterator[None]:
+    """Joins the processes of a run, and has the failure of any of them end this one in 30 seconds.
 
     Args:
-        met: the processes of the run; `None`: this one is alone.
+        met: the processes; `None`: this one is alone.
+        device: torch's, on which this process trains.
         on_failure: called with the reason, in a thread of its own, where the main thread does not
             end by itself and this process is therefore about to be ended.
     """
-    if met is None:
+    if met is None or met.own.count == 1:
         yield
         return
     over = threading.Event()
     watcher = threading.Thread(target=_watch, args=(met, on_failure, over), daemon=True)
     watcher.start()
     try:
-        yield
+        with met.process_group("nccl" if device.type == "cuda" else "gloo"):
+            yield
     except (KeyboardInterrupt, SystemExit, Interrupted, Pruned):
         met.leave()
         if met.own.rank != 0:  # it may have much to save

@@ -1,13 +1,11 @@
-"""`compile=true`: when a run's networks are compiled, and the words for what fails.
-
-What is compiled how is `forger.compiling`'s business.
-"""
+"""`compile=true`: compiles a run's networks as training starts, and words what fails."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import monotonic
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -22,23 +20,15 @@ from forger.gan import GAN
 log = logging.getLogger(__name__)
 
 _COMPILER = ("torch._dynamo", "torch._inductor", "torch._functorch")
-_UNTYPED = ("torch.compile", "donated buffer")  # in words of RuntimeErrors about double backward
 _CXX = "install a C++ compiler (g++, or the one that the variable CXX names)"
 
 
 class Compilation(Callback):
-    """Compiles both networks of a run as training starts, and tells how long that took.
-
-    As a context manager around `fit` it words the errors of torch's compiler.
+    """Compiles both networks of a run, and tells how long that took.
 
     Args:
         interrupts: of the run.
         backend: what makes code of a graph.
-
-    Raises:
-        ConfigError: out of `fit`; a network cannot be compiled.
-        Interrupted: the same, since a signal ended the C++ compiler too: a terminal sends Ctrl-C to
-            all processes.
     """
 
     def __init__(self, interrupts: Interrupts, backend: str = "inductor") -> None:
@@ -56,26 +46,30 @@ class Compilation(Callback):
             double(torch.ones(8, device=device))
         except Exception as error:  # of compilers and drivers, anything
             raise ConfigError(
-                f"compile=true: torch cannot compile for {device.type} here: {_words(error)};"
+                f"compile=true: torch cannot compile for {device.type} here: {_reason(error)};"
                 f" {_CXX if 'C++' in str(error) else 'mend that'}, or write compile=false"
             ) from error
 
-    def __enter__(self) -> Compilation:
-        """Does nothing yet."""
-        return self
+    @contextmanager
+    def errors_worded(self) -> Iterator[None]:
+        """Words errors of torch's compiler, whose own are a page of advice on how to debug it.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        """Words an error of torch's compiler; its own is a page of advice on how to debug it."""
-        if not isinstance(error, Exception) or not _is_of_compiler(error):
-            return
-        if self.interrupts.asked is not None:
-            raise Interrupted(self.interrupts.asked) from None
-        raise ConfigError(
-            f"compile=true: torch cannot compile a network: {_words(error)}; write compile=false,"
-            " in a resumed run too"
-        ) from error
+        Raises:
+            ConfigError: a network cannot be compiled.
+            Interrupted: so it is since Ctrl-C, which a terminal sends to all processes, ended the
+                C++ compiler too.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not _is_of_compiler(error):
+                raise
+            if self.interrupts.asked is not None:
+                raise Interrupted(self.interrupts.asked) from None
+            raise ConfigError(
+                f"compile=true: torch cannot compile a network: {_reason(error)}; write"
+                " compile=false, in a resumed run too"
+            ) from error
 
     def on_train_start(self, trainer: Trainer, gan: Any) -> None:
         """Compiles, which begins with the first call of each network."""
@@ -99,15 +93,17 @@ def describe_compilation(gan: GAN) -> str:
 def _is_of_compiler(error: BaseException | None) -> bool:
     """Tells whether torch's compiler raised an error, or what it came from."""
     while error is not None:
-        if type(error).__module__.startswith(_COMPILER):
-            return True
-        if isinstance(error, RuntimeError) and any(words in str(error) for words in _UNTYPED):
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        raised_in = str(trace.tb_frame.f_globals.get("__name__")) if trace is not None else ""
+        if type(error).__module__.startswith(_COMPILER) or raised_in.startswith(_COMPILER):
             return True
         error = error.__cause__
     return False
 
 
-def _words(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """Returns the first line of an error that says what failed: others say who, or how to debug."""
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith(("backend=", "Set TORCH"))]

@@ -45,13 +45,11 @@ class Agreed:
         command: to carry out.
         config: of it, Hydra's part with it.
         met: the other processes; `None`: there are none.
-        slurm_job: name of the SLURM job, by which a requeued one finds its run.
     """
 
     command: Command
     config: DictConfig
     met: Rendezvous | None = None
-    slurm_job: str | None = None
 
 
 def local_processes(agreed: Agreed) -> int:
@@ -124,7 +122,7 @@ def _lead(own: Process, command: Command, prepare: Prepare) -> Agreed:
     try:
         if complaints:
             raise ConfigError(listed(complaints))
-        agreed = _carried_out(plan, command, Agreed(prepared, config, met, job), prepare)
+        agreed = _carried_out(plan, command, Agreed(prepared, config, met), prepare)
     except UserError:
         if met is not None:
             met.decide(go=False)

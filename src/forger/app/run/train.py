@@ -1,19 +1,18 @@
-"""One training run from config to metrics. Owns the order of things."""
+"""Trains one run: from its config to its metrics."""
 
 from __future__ import annotations
 
 import logging
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.cli.quiet import quieten_lightning
@@ -21,8 +20,7 @@ from forger.app.config.command import Command
 from forger.app.config.messages import near, setting
 from forger.app.config.paths import with_absolute_paths
 from forger.app.config.trust import named, trust_in
-from forger.app.distributed.rendezvous import Rendezvous
-from forger.app.distributed.watch import explained, watched
+from forger.app.distributed.watch import explained, watched_process_group
 from forger.app.run.build import (
     build_data,
     build_gan,
@@ -46,11 +44,13 @@ from forger.app.run.load import refuse_untrusted
 from forger.app.run.plan import describe_plan
 from forger.app.run.record import RecordInCheckpoint, describe_environment, fingerprint
 from forger.app.run.scoring import ScorePlan, build_scores, check_awaited, plan_scores
+from forger.app.run.several_processes import Agreed
 from forger.app.run.start import Start
 from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.interrupts import Interrupts
 from forger.gan import GAN
 from forger.loggers.metrics_csv import last_values
+from forger.processes import slurm_job
 
 log = logging.getLogger(__name__)
 
@@ -58,21 +58,14 @@ _ALL = ("",)  # parts of the config
 CORES = "FORGER_CORES"  # set by a sweep: how many cores of this machine one job may use
 
 
-def train(
-    cfg: DictConfig,
-    command: Command | None = None,
-    met: Rendezvous | None = None,
-    slurm_job: str | None = None,
-) -> dict[str, float]:
+def train(cfg: DictConfig, agreed: Agreed | None = None) -> dict[str, float]:
     """Trains as the config says, and returns the last value of each metric.
 
     Args:
         cfg: composed from `configs/train.yaml`; with `resume`, a run folder, the config of that
             run. The command line has checked it; a notebook calls
             `forger.app.config.check.check(cfg)` first.
-        command: that was typed; `None` in a notebook.
-        met: the other processes of the run; `None`: there are none.
-        slurm_job: name by which a requeued job finds its run.
+        agreed: command and other processes of the run; `None` in a notebook.
 
     Returns:
         Metrics such as `train/loss_g`; empty where `dry_run` is set.
@@ -97,52 +90,24 @@ def train(
     if is_main_process():
         check_trackers(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
-    folder = RunFolder(cfg)
-    surroundings = Surroundings(command or Command(Path(), "train", ()), met, slurm_job)
-    with threads(cpu_threads(cfg)):
-        return run(cfg, folder, precision, surroundings)
+    with threads(_threads(cfg)):
+        return _run(cfg, precision, agreed or Agreed(Command(Path(), "train", ()), cfg))
 
 
-def mark_failed(folder: RunFolder, trainer: Trainer, reason: str) -> None:
-    """Writes that the run failed."""
-    folder.mark("failed", reason, trainer.global_step)
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a run has to do with other processes and commands."""
-
-    command: Command
-    met: Rendezvous | None
-    slurm_job: str | None
-
-
-@contextmanager
-def process_group(met: Rendezvous | None, trainer: Trainer) -> Iterator[None]:
-    """Joins torch's process group, which Lightning then takes as it is, and leaves it."""
-    if met is None or met.own.count == 1:
-        yield
-        return
-    met.init_process_group("nccl" if trainer.strategy.root_device.type == "cuda" else "gloo")
-    try:
-        yield
-    finally:
-        torch.distributed.destroy_process_group()
-
-
-def cpu_threads(cfg: DictConfig) -> int | None:
-    """Returns the CPU threads of a process; `None`: as many as torch takes."""
+def _threads(cfg: DictConfig) -> int | None:
+    """Returns the CPU threads of this process; `None`: as many as torch takes."""
+    own: int | None = cfg.trainer.threads
     processes = cfg.trainer.devices if cfg.trainer.accelerator == "cpu" else 1
-    if cfg.trainer.threads is None and isinstance(processes, int) and processes > 1:
+    if own is None and isinstance(processes, int) and processes > 1:
         return max(1, (int(os.environ.get(CORES, 0)) or os.cpu_count() or 1) // processes)
-    threads: int | None = cfg.trainer.threads
-    return threads
+    return own
 
 
 @dataclass(frozen=True)
 class Parts:
     """What trains, before there is a Trainer."""
 
+    folder: RunFolder
     datamodule: LightningDataModule
     gan: GAN
     shape: tuple[int, int, int]
@@ -151,26 +116,25 @@ class Parts:
     scores: ScorePlan | None  # of the main process
 
 
-def run(
-    cfg: DictConfig, folder: RunFolder, precision: str | None, around: Surroundings
-) -> dict[str, float]:
+def _run(cfg: DictConfig, precision: str | None, agreed: Agreed) -> dict[str, float]:
     """Builds everything, says what will happen, and trains; `precision` says why it is this one."""
-    parts = assemble(cfg, folder)
+    parts = _assemble(cfg)
     if precision is not None and is_main_process():
         log.info("precision       %s", precision)
-    if cfg.dry_run:
-        trainer = build_trainer(cfg, folder.path, [], [])
-        tell(cfg, folder, parts, trainer)
-        if is_main_process():
-            for line in describe_dry_run(parts.gan, parts.datamodule, trainer, parts.shape):
-                log.info(line)
-        return {}
-    with folder.hold():
-        return fit(cfg, folder, parts, around)
+    if not cfg.dry_run:
+        with parts.folder.hold():
+            return _train(cfg, parts, agreed)
+    trainer = build_trainer(cfg, parts.folder.path, [], [])
+    _log_plan(cfg, parts, trainer)
+    if is_main_process():
+        for line in describe_dry_run(parts.gan, parts.datamodule, trainer, parts.shape):
+            log.info(line)
+    return {}
 
 
-def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
+def _assemble(cfg: DictConfig) -> Parts:
     """Builds data and networks, and finds out whether they fit each other and the start."""
+    folder = RunFolder(cfg)
     start = Start.of(cfg, folder.path)
     datamodule = build_data(cfg, cfg.seed)
     shape, batch = image_shape_of(datamodule)
@@ -192,14 +156,13 @@ def assemble(cfg: DictConfig, folder: RunFolder) -> Parts:
                 attempt(check_awaited, cfg, scores, gan.loss)
     start.load_weights(gan)
     start.check_same_images(shape, sample)
-    return Parts(datamodule, gan, shape, sample, start, scores)
+    return Parts(folder, datamodule, gan, shape, sample, start, scores)
 
 
-def tell(cfg: DictConfig, folder: RunFolder, parts: Parts, trainer: Trainer) -> None:
-    """Logs the plan."""
+def _log_plan(cfg: DictConfig, parts: Parts, trainer: Trainer) -> None:
     if parts.scores is None:
         return
-    for line in describe_plan(parts.gan, parts.datamodule, trainer, folder.path, parts.shape):
+    for line in describe_plan(parts.gan, parts.datamodule, trainer, parts.folder.path, parts.shape):
         log.info(line)
     if cfg.compile:
         log.info("compile         %s", describe_compilation(parts.gan))
@@ -208,47 +171,61 @@ def tell(cfg: DictConfig, folder: RunFolder, parts: Parts, trainer: Trainer) -> 
         log.info("start           %s", line)
 
 
-def fit(cfg: DictConfig, folder: RunFolder, parts: Parts, around: Surroundings) -> dict[str, float]:
+def _train(cfg: DictConfig, parts: Parts, agreed: Agreed) -> dict[str, float]:
     """Trains in the run's folder, which no other process does meanwhile."""
-    start = parts.start
+    folder, start = parts.folder, parts.start
     loggers = build_loggers(cfg, folder.path, start.iteration if folder.resumed else None)
     scores = build_scores(cfg, parts.datamodule, parts.scores)
     interrupts = Interrupts()
     compilation = Compilation(interrupts) if cfg.compile else None
-    pruning = build_pruning(cfg)
+    more = [scores, compilation, build_pruning(cfg)]
     callbacks: list[Callback] = [
         *(RecordInCheckpoint(folder, parts.shape, parts.sample), ExactResume(), interrupts),
-        *(callback for callback in (scores, compilation, pruning) if callback is not None),
+        *(callback for callback in more if callback is not None),
     ]
     trainer = build_trainer(cfg, folder.path, loggers, callbacks)
-    tell(cfg, folder, parts, trainer)
+    _log_plan(cfg, parts, trainer)
     start.check_unfinished(trainer, cfg.trainer.max_time)
-    failed = partial(mark_failed, folder, trainer)
-    with watched(around.met, failed), process_group(around.met, trainer), interrupts:
+    device, failed = trainer.strategy.root_device, partial(_mark_failed, folder, trainer)
+    with watched_process_group(agreed.met, device, failed), interrupts:
         if is_main_process():
             start.set_damaged_aside()
             if compilation is not None:  # before training: this machine may lack a compiler
-                compilation.check(trainer.strategy.root_device)
+                compilation.check(device)
             if scores is not None:  # before training: a classifier may be refused
-                scores.prepare(trainer.strategy.root_device)
-        environment = describe_environment(cfg.seed)
-        if around.slurm_job is not None:
-            environment["job"] = around.slurm_job
-        folder.record(environment, start.iteration)
-        with recorded(folder, trainer, around.command), explained(around.met):
-            chosen = {f"choice_{group}": word for group, word in folder.choices.items()}
-            for logger in loggers:
-                logger.log_hyperparams(folder.config | chosen | {"environment": folder.environment})
-            with compilation or nullcontext():
+                scores.prepare(device)
+        job = slurm_job(agreed.command.overrides)
+        folder.record(
+            describe_environment(cfg.seed) | ({"job": job} if job else {}), start.iteration
+        )
+        with recorded(folder, trainer, agreed.command), explained(agreed.met):
+            _log_hyperparams(folder, loggers)
+            with compilation.errors_worded() if compilation else nullcontext():
                 trainer.fit(parts.gan, datamodule=parts.datamodule, ckpt_path=start.checkpoint)
-    last_grid = folder.path / "samples" / "last.png"
-    if last_grid.is_file() and is_main_process():
-        log.info("samples         %s", near(last_grid))
-    if is_main_process() and sweep_name() is None:
-        words = [setting("run", near(folder.path)), *trusting(trust_in(folder.config))]
-        following = [around.command.typed(script, *words) for script in ("evaluate", "generate")]
-        print("\n  ".join(["next:", *following]), flush=True)
+    if is_main_process():
+        _say_what_follows(folder, agreed.command)
     metrics = last_values(folder.path) if folder.resumed else {}
     metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     last = {} if scores is None else {f"val/{key}": value for key, value in scores.last.items()}
     return metrics | last
+
+
+def _mark_failed(folder: RunFolder, trainer: Trainer, reason: str) -> None:
+    folder.mark("failed", reason, trainer.global_step)
+
+
+def _log_hyperparams(folder: RunFolder, loggers: list[Logger]) -> None:
+    chosen = {f"choice_{group}": word for group, word in folder.choices.items()}
+    for logger in loggers:
+        logger.log_hyperparams(folder.config | chosen | {"environment": folder.environment})
+
+
+def _say_what_follows(folder: RunFolder, command: Command) -> None:
+    """Names the last pictures and, but in a sweep, the commands that one may type next."""
+    last_grid = folder.path / "samples" / "last.png"
+    if last_grid.is_file():
+        log.info("samples         %s", near(last_grid))
+    if sweep_name() is None:
+        words = [setting("run", near(folder.path)), *trusting(trust_in(folder.config))]
+        following = [command.typed(script, *words) for script in ("evaluate", "generate")]
+        print("\n  ".join(["next:", *following]), flush=True)
