@@ -36,7 +36,7 @@ from forger.app.cli.arguments import Typed, program_again, read_command
 from forger.app.cli.log_lines import wrapped
 from forger.app.cli.quiet import quieten_hydra
 from forger.app.config.command import Command, type_program
-from forger.app.config.compose import find_mistakes
+from forger.app.config.compose import compose_checked, find_mistakes, hydra_for
 from forger.app.config.messages import choice, given, listed, quoted
 from forger.app.config.paths import expanded
 from forger.app.config.sections import SCRIPTS
@@ -195,14 +195,10 @@ def _composed(command: Command) -> Iterator[DictConfig]:
 
 
 def _prepared(command: Command) -> tuple[Command, DictConfig]:
-    """Checks a command; returns that of a run that goes on, with its config."""
-    command = _checked(command)
-    with _composed(command) as config:
-        return command, config
+    """Checks a command before Hydra makes a folder for it, and composes its config.
 
-
-def _checked(command: Command) -> Command:
-    """Checks a command before Hydra makes a folder for it; returns that of a run that goes on.
+    Returns:
+        The command, or that of a run that goes on, and its config, Hydra's own part with it.
 
     Raises:
         ConfigError: the message lists all that is wrong.
@@ -210,23 +206,22 @@ def _checked(command: Command) -> Command:
     goes_on = "resume" in SCRIPTS[command.script].settings
     value = resume.wanted(command.overrides) if goes_on else None
     if value is None or command.misspelt:
-        if problems := find_mistakes(command):
-            raise ConfigError(listed(problems))
-        return command
+        return command, compose_checked(command)
     folder = resume.folder_of(command, value)
     if problems := resume.find_mistakes(command, folder):
         raise ConfigError(listed(problems))
-    return resume.command_for(folder, command)
+    command = resume.command_for(folder, command)
+    with _composed(command) as config:
+        return command, config
 
 
 def _sweep(command: Command, config: DictConfig) -> list[Outcome]:
     """Runs a sweep; returns what became of each job."""
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    with _composed(command):
-        hydra: Any = GlobalHydra.instance().hydra
+    with hydra_for(command) as loader:
         sweeper = Plugins.instance().instantiate_sweeper(
             config=config,
-            hydra_context=HydraContext(hydra.config_loader, Callbacks(config)),
+            hydra_context=HydraContext(loader, Callbacks(config)),
             task_function=JobTask.of(command, config),
         )
         outcomes: list[Outcome] = sweeper.sweep(arguments=list(config.hydra.overrides.task))
