@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from forger.app.config.messages import setting, typed
-from forger.app.config.paths import as_hydra_reads, text_of, with_absolute_paths
+from forger.app.config.paths import text_of, with_absolute_paths, with_path_quoted
 
 NAMES = [
     *("a=1,b=2", "[x]", "{x}", "(x)", "it's", 'say "x"', "two words", "a:b", "$HOME", "${x}", "~x"),
@@ -43,11 +43,11 @@ def test_a_folder_that_is_there_is_understood_as_typed(
     monkeypatch.chdir(tmp_path)
     for path in (name, f"logs/{name}/x"):
         Path(path).mkdir(parents=True)
-        word = as_hydra_reads(f"{key}={path}", sweep=False, once=key == "run")
+        word = with_path_quoted(f"{key}={path}")
         (read,) = [text_of(word)]
         assert Path(str(read)).samefile(path)
         assert isinstance(parser.parse_override(word).value(), str)
-        assert as_hydra_reads(word, sweep=False, once=False) == word, "a second reading is the same"
+        assert with_path_quoted(word) == word, "a second reading is the same"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,6 @@ def test_a_folder_that_is_there_is_understood_as_typed(
         ("data.root=~/x", "/me/x"),
         ("+data.root='~/x y'", "/me/x y"),
         ("output=out/a=1,b=2", "out/a=1,b=2"),
-        ("output=a,b", "a,b"),
         ("data.root=${paths.data_dir}/x", "${paths.data_dir}/x"),
         ("run=null", None),
     ],
@@ -65,23 +64,8 @@ def test_a_folder_that_is_not_there(
     word: str, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", "/me")
-    found = as_hydra_reads(word, sweep=False, once=word.startswith("output"))
+    found = with_path_quoted(word)
     assert parser.parse_override(found).value() == expected
-
-
-def test_several_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    for name in ("a=1,b=2", "a=1,b=3", "c"):
-        Path(name).mkdir()
-    word = as_hydra_reads("run=[a=1,b=2,c,a=1,b=3]", sweep=False, once=True)
-    assert parser.parse_override(word).value() == ["a=1,b=2", "c", "a=1,b=3"]
-    word = as_hydra_reads("run=[c, ~/x]", sweep=False, once=True)
-    assert parser.parse_override(word).value() == ["c", str(tmp_path / "home/x")]
-    word = as_hydra_reads("data.root=a=1,b=2,c", sweep=True, once=False)
-    values = parser.parse_override(word).sweep_string_iterator()
-    assert [text_of(f"run={value}") for value in values] == ["a=1,b=2", "c"]
-    assert as_hydra_reads("seed=~/x", sweep=False, once=False) == "seed=~/x", "no path"
 
 
 def test_recorded_paths_hold_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

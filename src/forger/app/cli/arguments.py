@@ -19,7 +19,7 @@ from hydra._internal.utils import get_args_parser  # the very flags that Hydra d
 
 from forger.app.config.command import Command
 from forger.app.config.messages import as_overrides, setting, typed
-from forger.app.config.paths import as_hydra_reads, expanded
+from forger.app.config.paths import expanded, with_path_quoted
 from forger.app.config.sections import SCRIPTS
 from forger.app.run import resume
 from forger.errors import ConfigError
@@ -77,8 +77,7 @@ def read_command(
         configs = here if here.is_dir() else Path(configs.parent, flags.config_path)
         flags.config_path = str(configs.absolute())
     sweep = flags.multirun or "hydra.mode=MULTIRUN" in read.overrides
-    once = SCRIPTS[script].once is not None
-    flags.overrides = [as_hydra_reads(one, sweep=sweep, once=once) for one in read.overrides]
+    flags.overrides = [with_path_quoted(one) for one in read.overrides]
     if "run" in SCRIPTS[script].settings and "run=last" in flags.overrides:
         newest = setting("run", resume.newest_run(configs.absolute()))
         flags.overrides = [newest if one == "run=last" else one for one in flags.overrides]

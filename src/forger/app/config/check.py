@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from forger.app.config.accepted import Select
 from forger.app.config.messages import choice, closest, given, listed, nearest, several
 from forger.app.config.schema import Section as InSchema
-from forger.app.config.schema import types_of
 from forger.app.config.sections import GROUPS, SCRIPTS, Section
 from forger.app.config.signatures import Signature, derives, signature_of
 from forger.app.config.type_checks import UNKNOWN, correction, refusal
@@ -135,8 +134,8 @@ class _Check:
 
     def settings(self, key: str, node: dict[str, Any], section: Section) -> None:
         """Checks a part without a target: its schema's settings, its members, and free ones."""
-        types = types_of(section.schema) if section.schema else {}
-        limits = types_of(section.limits) if section.limits else {}
+        types = section.schema
+        limits = section.limits
         unknown: dict[str, Any] = {}
         for name, value in node.items():
             path = joined(key, name)
@@ -231,7 +230,7 @@ class _Check:
         self, key: str, node: dict[str, Any], section: Section, signature: Signature
     ) -> dict[str, Any]:
         """Checks the values of a target's arguments, and returns those that it does not know."""
-        limits = types_of(section.limits) if section.limits else {}
+        limits = section.limits
         parameters = signature.parameters
         known = parameters.keys() | section.own
         unknown: dict[str, Any] = {}

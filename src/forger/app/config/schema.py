@@ -1,15 +1,13 @@
 """The settings that no signature carries: those of the main configs' own sections, and ranges.
 
-Nothing here is ever built: each class lists settings and the values that they may have. Adding a
-key to configs/train.yaml adds a line here.
+Each mapping lists settings with the types of their values. Adding a key to configs/train.yaml adds
+a line here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from functools import cache
-from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import Annotated, Any, Literal, TypeAlias
 
 from forger.bounds import (
     AtLeastTwo,
@@ -47,196 +45,92 @@ Duration: TypeAlias = Annotated[str, _no_duration]
 """A time as Lightning's Timer reads it: days:hours:minutes:seconds."""
 
 
-@cache
-def types_of(schema: type) -> Mapping[str, Any]:
-    """Returns the settings of one of the classes below, each with its type."""
-    return get_type_hints(schema, include_extras=True)
+Types: TypeAlias = dict[str, Any]
+"""Settings by name, each with its type."""
 
+_EACH = ("generator", "discriminator")
 
-class Train:
-    """The top level of train.yaml."""
+TRAIN: Types = {
+    **{"name": str, "seed": Seed | None, "objective": str | None},
+    **{"dry_run": bool, "compile": bool},
+    **{"resume": str | None, "init_from": str | None},
+    **{"trust": list[str], "moved": dict[str, str] | None},
+    **dict.fromkeys(("model", "loss", "data", "optimizer", "schedule", "trainer"), Section),
+    **dict.fromkeys(("metrics", "callbacks", "logger", "paths", "sweep"), Section),
+}
+MODEL: Types = {
+    **dict.fromkeys((*_EACH, "accumulate", "gradient_clip"), Section),
+    "prior": Literal["normal", "uniform"],
+    "ema_decay": FractionBelowOne,
+    "share_fakes": bool,
+}
+ACCUMULATE: Types = dict.fromkeys(_EACH, PositiveInt)
+GRADIENT_CLIP: Types = dict.fromkeys(_EACH, PositiveFloat | None)
+PER_NETWORK: Types = dict.fromkeys(_EACH, Section)  # beside settings that only interpolation reads
+PATHS: Types = dict.fromkeys(("data_dir", "cache_dir", "log_dir"), str)
+SWEEP: Types = {"fail_fast": bool, "resume": str | None, "trial": Any}
 
-    name: str
-    seed: Seed | None
-    objective: str | None
-    dry_run: bool
-    compile: bool
-    resume: str | None
-    init_from: str | None
-    trust: list[str]
-    moved: dict[str, str] | None
-    model: Section
-    loss: Section
-    data: Section
-    optimizer: Section
-    schedule: Section
-    trainer: Section
-    metrics: Section
-    callbacks: Section
-    logger: Section
-    paths: Section
-    sweep: Section
-
-
-class Model:
-    """`model`: what both architectures share."""
-
-    generator: Section
-    discriminator: Section
-    prior: Literal["normal", "uniform"]
-    ema_decay: FractionBelowOne
-    share_fakes: bool
-    accumulate: Section
-    gradient_clip: Section
-
-
-class Accumulate:
-    """`model.accumulate`."""
-
-    generator: PositiveInt
-    discriminator: PositiveInt
-
-
-class GradientClip:
-    """`model.gradient_clip`."""
-
-    generator: PositiveFloat | None
-    discriminator: PositiveFloat | None
-
-
-class PerNetwork:
-    """`optimizer` and `schedule`, beside settings that only interpolation reads."""
-
-    generator: Section
-    discriminator: Section
-
-
-class Optimizer:
-    """Ranges of the settings of torch's optimizers, whose annotations tell types alone."""
-
-    lr: PositiveFloat
-    betas: tuple[FractionBelowOne, FractionBelowOne]
-    momentum: FractionBelowOne
-    alpha: Fraction
-    dampening: Fraction
-    eps: PositiveFloat
-    weight_decay: NonNegativeFloat
-
-
-class Trainer:
-    """Ranges of Lightning's Trainer, and `threads`, which is ours."""
-
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
-    strategy: Literal["auto", "single_device", "ddp", "ddp_find_unused_parameters_true"] | Built
-    devices: PositiveInt | Literal[-1, "auto"] | list[NonNegativeInt]
-    num_nodes: PositiveInt
-    precision: Literal[
+OPTIMIZER: Types = {  # ranges: the annotations of torch's optimizers tell types alone
+    "lr": PositiveFloat,
+    "betas": tuple[FractionBelowOne, FractionBelowOne],
+    "momentum": FractionBelowOne,
+    "alpha": Fraction,
+    "dampening": Fraction,
+    "eps": PositiveFloat,
+    "weight_decay": NonNegativeFloat,
+}
+TRAINER: Types = {  # ranges of Lightning's Trainer, and `threads`, which is ours
+    "accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps"],
+    "strategy": Literal["auto", "single_device", "ddp", "ddp_find_unused_parameters_true"] | Built,
+    "devices": PositiveInt | Literal[-1, "auto"] | list[NonNegativeInt],
+    "num_nodes": PositiveInt,
+    "precision": Literal[
         "auto", "32-true", "32", 32, "bf16-mixed", "16-mixed", "bf16-true", "64-true", 64
-    ]
-    max_epochs: PositiveInt | Literal[-1] | None
-    min_epochs: PositiveInt | None
-    max_steps: PositiveInt | Literal[-1]
-    min_steps: PositiveInt | None
-    max_time: Duration | None
-    log_every_n_steps: PositiveInt
-    limit_train_batches: PositiveInt | PositiveFraction | None
-    overfit_batches: NonNegativeInt | Fraction
-    reload_dataloaders_every_n_epochs: NonNegativeInt
-    profiler: Literal["simple", "advanced"] | Built | None
-    plugins: Built | list[Built] | None
-    threads: PositiveInt | None
+    ],
+    "max_epochs": PositiveInt | Literal[-1] | None,
+    "min_epochs": PositiveInt | None,
+    "max_steps": PositiveInt | Literal[-1],
+    "min_steps": PositiveInt | None,
+    "max_time": Duration | None,
+    "log_every_n_steps": PositiveInt,
+    "limit_train_batches": PositiveInt | PositiveFraction | None,
+    "overfit_batches": NonNegativeInt | Fraction,
+    "reload_dataloaders_every_n_epochs": NonNegativeInt,
+    "profiler": Literal["simple", "advanced"] | Built | None,
+    "plugins": Built | list[Built] | None,
+    "threads": PositiveInt | None,
+}
 
+_SCORES: Types = {
+    "features": Section,
+    "num_fake": PositiveInt | None,
+    "num_real": PositiveInt | None,
+    "reference": Literal["test", "train"],
+    "weights": Literal["ema", "raw"],
+    "seed": Seed,
+    **dict.fromkeys(("precision_k", "coverage_k", "neighbour_images"), PositiveInt),
+    "kid_subsets": PositiveInt,
+    "kid_subset_size": AtLeastTwo,
+    "splits": PositiveInt,
+    "min_accuracy": Fraction | None,
+    "inception_weights": str | None,
+}
+TRAINING_SCORES = _SCORES | {"when": Literal["always", "ready"], "every_n_steps": PositiveInt}
+# evaluate.yaml lists what is for training only to refuse it
+FINAL_SCORES = _SCORES | {"when": Any, "every_n_steps": Any}
 
-class Paths:
-    """`paths`."""
-
-    data_dir: str
-    cache_dir: str
-    log_dir: str
-
-
-class Sweep:
-    """`sweep`: of `-m`."""
-
-    fail_fast: bool
-    resume: str | None
-    trial: Any
-
-
-class Scores:
-    """`metrics`: what is scored, and how."""
-
-    features: Section
-    num_fake: PositiveInt | None
-    num_real: PositiveInt | None
-    reference: Literal["test", "train"]
-    weights: Literal["ema", "raw"]
-    seed: Seed
-    precision_k: PositiveInt
-    coverage_k: PositiveInt
-    neighbour_images: PositiveInt
-    kid_subsets: PositiveInt
-    kid_subset_size: AtLeastTwo
-    splits: PositiveInt
-    min_accuracy: Fraction | None
-    inception_weights: str | None
-
-
-class TrainingScores(Scores):
-    """`metrics` of train.yaml."""
-
-    when: Literal["always", "ready"]
-    every_n_steps: PositiveInt
-
-
-class FinalScores(Scores):
-    """`metrics` of evaluate.yaml, which lists what is for training only to refuse it."""
-
-    when: Any
-    every_n_steps: Any
-
-
-class _OfARun:
-    """What evaluate.yaml and generate.yaml share."""
-
-    checkpoint: Literal["last", "best"]
-    device: str
-    threads: PositiveInt | None
-    trust: list[str]
-    moved: dict[str, str] | None
-
-
-class Evaluate(_OfARun):
-    """The top level of evaluate.yaml."""
-
-    run: str | list[str]
-    metrics: Section
-    data: Section
-    paths: Section
-    protocol: str | None
-
-
-class EvaluateData:
-    """`data` of evaluate.yaml."""
-
-    root: str | None
-    download: bool | None
-
-
-class EvaluatePaths:
-    """`paths` of evaluate.yaml."""
-
-    cache_dir: str | None
-
-
-class Generate(_OfARun):
-    """The top level of generate.yaml."""
-
-    run: str
-    n: PositiveInt
-    seed: Seed
-    weights: Literal["ema", "raw"]
-    npz: bool
-    walk: bool
-    frames: PositiveInt
-    output: str | None
+_OF_A_RUN: Types = {
+    "checkpoint": Literal["last", "best"],
+    **{"device": str, "threads": PositiveInt | None},
+    **{"trust": list[str], "moved": dict[str, str] | None},
+}
+EVALUATE = _OF_A_RUN | {
+    **{"run": str | list[str], "protocol": str | None},
+    **dict.fromkeys(("metrics", "data", "paths"), Section),
+}
+EVALUATE_DATA: Types = {"root": str | None, "download": bool | None}
+EVALUATE_PATHS: Types = {"cache_dir": str | None}
+GENERATE = _OF_A_RUN | {
+    **{"run": str, "n": PositiveInt, "seed": Seed, "weights": Literal["ema", "raw"]},
+    **{"npz": bool, "walk": bool, "frames": PositiveInt, "output": str | None},
+}

@@ -10,7 +10,7 @@ from typing import Any
 from forger.app.config import schema
 from forger.app.config.accepted import Findings, Select
 from forger.app.config.rules import train_rules
-from forger.app.config.schema import types_of
+from forger.app.config.schema import Types
 from forger.app.config.score_rules import evaluate_rules, generate_rules, score_rules
 from forger.app.config.signatures import Base
 
@@ -20,8 +20,8 @@ class Section:
     """One part of a config.
 
     Args:
-        schema: class of `schema` with the settings of a part that has no `_target_`.
-        limits: class of `schema` with narrower ranges of a target's settings.
+        schema: settings of a part that has no `_target_`.
+        limits: narrower ranges of a target's settings.
         own: settings of `limits` that the target does not know: the builder takes them out.
         target: whether the part must name a `_target_`.
         base: class that the target must derive from.
@@ -37,8 +37,8 @@ class Section:
         free: whether settings of any name may stand here that other settings refer to.
     """
 
-    schema: type | None = None
-    limits: type | None = None
+    schema: Types = field(default_factory=dict)
+    limits: Types = field(default_factory=dict)
     own: frozenset[str] = frozenset()
     target: bool = False
     base: Base = ()
@@ -72,7 +72,7 @@ _optimizer = Section(
     target=True,
     base=("torch.optim.Optimizer", "torch.optim.optimizer.Optimizer"),
     partial=True,
-    limits=schema.Optimizer,
+    limits=schema.OPTIMIZER,
     filled_in={"params": "comes from the networks"},
     must_take=frozenset({"params"}),
 )
@@ -81,7 +81,7 @@ _NO_TEST = "is for Lightning's validation and tests, which train.py never runs; 
 _trainer = Section(
     target=True,
     base=(f"{_LIGHTNING}.Trainer", f"{_LIGHTNING}.trainer.trainer.Trainer"),
-    limits=schema.Trainer,
+    limits=schema.TRAINER,
     own=frozenset({"threads"}),
     kept=frozenset({"accelerator", "devices", "max_epochs", "max_steps", "max_time", "threads"}),
     filled_in={
@@ -128,7 +128,7 @@ _in_logger = Section(
 )
 
 
-def _scores(settings: type, optional: bool) -> dict[str, Section]:
+def _scores(settings: Types, optional: bool) -> dict[str, Section]:
     return {
         "metrics": Section(
             schema=settings,
@@ -146,12 +146,12 @@ def _scores(settings: type, optional: bool) -> dict[str, Section]:
 
 
 _TRAIN = {
-    "": Section(schema=schema.Train),
-    "model": Section(schema=schema.Model, free=True),
+    "": Section(schema=schema.TRAIN),
+    "model": Section(schema=schema.MODEL, free=True),
     "model.generator": _network,
     "model.discriminator": _network,
-    "model.accumulate": Section(schema=schema.Accumulate),
-    "model.gradient_clip": Section(schema=schema.GradientClip),
+    "model.accumulate": Section(schema=schema.ACCUMULATE),
+    "model.gradient_clip": Section(schema=schema.GRADIENT_CLIP),
     "loss": Section(
         target=True,
         base=("forger.losses.AdversarialLoss",),
@@ -171,23 +171,23 @@ _TRAIN = {
         ),
         filled_in={"seed": "comes from the run's seed; write seed=<number>"},
     ),
-    "optimizer": Section(schema=schema.PerNetwork, limits=schema.Optimizer, free=True),
+    "optimizer": Section(schema=schema.PER_NETWORK, limits=schema.OPTIMIZER, free=True),
     "optimizer.generator": _optimizer,
     "optimizer.discriminator": _optimizer,
-    "schedule": Section(schema=schema.PerNetwork, free=True),
+    "schedule": Section(schema=schema.PER_NETWORK, free=True),
     "schedule.generator": Section(target=True),
     "schedule.discriminator": Section(target=True),
     "trainer": _trainer,
-    **_scores(schema.TrainingScores, optional=True),
+    **_scores(schema.TRAINING_SCORES, optional=True),
     "callbacks": Section(objects=True),
     "logger": Section(objects=True, free=True),
-    "paths": Section(schema=schema.Paths, free=True),
-    "sweep": Section(schema=schema.Sweep),
+    "paths": Section(schema=schema.PATHS, free=True),
+    "sweep": Section(schema=schema.SWEEP),
 }
 
 # What only train.py knows: its settings, and groups that are no setting.
 RECIPES = ("experiment", "hparams_search", "debug", "local")
-_TRAIN_ONLY = {*types_of(schema.Train), *RECIPES}
+_TRAIN_ONLY = {*schema.TRAIN, *RECIPES}
 
 
 @dataclass(frozen=True)
@@ -219,9 +219,7 @@ class Script:
     @property
     def settings(self) -> Mapping[str, Any]:
         """The top-level settings with their types."""
-        top = self.sections[""].schema
-        assert top is not None
-        return types_of(top)
+        return self.sections[""].schema
 
     def section(self, key: str) -> Section:
         """Returns what is known about the part of the config at `key`."""
@@ -260,10 +258,10 @@ SCRIPTS: dict[str, Script] = {
     "train": Script(_TRAIN, (train_rules, score_rules)),
     "evaluate": Script(
         {
-            "": Section(schema=schema.Evaluate),
-            **_scores(schema.FinalScores, optional=False),
-            "data": Section(schema=schema.EvaluateData),
-            "paths": Section(schema=schema.EvaluatePaths),
+            "": Section(schema=schema.EVALUATE),
+            **_scores(schema.FINAL_SCORES, optional=False),
+            "data": Section(schema=schema.EVALUATE_DATA),
+            "paths": Section(schema=schema.EVALUATE_PATHS),
         },
         (evaluate_rules,),
         groups=frozenset({"metrics", "metrics/features"}),
@@ -272,7 +270,7 @@ SCRIPTS: dict[str, Script] = {
         decided={"protocol": frozenset({"checkpoint", "metrics", "device", "threads"})},
     ),
     "generate": Script(
-        {"": Section(schema=schema.Generate)},
+        {"": Section(schema=schema.GENERATE)},
         (generate_rules,),
         groups=frozenset(),
         once="runs once; call it again for another run",

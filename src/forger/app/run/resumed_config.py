@@ -18,7 +18,6 @@ from forger.app.config.compose import put_settings
 from forger.app.config.messages import given, type_setting
 from forger.app.config.paths import with_absolute_paths
 from forger.app.config.records import find_untrusted
-from forger.app.config.schema import types_of
 from forger.app.config.sections import SCRIPTS
 from forger.app.config.trust import (
     is_in_use,
@@ -177,7 +176,7 @@ def _without_free_words(cfg: DictConfig, own: Any) -> DictConfig:
     kept = cfg.copy()
     for key, place in SCRIPTS["train"].sections.items():
         node: Any = OmegaConf.select(kept, key) if key and place.free else None
-        known = types_of(place.schema) if place.schema else {}
+        known = place.schema
         for name in list(node) if isinstance(node, DictConfig) else ():
             free = name not in known and not isinstance(node[name], DictConfig)
             if free and _at(own, f"{key}.{name}") is not _NOTHING:

@@ -1,0 +1,172 @@
+"""A command is composed and checked once, and no override is dropped in silence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
+
+import forger.app.cli.main  # noqa: F401  (registers resolvers)
+from forger.app.config import compose
+from forger.app.config.command import Command
+from forger.app.config.compose import compose_checked, find_mistakes
+from forger.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+
+
+def command(*overrides: str, multirun: bool = False, extra: Path | None = None) -> Command:
+    return Command(CONFIGS, "train", overrides, multirun, str(extra) if extra else None)
+
+
+def mistakes(*overrides: str, multirun: bool = False, extra: Path | None = None) -> list[str]:
+    return find_mistakes(command(*overrides, multirun=multirun, extra=extra))
+
+
+def test_a_config_is_what_hydra_composes(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed = []
+    monkeypatch.setattr(
+        compose, "compose", lambda *args, **kw: composed.append(1) or hydra.compose(*args, **kw)
+    )
+    overrides = [
+        "optimizer.lr=1e-3",
+        "model=dcgan",
+        "+trainer.benchmark=true",
+        "~callbacks.samples",
+    ]
+    found = compose_checked(command(*overrides))
+    assert len(composed) == 1
+    with hydra.initialize_config_dir(str(CONFIGS), job_name="train", version_base="1.3"):
+        expected = hydra.compose("train", overrides, return_hydra_config=True)
+    with open_dict(expected):
+        expected.hydra.mode = RunMode.RUN
+    assert OmegaConf.to_container(found) == OmegaConf.to_container(expected)
+
+
+def test_the_config_of_a_sweep_leaves_its_values_out() -> None:
+    found = compose_checked(command("seed=3,4", "model=dcgan,vanilla", "name=x", multirun=True))
+    assert (found.seed, found.name, found.hydra.mode) == (0, "x", RunMode.MULTIRUN)
+    assert found.hydra.overrides.task == ["seed=3,4", "model=dcgan,vanilla", "name=x"]
+
+
+def test_a_wrong_command_has_no_config() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)2 problems:.*seed=-1: must be.*sede=1: unknown"):
+        compose_checked(command("seed=-1", "+sede=1"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["seed=1", "seed=2"], "seed=2: seed=1 was written too; leave one of them out"),
+        (["seed=1", "++seed=2"], "seed=1: is overwritten by ++seed=2; leave one of them out"),
+        (
+            ["metrics/features=inception", "metrics/features=classifier"],
+            "metrics/features=classifier: metrics/features=inception was written too; "
+            "leave one of them out",
+        ),
+        (["~loss.n_critic=3"], "~loss.n_critic=3: has another value; write ~loss.n_critic"),
+        (
+            ["~trainer.max_time"],
+            "~trainer.max_time: is null, which Hydra cannot remove; leave it as it is",
+        ),
+        (["++model=dcgan"], "++model=dcgan: write model=dcgan"),
+        (["model@x=dcgan"], "model@x=dcgan: a file goes where its group is; write model=<word>"),
+        (["=1"], "=1: is not a setting; write <setting>=<value>"),
+        (["é=1"], "é=1: é is not the name of a setting; write <setting>=<value>"),
+        (
+            ["optimizer.betas[0]=0.3"],
+            "optimizer.betas[0]=0.3: a list is set as a whole; write optimizer.betas=[...]",
+        ),
+        (["hydra=evaluate"], "belongs to the script; write hydra.<setting>=<value>"),
+        (["~hydra"], "belongs to the script; write hydra.<setting>=<value>"),
+        (["+hydra.job.nmae=x"], "+hydra.job.nmae=x: unknown setting of Hydra; did you mean 'name'"),
+        (["hydra.run.dir=''"], "must name a folder"),
+        (["hydra.searchpath=[no/such]"], "there is no folder no/such"),
+        (["hydra.searchpath=x"], "hydra.searchpath must be a list of strings"),
+        (["hydra/launcher=nope"], "hydra/launcher=nope: no such choice"),
+        (["seed=${oc.env:NO_SUCH}"], "Environment variable 'NO_SUCH' not found"),
+        (["seed=${..}"], "seed=${..}: cannot be resolved"),
+        (
+            ["metrics/features=inception", "metrics.features.layer='96'"],
+            "metrics.features.layer=96: must be one of 64, 192, 768, 2048",
+        ),
+        (["metrics.features.layer='64'"], "it is a setting of metrics/features=inception"),
+        (
+            ["metrics=none", "metrics/features=inception"],
+            "metrics/features=inception: metrics=none has no such choice; leave one of them out",
+        ),
+        (
+            ["metrics/features=incpetion"],
+            "no such choice; did you mean 'inception'? Allowed: classifier, inception, pixels",
+        ),
+        (["metrics/features=classifier,inception"], "several values; add -m for a run of each"),
+        *(
+            ([f"{key}={name}"], f"{key}={name}: a file is chosen with a slash; write metrics/feat")
+            for key in ("metrics.features", "++metrics.features")
+            for name in ("inception", "classifier,inception", "[inception]")
+        ),
+    ],
+)
+def test_refusals(overrides: list[str], message: str) -> None:
+    (found,) = mistakes(*overrides)
+    assert message in found
+
+
+def test_right_ones() -> None:
+    assert mistakes("model=dcgan", "model=dcgan", "seed=1", "seed=1") == [], "twice the same"
+    assert mistakes("+hydra.job.env_set.X=1", "hydra.run.dir=x") == []
+    assert mistakes("metrics/features=classifier,inception", multirun=True) == []
+
+
+def test_jobs_of_a_sweep_need_folders_of_their_own() -> None:
+    (found,) = mistakes("seed=0,1", "hydra.sweep.subdir=same", multirun=True)
+    assert "would be the folder of every job" in found
+    assert mistakes("seed=0,1", "hydra.sweep.subdir=${hydra.job.id}", multirun=True) == []
+
+
+def test_a_folder_of_configs_that_is_not_there() -> None:
+    (found,) = mistakes(extra=Path("no/such"))
+    assert found == "--config-dir no/such: there is no such folder"
+
+
+EXTRACTOR = """
+from forger.metrics.extractor import FeatureExtractor
+
+class Mine(FeatureExtractor):
+    def __init__(self, *, size: int = 3): ...
+
+class Other:
+    def __init__(self, *, size: int = 3): ...
+"""
+
+
+def test_an_extractor_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_extractors.py").write_text(EXTRACTOR)
+    folder = tmp_path / "metrics" / "features"
+    folder.mkdir(parents=True)
+    for name in ("Mine", "Other"):
+        text = f"_target_: own_extractors.{name}\nsize: 3\n"
+        (folder / f"{name.lower()}.yaml").write_text(text)
+    assert mistakes("metrics/features=mine", extra=tmp_path) == []
+    (found,) = mistakes("metrics/features=mine", "metrics.features.size=x", extra=tmp_path)
+    assert found == "metrics.features.size=x: must be a whole number"
+    (found,) = mistakes("metrics/features=other", extra=tmp_path)
+    assert "must derive from forger.metrics.extractor.FeatureExtractor" in found
+
+
+def test_a_file_that_sets_a_choice_as_text(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    recipe = tmp_path / "experiment" / "mine.yaml"
+    recipe.write_text("# @package _global_\nmetrics:\n  features: inception\n")
+    (found,) = mistakes("experiment=mine", extra=tmp_path)
+    assert found == (
+        "metrics.features=inception: names a file, and only a choice may; write "
+        "metrics/features=inception on the command line, or 'override /metrics/features: inception'"
+        " in the defaults of the file that says this"
+    )
+    recipe.write_text("# @package _global_\ndefaults:\n  - override /metrics/features: inception\n")
+    assert mistakes("experiment=mine", extra=tmp_path) == []
