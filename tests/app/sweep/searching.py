@@ -1,4 +1,4 @@
-"""Searches without trainings: an engine that scores a job by its words."""
+"""Searches without trainings: an engine that scores a job by its overrides."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from forger.app.config.command import Command
 from forger.app.sweep import search as searches
 from forger.app.sweep.folder import SweepFolder
 from forger.app.sweep.jobs import Job, Outcome
-from forger.app.sweep.search import search
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 Ends = Callable[[Job], dict[str, Any]]
@@ -36,9 +35,8 @@ class FakeEngine:
 
     def __init__(self, folder: Path, ends: Ends, parallel: int = 1) -> None:
         self.folder, self.ends, self.parallel = SweepFolder(folder), ends, parallel
-        self.task = SimpleNamespace(
-            command=Command(CONFIGS, "train", (), program=(str(CONFIGS.parent / "train.py"),))
-        )
+        program = (str(CONFIGS.parent / "train.py"),)
+        self.task = SimpleNamespace(command=Command(CONFIGS, "train", (), program=program))
         self.known: dict[int, Outcome] = {}
         self.judge: Callable[[Outcome], Outcome] = lambda outcome: outcome
         self.resumed = self.stopped = False
@@ -58,7 +56,7 @@ class FakeEngine:
         self.batches.append(len(jobs))
         for job in jobs:
             assert job.number not in self.known
-            own = {"number": job.number, "overrides": job.overrides}
+            own: dict[str, Any] = {"number": job.number, "overrides": job.overrides}
             own["folder"] = self.folder.path / str(job.number)
             try:
                 self.known[job.number] = Outcome(**own, **self.ends(job))
@@ -72,53 +70,45 @@ class FakeEngine:
         return self.finished
 
 
-def word(job: Job, key: str) -> str:
-    """The value of a job's word."""
-    (found,) = (w.partition("=")[2] for w in job.overrides if w.partition("=")[0] == key)
+def value(job: Job, key: str) -> str:
+    """What a job's override sets."""
+    (found,) = (o.partition("=")[2] for o in job.overrides if o.partition("=")[0] == key)
     return found
 
 
 def by_rate(job: Job) -> dict[str, Any]:
     """A score that is best at a rate of 0.001."""
-    rate = float(word(job, "optimizer.lr"))
-    return {"status": "finished", "value": abs(rate - 0.001)}
+    return {"status": "finished", "value": abs(float(value(job, "optimizer.lr")) - 0.001)}
 
 
-@cache
-def settings_of(*own: str) -> dict[str, Any]:
-    """What Hydra hands to the sweeper."""
-    with initialize_config_dir(str(CONFIGS), job_name="forger", version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        node = loader.load_configuration("train", [*own], RunMode.MULTIRUN).hydra.sweeper
-        settings = OmegaConf.to_container(node)
-    assert isinstance(settings, dict)
-    return {str(k): v for k, v in settings.items() if not str(k).startswith("_")}
-
-
-def run_search(engine: FakeEngine, *words: str) -> None:
-    """Runs `python train.py -m hydra/sweeper=optuna <words>`, with little checked."""
-    own, task = _sorted(words)
-    given = {key: value.strip("'") for key, _, value in (w.partition("=") for w in task)}
-    cfg = OmegaConf.create({"name": given.get("name", "default"), "objective": given["objective"]})
-    with mock.patch.object(searches, "check_space", return_value=cfg):
-        search(engine, None, OmegaConf.create(), settings_of(*own), task)  # type: ignore[arg-type]
-
-
-def run_checked_search(engine: FakeEngine, *words: str) -> None:
-    """The same, with every value held against the config."""
-    own, task = _sorted(words)
-    settings = settings_of(*own, *(w for w in task if w.startswith("hparams_search")))
+def run_search(engine: FakeEngine, *overrides: str, checked: bool = False) -> None:
+    """Runs `python train.py -m hydra/sweeper=optuna <overrides>`; unchecked in less time."""
+    own = tuple(one for one in overrides if one.lstrip("+").startswith("hydra"))
+    task = [one for one in overrides if one not in own]
+    recipe = tuple(one for one in task if one.startswith("hparams_search"))
+    own = own if recipe else ("hydra/sweeper=optuna", *own)
+    settings = settings_of(*own, *recipe)
+    given = {key: text.strip("'") for key, _, text in (one.partition("=") for one in task)}
+    config = OmegaConf.create({"name": given.get("name", "default"), **given})
+    if not checked:
+        with mock.patch.object(searches, "check_space", return_value=config):
+            searches.search(engine, None, config, settings, task)  # type: ignore[arg-type]
+        return
     with initialize_config_dir(str(CONFIGS), job_name="forger", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("train", [*own, *task], RunMode.MULTIRUN)
-        search(engine, loader, master, settings, task)
+        searches.search(engine, loader, master, settings, task)  # type: ignore[arg-type]
 
 
-def _sorted(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    own = [w for w in words if w.lstrip("+").startswith("hydra")]
-    if not any(w.startswith("hparams_search") for w in words):
-        own.insert(0, "hydra/sweeper=optuna")
-    return own, [w for w in words if w not in own]
+@cache
+def settings_of(*overrides: str) -> dict[str, Any]:
+    """What Hydra hands to the sweeper."""
+    with initialize_config_dir(str(CONFIGS), job_name="forger", version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        node = loader.load_configuration("train", [*overrides], RunMode.MULTIRUN).hydra.sweeper
+        settings = OmegaConf.to_container(node)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items() if not str(key).startswith("_")}
 
 
 def study_of(engine: FakeEngine, name: str = "default") -> optuna.Study:

@@ -1,4 +1,4 @@
-"""A search from its words to its report, with trials that only pretend to train."""
+"""A search from its overrides to its report, with trials that only pretend to train."""
 
 from __future__ import annotations
 
@@ -10,17 +10,7 @@ import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from searching import (
-    CONFIGS,
-    FakeEngine,
-    Killed,
-    by_rate,
-    run_checked_search,
-    run_search,
-    states,
-    study_of,
-    word,
-)
+from searching import CONFIGS, FakeEngine, Killed, by_rate, run_search, states, study_of, value
 
 from forger.app.sweep.jobs import Job
 from forger.app.sweep.study import INTERRUPTED, REPEATS
@@ -31,17 +21,14 @@ GOAL = "objective=train/loss_d"
 
 
 def rates(engine: FakeEngine) -> list[float]:
-    return [
-        float(word(Job(number=n, overrides=o.overrides), "optimizer.lr"))
-        for n, o in sorted(engine.known.items())
-    ]
+    return [float(value(outcome, "optimizer.lr")) for _, outcome in sorted(engine.known.items())]
 
 
 def test_a_search_finds_what_is_good_and_says_how_to_run_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "forger")
-    engine = FakeEngine(tmp_path / "sweep", by_rate)
+    engine = FakeEngine(tmp_path / "it's a sweep", by_rate)
     run_search(engine, GOAL, LR, "name='two words'", "hydra.sweeper.n_trials=16")
     study = study_of(engine, "two words")
     assert states(study) == ["COMPLETE"] * 16
@@ -53,24 +40,18 @@ def test_a_search_finds_what_is_good_and_says_how_to_run_it(
     assert results.best_evaluated_params["optimizer.lr"] == study.best_params["optimizer.lr"]
     assert results.trials == {"complete": 16, "pruned": 0, "failed": 0, "interrupted": 0}
     (again,) = (r.message for r in caplog.records if r.message.startswith("again"))
-    python, script, *words = shlex.split(again.removeprefix("again"))
-    assert (python, script) == ("python", "train.py")
+    python, script, *overrides = shlex.split(again.removeprefix("again"))
+    assert (python, Path(script).name) == ("python", "train.py")
     best = engine.known[study.best_trial.number]
-    assert words == [w for w in best.overrides if not w.startswith("sweep.")]
+    assert overrides == [o for o in best.overrides if not o.startswith("sweep.")]
     assert f"trial {best.number}" in caplog.text
     assert str(best.folder) in caplog.text
     assert len(engine.finished) == 16
     assert "| 15 | complete |" in (engine.folder.path / "search.md").read_text()
-
-
-def test_a_job_is_told_which_trial_it_is(tmp_path: Path) -> None:
-    engine = FakeEngine(tmp_path / "it's a sweep", by_rate)
-    run_search(engine, GOAL, LR, "hydra.sweeper.n_trials=2")
-    (text,) = (w for w in engine.known[1].overrides if w.startswith("sweep.trial="))
-    cfg = OverridesParser.create().parse_override(text).value()
-    assert cfg == {
+    (text,) = (o for o in engine.known[1].overrides if o.startswith("sweep.trial="))
+    assert OverridesParser.create().parse_override(text).value() == {
         "storage": f"sqlite:///{engine.folder.path}/optuna.db",
-        "study": "default",
+        "study": "two words",
         "number": 1,
         "metric": "train/loss_d",
     }
@@ -94,18 +75,12 @@ def test_the_same_seed_searches_the_same(sampler: str, tmp_path: Path) -> None:
 
 def test_a_grid_runs_each_combination_once(tmp_path: Path) -> None:
     engine = FakeEngine(tmp_path, by_rate, parallel=4)
-    words = ("optimizer.lr=0.1,0.001,0.01", "seed=range(2)", "hydra/sweeper/sampler=grid")
-    run_search(engine, GOAL, *words)
+    overrides = ("optimizer.lr=0.1,0.001,0.01", "seed=range(2)", "hydra/sweeper/sampler=grid")
+    run_search(engine, GOAL, *overrides, "hydra.sweeper.direction=maximize")
     combinations = {outcome.overrides[1:3] for outcome in engine.known.values()}
     assert len(combinations) == len(engine.known) == 6
     assert engine.batches == [4, 2]
-    assert study_of(engine).best_params["optimizer.lr"] == "0.001"
-
-
-def test_the_higher_the_better_where_that_is_said(tmp_path: Path) -> None:
-    engine = FakeEngine(tmp_path, by_rate)
-    run_search(engine, GOAL, LR, "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=8")
-    assert study_of(engine).best_value == max(o.value or 0 for o in engine.known.values())
+    assert study_of(engine).best_params["optimizer.lr"] == "0.1", "the higher the better"
 
 
 def test_each_end_is_told_as_what_it_is(tmp_path: Path) -> None:
@@ -125,39 +100,26 @@ def test_each_end_is_told_as_what_it_is(tmp_path: Path) -> None:
     reasons = [trial.user_attrs.get("reason") for trial in study.trials]
     assert reasons[1] == "its score is nan"
     assert reasons[3:] == ["falls behind", "loss is nan", "no such file", "killed by SIGKILL"]
-    assert [trial.user_attrs.get(INTERRUPTED, False) for trial in study.trials] == [False] * 6 + [
-        True
-    ]
-    assert [o.status for o in engine.finished] == [
-        *("finished", "pruned", "finished", "pruned", "pruned", "failed", "interrupted")
-    ]
+    interrupted = [trial.user_attrs.get(INTERRUPTED, False) for trial in study.trials]
+    assert interrupted == [False] * 6 + [True]
+    shown = ["finished", "pruned", "finished", "pruned", "pruned", "failed", "interrupted"]
+    assert [outcome.status for outcome in engine.finished] == shown
     lines = [engine.judge(engine.known[number]).status for number in range(7)]
-    assert lines == [outcome.status for outcome in engine.finished], "as in the table"
-
-
-def test_a_search_with_nothing_left_says_what_to_write(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "forger")
-    engine = FakeEngine(tmp_path, lambda _: {"status": "failed", "reason": "no such file"})
-    run_search(engine, GOAL, LR, "hydra.sweeper.n_trials=2")
-    assert engine.complete, "going on would do nothing"
-    engine.resumed = True
-    run_search(engine, GOAL, LR, "hydra.sweeper.n_trials=2")
-    assert "nothing is left to do: write hydra.sweeper.n_trials=<more>" in caplog.text
+    assert lines == shown, "as in the table"
 
 
 @pytest.mark.parametrize(("dies_at", "parallel"), [(0, 1), (7, 1), (5, 4)])
 def test_a_killed_search_goes_on_to_the_same_number_of_trials(
-    dies_at: int, parallel: int, tmp_path: Path
+    dies_at: int, parallel: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def ends(job: Job) -> dict[str, Any]:
         if job.number == dies_at and not engine.resumed:
             raise Killed
-        if float(word(job, "optimizer.lr")) > 0.001:
+        if float(value(job, "optimizer.lr")) > 0.001:
             return {"status": "failed", "reason": "loss is nan", "error": "DivergedError"}
         return by_rate(job)
 
+    caplog.set_level("INFO", "forger")
     engine = FakeEngine(tmp_path, ends, parallel)
     command = (GOAL, LR, "hydra.sweeper.n_trials=8")
     with pytest.raises(Killed):
@@ -177,8 +139,11 @@ def test_a_killed_search_goes_on_to_the_same_number_of_trials(
         (again,) = (t for t in others if t.user_attrs.get(REPEATS) == trial.number)
         assert again.params == trial.params
     assert len({t.params["optimizer.lr"] for t in others}) == 8, "no trial was drawn twice"
-    assert {o.status for o in engine.finished} == {"finished", "pruned"}
+    assert {outcome.status for outcome in engine.finished} == {"finished", "pruned"}
     assert len(engine.finished) == 8
+    assert engine.complete, "going on would do nothing"
+    run_search(engine, *command)
+    assert "nothing is left to do: write hydra.sweeper.n_trials=<more>" in caplog.text
 
 
 def test_an_interrupted_trial_is_repeated_when_the_search_goes_on_and_not_before(
@@ -192,22 +157,18 @@ def test_an_interrupted_trial_is_repeated_when_the_search_goes_on_and_not_before
     engine = FakeEngine(tmp_path, ends)
     command = (GOAL, LR, "hydra.sweeper.n_trials=4")
     run_search(engine, *command)
-    assert len(engine.known) == 4
     assert [o.status for o in engine.finished].count("interrupted") == 2
+    assert len(engine.known) == 4
     engine.resumed = True
     run_search(engine, *command)
     assert sorted(engine.known) == [0, 1, 2, 3, 4, 5]
-    assert {o.status for o in engine.finished} == {"finished"}
+    assert {outcome.status for outcome in engine.finished} == {"finished"}
 
 
 def test_a_study_elsewhere_goes_on_in_another_folder(tmp_path: Path) -> None:
-    command = (
-        GOAL,
-        LR,
-        f"hydra.sweeper.storage=sqlite:///{tmp_path}/all.db",
-        "hydra.sweeper.study_name=mine",
-    )
-    first, second = (FakeEngine(tmp_path / name, by_rate) for name in ("a", "b"))
+    elsewhere = f"hydra.sweeper.storage=sqlite:///{tmp_path}/all.db"
+    command = (GOAL, LR, elsewhere, "hydra.sweeper.study_name=mine")
+    first, second, third = (FakeEngine(tmp_path / name, by_rate) for name in "abc")
     run_search(first, *command, "hydra.sweeper.n_trials=3")
     run_search(second, *command, "hydra.sweeper.n_trials=5")
     assert (sorted(first.known), sorted(second.known)) == ([0, 1, 2], [3, 4])
@@ -215,11 +176,9 @@ def test_a_study_elsewhere_goes_on_in_another_folder(tmp_path: Path) -> None:
     assert len(study.trials) == 5
     assert not {*rates(first)} & {*rates(second)}
     with pytest.raises(ConfigError, match="has objective=train/loss_d, not train/loss_g"):
-        run_search(FakeEngine(tmp_path / "c", by_rate), *command, "objective=train/loss_g")
+        run_search(third, *command[1:], "objective=train/loss_g")
     with pytest.raises(ConfigError, match="is to minimize"):
-        run_search(
-            FakeEngine(tmp_path / "c", by_rate), *command, "hydra.sweeper.direction=maximize"
-        )
+        run_search(third, *command, "hydra.sweeper.direction=maximize")
 
 
 def test_nothing_is_begun_after_a_stop(tmp_path: Path) -> None:
@@ -233,11 +192,11 @@ def test_nothing_is_begun_after_a_stop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("overrides", "told"),
     [
         ([LR], "objective=null: a search needs a score"),
         ([GOAL], "nothing to search"),
-        ([GOAL, "objective=train/loss_g,train/loss_d"], "name one metric"),
+        (["objective=train/loss_g,train/loss_d"], "name one metric"),
         ([GOAL, "optimizer.lrr=interval(1,2)"], "optimizer.lrr"),
         ([GOAL, "optimizer.lr=interval(-1,2)"], "optimizer.lr=-1.0: must be a number above 0"),
         ([GOAL, "loss=hinge,hing"], "loss=hing: no such choice"),
@@ -248,10 +207,7 @@ def test_nothing_is_begun_after_a_stop(tmp_path: Path) -> None:
         ([GOAL, LR, "hydra/sweeper/sampler=grid"], "is an interval, which has no end"),
         ([GOAL, LR, "hydra.sweeper.sampler=random"], "write hydra/sweeper/sampler="),
         ([GOAL, LR, "hydra.sweeper.sampler._target_=optuna.samplers.TPSampler"], "TPESampler"),
-        (
-            [GOAL, LR, "hydra.sweeper.sampler._target_=own_samplers.Best"],
-            "own_samplers.Best: is no class of optuna.samplers",
-        ),
+        ([GOAL, LR, "hydra.sweeper.sampler._target_=own.Best"], "is no class of optuna.samplers"),
         ([GOAL, LR, "+hydra.sweeper.sampler.sed=1"], "did you mean 'seed'"),
         ([GOAL, LR, "+hydra.sweeper.pruner.warmup=1"], "NopPruner has no such setting"),
         ([GOAL, LR, "hydra.sweeper.storage='sqlite://'"], "is in memory"),
@@ -260,12 +216,11 @@ def test_nothing_is_begun_after_a_stop(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_senseless_is_refused_before_any_job(
-    words: list[str], told: str, tmp_path: Path
+    overrides: list[str], told: str, tmp_path: Path
 ) -> None:
     engine = FakeEngine(tmp_path / "sweep", by_rate)
-    latest = list({w.partition("=")[0]: w for w in words}.values())
     with pytest.raises(ConfigError) as refused:
-        run_checked_search(engine, *latest)
+        run_search(engine, *overrides, checked=True)
     assert told in str(refused.value)
     assert "abc" not in str(refused.value)
     assert not engine.known
@@ -275,6 +230,6 @@ def test_what_is_senseless_is_refused_before_any_job(
 @pytest.mark.parametrize("recipe", sorted(p.stem for p in (CONFIGS / "hparams_search").glob("*")))
 def test_each_recipe_searches(recipe: str, tmp_path: Path) -> None:
     engine = FakeEngine(tmp_path, lambda _: {"status": "finished", "value": 1.0})
-    run_checked_search(engine, f"hparams_search={recipe}", "hydra.sweeper.n_trials=2")
+    run_search(engine, f"hparams_search={recipe}", "hydra.sweeper.n_trials=2", checked=True)
     assert len(engine.known) == 2
     assert engine.known[0].overrides[0] == f"hparams_search={recipe}"

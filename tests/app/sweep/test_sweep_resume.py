@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 from omegaconf import OmegaConf
-from searching import FakeEngine, by_rate, run_checked_search
+from searching import FakeEngine, by_rate, run_search
 from training import ROOT, command
 
 from forger.app.config.command import Command
@@ -248,7 +248,7 @@ def test_the_state_of_cmaes_is_a_pickle(tmp_path: Path, monkeypatch: pytest.Monk
     words = ["objective=train/loss_d", "optimizer.lr=interval(1e-4,1e-2)", "sweep.resume=x"]
     engine = FakeEngine(tmp_path / "sweep", by_rate)
     with pytest.raises(ConfigError, match=r"can run code; .* write trust=\[cmaes\]"):
-        run_checked_search(engine, *words, "hydra/sweeper/sampler=cmaes")
+        run_search(engine, *words, "hydra/sweeper/sampler=cmaes", checked=True)
     assert not engine.folder.path.exists()
 
 
