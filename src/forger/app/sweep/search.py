@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from optuna.samplers import CmaEsSampler, GridSampler
@@ -16,7 +17,7 @@ from optuna.samplers import CmaEsSampler, GridSampler
 from forger.app.config.messages import choice, given, quoted
 from forger.app.run.tables import Table
 from forger.app.sweep.jobs import Job, Outcome
-from forger.app.sweep.search_space import Loader, Space, check_space, read_space
+from forger.app.sweep.search_space import Space, check_space, read_space
 from forger.app.sweep.study import (
     FOLDER,
     INTERRUPTED,
@@ -77,7 +78,7 @@ def read_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def search(
     engine: Engine,
-    loader: Loader,
+    loader: ConfigLoader,
     config: DictConfig,
     settings: Mapping[str, Any],
     overrides: Sequence[str],

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
@@ -178,16 +179,7 @@ def _numbers(values: Iterable[Any]) -> Sequence[int | float]:
     return [value if isinstance(value, int) else float(value) for value in values]
 
 
-class Loader(Protocol):
-    """Hydra's config loader, as far as it is needed here."""
-
-    def load_sweep_config(
-        self, master_config: DictConfig, sweep_overrides: list[str]
-    ) -> DictConfig:
-        """Composes the config of one job."""
-
-
-def check_space(loader: Loader, master: DictConfig, space: Space) -> DictConfig:
+def check_space(loader: ConfigLoader, master: DictConfig, space: Space) -> DictConfig:
     """Checks every value of a search, and returns a trial's config from the first value of each.
 
     Each is composed alone with the fixed overrides: what only contradicts another choice fails its
@@ -218,7 +210,7 @@ def check_space(loader: Loader, master: DictConfig, space: Space) -> DictConfig:
     return cfg
 
 
-def _problems(loader: Loader, master: DictConfig, overrides: Sequence[str]) -> list[str]:
+def _problems(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> list[str]:
     try:
         cfg = loader.load_sweep_config(master, list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
