@@ -14,7 +14,7 @@ from searching import FakeEngine, by_rate, run_search
 from training import ROOT, command
 
 from forger.app.config.command import Command
-from forger.app.run.job_words import trust_of, without_trust
+from forger.app.run.trust_overrides import trust_of, without_trust
 from forger.app.sweep.folder import SweepFolder
 from forger.app.sweep.jobs import Job
 from forger.app.sweep.resume import (

@@ -25,7 +25,7 @@ from forger.app.distributed.local import ProcessFailedError, run_processes
 from forger.app.distributed.rendezvous import Rendezvous
 from forger.app.run import resume
 from forger.app.run.folder import read_status
-from forger.app.run.job_words import trust_of
+from forger.app.run.trust_overrides import trust_of
 from forger.checkpoints import FOLDER, LAST, PREVIOUS
 from forger.errors import ConfigError, UserError
 from forger.processes import Process, slurm_job, was_requeued

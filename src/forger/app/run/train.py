@@ -39,13 +39,13 @@ from forger.app.run.dry_run import describe_dry_run
 from forger.app.run.ending import recorded
 from forger.app.run.folder import RunFolder, is_main_process
 from forger.app.run.instantiate import all_refusals, import_targets
-from forger.app.run.job_words import trusting
 from forger.app.run.load import refuse_untrusted
 from forger.app.run.plan import describe_plan
 from forger.app.run.record import RecordInCheckpoint, describe_environment, fingerprint
 from forger.app.run.scoring import ScorePlan, build_scores, check_awaited, plan_scores
 from forger.app.run.several_processes import Agreed
 from forger.app.run.start import Start
+from forger.app.run.trust_overrides import trusting
 from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.interrupts import Interrupts
 from forger.gan import GAN

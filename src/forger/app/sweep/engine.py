@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.messages import near, quoted, setting, type_setting
 from forger.app.run.folder import locked, read_status
-from forger.app.run.job_words import without_trust
+from forger.app.run.trust_overrides import without_trust
 from forger.app.sweep import report
 from forger.app.sweep.folder import SweepFolder
 from forger.app.sweep.jobs import BAD, Job, Outcome, differing_keys
