@@ -12,13 +12,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from forger.app.config.accepted import Select
 from forger.app.config.messages import choice, closest, given, listed, nearest, several
 from forger.app.config.schema import Section as InSchema
 from forger.app.config.sections import GROUPS, SCRIPTS, Section
 from forger.app.config.signatures import Signature, derives, signature_of
 from forger.app.config.type_checks import UNKNOWN, correction, refusal
-from forger.app.config.values import Values, joined, read_values
+from forger.app.config.values import CheckedValues, Values, joined, read_values
 from forger.errors import ConfigError
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
@@ -74,7 +73,7 @@ class _Check:
         self.section("", self.values.plain)
         self.name_what_several_lack()
         roots = {root: self.problems[root] for root in map(self.root, list(self.problems))}
-        select = Select(self.values, self.problems)
+        select = CheckedValues(self.values, self.problems)
         for key, reason in (found for rule in self.script.rules for found in rule(select)):
             value = self.values.select(key)
             text = f"{key if value is None else given(key, value)}: {reason}"

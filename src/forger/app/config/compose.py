@@ -27,7 +27,7 @@ from forger.app.config.hints import other_homes, what_to_write
 from forger.app.config.messages import choice, given, listed, nearest
 from forger.app.config.overrides import Overrides, read_overrides, sweep_problems, with_first_value
 from forger.app.config.sections import RECIPES, SCRIPTS
-from forger.app.config.values import is_within, read_values, reason_of
+from forger.app.config.values import is_related, is_within, read_values, reason_of
 from forger.errors import ConfigError
 
 # Lines of OmegaConf's messages that are about its own types
@@ -279,7 +279,7 @@ def _overwritten(cfg: DictConfig, settings: Sequence[Override]) -> Iterator[str]
         key = override.key_or_group
         for later in settings[place + 1 :]:
             other = later.key_or_group
-            if not is_within(key, other) and not is_within(other, key):
+            if not is_related(key, other):
                 continue
             _, node, missing = _descend(raw, key)
             gone = missing is not None

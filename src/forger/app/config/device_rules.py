@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from forger import hardware
-from forger.app.config.accepted import Findings, Select
+from forger.app.config.values import CheckedValues, Findings
 from forger.processes import this_process
 
 _FEW = 8  # processes that any machine may run, slowly, to try things out
@@ -34,14 +34,14 @@ def process_count(trainer: Mapping[str, Any]) -> int | None:
     return None if each is None else each * (trainer.get("num_nodes") or 1)
 
 
-def _trainer_of(select: Select) -> Mapping[str, Any] | None:
+def _trainer_of(select: CheckedValues) -> Mapping[str, Any] | None:
     """Returns `trainer` where all that decides its devices has passed."""
     keys = ("trainer.devices", "trainer.num_nodes", "trainer.accelerator")
     trainer: Mapping[str, Any] | None = select("trainer") if select.sound(*keys) else None
     return trainer
 
 
-def _accelerator(select: Select) -> Findings:
+def _accelerator(select: CheckedValues) -> Findings:
     """Yields devices that are not there."""
     if not select.sound("trainer.accelerator"):
         return
@@ -80,7 +80,7 @@ def visible(count: int) -> str:
     return f"{count or 'no'} GPU{'s are' if count > 1 else ' is'} visible"
 
 
-def _strategy(select: Select) -> Findings:
+def _strategy(select: CheckedValues) -> Findings:
     trainer = _trainer_of(select)
     count = process_count(trainer) if trainer is not None else None
     if select("trainer.strategy") == "single_device" and count is not None and count > 1:
@@ -90,7 +90,7 @@ def _strategy(select: Select) -> Findings:
         )
 
 
-def _cpu(select: Select) -> Findings:
+def _cpu(select: CheckedValues) -> Findings:
     """Yields what a CPU cannot do."""
     threads, cores = select("trainer.threads"), os.cpu_count() or 1
     if threads is not None and threads > max(_MOST_THREADS, cores):
@@ -113,7 +113,7 @@ def _cpu(select: Select) -> Findings:
         )
 
 
-def _batch(select: Select) -> Findings:
+def _batch(select: CheckedValues) -> Findings:
     """Yields a batch that the processes cannot share evenly."""
     trainer, size = _trainer_of(select), select("data.batch_size")
     count = process_count(trainer) if trainer is not None else None
@@ -123,7 +123,7 @@ def _batch(select: Select) -> Findings:
         yield "data.batch_size", f"is shared evenly by {count} processes; write {fitting}"
 
 
-def _launch(select: Select) -> Findings:
+def _launch(select: CheckedValues) -> Findings:
     """Yields settings that ask for other processes than torchrun or srun started."""
     trainer, own = _trainer_of(select), this_process()
     if trainer is None:

@@ -15,11 +15,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from forger.app.config.accepted import Findings, Select
 from forger.app.config.device_rules import DEVICE_RULES
 from forger.app.config.messages import choice
 from forger.app.config.score_rules import run_refusal
 from forger.app.config.source import BrokenModuleError, NotFoundError, locate
+from forger.app.config.values import CheckedValues, Findings
 from forger.errors import install_command
 from forger.metrics.names import RATES, RELATIVE
 
@@ -54,13 +54,13 @@ _PACKAGES: dict[str, tuple[str, ...]] = {  # of trackers
 }
 
 
-def train_rules(select: Select) -> Findings:
+def train_rules(select: CheckedValues) -> Findings:
     """Yields what is wrong with a config of train.py as a whole."""
     for rule in (*DEVICE_RULES, *_RULES):
         yield from list(rule(select))  # what it has refused, the next ones do not look at
 
 
-def _name(select: Select) -> Findings:
+def _name(select: CheckedValues) -> Findings:
     name = select("name")
     if isinstance(name, str):
         path = Path(name)
@@ -69,7 +69,7 @@ def _name(select: Select) -> Findings:
             yield "name", "must name a folder below paths.log_dir; write a word"
 
 
-def _folders(select: Select) -> Findings:
+def _folders(select: CheckedValues) -> Findings:
     """Yields folders that cannot be made or written to."""
     for key in ("paths.log_dir", "paths.cache_dir", "paths.data_dir"):
         folder = select(key)
@@ -90,13 +90,13 @@ def _is_short(part: str) -> bool:
     return len(os.fsencode(part)) <= _LONGEST
 
 
-def _weights(select: Select) -> Findings:
+def _weights(select: CheckedValues) -> Findings:
     run = select("init_from")
     if isinstance(run, str) and (reason := run_refusal(run, "last", "init_from")):
         yield "init_from", reason
 
 
-def _environment(_: Select) -> Findings:
+def _environment(_: CheckedValues) -> Findings:
     """Yields variables by which Lightning would change the Trainer unseen."""
     for name in sorted(os.environ):
         if name.startswith("PL_TRAINER_"):
@@ -107,7 +107,7 @@ def _environment(_: Select) -> Findings:
             )
 
 
-def _metrics(select: Select) -> Findings:
+def _metrics(select: CheckedValues) -> Findings:
     """Yields metrics that something waits for and that training does not log."""
     callbacks = list(_members(select, "callbacks"))
     if not all(
@@ -123,7 +123,7 @@ def _metrics(select: Select) -> Findings:
             yield key, "no such metric is logged" + choice(metric, [*LOGGED, "val/fid"])
 
 
-def _images(select: Select) -> Findings:
+def _images(select: CheckedValues) -> Findings:
     """Yields a folder of images that is not there, or that runs would write into."""
     root = select("data.root")
     if target_of(select, "data") != "forger.data.folder.ImageFolder":
@@ -145,7 +145,7 @@ def _images(select: Select) -> Findings:
             )
 
 
-def _trainer(select: Select) -> Findings:
+def _trainer(select: CheckedValues) -> Findings:
     """Yields flags of the Trainer of which one makes another void, or that change nothing."""
     for unit in ("steps", "epochs"):
         least, most = select(f"trainer.min_{unit}"), select(f"trainer.max_{unit}")
@@ -166,7 +166,7 @@ def _trainer(select: Select) -> Findings:
             )
 
 
-def _callbacks(select: Select) -> Findings:
+def _callbacks(select: CheckedValues) -> Findings:
     """Yields Lightning's callbacks for one network and one optimizer, and a second bar."""
     has_bar = select("callbacks.progress") is not None
     for key, home, kind in _members(select, "callbacks"):
@@ -182,7 +182,7 @@ def _callbacks(select: Select) -> Findings:
             yield f"{key}._target_", "would be a second bar; write callbacks.progress=null too"
 
 
-def _loggers(select: Select) -> Findings:
+def _loggers(select: CheckedValues) -> Findings:
     """Yields trackers of ours and Lightning's whose packages are not installed."""
     for key, home, kind in _members(select, "logger"):
         known = home.startswith(("forger.", "lightning."))
@@ -202,7 +202,7 @@ _RULES = (
 )
 
 
-def _members(select: Select, section: str) -> Iterator[tuple[str, str, str]]:
+def _members(select: CheckedValues, section: str) -> Iterator[tuple[str, str, str]]:
     """Yields the key, the module and the name of the class of each member of a section."""
     members: Any = select(section)
     for name in members if isinstance(members, dict) else ():
@@ -211,7 +211,7 @@ def _members(select: Select, section: str) -> Iterator[tuple[str, str, str]]:
             yield f"{section}.{name}", home, kind
 
 
-def target_of(select: Select, key: str) -> str:
+def target_of(select: CheckedValues, key: str) -> str:
     """Returns the class that a part of the config builds, by the module that defines it, or ""."""
     target = select(f"{key}._target_")
     return _defined(target) if isinstance(target, str) else ""

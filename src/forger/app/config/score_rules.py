@@ -10,16 +10,16 @@ import re
 from pathlib import Path
 
 from forger import hardware
-from forger.app.config.accepted import Findings, Select
 from forger.app.config.device_rules import visible
 from forger.app.config.messages import nearest, type_setting
+from forger.app.config.values import CheckedValues, Findings
 from forger.metrics.settings import too_few
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 _ZIP = b"PK\x03\x04"  # how every file of torch.save begins
 
 
-def evaluate_rules(select: Select) -> Findings:
+def evaluate_rules(select: CheckedValues) -> Findings:
     """Yields what is wrong with a config of evaluate.py as a whole."""
     yield from _runs(select)
     yield from _device(select)
@@ -32,7 +32,7 @@ def evaluate_rules(select: Select) -> Findings:
     yield from score_rules(select)
 
 
-def generate_rules(select: Select) -> Findings:
+def generate_rules(select: CheckedValues) -> Findings:
     """Yields what is wrong with a config of generate.py as a whole."""
     yield from _runs(select)
     yield from _device(select)
@@ -41,7 +41,7 @@ def generate_rules(select: Select) -> Findings:
         yield "output", "is a file; write output=<folder>"
 
 
-def score_rules(select: Select) -> Findings:
+def score_rules(select: CheckedValues) -> Findings:
     """Yields settings of scores that need more images than others leave them."""
     names = ("precision_k", "coverage_k", "splits", "neighbour_images")
     settings = {name: select(f"metrics.{name}") for name in names}
@@ -50,7 +50,7 @@ def score_rules(select: Select) -> Findings:
         yield f"metrics.{name}", reason
 
 
-def _runs(select: Select) -> Findings:
+def _runs(select: CheckedValues) -> Findings:
     run, checkpoint = select("run"), select("checkpoint") or "last"
     if isinstance(run, str) and (reason := run_refusal(run, checkpoint)):
         yield "run", reason
@@ -65,7 +65,7 @@ def _runs(select: Select) -> Findings:
             yield "run", "names a run twice"
 
 
-def _device(select: Select) -> Findings:
+def _device(select: CheckedValues) -> Findings:
     device = select("device")
     if not isinstance(device, str) or device in ("auto", "cpu"):
         return

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from forger.app.config import schema
-from forger.app.config.accepted import Findings, Select
 from forger.app.config.rules import train_rules
 from forger.app.config.schema import Types
 from forger.app.config.score_rules import evaluate_rules, generate_rules, score_rules
 from forger.app.config.signatures import Base
+from forger.app.config.values import CheckedValues, Findings
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class Script:
     """
 
     sections: Mapping[str, Section]
-    rules: tuple[Callable[[Select], Findings], ...]
+    rules: tuple[Callable[[CheckedValues], Findings], ...]
     groups: frozenset[str] | None = None
     once: str | None = None
     refused: Mapping[str, str] = field(default_factory=dict)

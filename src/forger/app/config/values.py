@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -53,11 +53,58 @@ class Values:
 
     def is_read(self, key: str) -> bool:
         """Tells whether another setting refers to `key`, to what is in it or to all around it."""
-        return any(is_within(target, key) or is_within(key, target) for target in self.read)
+        return any(is_related(target, key) for target in self.read)
 
     def select(self, key: str) -> Any:
         """Returns the value at a dotted key, or `None`."""
         return value_at(self.plain, key)
+
+
+Findings: TypeAlias = Iterator[tuple[str, str]]
+"""Keys, each with what is wrong with its value and what to write instead."""
+
+
+class CheckedValues:
+    """The values that have passed the check one by one: of a refused one nothing follows.
+
+    Args:
+        values: of the config.
+        problems: what has been refused, by key.
+    """
+
+    def __init__(self, values: Values, problems: Mapping[str, str]) -> None:
+        self._values, self._problems = values, problems
+
+    def __call__(self, key: str) -> Any:
+        """Returns the value of a key; `None` where there is none or it has been refused."""
+        value = self._values.select(key)
+        if key in self._problems or value is UNKNOWN:
+            return None
+        owner = self._values.select(key.rpartition(".")[0])
+        argument = isinstance(owner, dict) and "_target_" in owner
+        return None if argument and _contains(value, _is_built) else value
+
+    def sound(self, *keys: str) -> bool:
+        """Tells whether all is known of these parts: nothing in them has been refused."""
+        refused = (one for one in self._problems for key in keys if is_related(one, key))
+        parts = [self._values.select(key) for key in keys]
+        return next(refused, None) is None and not any(_contains(part, _is_open) for part in parts)
+
+
+def _contains(node: Any, test: Callable[[Any], bool]) -> bool:
+    """Tells whether a test holds for a node or for anything in it."""
+    inside = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return test(node) or any(_contains(item, test) for item in inside)
+
+
+def _is_built(node: Any) -> bool:
+    return isinstance(node, dict) and "_target_" in node
+
+
+def _is_open(node: Any) -> bool:
+    """Tells whether only a run will know what a node is: its arguments are objects, for one."""
+    objects = _is_built(node) and any(_contains(item, _is_built) for item in node.values())
+    return objects or node is UNKNOWN
 
 
 def value_at(node: Any, key: str) -> Any:
@@ -75,6 +122,11 @@ def joined(key: str, name: Any) -> str:
 def is_within(key: str, part: str) -> bool:
     """Tells whether a key is that of a part of the config, or of something in it."""
     return key == part or key.startswith(f"{part}.")
+
+
+def is_related(key: str, other: str) -> bool:
+    """Tells whether one of two keys is that of a part which holds the other, or the same."""
+    return is_within(key, other) or is_within(other, key)
 
 
 def read_values(cfg: DictConfig) -> Values:
