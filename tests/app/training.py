@@ -12,8 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from PIL import Image
+
+from forger.app.config.command import Command
+from forger.app.run.resume import prepare
+from forger.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 MODELS = sorted(path.stem for path in (ROOT / "configs" / "model").glob("*.yaml"))
@@ -47,6 +52,27 @@ def run_folder(folder: Path) -> Path:
     """The only run folder there is."""
     (found,) = (path.parent for path in (folder / "logs").rglob("status.json"))
     return found
+
+
+def resumed(run: Path | str, *overrides: str) -> DictConfig:
+    """The config with which a command goes on with a run."""
+    command = Command(ROOT / "configs", "train", (f"resume={run}", *overrides))
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # of `composed`
+    try:
+        cfg = prepare(command)[1]
+    finally:
+        GlobalHydra.instance().hydra = outer
+    del cfg["hydra"]
+    return cfg
+
+
+def mistakes(run: Path | str, *overrides: str) -> list[str]:
+    """What is wrong with a command that goes on with a run."""
+    try:
+        resumed(run, *overrides)
+    except ConfigError as error:
+        return [line.strip() for line in str(error).splitlines() if " problems:" not in line]
+    return []
 
 
 def rows(run: Path) -> list[dict[str, str]]:

@@ -21,19 +21,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from own_project import NETWORK
 from test_generate import config as settings_of_generate
-from training import ROOT, command, run_folder, short
+from training import ROOT, command, mistakes, resumed, run_folder, short
 
 import forger
-from forger.app.config.command import Command
 from forger.app.config.records import find_untrusted
 from forger.app.config.signatures import read_signature
 from forger.app.config.source import find_module
 from forger.app.config.trust import is_named
-from forger.app.run import resume
 from forger.app.run.evaluate import evaluate
 from forger.app.run.generate import generate
 from forger.app.run.load import load_run
-from forger.app.run.resume import config_of_job
 from forger.app.run.train import train
 from forger.app.sweep.jobs import Outcome
 from forger.app.sweep.pictures import read_samples
@@ -99,11 +96,6 @@ def forged(trained: Path, tmp_path: Path) -> Forge:
 def everything(folder: Path) -> dict[str, tuple[int, int]]:
     found = ((path, path.lstat()) for path in folder.rglob("*"))
     return {str(path): (stat.st_size, stat.st_mtime_ns) for path, stat in found}
-
-
-def mistakes(run: Path, *words: str) -> list[str]:
-    words = (f"resume={run}", *words)
-    return resume.find_mistakes(Command(ROOT / "configs", "train", words), run)
 
 
 def going_on(run: Path) -> None:
@@ -320,8 +312,7 @@ class TestOwnClasses:
         generate(settings_of_generate(run, moved=moved, n=1))
         assert "write moved=" in mistakes(run, "trust=[own_nets]")[0]
         assert mistakes(run, "moved={own_nets:new_nets}") == []
-        words = [f"resume={run}", "moved={own_nets:new_nets}", "trainer.max_steps=3"]
-        train(config_of_job(composed("train", *words), words))
+        train(resumed(run, "moved={own_nets:new_nets}", "trainer.max_steps=3"))
         config = OmegaConf.load(run / "config.yaml")
         assert config.model.generator._target_ == "new_nets.Generator"
         assert "trust" not in config
@@ -417,21 +408,17 @@ class TestPlaces:
     def test_caches_of_a_run_that_goes_on(self, forged: Forge, tmp_path: Path) -> None:
         elsewhere = tmp_path / "elsewhere"
         run = forged(lambda config: put(config, "paths.cache_dir", str(elsewhere)))
-        words = [f"resume={run}"]
-        own = composed("train").paths.cache_dir
-        assert config_of_job(composed("train", *words), words).paths.cache_dir == own
-        typed = [*words, f"paths.cache_dir={elsewhere}"]
-        assert config_of_job(composed("train", *typed), typed).paths.cache_dir == str(elsewhere)
+        assert resumed(run).paths.cache_dir == composed("train").paths.cache_dir
+        typed = f"paths.cache_dir={elsewhere}"
+        assert resumed(run, typed).paths.cache_dir == str(elsewhere)
         elsewhere.mkdir()
         (elsewhere / "classifier-01.pt").touch()
-        found = config_of_job(composed("train", *words), words)
-        assert found.paths.cache_dir == str(elsewhere)  # in use already
+        assert resumed(run).paths.cache_dir == str(elsewhere)  # in use already
 
     def test_downloads(self, forged: Forge, tmp_path: Path) -> None:
         node = {"_target_": "forger.data.MNIST", "root": str(tmp_path), "download": True}
         run = forged(lambda config: put(config, "data", {**node, "batch_size": 8}))
-        words = [f"resume={run}"]
-        assert config_of_job(composed("train", *words), words).data.download is False
+        assert resumed(run).data.download is False
         with pytest.raises(UserError, match=r"data\.download=false"):
             evaluate(composed("evaluate", f"run={run}"))
         assert not (tmp_path / "MNIST").exists()

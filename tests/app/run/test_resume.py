@@ -12,9 +12,19 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from same import differences
-from training import ROOT, Compose, command, interruptible, rows, run_folder, short
+from training import (
+    ROOT,
+    Compose,
+    command,
+    interruptible,
+    mistakes,
+    resumed,
+    rows,
+    run_folder,
+    short,
+)
 
 from forger.app.cli.main import objective
 from forger.app.config.command import Command
@@ -25,15 +35,7 @@ from forger.checkpoints.reading import read_checkpoint
 from forger.errors import ConfigError, DataError, DivergedError, RunError
 from forger.whole_files import write_whole
 
-
-def own_config(run: Path, **changes: Any) -> DictConfig:
-    """The config with which the run in that folder goes on."""
-    cfg = OmegaConf.load(run / "config.yaml")
-    assert isinstance(cfg, DictConfig)
-    cfg.resume = str(run)
-    for key, value in changes.items():
-        OmegaConf.update(cfg, key.replace("__", "."), value)
-    return cfg
+CONFIGS = ROOT / "configs"
 
 
 def last(run: Path) -> dict[str, Any]:
@@ -79,18 +81,13 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "logs" / "default" / trained.name))
 
 
-def mistakes(run: Path, *words: str) -> list[str]:
-    words = (f"resume={run}", *words)
-    return resume.find_mistakes(Command(ROOT / "configs", "train", words), run)
-
-
 class TestGoingOn:
     def test_it_goes_on_in_its_folder(
         self, run: Path, tmp_path: Path, composed: Compose, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO")
         before = json.loads((run / "status.json").read_text())
-        metrics = train(own_config(run, trainer__max_steps=9))
+        metrics = train(resumed(run, "trainer.max_steps=9"))
         assert "last.ckpt, iteration 4, in epoch 1" in caplog.text
         assert [int(row["step"]) for row in rows(run)] == list(range(1, 10))
         status = json.loads((run / "status.json").read_text())
@@ -112,7 +109,7 @@ class TestGoingOn:
         text = (run / "metrics.csv").read_text()
         (run / "metrics.csv").write_text(text[:-20])  # cut off in its last row
         mark(run, "running")
-        train(own_config(run))
+        train(resumed(run))
         assert untimed(run) == expected
         assert last(run)["global_step"] == 4
 
@@ -121,7 +118,7 @@ class TestGoingOn:
         for file in (run / "checkpoints").iterdir():
             file.unlink()
         mark(run, "running")
-        train(own_config(run))
+        train(resumed(run))
         assert not differences(last(run), expected)
         assert untimed(run) == rows_before
 
@@ -132,7 +129,7 @@ class TestGoingOn:
         shutil.copy(earlier, run / "checkpoints" / "previous.ckpt")
         path = run / "checkpoints" / "last.ckpt"
         path.write_bytes(path.read_bytes()[:1000])
-        train(own_config(run))
+        train(resumed(run))
         assert "taking the one before it, of iteration 2" in caplog.text
         assert not differences(last(run), expected)
         assert (run / "checkpoints" / "damaged.ckpt").exists()
@@ -141,12 +138,12 @@ class TestGoingOn:
         with pytest.raises(
             ConfigError, match=r"has reached trainer.max_steps=4 .*max_steps=<more>"
         ):
-            train(own_config(run))
+            train(resumed(run))
 
     def test_a_run_killed_when_all_was_written_but_that_is_finished(self, run: Path) -> None:
         table, content = (run / "metrics.csv").read_bytes(), last(run)
         mark(run, "running")
-        cfg = own_config(run, objective="train/loss_d")
+        cfg = resumed(run, "objective=train/loss_d")
         assert objective(cfg, train(cfg)) == float(rows(run)[-1]["train/loss_d"])
         assert json.loads((run / "status.json").read_text())["status"] == "finished"
         assert (run / "metrics.csv").read_bytes() == table
@@ -166,7 +163,7 @@ class TestGoingOn:
                 train(composed(*short(tmp_path)))
         run = run_folder(tmp_path)
         assert (last(run)["global_step"], (read_status(run) or {})["status"]) == (2, "failed")
-        assert train(own_config(run)).keys() >= {"train/loss_g", "train/loss_d"}
+        assert train(resumed(run)).keys() >= {"train/loss_g", "train/loss_d"}
         assert (read_status(run) or {})["status"] == "finished"
         assert (run / "samples" / "000002_ema.png").is_file()
         assert [row["step"] for row in rows(run)] == ["1", "2"]
@@ -178,12 +175,12 @@ class TestGoingOn:
         with pytest.raises(
             ConfigError, match=r"reached trainer\.max_time=00:00:00:01 .*max_time=<"
         ):
-            train(own_config(run))
-        more = {"trainer__max_time": "00:00:01:01", "trainer__max_epochs": 1}
+            train(resumed(run))
+        more = ("trainer.max_time=00:00:01:01", "trainer.max_epochs=1")
         iteration = last(run)["global_step"]
         with pytest.raises(ConfigError, match=r"max_steps=1 .*write trainer.max_steps=<more>"):
-            train(own_config(run, trainer__max_steps=1, **more))
-        train(own_config(run, trainer__max_steps=iteration + 1, **more))
+            train(resumed(run, "trainer.max_steps=1", *more))
+        train(resumed(run, f"trainer.max_steps={iteration + 1}", *more))
         assert last(run)["global_step"] == iteration + 1
 
     def test_other_images_under_the_same_root_are_refused(
@@ -191,7 +188,7 @@ class TestGoingOn:
     ) -> None:
         monkeypatch.setattr("forger.data.MNISTSample.read", lambda *_: other_digits())
         with pytest.raises(ConfigError, match="training images are others than the run's"):
-            train(own_config(run, trainer__max_steps=9))
+            train(resumed(run, "trainer.max_steps=9"))
 
     def test_a_checkpoint_without_the_place_is_refused(self, run: Path) -> None:
         path = run / "checkpoints" / "last.ckpt"
@@ -199,21 +196,11 @@ class TestGoingOn:
         del content["exact_resume"]
         torch.save(content, path)
         with pytest.raises(ConfigError, match=r"does not hold all .*init_from="):
-            train(own_config(run, trainer__max_steps=9))
-
-    def test_one_k_of_an_earlier_version_is_understood(self, run: Path) -> None:
-        cfg = OmegaConf.load(run / "config.yaml")
-        del cfg.metrics.precision_k, cfg.metrics.coverage_k
-        cfg.metrics.k = 7
-        OmegaConf.save(cfg, run / "config.yaml")
-        assert mistakes(run, "trainer.max_steps=9") == []
-        own = resume.config_of_job(own_config(run), [f"resume={run}", "trainer.max_steps=9"])
-        assert (own.metrics.precision_k, own.metrics.coverage_k) == (7, 7)
-        assert "k" not in own.metrics
+            train(resumed(run, "trainer.max_steps=9"))
 
     def test_two_cannot_train_in_one_folder(self, run: Path) -> None:
         with locked(run), pytest.raises(ConfigError, match="is being trained by process"):
-            train(own_config(run, trainer__max_steps=9))
+            train(resumed(run, "trainer.max_steps=9"))
         assert len(rows(run)) == 4
 
 
@@ -237,13 +224,13 @@ class TestEndedEarly:
     def test_it_goes_on_with_more_patience_alone(self, early: Path) -> None:
         limit = r"has reached callbacks.early_stopping.patience=2 .*early_stopping.patience=<more>"
         with pytest.raises(ConfigError, match=limit):
-            train(own_config(early))
-        train(own_config(early, callbacks__early_stopping__patience=4))
+            train(resumed(early))
+        train(resumed(early, "callbacks.early_stopping.patience=4"))
         assert (read_status(early) or {})["iteration"] == 5
 
     def test_one_killed_before_that_was_written_does_not_train_on(self, early: Path) -> None:
         mark(early, "running")
-        train(own_config(early))
+        train(resumed(early))
         status = read_status(early) or {}
         assert (status["status"], status["iteration"]) == ("finished", 3)
         assert len(rows(early)) == 3
@@ -276,7 +263,7 @@ class TestWhatMayChange:
         ],
     )
     def test_right(self, words: list[str], run: Path) -> None:
-        assert mistakes(run, *words) == []
+        assert not mistakes(run, *words)
 
     @pytest.mark.parametrize(
         ("word", "message"),
@@ -302,9 +289,9 @@ class TestWhatMayChange:
         ],
     )
     def test_wrong(self, word: str, message: str, run: Path) -> None:
-        found = mistakes(run, word)
-        assert message in "\n".join(found)
-        assert f"init_from={run}" in "\n".join(found) or "the run resumed" not in message
+        found = "\n".join(mistakes(run, word))
+        assert message in found
+        assert f"init_from={run}" in found or "the run resumed" not in message
 
     def test_a_setting_of_the_runs_own_that_no_longer_means_anything(self, run: Path) -> None:
         cfg = OmegaConf.load(run / "config.yaml")
@@ -319,34 +306,30 @@ class TestWhichRun:
             (tmp_path / "none", "there is no such folder"),
             (tmp_path, "is not a run folder"),
             (run / "checkpoints", f"is inside a run folder; write resume={run}"),
+            ("", "must name a run"),
+            (f"{run},{run}", "one run"),
         ):
             with pytest.raises(ConfigError, match=message):
-                resume.find_run(str(value), tmp_path)
+                resumed(value)
+        with pytest.raises(ConfigError, match="one run"):
+            resume.prepare(Command(CONFIGS, "train", (f"resume={run}",), multirun=True))
 
     def test_the_last_one(self, run: Path, tmp_path: Path) -> None:
-        newer = run.with_name("newer")
-        newer.mkdir()
-        (newer / "config.yaml").write_text("{}")
-        (newer / "status.json").write_text(json.dumps({"started": "2999", "status": "failed"}))
-        words = ("resume=last", f"paths.log_dir={tmp_path / 'logs'}")
-        command = Command(ROOT / "configs", "train", words)
-        assert resume.folder_of(command, "last") == newer
-        with pytest.raises(ConfigError, match=f"there is no run in .*elsewhere is resume={newer}"):
-            resume.folder_of(Command(ROOT / "configs", "train", (*words, "name=else")), "last")
+        older = Path(shutil.copytree(run, run.with_name("older")))
+        status = json.loads((run / "status.json").read_text()) | {"started": "2001"}
+        (older / "status.json").write_text(json.dumps(status))
+        overrides = ("resume=last", f"paths.log_dir={tmp_path / 'logs'}")
+        command, cfg = resume.prepare(Command(CONFIGS, "train", overrides))
+        assert command.overrides == (f"resume='{run}'",)
+        assert (cfg.resume, cfg.hydra.run.dir) == (str(run), str(run))
+        with pytest.raises(ConfigError, match=f"there is no run in .*elsewhere is resume={run}"):
+            resume.prepare(Command(CONFIGS, "train", (*overrides, "name=else")))
 
     def test_a_live_one(self, run: Path) -> None:
-        content = json.loads((run / "status.json").read_text()) | {"status": "running"}
-        (run / "status.json").write_text(json.dumps(content))
-        with locked(run), pytest.raises(ConfigError, match="is being trained by process"):
-            resume.find_run(str(run), run)
-        assert resume.find_run(str(run), run) == run
-
-    def test_several(self, run: Path) -> None:
-        for words, multirun in (((f"resume={run},{run}",), False), ((f"resume={run}",), True)):
-            with pytest.raises(ConfigError, match="one run"):
-                resume.folder_of(
-                    Command(ROOT / "configs", "train", words, multirun), words[0][len("resume=") :]
-                )
+        mark(run, "running")
+        with locked(run):
+            assert "is being trained by process" in mistakes(run)[0]
+        assert not mistakes(run)
 
 
 class TestInitFrom:
@@ -464,7 +447,7 @@ def test_what_a_killed_process_left_is_removed(run: Path) -> None:
     for path in left:
         path.write_bytes(b"half of it")
     mark(run, "running")
-    train(own_config(run))
+    train(resumed(run))
     assert not [path for path in left if path.exists()]
 
 
@@ -476,16 +459,9 @@ def test_an_end_before_the_checkpoint_is_loaded_keeps_the_iteration(
 
     monkeypatch.setattr("forger.callbacks.exact_resume.ExactResume.on_load_checkpoint", fail)
     with pytest.raises(RuntimeError):
-        train(own_config(run, trainer__max_steps=9))
+        train(resumed(run, "trainer.max_steps=9"))
     status = json.loads((run / "status.json").read_text())
     assert (status["status"], status["iteration"]) == ("failed", 4)
-
-
-def test_resume_in_a_file_is_refused(run: Path) -> None:
-    with pytest.raises(ConfigError, match="belongs on the command line"):
-        resume.config_of_job(own_config(run), ["seed=0"])
-    with pytest.raises(ConfigError, match="must name a run"):
-        resume.folder_of(Command(ROOT / "configs", "train", ("resume=",)), "")
 
 
 def test_a_pickle_that_would_run_code_is_refused(run: Path, tmp_path: Path) -> None:
@@ -499,5 +475,5 @@ def test_a_pickle_that_would_run_code_is_refused(run: Path, tmp_path: Path) -> N
     torch.save({"state_dict": Mischief()}, path)
     (run / "checkpoints" / "previous.ckpt").unlink()
     with pytest.raises(DataError, match="could run code"):
-        train(own_config(run, trainer__max_steps=9))
+        train(resumed(run, "trainer.max_steps=9"))
     assert not (tmp_path / "it_ran").exists()

@@ -24,7 +24,6 @@ from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks  # run_job asks for them
 from hydra._internal.utils import _run_hydra  # what --help, --cfg and --info do
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log, run_job
 from hydra.errors import HydraException
@@ -203,16 +202,13 @@ def _prepared(command: Command) -> tuple[Command, DictConfig]:
     Raises:
         ConfigError: the message lists all that is wrong.
     """
-    goes_on = "resume" in SCRIPTS[command.script].settings
-    value = resume.wanted(command.overrides) if goes_on else None
-    if value is None or command.misspelt:
-        return command, compose_checked(command)
-    folder = resume.folder_of(command, value)
-    if problems := resume.find_mistakes(command, folder):
-        raise ConfigError(listed(problems))
-    command = resume.command_for(folder, command)
-    with _composed(command) as config:
-        return command, config
+    goes_on = "resume" in SCRIPTS[command.script].settings and not command.misspelt
+    if goes_on and resume.resumed_run(command.overrides) is not None:
+        return resume.prepare(command)
+    config = compose_checked(command)
+    if config.get("resume") is not None:
+        raise ConfigError(f"{given('resume', config.resume)}: belongs on the command line")
+    return command, config
 
 
 def _sweep(command: Command, config: DictConfig) -> list[Outcome]:
@@ -269,8 +265,6 @@ def _say_what_takes_long() -> None:
 
 
 def _train(cfg: DictConfig, agreed: Agreed) -> float | None:
-    if cfg.get("resume") is not None:
-        cfg = resume.config_of_job(cfg, HydraConfig.get().overrides.task)
     from forger.app.run.train import train  # imports torch: after the check
 
     return objective(cfg, train(cfg, agreed))
