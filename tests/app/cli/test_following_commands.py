@@ -71,13 +71,13 @@ def test_the_newest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_sweep_says_how_many_jobs_run_where(tmp_path: Path) -> None:
     work = tmp_path / "work.py"
     work.write_text(
-        "from pathlib import Path\nfrom forger.app.cli import main\n"
-        "main.WORK['train'] = lambda cfg, command: None\n"
+        "from pathlib import Path\nfrom forger.app.cli import job, main\n"
+        "job.WORK['train'] = lambda cfg, command: None\n"
         f"main.run('train', Path({str(CONFIGS)!r}))\n"
     )
     words = ["seed=0,1", "-m", "model=vanilla,dcgan", "hydra.sweep.dir=sweep"]
     done = command(*words, cwd=tmp_path, script=work, environment={"COLUMNS": "80"})
     first, second, *_ = done.stdout.splitlines()
-    assert first.split() == ["jobs", "4,", "one", "after", "the", "other,", "in", "this", "process"]
+    assert first.split()[:3] == ["jobs", "4,", "1"]
     assert second.split() == ["sweep", "folder", "sweep"]
     assert (tmp_path / "sweep").is_dir()

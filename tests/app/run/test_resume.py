@@ -26,7 +26,7 @@ from training import (
     short,
 )
 
-from forger.app.cli.main import objective
+from forger.app.cli.job import objective
 from forger.app.config.command import Command
 from forger.app.run import resume
 from forger.app.run.folder import locked, read_status

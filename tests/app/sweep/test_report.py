@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sweep_folders import job
 
-from forger.app.cli import main
+from forger.app.cli.ending import summarise
 from forger.app.config.command import Command
 from forger.app.sweep import report
 from forger.app.sweep.engine import Engine
@@ -207,6 +207,6 @@ def test_a_search_in_which_no_trial_completed_is_no_success(
     statuses: list[Any], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ended = [job(tmp_path, n, status=status) for n, status in enumerate(statuses)]
-    assert main._summarise(ended) == code
+    assert summarise(ended).code == code
     told = "none of 2 trials has completed: all were pruned" in capsys.readouterr().err
     assert told is (statuses == ["pruned", "pruned"])

@@ -15,7 +15,6 @@ from lightning import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
-from forger.app.cli.quiet import quieten_lightning
 from forger.app.config.command import Command
 from forger.app.config.messages import near, setting
 from forger.app.config.paths import with_absolute_paths
@@ -41,6 +40,7 @@ from forger.app.run.folder import RunFolder, is_main_process
 from forger.app.run.instantiate import all_refusals, import_targets
 from forger.app.run.load import refuse_untrusted
 from forger.app.run.plan import describe_plan
+from forger.app.run.quiet import quieten_lightning
 from forger.app.run.record import RecordInCheckpoint, describe_environment, fingerprint
 from forger.app.run.scoring import ScorePlan, build_scores, check_awaited, plan_scores
 from forger.app.run.several_processes import Agreed

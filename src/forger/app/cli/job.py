@@ -1,0 +1,134 @@
+"""Runs the one job of a command in the folder that Hydra makes; a refused one leaves none."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import hydra.core.utils
+from hydra._internal.callbacks import Callbacks  # run_job asks for them
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from forger.app.cli.ending import message_of
+from forger.app.config.messages import choice, given
+from forger.app.config.sections import SCRIPTS
+from forger.app.distributed.watch import explained
+from forger.app.run.several_processes import Agreed
+from forger.errors import ConfigError, Pruned
+from forger.processes import rank, this_process
+
+log = logging.getLogger(__name__)
+
+
+def run_job(agreed: Agreed) -> float | None:
+    """Runs a job; returns the metric that `objective` names, if any."""
+    script, config = agreed.command.script, agreed.config
+    folder = Path(config.hydra.run.dir).absolute()
+    is_elsewhere = rank() != 0 and not folder.is_dir()  # rank 0 has made it on its file system
+
+    def task(cfg: DictConfig) -> tuple[float | None, Exception | None]:
+        try:
+            say_what_takes_long()
+            with explained(agreed.met):
+                return WORK[script](cfg, agreed), None
+        except Exception as error:  # Hydra would print it in its own way
+            return None, error
+
+    context = HydraContext(None, Callbacks(config))  # type: ignore[arg-type]
+    value: float | None
+    returned = hydra.core.utils.run_job(task, config, "hydra.run.dir", None, context)
+    value, error = returned.return_value
+    has_folder = SCRIPTS[script].once is None
+    if error is not None and not isinstance(error, Pruned):
+        message = message_of(error)
+        removed = message is not None and has_folder and _remove_unused(folder)
+        if not removed and (message is None or has_folder):
+            _log_to_file(message or "".join(traceback.format_exception(error)))
+    elif config.get("dry_run"):
+        _remove_unused(folder)
+    if is_elsewhere:
+        with suppress(OSError):  # another process of this machine was faster
+            folder.rmdir()
+            folder.parent.rmdir()
+    if error is not None:
+        raise error
+    return value
+
+
+def say_what_takes_long() -> None:
+    """Says that torch is being imported, once for all processes."""
+    own = this_process()
+    if "torch" not in sys.modules and (own is None or (own.rank == 0 and not own.is_local)):
+        print("loading PyTorch, which takes some seconds", flush=True)
+
+
+def _train(cfg: DictConfig, agreed: Agreed) -> float | None:
+    from forger.app.run.train import train  # imports torch: after the check
+
+    return objective(cfg, train(cfg, agreed))
+
+
+def _evaluate(cfg: DictConfig, _: Agreed) -> None:
+    from forger.app.run.evaluate import evaluate  # imports torch: after the check
+
+    evaluate(cfg)
+
+
+def _generate(cfg: DictConfig, _: Agreed) -> None:
+    from forger.app.run.generate import generate  # imports torch: after the check
+
+    generate(cfg)
+
+
+WORK: dict[str, Callable[[DictConfig, Agreed], float | None]] = {
+    "train": _train,
+    "evaluate": _evaluate,
+    "generate": _generate,
+}
+
+
+def objective(cfg: DictConfig, metrics: Mapping[str, float]) -> float | None:
+    """Returns the metric that `objective` names, for a sweeper; `None` when it names none.
+
+    Raises:
+        ConfigError: there is no such metric.
+    """
+    if cfg.objective is None or cfg.dry_run or rank() != 0:
+        return None
+    if cfg.objective not in metrics:
+        known = choice(cfg.objective, metrics)
+        raise ConfigError(f"{given('objective', cfg.objective)}: no such metric was logged{known}")
+    return float(metrics[cfg.objective])
+
+
+def _file_handlers() -> list[logging.FileHandler]:
+    handlers = logging.getLogger().handlers
+    return [handler for handler in handlers if isinstance(handler, logging.FileHandler)]
+
+
+def _log_to_file(message: str) -> None:
+    """Logs to the run's file alone: the screen gets the message once, at the end."""
+    record = log.makeRecord(log.name, logging.ERROR, __file__, 0, message, (), None)
+    for handler in _file_handlers():
+        handler.handle(record)
+
+
+def _remove_unused(folder: Path) -> bool:
+    """Removes the folder of a run that never began, which holds its log at most."""
+    if rank() != 0 or not folder.is_dir() or any(p.suffix != ".log" for p in folder.iterdir()):
+        return False
+    for handler in _file_handlers():
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+    for path in folder.iterdir():
+        path.unlink()
+    folder.rmdir()
+    with suppress(OSError):  # other runs are there
+        folder.parent.rmdir()
+        folder.parent.parent.rmdir()
+    return True
