@@ -93,13 +93,13 @@ class _Record:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
             self.refuse(at, name, "must be a dotted name, such as package.module.Class")
             return
-        place = SCRIPTS["train"].section(key) if among is None else None
+        section = SCRIPTS["train"].section(key) if among is None else None
         built = "" in self.build or _below(key, self.build)
         named = typed or name in self.trust
-        problem = None if named else self.wrong_name(key, name, place, built)
+        problem = None if named else self.wrong_name(key, name, section, built)
         hints: dict[str, Any] = {}
         if problem is None and built and self.imports:
-            problem, hints = self.wrong_import(name, place, among, any_callable=named)
+            problem, hints = self.wrong_import(name, section, among, any_callable=named)
         if problem is not None:
             self.refuse(at, name, problem)
             return
@@ -110,12 +110,13 @@ class _Record:
             self.check(path, value, tuple(_classes(hints.get(argument))))
             vouched = typed or is_named(name, self.trust) or _below(path, self.typed)
             if built and self.imports and not self.names_only and not vouched:
-                self.check_argument(path, value, is_named(name, [OWN]), place)
+                self.check_argument(path, value, is_named(name, [OWN]), section)
 
-    def check_argument(self, key: str, value: Any, ours: bool, place: Section | None) -> None:
+    def check_argument(self, key: str, value: Any, ours: bool, section: Section | None) -> None:
         """Checks an argument of a class that the user has not vouched for."""
         name = key.rpartition(".")[2]
-        if name == "_args_" or (name == "_partial_" and not (place is not None and place.partial)):
+        partial = section is not None and section.partial
+        if name == "_args_" or (name == "_partial_" and not partial):
             self.refuse(key, value, "has no place in a record")
         elif name in _HYDRAS or value is None:
             return
@@ -128,14 +129,14 @@ class _Record:
                 if _OUTSIDE.match(text) and not is_named(text, self.trust):
                     self.refuse(key, text, not_where(text))
 
-    def wrong_name(self, key: str, name: str, place: Section | None, built: bool) -> str | None:
+    def wrong_name(self, key: str, name: str, section: Section | None, built: bool) -> str | None:
         """Returns what is wrong with a name, by its package and its source."""
         top, owner = name.partition(".")[0], name.rpartition(".")[0]
         trusted = is_named(name, self.trust)
-        if place is not None and not (place.base or key.startswith("schedule.")):
+        if section is not None and not (section.base or key.startswith("schedule.")):
             return "no object belongs in this place"
         allowed: tuple[str, ...] = PACKAGES
-        if place is not None:
+        if section is not None:
             allowed = _NARROWER.get(key.partition(".")[0], PACKAGES)
         if not trusted and (top not in allowed or "._" in name):
             return (
@@ -155,12 +156,12 @@ class _Record:
         home = f"{found.module.name}.{found.node.name}"
         if not trusted and not is_named(home, PACKAGES):
             return f"is {home}, and no class of {top}; {_exactly(name)}"
-        if place is not None and not derives(name, place.base):
-            return f"must derive from {place.base[0]}"
+        if section is not None and not derives(name, section.base):
+            return f"must derive from {section.base[0]}"
         return None
 
     def wrong_import(
-        self, name: str, place: Section | None, among: tuple[type, ...] | None, any_callable: bool
+        self, name: str, section: Section | None, among: tuple[type, ...] | None, any_callable: bool
     ) -> tuple[str | None, dict[str, Any]]:
         """Imports what a name stands for: what is wrong with it, and the hints of its arguments."""
         try:
@@ -176,8 +177,9 @@ class _Record:
         home = f"{found.__module__}.{found.__qualname__}"
         if not is_named(home, [*PACKAGES, *self.trust]):
             return f"is {home}; if you know what this is, write trust=[{found.__module__}]", {}
-        if place is not None and place.base and not issubclass(found, import_target(place.base[0])):
-            return f"must derive from {place.base[0]}", {}
+        base = () if section is None else section.base
+        if base and not issubclass(found, import_target(base[0])):
+            return f"must derive from {base[0]}", {}
         if among is not None and not issubclass(found, among):
             return f"no such object belongs in this place; {_exactly(name)}", {}
         return None, _hints(found)

@@ -62,11 +62,10 @@ def train_rules(select: CheckedValues) -> Findings:
 
 def _name(select: CheckedValues) -> Findings:
     name = select("name")
-    if isinstance(name, str):
-        path = Path(name)
-        plain = name.strip() and name.isprintable() and all(map(_is_short, path.parts))
-        if not plain or path.is_absolute() or ".." in path.parts:
-            yield "name", "must name a folder below paths.log_dir; write a word"
+    if not isinstance(name, str):
+        return
+    if not _can_be_made(name) or Path(name).is_absolute() or ".." in Path(name).parts:
+        yield "name", "must name a folder below paths.log_dir; write a word"
 
 
 def _folders(select: CheckedValues) -> Findings:
@@ -76,7 +75,7 @@ def _folders(select: CheckedValues) -> Findings:
         if not isinstance(folder, str):
             continue
         path = Path(folder).expanduser()
-        if not folder.strip() or not folder.isprintable() or not all(map(_is_short, path.parts)):
+        if not _can_be_made(folder):
             yield key, f"must name a folder; write {key}=<folder>"
             continue
         existing = next((one for one in (path, *path.parents) if one.exists()), None)
@@ -86,8 +85,9 @@ def _folders(select: CheckedValues) -> Findings:
             yield key, f"{existing} cannot be written to; write {key}=<folder>"
 
 
-def _is_short(part: str) -> bool:
-    return len(os.fsencode(part)) <= _LONGEST
+def _can_be_made(folder: str) -> bool:
+    short = all(len(os.fsencode(part)) <= _LONGEST for part in Path(folder).parts)
+    return bool(folder.strip()) and folder.isprintable() and short
 
 
 def _weights(select: CheckedValues) -> Findings:

@@ -108,7 +108,7 @@ def trust_in(config: Any) -> list[str]:
     return list(dict.fromkeys(n.rpartition(".")[0] if n in classes else n for n in names))
 
 
-def places_in(config: Any) -> Iterator[str]:
+def locations_in(config: Any) -> Iterator[str]:
     """Yields what `trust` has to name of where a plain config has things written or sent."""
     items = config.items() if isinstance(config, dict) else ()
     for key, value in items:
@@ -116,7 +116,7 @@ def places_in(config: Any) -> Iterator[str]:
         if isinstance(value, str) and says_where(str(key)) and not known:
             yield value
     for value in config if isinstance(config, list) else dict(items).values():
-        yield from places_in(value)
+        yield from locations_in(value)
 
 
 def not_where(value: str) -> str:

@@ -75,7 +75,7 @@ def choose_precision(cfg: DictConfig) -> str | None:
     penalties and samples stay in float32.
 
     Returns:
-        What was chosen and why, in words; None where the user chose.
+        What was chosen and why; None where the user chose.
     """
     if cfg.trainer.precision != "auto":
         return None

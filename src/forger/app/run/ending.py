@@ -11,7 +11,7 @@ from lightning import Callback, Trainer
 
 from forger.app.config.command import Command
 from forger.app.config.messages import near, setting
-from forger.app.config.trust import places_in, trust_in
+from forger.app.config.trust import locations_in, trust_in
 from forger.app.run.folder import RunFolder, is_main_process
 from forger.app.run.trust_overrides import trusting
 from forger.callbacks.early_stopping import EarlyStopping
@@ -109,7 +109,7 @@ def _say_what_helps(folder: RunFolder, error: BaseException, command: Command) -
         log.info("kept            %s", folder.path / FOLDER / kept[0])
     if isinstance(error, DivergedError):
         log.info("what helps      %s", _AGAINST_DIVERGENCE)
-    trust = trusting([*trust_in(folder.config), *places_in(folder.config)])
+    trust = trusting([*trust_in(folder.config), *locations_in(folder.config)])
     if not isinstance(error, (ConfigError, DivergedError)):
         words = [setting("resume", near(folder.path)), *trust]
         log.info("to go on        %s", command.typed("train", *words))
