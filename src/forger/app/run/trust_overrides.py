@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.messages import quoted
-from forger.app.config.trust import places_in, targets_in
+from forger.app.config.trust import locations_in, targets_in
 
 
 def without_trust(overrides: Iterable[str]) -> list[str]:
@@ -34,7 +34,7 @@ def trust_of(cfg: DictConfig, *, own: bool) -> list[str]:
     named, moved = list(cfg.get("trust") or ()), dict(cfg.get("moved") or {})
     if own:
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
-        named += [*targets_in(plain), *places_in(plain)]
+        named += [*targets_in(plain), *locations_in(plain)]
     overrides = trusting(dict.fromkeys(named))
     pairs = ",".join(f"{quoted(old)}:{quoted(new)}" for old, new in moved.items())
     return [*overrides, f"moved={{{pairs}}}"] if moved else overrides
