@@ -15,6 +15,7 @@ from PIL import Image
 from training import Compose, command, rows, run_folder, short
 
 from forger.app.config.check import check
+from forger.app.config.trust import links_out_of
 from forger.app.run.draws import name_trackers
 from forger.app.run.train import train
 from forger.errors import ConfigError, Interrupted, Pruned
@@ -77,6 +78,7 @@ def test_a_resumed_run_is_one_run_whose_steps_are_all_there(
     (run / "checkpoints" / "previous.ckpt").replace(run / "checkpoints" / "last.ckpt")
     (run / "wandb" / "logged_up_to").unlink()
     (part,) = (run / "wandb").glob("offline-run-*")
+    assert links_out_of(run) == []  # though W&B links to its log in the user's cache
     part.rename(tmp_path / "taken")  # W&B holds back the end of its file: here a kill took it all
     train(resumed(run, 9))
     (tracked,) = read_offline_runs(run)

@@ -68,6 +68,8 @@ def links_out_of(folder: Path, trust: Iterable[str] = (), inside: Path | None = 
     below = (Path(top, name) for top, *names in os.walk(folder) for name in [*names[0], *names[1]])
     for path in (folder, *below):
         target = path.resolve() if path.is_symlink() else root
+        if target.parts[-3:-1] == ("wandb", "logs") and target.suffix == ".log":
+            continue  # W&B links to a log of its own in the user's cache
         if not target.is_relative_to(root) and not is_named(str(target), trust):
             found.append(
                 f"{path}: is a link to {target}, outside of the folder that is written to; put a"
