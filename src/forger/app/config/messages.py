@@ -1,7 +1,4 @@
-"""The words of a refusal: which setting, its value, what is allowed, and the nearest match.
-
-Owns wording alone; `check` and `overrides` decide what is wrong.
-"""
+"""Words refusals: the setting, its value, what is allowed, and the nearest match."""
 
 from __future__ import annotations
 
@@ -66,14 +63,10 @@ def as_overrides(key: str, node: Any) -> Iterator[str]:
         yield setting(key, node) if isinstance(node, str) else f"{key}={written(node)}"
 
 
-def typed(*words: str) -> str:
-    """Writes words of a command as a shell takes them."""
-    return " ".join(_for_shell(word) for word in words)
-
-
-def _for_shell(word: str) -> str:
-    quotes = "'" in word and not re.search(r'["$`\\!\n]', word)
-    return f'"{word}"' if quotes else shlex.quote(word)
+def typed(*arguments: str) -> str:
+    """Writes arguments of a command as a shell takes them."""
+    quotable = [("'" in one and not re.search(r'["$`\\!\n]', one), one) for one in arguments]
+    return " ".join(f'"{one}"' if plain else shlex.quote(one) for plain, one in quotable)
 
 
 def type_setting(key: str, value: object) -> str:
@@ -88,15 +81,15 @@ def near(path: Path) -> Path:
     return path.relative_to(here) if inside else path
 
 
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """Returns the known word that `word` was most likely meant to be, if any is like it."""
-    best = next(iter(_closest(word, sorted(known))), None)
-    return best if best is not None and _likeness(word, best) > _SIMILAR else None
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Returns the known name that `name` was most likely meant to be, if any is like it."""
+    best = next(iter(_closest(name, sorted(known))), None)
+    return best if best is not None and _likeness(name, best) > _SIMILAR else None
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Returns "; did you mean 'x'?" for the known word closest to `word`, or nothing."""
-    best = closest(word, known)
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean 'x'?" for the known name closest to `name`, or nothing."""
+    best = closest(name, known)
     return "" if best is None else f"; did you mean '{best}'?"
 
 
@@ -108,24 +101,24 @@ def several(names: Iterable[str]) -> str:
     return " and ".join(filter(None, [", ".join(row[:-1]), *row[-1:]]))
 
 
-def choice(word: str, known: Iterable[str]) -> str:
+def choice(name: str, known: Iterable[str]) -> str:
     """Returns the nearest match and what is allowed, the closest few where that is a long list."""
     names = sorted(set(known))
     if not names:
         return ""
-    shown = names if len(names) <= _SHOWN else sorted(_closest(word, names)[: _SHOWN // 2])
+    shown = names if len(names) <= _SHOWN else sorted(_closest(name, names)[: _SHOWN // 2])
     more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
-    return f"{nearest(word, names) or '.'} Allowed: {', '.join(shown)}{more}"
+    return f"{nearest(name, names) or '.'} Allowed: {', '.join(shown)}{more}"
 
 
-def _closest(word: str, names: list[str]) -> list[str]:
-    return sorted(names, key=lambda name: -_likeness(word, name))
+def _closest(name: str, known: list[str]) -> list[str]:
+    return sorted(known, key=lambda one: -_likeness(name, one))
 
 
-def _likeness(word: str, name: str) -> float:
+def _likeness(name: str, known: str) -> float:
     import difflib  # takes milliseconds, and most messages need no guess
 
-    return difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio()
+    return difflib.SequenceMatcher(None, name.lower(), known.lower()).ratio()
 
 
 def listed(problems: list[str]) -> str:

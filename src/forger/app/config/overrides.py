@@ -193,7 +193,7 @@ def _add_choice(override: Override, overrides: Overrides) -> None:
         wrong, lines = [f"{text}: write {text.lstrip('+')}"], []
     elif override.is_sweep_override() and not override.is_discrete_sweep():
         allowed = ", ".join(sorted(overrides.options(group)))
-        wrong, lines = [f"{text}: {group} takes words, {allowed}"], []
+        wrong, lines = [f"{text}: {group} takes names, {allowed}"], []
     else:
         swept = override.is_sweep_override()
         values: list[Any] = list(override.sweep_iterator()) if swept else [override.value()]

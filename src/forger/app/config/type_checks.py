@@ -2,7 +2,7 @@
 
 Understood are `int`, `float`, `bool`, `str`, `None`, unions, `Literal`, lists, tuples, sequences
 and mappings of those, the ranges of `forger.bounds`, and aliases of all these. Anything else, a
-class say, admits every value: the constructor itself has the last word.
+class say, admits every value: the constructor itself decides.
 """
 
 from __future__ import annotations
