@@ -1,4 +1,4 @@
-"""Decisions that depend on one process's clock or signals. Owns how all processes come to one."""
+"""Lets all processes decide alike what depends on the clock or the signals of one."""
 
 from __future__ import annotations
 

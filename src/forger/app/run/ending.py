@@ -1,4 +1,4 @@
-"""How a run ended. Owns the words of it, in the log, in `status.json` and for the trackers."""
+"""Tells how a run ended: in the log, in `status.json` and to its trackers."""
 
 from __future__ import annotations
 
@@ -28,11 +28,7 @@ _AGAINST_DIVERGENCE = (
 
 
 @contextmanager
-def recorded(
-    folder: RunFolder,
-    trainer: Trainer,
-    command: Command,
-) -> Iterator[None]:
+def recorded(folder: RunFolder, trainer: Trainer, command: Command) -> Iterator[None]:
     """Writes how the run ended and closes its trackers with the same verdict.
 
     Args:
@@ -57,7 +53,7 @@ def recorded(
         close_trackers(trainer.loggers, exit_code=0)
         raise
     except OSError as error:
-        reason = _words(error)
+        reason = _reason(error)
         _end(folder, trainer, command, "failed", reason, error)
         raise RunError(f"{reason}; the run stopped at iteration {trainer.global_step}") from error
     except BaseException as error:
@@ -118,7 +114,7 @@ def _say_what_helps(folder: RunFolder, error: BaseException, command: Command) -
         log.info("its weights     %s, with what is changed", command.typed("train", *words))
 
 
-def _words(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     """Words an error of the system by the file that it concerns."""
     if error.filename:
         return f"{error.filename}: {error.strerror or error}"

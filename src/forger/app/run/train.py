@@ -33,7 +33,6 @@ from forger.app.run.build import (
 from forger.app.run.checks import check_epoch, check_networks, check_updates, images_per_process
 from forger.app.run.compilation import Compilation, describe_compilation
 from forger.app.run.devices import check_gpu, choose_precision, threads
-from forger.app.run.draws import name_trackers, sweep_name
 from forger.app.run.dry_run import describe_dry_run
 from forger.app.run.ending import recorded
 from forger.app.run.folder import RunFolder, is_main_process
@@ -45,6 +44,7 @@ from forger.app.run.record import RecordInCheckpoint, describe_environment, fing
 from forger.app.run.scoring import ScorePlan, build_scores, check_awaited, plan_scores
 from forger.app.run.several_processes import Agreed
 from forger.app.run.start import Start
+from forger.app.run.tracker_names import name_trackers, sweep_name
 from forger.app.run.trust_overrides import trusting
 from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.interrupts import Interrupts

@@ -1,7 +1,4 @@
-"""What a run draws once and its config then records: the seed, and its names in trackers.
-
-Owns these draws, so that a resumed run finds them in its config.
-"""
+"""Gives a run its names in trackers, which its config then records."""
 
 from __future__ import annotations
 
