@@ -60,13 +60,13 @@ def test_a_search_killed_and_gone_on_with_ends_with_12_trials(
         stderr=subprocess.DEVNULL,
         env=os.environ | {"WANDB_MODE": "disabled"},
     )
-    until = time.monotonic() + 250
+    until = time.monotonic() + 500
     while len(trained(tmp_path)) < 5 and search.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     search.send_signal(signal.SIGKILL)
     assert search.wait() == -signal.SIGKILL, "it was killed in the middle"
     sweep = trained(tmp_path)[0].parent
-    done = command("-m", f"sweep.resume={sweep}")
+    done = command("-m", f"sweep.resume={sweep}", timeout=900)
     assert done.returncode == 0, done.stderr
 
     study = optuna.load_study(study_name="default", storage=f"sqlite:///{sweep}/optuna.db")
