@@ -136,6 +136,23 @@ def test_a_killed_offline_run_is_logged_again_from_where_it_was_last_closed(
     assert sent == [(step, step / 2) for step in range(first, 8)]
 
 
+def test_what_was_logged_a_minute_ago_is_not_logged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("wandb.init", lambda **_: Run(0))
+    (tmp_path / "wandb").mkdir()
+    logger = Wandb(tmp_path, offline=True)
+    noted = []
+    for step in range(1, 8):
+        logger.log_metrics({"a": 1.0}, step)
+        note = tmp_path / "wandb" / "logged_up_to"
+        noted.append(note.read_text() if note.is_file() else None)
+        now[0] += 30
+    assert noted == [None, None, "0", "0", "2", "2", "4"]
+
+
 def test_a_run_of_an_agent_takes_its_id_and_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

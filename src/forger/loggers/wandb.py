@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ class Wandb(Tracker, WandbLogger):
     Offline is the mode of this run alone: `WandbLogger(offline=True)` sets it for the process and
     the runs that come after. A run that an agent of W&B's own sweeps started takes the agent's id,
     project and entity. W&B tells how much of a resumed run its server has; offline,
-    `wandb/logged_up_to` holds the last iteration of the last process that closed the run, and what
-    a killed one had logged before its checkpoint is logged again, under the same steps.
+    `wandb/logged_up_to` holds the last iteration that is in W&B's files for sure, and what a killed
+    process had logged after it is logged again, under the same steps.
 
     Args:
         save_dir: the run folder; W&B writes to `wandb/` below it.
@@ -73,6 +74,7 @@ class Wandb(Tracker, WandbLogger):
         self._run: Any = None
         self._note = self.folder / "wandb" / "logged_up_to"
         self._logged_before = self._logged = -1  # iterations: by an earlier process, and by now
+        self._written, self._note_at = -1, 0.0  # iteration; seconds of the clock
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
@@ -119,6 +121,15 @@ class Wandb(Tracker, WandbLogger):
             if step is None or step >= self._logged_before:
                 self._logged = max(step or 0, self._logged)
                 run.log(dict(metrics), step=self._logged)
+                self._note_what_is_written()
+
+    def _note_what_is_written(self) -> None:
+        """Notes once a minute what was logged a minute ago: W&B writes its file each 15 seconds."""
+        if time.monotonic() >= self._note_at:
+            if self._written > self._logged_before:
+                self._note.write_text(str(self._written))
+            self._written = self._logged - 1  # the latest row is still open
+            self._note_at = time.monotonic() + 60
 
     @rank_zero_only
     def log_picture(self, key: str, picture: Image.Image, step: int) -> None:
