@@ -140,7 +140,6 @@ def test_spectral_norm(model: Any, tmp_path: Path) -> None:
     sizes: dict[str, Any] = {"hidden": (16, 16)} if model is mlp else {"width": 4}
     states = []
     for wanted in (False, True):
-        gan = make_gan(model)
         torch.manual_seed(1)
         discriminator = model.Discriminator(SHAPE, norm="spectral", **sizes)
         gan = make_gan(model, discriminator=discriminator)

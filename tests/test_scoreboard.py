@@ -17,20 +17,13 @@ from forger.scoreboard import scoreboard
 
 
 def test_by_hand() -> None:
-    board = scoreboard(
-        torch.tensor([2.0, -1.0, 0.5, 0.1]),
-        torch.tensor([-3.0, 1.0, -0.5, -2.0]),
-        L.NonSaturating(),
-    )
-    rates = {name: value.item() for name, value in board.items()}
-    assert rates["tpr"] == 0.75
-    assert rates["fnr"] == 0.25
-    assert rates["fpr"] == 0.25
-    assert rates["tnr"] == 0.75
-    assert rates["accuracy"] == 0.75
-    assert rates["d_real"] == pytest.approx(
-        torch.tensor([2.0, -1.0, 0.5, 0.1]).sigmoid().mean().item()
-    )
+    real, fake = torch.tensor([2.0, -1.0, 0.5, 0.1]), torch.tensor([-3.0, 1.0, -0.5, -2.0])
+    rates = {
+        name: value.item() for name, value in scoreboard(real, fake, L.NonSaturating()).items()
+    }
+    names = ("tpr", "fnr", "fpr", "tnr", "accuracy")
+    assert [rates[name] for name in names] == [0.75, 0.25, 0.25, 0.75, 0.75]
+    assert rates["d_real"] == pytest.approx(real.sigmoid().mean().item())
 
 
 def test_agrees_with_torchmetrics() -> None:

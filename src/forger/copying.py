@@ -1,4 +1,4 @@
-"""Copies of networks, also of those that keep tensors which autograd has computed."""
+"""Copies networks, also those that keep tensors which autograd has computed."""
 
 from __future__ import annotations
 

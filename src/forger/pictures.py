@@ -1,4 +1,4 @@
-"""Images as pictures to look at. Owns the grid and its encoding, not what is drawn."""
+"""Turns images into pictures to look at: grids, PNG, GIF."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The rows of metrics that a training writes. Owns when they are due and what stands in them.
-
-This is the only place where training waits for numbers from the device.
-"""
+"""Writes the metrics rows of a training; nowhere else does it wait for numbers of the device."""
 
 from __future__ import annotations
 
@@ -44,12 +41,12 @@ class Reporter:
         """Tells whether this iteration writes a row."""
         return iteration == self.total or (self.every > 0 and iteration % self.every == 0)
 
-    def write(self, game: dict[str, Tensor], iteration: int, images_seen: int) -> None:
-        """Writes the row of an iteration: `game` averaged over processes, rates, speed, images."""
+    def write(self, metrics: dict[str, Tensor], iteration: int, images_seen: int) -> None:
+        """Writes a row: `metrics` averaged over processes, learning rates, speed and images."""
         module = self.module
-        values = torch.stack([value.detach().float() for value in game.values()])
+        values = torch.stack([value.detach().float() for value in metrics.values()])
         values = module.trainer.strategy.reduce(values, reduce_op="mean")
-        row = {f"train/{k}": v for k, v in zip(game, values.tolist(), strict=True)}
+        row = {f"train/{k}": v for k, v in zip(metrics, values.tolist(), strict=True)}
         for name, optimizer in zip(("lr_g", "lr_d"), module.trainer.optimizers, strict=True):
             row[f"train/{name}"] = optimizer.param_groups[0]["lr"]
         row["train/images_per_second"] = self._speed(images_seen)

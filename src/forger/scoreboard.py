@@ -1,4 +1,4 @@
-"""Who is winning: D's outputs on real and fake images, and its confusion matrix as rates."""
+"""Shows who is winning: D's outputs on real and fake images, and its confusion matrix as rates."""
 
 from __future__ import annotations
 

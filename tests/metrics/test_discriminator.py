@@ -38,13 +38,10 @@ def test_by_hand() -> None:
     assert all(type(value) is float for value in scores.values())
 
 
-def test_accuracy_of_a_coin_is_a_half_whatever_the_counts() -> None:
+def test_coins_and_small_logits() -> None:
+    """A coin scores a half whatever the counts; torchmetrics would decide at 0.5 in [0, 1]."""
     scores = discriminator_scores(torch.ones(5), torch.ones(90), torch.ones(10))
     assert (scores["d_accuracy"], scores["d_auroc"], scores["d_gap_auroc"]) == (0.5, 0.5, 0.5)
-
-
-def test_small_logits_are_not_taken_for_probabilities() -> None:
-    """torchmetrics would decide at 0.5 if all logits lie in [0, 1]."""
     scores = discriminator_scores(logits(0.1), logits(0.2, 0.3), logits(0.1, 0.4))
     assert (scores["d_tpr"], scores["d_fpr"]) == (1, 1)
 
@@ -61,13 +58,10 @@ def test_ranks_of_a_critic_with_large_values() -> None:
     assert scaled["d_gap_auroc"] == pytest.approx(scores["d_gap_auroc"], abs=1e-4)
 
 
-def test_at_the_boundary_of_the_loss() -> None:
+def test_at_the_boundary_of_the_loss_and_without_one() -> None:
     real, fake = logits(0.9, 0.6, 0.4), logits(0.1, 0.3)
     scores = discriminator_scores(real, real, fake, boundary=0.5)
     assert (scores["d_tpr"], scores["d_tnr"]) == (pytest.approx(2 / 3), 1)
-
-
-def test_without_a_boundary_relative_to_both() -> None:
     real, fake = logits(-7.0, -8.0), logits(-9.0, -12.0)
     scores = discriminator_scores(real, real, fake, boundary=None)
     assert "d_accuracy" not in scores
@@ -125,11 +119,13 @@ def test_leaves_no_trace_in_the_discriminator() -> None:
     assert torch.equal(torch.get_rng_state(), stream)
 
 
-def test_modes_return_when_the_discriminator_fails() -> None:
+def test_a_discriminator_that_fails_gets_its_modes_back() -> None:
     discriminator = network()
     with pytest.raises(RuntimeError):
         logits_of(discriminator, [images().repeat(1, 3, 1, 1)])
     assert all(module.training for module in discriminator.modules())
+    with pytest.raises(RuntimeError, match="shape"):  # no logit for each image
+        logits_of(nn.Conv2d(1, 1, 1), [images()])
 
 
 def test_scales_images_and_flattens_logits_in_eval_mode() -> None:
@@ -150,8 +146,3 @@ def test_always_in_float32() -> None:
     halved = logits_of(discriminator.bfloat16(), [images()])
     assert halved.dtype == torch.float32
     assert discriminator[-1].weight.dtype == torch.bfloat16
-
-
-def test_a_discriminator_without_one_logit_per_image_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="shape"):
-        logits_of(nn.Conv2d(1, 1, 1), [images()])

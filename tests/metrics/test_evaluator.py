@@ -153,7 +153,7 @@ def test_as_many_images_as_the_floor_has_are_enough() -> None:
         ("splits", 2.5, "a whole number of at least 1"),
         ("precision_k", 0, "a whole number of at least 1"),
         ("neighbour_images", -1, "a whole number of at least 1"),
-        ("seed", -1, "a whole number of at least 0"),
+        ("seed", -1, "a whole number from 0 to 4294967295"),
     ],
 )
 def test_a_senseless_setting_is_named(name: str, value: Any, allowed: str) -> None:

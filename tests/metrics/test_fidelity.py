@@ -174,12 +174,6 @@ def test_memory_does_not_grow_with_the_number_of_images() -> None:
     assert sizes[0] > kept
 
 
-def test_two_images_are_enough() -> None:
-    settings = ScoreSettings(precision_k=1, coverage_k=1, splits=2)
-    scores = scored(reference(drawn(2, 0), settings), drawn(2, 1)).compute()
-    assert all(math.isfinite(value) for value in scores.values())
-
-
 @pytest.mark.parametrize(("real", "fake"), [(5, 100), (100, 3), (0, 100), (100, 0)])
 def test_too_few_images_for_k(real, fake) -> None:
     known = reference(drawn(real, 0)) if real else Reference(SETTINGS)

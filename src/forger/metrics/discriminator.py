@@ -1,4 +1,4 @@
-"""What the discriminator's logits tell: is it beaten, is it overfitting? Owns no images."""
+"""Scores of the discriminator from its logits: is it beaten, is it overfitting?"""
 
 from __future__ import annotations
 

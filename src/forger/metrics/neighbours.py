@@ -1,7 +1,6 @@
 """Nearest neighbours in feature space: precision, recall, density, coverage and look-ups.
 
-Owns distances and what is counted by them, not the features. Distances are computed in blocks, and
-no matrix of all pairs is ever held.
+Distances are computed in blocks, and no matrix of all pairs is ever held.
 """
 
 from __future__ import annotations

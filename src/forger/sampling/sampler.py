@@ -1,4 +1,4 @@
-"""A trained generator to sample from. Owns which noise a seed means, not how a run is found."""
+"""A trained generator to sample from: what noise a seed means."""
 
 from __future__ import annotations
 

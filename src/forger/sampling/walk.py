@@ -1,4 +1,4 @@
-"""Walks through latent space. Owns the path between points of noise, not what is drawn of it."""
+"""Walks through latent space: paths between points of noise."""
 
 from __future__ import annotations
 
