@@ -15,11 +15,11 @@ from torch.optim import Optimizer
 
 from forger.app.config.device_rules import process_count
 from forger.app.config.importing import line_of
-from forger.copying import copied
+from forger.copying import copied, in_float32
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
 from forger.gan import GAN
-from forger.gradients import frozen, trainable
+from forger.gradients import frozen, full_precision, trainable
 from forger.noise import NoiseSource
 from forger.random_state import random_state_kept
 
@@ -116,7 +116,7 @@ def check_networks(gan: GAN, image_shape: tuple[int, int, int], batch: int = 2) 
         for iteration in (1, 2):  # what a first update leaves behind may break the second
             noise.start(iteration)
             real = torch.rand(min(batch, 2), *image_shape, dtype=dtype) * 2 - 1
-            _try_iteration(gan, generator, discriminator, noise, real)
+            try_iteration(gan, generator, discriminator, noise, real)
     _check_left_behind("generator", generator, gan.generator.state_dict())
     _check_left_behind("discriminator", discriminator, gan.discriminator.state_dict())
 
@@ -156,22 +156,26 @@ def _outputs(name: str, network: nn.Module, inputs: Tensor) -> Tensor:
     return outputs
 
 
-def _try_iteration(
+def try_iteration(
     gan: GAN, generator: nn.Module, discriminator: nn.Module, noise: NoiseSource, real: Tensor
 ) -> None:
-    """Computes the gradients of one iteration, as the GAN does."""
+    """Computes the gradients of one iteration with copies of both networks, as the GAN does.
+
+    Raises:
+        ConfigError: it fails; it says in which part.
+    """
     batch, latent_dim = len(real), int(gan.generator.latent_dim)  # type: ignore[arg-type]
     alone = "; BatchNorm needs more images than data.batch_size gives each process"
-    failing = f"cannot be trained{alone if batch == 1 else ''}"
+    untrainable = f"cannot be trained{alone if batch == 1 else ''}"
     loss_name = type(gan.loss).__name__
 
     def generate() -> Tensor:
-        with _explained(f"model.generator: {failing}"):
+        with _explained(f"model.generator: {untrainable}"):
             fakes: Tensor = generator(noise.prior(batch, latent_dim))
         return fakes
 
     def judge(images: Tensor) -> Tensor:
-        with _explained(f"model.discriminator: {failing}"):
+        with _explained(f"model.discriminator: {untrainable}"):
             logits: Tensor = discriminator(images).reshape(batch)
         return logits
 
@@ -180,9 +184,11 @@ def _try_iteration(
     real_logits, fake_logits = judge(real), judge(fake)
     with _explained(f"loss: {loss_name}.discriminator fails"):
         loss = gan.loss.discriminator(real_logits, fake_logits)
+    judged, fake = in_float32(discriminator), full_precision(fake)
     for name, penalty in gan.penalties.items():
-        with _explained(f"model.discriminator: the penalty {name} cannot be taken of it"):
-            loss = loss + penalty(discriminator, real, fake, noise.uniform)
+        failing = f"model.discriminator: the penalty {name} cannot be taken of it"
+        with _explained(failing), torch.autocast("cpu", enabled=False):
+            loss = loss + penalty(judged, full_precision(real), fake, noise.uniform)
     with _explained("model.discriminator: its backward pass fails"):
         loss.backward()  # type: ignore[no-untyped-call]
     with frozen(trainable(discriminator)):

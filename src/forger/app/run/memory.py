@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
 
 import torch
 from lightning import LightningDataModule, Trainer
@@ -10,10 +10,10 @@ from lightning.pytorch.accelerators import CPUAccelerator
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from forger.copying import copied, in_float32
+from forger.app.run.checks import try_iteration
+from forger.copying import copied
 from forger.data import ImageDataModule
 from forger.gan import GAN
-from forger.gradients import frozen, full_precision, trainable
 from forger.noise import NoiseSource
 from forger.random_state import random_state_kept
 from forger.updates import Updates
@@ -109,62 +109,51 @@ def _image_bytes(datamodule: LightningDataModule, device: torch.device) -> tuple
 def _activations(
     gan: GAN, image_shape: tuple[int, int, int], batch: int, dtype: torch.dtype, mixed: bool
 ) -> dict[str, int]:
-    """Returns the bytes of the update that needs more: D's with its penalties, or G's."""
+    """Returns the bytes that autograd keeps in an iteration, from two trials of few images."""
     generator, discriminator = copied(gan.generator).to(dtype), copied(gan.discriminator).to(dtype)
     noise = NoiseSource(gan.prior, gan.seed, dtype=dtype)
     noise.start(1)
-    own = {t.data_ptr() for n in (generator, discriminator) for t in n.state_dict().values()}
-
-    def logits(images: Tensor) -> Tensor:
-        return full_precision(discriminator(images)).view(len(images))
-
-    def fakes(n: int) -> Tensor:
-        made: Tensor = generator(noise.prior(n, int(generator.latent_dim)))  # type: ignore[arg-type]
-        return made
-
-    def discriminator_loss(n: int) -> Tensor:
-        real = torch.zeros(n, *image_shape, dtype=dtype)
-        with torch.no_grad():
-            fake = fakes(n)
-        loss = gan.loss.discriminator(logits(real), logits(fake))
-        with torch.autocast("cpu", enabled=False):
-            judge, real = in_float32(discriminator), full_precision(real)
-            for penalty in gan.penalties.values():
-                loss = loss + penalty(judge, real, fake.to(real.dtype), noise.uniform)
-        return loss
-
-    def generator_loss(n: int) -> Tensor:
-        real = torch.zeros(n, *image_shape, dtype=dtype)
-        with frozen(trainable(discriminator)):
-            real_logits = logits(real) if gan.loss.generator_sees_real else None
-            return gan.loss.generator(logits(fakes(n)), real_logits)
-
+    weights = [t for n in (generator, discriminator) for t in n.state_dict().values()]
     found = []
-    for loss in (discriminator_loss, generator_loss):
-        few, more = (_kept(loss, n, own, mixed) for n in (FEW, MORE))
-        kept = [
-            a + (batch - FEW) * (b - a) // (MORE - FEW) for a, b in zip(few, more, strict=False)
-        ]
-        # a gradient penalty's gradient is one more backward pass
-        passes = 2 if gan.penalties and loss is discriminator_loss else 1
-        largest = COPIES_OF_LARGEST * passes * max(kept, default=0)
-        found.append({"activations": sum(kept), "backward passes": largest})
-    return max(found, key=lambda parts: sum(parts.values()))
+    for n in (FEW, MORE):
+        kept = _Kept(weights)
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=mixed)
+        counted = saved_tensors_hooks(kept.pack, lambda saved: saved.tensor)
+        with random_state_kept(torch.device("cpu")), autocast, counted:
+            real = torch.zeros(n, *image_shape, dtype=dtype)
+            try_iteration(gan, generator, discriminator, noise, real)
+        found.append((kept.most, kept.largest))
+    most, largest = (
+        few + (batch - FEW) * (more - few) // (MORE - FEW) for few, more in zip(*found, strict=True)
+    )
+    passes = 2 if gan.penalties else 1  # a gradient penalty's gradient is one more
+    return {"activations": most, "backward passes": COPIES_OF_LARGEST * passes * largest}
 
 
-def _kept(loss: Callable[[int], Tensor], n: int, own: set[int], mixed: bool) -> list[int]:
-    """Returns the bytes of each tensor that autograd keeps of `loss`, but for the weights `own`."""
-    kept: dict[int, int] = {}
+class _Kept:
+    """Counts the bytes that autograd keeps at a time, beside those of the weights."""
 
-    def keep(tensor: Tensor) -> Tensor:
+    def __init__(self, weights: list[Tensor]) -> None:
+        self.references = Counter(weight.data_ptr() for weight in weights)  # by storage
+        self.now = self.most = self.largest = 0
+
+    def pack(self, tensor: Tensor) -> _Saved:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()
+        return _Saved(self, tensor, storage.data_ptr(), storage.nbytes())
 
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=mixed)
-    counted = saved_tensors_hooks(keep, lambda tensor: tensor)
-    with random_state_kept(torch.device("cpu")), autocast, counted:
-        result = loss(n)  # lives until all is counted, and with it what it keeps
-    del result
-    return list(kept.values())
+    def count(self, storage: int, change: int, size: int) -> None:
+        before = self.references[storage]
+        self.references[storage] += change
+        self.now += size * ((before + change > 0) - (before > 0))
+        self.most, self.largest = max(self.most, self.now), max(self.largest, size * (before == 0))
+
+
+class _Saved:
+    """A tensor that autograd keeps, until it is done with it."""
+
+    def __init__(self, kept: _Kept, tensor: Tensor, storage: int, size: int) -> None:
+        self.kept, self.tensor, self.storage, self.size = kept, tensor, storage, size
+        kept.count(storage, 1, size)
+
+    def __del__(self) -> None:
+        self.kept.count(self.storage, -1, self.size)
