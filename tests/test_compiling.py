@@ -10,9 +10,8 @@ import pytest
 import torch
 from helpers import SHAPE, fit, make_dcgan, make_gan
 from lightning import Callback
-from same import differences
 from test_exact_resume import assert_resumes, full_gan, squares
-from torch import Tensor, nn
+from torch import Tensor
 from torch._dynamo.utils import counters
 
 from forger import losses as L
@@ -161,15 +160,6 @@ def test_it_resumes_to_the_same_bits(tmp_path: Path) -> None:
     assert_resumes(tmp_path, lambda: compiled(full_gan(loss)), squares, kills=(3, 8))
 
 
-def test_what_a_checkpoint_holds_fits_a_gan_that_is_not_compiled() -> None:
-    gan, plain = compiled(make_dcgan()), make_dcgan()
-    with torch.no_grad():
-        for weight in gan.parameters():
-            weight.add_(1)
-    plain.load_state_dict(gan.state_dict())
-    assert not differences(dict(plain.state_dict()), dict(gan.state_dict()))
-
-
 def test_uncompiled_gives_gradients_of_gradients() -> None:
     gan, images = compiled(make_gan()), torch.randn(4, *SHAPE)
     with pytest.raises(RuntimeError, match=r"double backward|does not require grad"):
@@ -189,30 +179,6 @@ def test_many_runs_in_one_process_all_compile() -> None:
         compile_networks(network, backend="eager")
         network(torch.zeros(2, 1, 1, size))
         assert graphs() == size
-
-
-class Branching(nn.Module):
-    """A generator that a graph cannot hold whole."""
-
-    latent_dim = 6
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(6, 256)
-
-    def forward(self, noise: Tensor) -> Tensor:
-        images = self.layer(noise).view(-1, *SHAPE)
-        return images.tanh() if images.sum() > 0 else images.sigmoid()
-
-
-def test_a_network_that_breaks_into_several_graphs(tmp_path: Path) -> None:
-    states = []
-    for wanted in (False, True):
-        torch.manual_seed(0)
-        gan = make_gan(generator=Branching())
-        fit(compiled(gan) if wanted else gan, tmp_path)
-        states.append(gan.state_dict())
-    assert_close(*states)
 
 
 R1 = L.NonSaturating(r1_gamma=1.0, penalty_interval=2)

@@ -141,18 +141,6 @@ def test_what_a_killed_extraction_left_is_removed_at_the_next(tmp_path: Path) ->
     assert sorted(path.suffix for path in tmp_path.iterdir()) == kinds
 
 
-def test_an_interrupted_extraction_leaves_nothing(tmp_path: Path) -> None:
-    class Interrupted(Corner):
-        def forward(self, images: Tensor) -> Features:
-            if self.seen:
-                raise KeyboardInterrupt
-            return super().forward(images)
-
-    with pytest.raises(KeyboardInterrupt):
-        cached_features(Interrupted(), many(), "train", tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_hash_is_of_contents() -> None:
     assert data_hash(Bars()) == data_hash(Bars())
     pixel, label = Bars(), Bars()

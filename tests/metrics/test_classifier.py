@@ -16,7 +16,7 @@ from labelled_bars import Bars
 from rich.console import Console
 
 from forger.data import MNISTSample
-from forger.errors import ConfigError, DataError
+from forger.errors import DataError
 from forger.metrics import cache, classifier
 from forger.metrics.classifier import Classifier
 from forger.metrics.classifier_training import ClassifierNetwork, Recipe, shifted
@@ -163,11 +163,6 @@ def test_too_low_an_accuracy_is_refused_without_training_again(
     assert caplog.messages == []
 
 
-def test_bounds_must_be_shares() -> None:
-    with pytest.raises(ConfigError, match=r"metrics\.min_accuracy=99: must be a number from 0"):
-        Classifier(min_accuracy=99)
-
-
 def test_always_sees_in_float32_and_eval_mode(trained: Path) -> None:
     extractor, images = prepared(trained), Bars().test_images
     expected = extractor(images)
@@ -214,16 +209,6 @@ def test_a_cache_that_cannot_be_written_is_told_before_the_training(
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"paths\.cache_dir: .*file/cache cannot take the classif"):
         prepared(tmp_path / "file" / "cache")
-    with small_disk(tmp_path / "disk", kilobytes=64) as disk:
-        with pytest.raises(DataError, match=r"cannot take the classifier of .*: No space left on"):
-            prepared(disk)
-        assert list(disk.iterdir()) == []
-
-
-def test_a_disk_that_fills_during_the_training_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(classifier, "_ROOM", 0)
     with small_disk(tmp_path / "disk", kilobytes=64) as disk:
         with pytest.raises(DataError, match=r"cannot take the classifier of .*: No space left on"):
             prepared(disk)
@@ -292,11 +277,6 @@ def test_shifted_images_repeat_their_border() -> None:
     moved = shifted(images, torch.tensor([[1, 0], [0, -2]]))
     assert moved[0, 0].tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5]]
     assert moved[1, 0].tolist() == [[11, 11, 11], [14, 14, 14], [17, 17, 17]]
-
-
-def test_the_recipe_fits_its_length_to_the_data() -> None:
-    recipe = Recipe(batch_size=10, images=6000, most_epochs=12, least_updates=50)
-    assert [recipe.updates(n) for n in (30, 100, 2000, 50_000)] == [50, 120, 600, 5000]
 
 
 @pytest.mark.slow

@@ -52,15 +52,6 @@ def class_grid(predicted: list[int], classes: list[str], **settings: int) -> byt
     return figures.class_grid(images, torch.tensor(predicted), confidence, classes, **settings)
 
 
-@pytest.mark.parametrize("classes", [2, 10, 100])
-def test_class_histogram_of_any_number_of_classes(classes: int) -> None:
-    shares = [1 / classes] * classes
-    names = [f"a class with a long name {index}" for index in range(classes)]
-    height, width, _ = read(figures.class_histogram(shares, shares, names)).shape
-    assert width == 750
-    assert height / classes >= 20  # pixels for each name
-
-
 def test_a_class_that_was_never_generated_is_marked() -> None:
     names = ["cat", "dog", "owl"]
     whole = figures.class_histogram([0.2, 0.3, 0.5], [1 / 3] * 3, names)
@@ -102,11 +93,6 @@ def test_confusion_matrix_shades_each_cell_by_its_share() -> None:
     ]
 
 
-def test_confusion_matrix_tells_its_boundary() -> None:
-    drawn = {figures.confusion_matrix(RATES, b) for b in (None, 0.0, 0.5)}
-    assert len(drawn) == 3
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_neighbours_stand_in_the_row_of_their_sample(channels: int) -> None:
     samples = torch.stack([plain(30, channels), plain(40, channels)])
@@ -145,14 +131,6 @@ def test_class_grid_takes_the_first_of_each_class_in_order() -> None:
     assert is_warned(png)  # no owl
 
 
-def test_names_do_not_run_into_the_images() -> None:
-    long = "W" * 60
-    png = class_grid([0, 0, 0], [long], per_class=3)
-    left = where(png, 20)[2]
-    label = read(png)[46:100, left - 6 : left]
-    assert (label == 255).all()
-
-
 @pytest.mark.parametrize("name", ["$5", "a_$b$_{", "犬", "<i>"])
 def test_names_of_any_kind_are_drawn(name: str) -> None:
     for png in (
@@ -160,22 +138,6 @@ def test_names_of_any_kind_are_drawn(name: str) -> None:
         figures.class_histogram([0.5, 0.5], [0.5, 0.5], [name, "b"]),
     ):
         assert (read(png) < 255).any()
-
-
-def test_small_and_large_images() -> None:
-    for side in (8, 64, 200):
-        samples = plain(30, side=side)[None]
-        png = figures.nearest_neighbours(samples, samples[None], torch.zeros(1, 1))
-        top, bottom, _, _ = where(png, 30)
-        assert (bottom - top) % side == 0
-
-
-def test_the_same_bytes_again() -> None:
-    assert class_grid([0, 1], ["a", "b"]) == class_grid([0, 1], ["a", "b"])
-    assert figures.confusion_matrix(RATES, 0.0) == figures.confusion_matrix(RATES, 0.0)
-    shares = [0.5, 0.5]
-    first = figures.class_histogram(shares, shares, ["a", "b"])
-    assert first == figures.class_histogram(shares, shares, ["a", "b"])
 
 
 def test_a_notebooks_own_plots_are_left_alone() -> None:

@@ -104,14 +104,6 @@ def test_colour_arrays_and_walk(colour_run: Path, tmp_path: Path) -> None:
         assert (walk.n_frames, walk.info["loop"]) == (2 * module.STOPS, 0)
 
 
-def test_grey_arrays_have_three_channels(into: Callable[..., Path]) -> None:
-    output = into(npz=True)
-    with np.load(output / "images.npz") as arrays, Image.open(output / "images/000002.png") as one:
-        array = arrays["arr_0"]
-        assert array.shape == (5, 28, 28, 3)
-        assert all(np.array_equal(array[2, ..., c], np.asarray(one)) for c in range(3))
-
-
 def test_the_walk_begins_with_the_first_images(into: Callable[..., Path]) -> None:
     output = into(walk=True, n=module.WALKERS)
     side = 3 * 28 + 2  # an image thrice as large, and a border

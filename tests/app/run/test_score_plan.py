@@ -92,13 +92,6 @@ def test_one_line_says_what_will_happen(
     assert (found.fid is None) == line.startswith("none")
 
 
-def test_an_unlabelled_folder_is_told_what_it_can_do(planned: Any) -> None:
-    line = planned(Squares()).line
-    for way in ("metrics/features=pixels", "metrics/features=inception metrics.inception_weights="):
-        assert way in line
-    assert planned(Squares(), "metrics/features=pixels").fid == "val/pixels_fid"
-
-
 def test_with_its_classifier_in_the_cache_a_run_scores_itself(planned: Any, tmp_path: Path) -> None:
     Classifier(min_accuracy=0.0).prepare(Labelled(), tmp_path)
     found = planned(Labelled(), "metrics.min_accuracy=0")
