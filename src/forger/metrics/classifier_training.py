@@ -208,9 +208,9 @@ def shifted(images: Tensor, moves: Tensor) -> Tensor:
         moves: int64 `(B, 2)`, negative for up and left.
     """
     height, width = images.shape[2:]
-    places = torch.arange(max(height, width), device=images.device)
-    rows = (places[:height] - moves[:, :1]).clamp(0, height - 1)  # (B, H)
-    columns = (places[:width] - moves[:, 1:]).clamp(0, width - 1)  # (B, W)
+    positions = torch.arange(max(height, width), device=images.device)
+    rows = (positions[:height] - moves[:, :1]).clamp(0, height - 1)  # (B, H)
+    columns = (positions[:width] - moves[:, 1:]).clamp(0, width - 1)  # (B, W)
     which = torch.arange(len(images), device=images.device)[:, None, None]
     last = images.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]
     return last.permute(0, 3, 1, 2)

@@ -132,8 +132,8 @@ def nearest(queries: Tensor, database: Iterable[Tensor], k: int) -> Nearest:
     for batch in database:
         # Differences, not products: exact for copies, and fast enough for a few queries.
         block = torch.cdist(queries, batch.to(queries), compute_mode="donot_use_mm_for_euclid_dist")
-        places = torch.arange(seen, seen + len(batch), device=queries.device)
-        candidates = torch.cat([indices, places.expand(len(queries), -1)], dim=1)
+        positions = torch.arange(seen, seen + len(batch), device=queries.device)
+        candidates = torch.cat([indices, positions.expand(len(queries), -1)], dim=1)
         distances, order = torch.cat([distances, block], dim=1).sort(dim=1, stable=True)
         distances, indices = distances[:, :k].clone(), candidates.gather(1, order[:, :k])
         seen += len(batch)

@@ -1,4 +1,4 @@
-"""The figures of an evaluation. Owns which images are looked at and where the files go."""
+"""Draws the figures of an evaluation into its folder."""
 
 from __future__ import annotations
 
