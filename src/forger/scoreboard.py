@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from forger.losses import AdversarialLoss
-from forger.metrics.names import RATES, RELATIVE
+from forger.score_names import RATES, RELATIVE
 
 log = logging.getLogger(__name__)
 

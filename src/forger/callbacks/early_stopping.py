@@ -12,7 +12,7 @@ from torch import Tensor
 from forger.bounds import NonNegativeFloat, PositiveInt, check_fields
 from forger.callbacks.scores import ScoreCallback
 from forger.errors import ConfigError
-from forger.metrics.names import better
+from forger.score_names import better
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from torch import Tensor
 
-from forger.metrics.names import RELATIVE
+from forger.score_names import RELATIVE
 
 _DPI = 100
 _GENERATED, _REFERENCE, _WARNING, _FAINT = "#d95f02", "#9aa5b1", "#c1121f", "#6b7280"

@@ -13,7 +13,7 @@ from training import ROOT, rows, run_folder, short
 from forger.app.config.check import find_problems
 from forger.app.config.rules import LOGGED
 from forger.app.run.train import train
-from forger.metrics.names import RATES, RELATIVE
+from forger.score_names import RATES, RELATIVE
 
 Compose = Callable[..., DictConfig]
 Gpus = Callable[[int], None]

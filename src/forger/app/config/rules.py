@@ -21,7 +21,7 @@ from forger.app.config.score_rules import run_refusal
 from forger.app.config.source import BrokenModuleError, NotFoundError, locate
 from forger.app.config.values import CheckedValues, Findings
 from forger.errors import install_command
-from forger.metrics.names import RATES, RELATIVE
+from forger.score_names import RATES, RELATIVE
 
 _LONGEST = 255  # bytes of a file's name on the usual file systems
 _LOGGED = (

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from forger.app.run.folder import read_choices
 from forger.app.run.load import Run
 from forger.app.run.tables import Table, short
-from forger.metrics.names import base_of
+from forger.score_names import base_of
 from forger.whole_files import write_whole
 
 # What each score says, by whatever features, in the order of the table.

@@ -18,8 +18,8 @@ from forger.errors import ConfigError, UserError
 from forger.losses import AdversarialLoss
 from forger.metrics.evaluator import Evaluator
 from forger.metrics.extractor import FeatureExtractor
-from forger.metrics.names import RATES, RELATIVE, score_columns
 from forger.metrics.settings import ScoreSettings, check_counts, images_of, usual_count
+from forger.score_names import RATES, RELATIVE, score_columns
 
 
 def build_evaluator(

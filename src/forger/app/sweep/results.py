@@ -12,7 +12,7 @@ from pathlib import Path
 
 from forger.app.run.folder import read_status
 from forger.app.sweep.jobs import SEED, Outcome, by_key, differing_keys, label
-from forger.metrics.names import is_fid
+from forger.score_names import is_fid
 
 log = logging.getLogger(__name__)
 
