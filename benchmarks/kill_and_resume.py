@@ -81,11 +81,13 @@ class Session:
 
     def fill_cache(self) -> None:
         """Trains one iteration, so that the classifier of the scores is there for all runs."""
-        self._undisturbed(self._words("vanilla", "trainer.max_steps=1"), self.folder / "warm_up")
+        self._undisturbed(
+            self._overrides("vanilla", "trainer.max_steps=1"), self.folder / "warm_up"
+        )
 
     def train_reference(self, model: str) -> None:
         """Trains a run that is left alone."""
-        seconds, startup = self._undisturbed(self._words(model), self._reference(model))
+        seconds, startup = self._undisturbed(self._overrides(model), self._reference(model))
         self._lengths[model] = replace(LENGTHS[model], seconds=seconds, startup=startup)
         print(f"{model}, left alone: {seconds:.0f} s, {startup:.0f} s of them before training")
 
@@ -97,7 +99,7 @@ class Session:
             name = f"{model}-{next(self._numbers)}"
             folder, reference = self.folder / "killed" / name, self._reference(model)
             random = Random(f"{self.seed} {name}")
-            run = KilledRun(self._words(model), folder, reference, self._lengths[model], random)
+            run = KilledRun(self._overrides(model), folder, reference, self._lengths[model], random)
             left = run.kill(left)
             run.finish()
             self.nothing_there += run.nothing_there
@@ -108,17 +110,17 @@ class Session:
                 return kills
         raise SystemExit(f"{MOST_RUNS} runs of {model} ended before {left}")
 
-    def _words(self, model: str, *more: str) -> list[str]:
+    def _overrides(self, model: str, *more: str) -> list[str]:
         return [*self._always, *MODELS[model], *more]
 
     def _reference(self, model: str) -> Path:
         return self.folder / "left_alone" / model
 
-    def _undisturbed(self, words: list[str], folder: Path) -> tuple[float, float]:
+    def _undisturbed(self, overrides: list[str], folder: Path) -> tuple[float, float]:
         """Returns its seconds, and those before training."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         output, began = folder.with_suffix(".txt"), time.monotonic()
-        training = Training([*words, f"hydra.run.dir={folder}"], folder, output)
+        training = Training([*overrides, f"hydra.run.dir={folder}"], folder, output)
         while not training.training and not training.ended:
             time.sleep(0.02)
         startup = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""Moments at which a training is killed. Owns how they are awaited and proved.
+"""Moments at which a training is killed: how they are awaited and proved.
 
 How a training is started and killed is in `training_process`.
 """

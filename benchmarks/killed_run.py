@@ -1,4 +1,4 @@
-"""One run that is killed, resumed and compared. Owns that order and what it finds wrong.
+"""One run that is killed, resumed and compared with one that was left alone.
 
 When it is killed is in `kill_moments`, what is compared in `run_difference`.
 """
@@ -60,7 +60,7 @@ class KilledRun:
     """A run that is trained, killed some times, and compared with one that was left alone.
 
     Args:
-        words: of the command that trains it, without its folder.
+        overrides: of the command that trains it, without its folder.
         folder: of the run, not there yet.
         reference: folder of the run that was left alone.
         length: of that run.
@@ -73,9 +73,9 @@ class KilledRun:
     """
 
     def __init__(
-        self, words: list[str], folder: Path, reference: Path, length: Length, random: Random
+        self, overrides: list[str], folder: Path, reference: Path, length: Length, random: Random
     ) -> None:
-        self.words, self.folder, self.reference = words, folder, reference
+        self.overrides, self.folder, self.reference = overrides, folder, reference
         self.length, self.random = length, random
         self.kills: list[Kill] = []
         self.faults: list[str] = []
@@ -136,12 +136,12 @@ class KilledRun:
         return Kill(self.folder.name, plan, who, row, proof, self._iteration, self.faults)
 
     def _begin(self) -> None:
-        self._train(*self.words, f"hydra.run.dir={self.folder}")
+        self._train(*self.overrides, f"hydra.run.dir={self.folder}")
 
-    def _train(self, *words: str) -> None:
+    def _train(self, *overrides: str) -> None:
         output = self.folder.parent / f"{self.folder.name}.txt"
         output.parent.mkdir(parents=True, exist_ok=True)
-        self._training = Training(list(words), self.folder, output)
+        self._training = Training(list(overrides), self.folder, output)
 
     def _wrong_start(self) -> list[str]:
         path = self.folder / "resumes.json"

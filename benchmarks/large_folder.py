@@ -61,8 +61,8 @@ def start(root: Path, array: Path, folder: Path, times: int) -> dict[str, Any]:
         runs = []
         for _ in range(times):
             _put_into_memory(array) if name == "cached" else _take_out_of_memory(array)
-            words = [str(HERE / "timed_folder.py"), str(root), str(array.parent), str(output)]
-            run([*words, *map(str, PHOTO[:2])], folder / "start.txt", None)
+            command = [str(HERE / "timed_folder.py"), str(root), str(array.parent), str(output)]
+            run([*command, *map(str, PHOTO[:2])], folder / "start.txt", None)
             runs.append(json.loads(output.read_text()))
         found[name] = {key: median(run[key] for run in runs) for key in runs[0]}
         print(f"start, pages {name}: {found[name]['seconds']:.2f} s", flush=True)
@@ -79,12 +79,12 @@ def train(
     for pair in range(pairs):
         for data in list(DATA)[:: 1 if pair % 2 else -1]:
             of = folder / f"{name}_{pair}_{data}"
-            words = _words(
+            overrides = _overrides(
                 name, data, root if data == "mapped" else array, of, arguments.iterations
             )
-            words += [f"data.cache_dir={array.parent}"]
+            overrides += [f"data.cache_dir={array.parent}"]
             run(
-                [str(HERE.parent / "train.py"), *words],
+                [str(HERE.parent / "train.py"), *overrides],
                 folder / f"{of.name}.txt",
                 arguments.threads,
             )
@@ -97,7 +97,7 @@ def train(
     return found
 
 
-def _words(name: str, data: str, root: Path, of: Path, iterations: int | None) -> list[str]:
+def _overrides(name: str, data: str, root: Path, of: Path, iterations: int | None) -> list[str]:
     workload = WORKLOADS[name]
     warm_up, iterations = workload.warm_up, iterations or workload.iterations
     channels, size, _ = workload.shape
@@ -107,7 +107,7 @@ def _words(name: str, data: str, root: Path, of: Path, iterations: int | None) -
     )
     return [
         *(
-            *workload.words,
+            *workload.overrides,
             "data=image_folder",
             f"data._target_=timed_folder.{DATA[data].__name__}",
         ),

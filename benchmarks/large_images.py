@@ -1,6 +1,6 @@
 """Synthetic folders for `large_folder.py`: one to be decoded, and one that was decoded already.
 
-Owns what is in them. The second has empty files, since a run that finds the cache opens none.
+The second has empty files, since a run that finds the cache opens none.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Compares a run that was killed and resumed with one that was not, bit for bit.
-
-Owns what must be equal in two run folders; what a run is, and how it is killed, is not its matter.
-"""
+"""Compares a run that was killed and resumed with one that was not, bit for bit."""
 
 from __future__ import annotations
 

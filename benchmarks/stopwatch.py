@@ -1,7 +1,6 @@
 """Times the iterations of a training from within its process, and writes what it found as JSON.
 
-Owns the clock and the memory that the process takes; product, reference and naive loop use the same
-one. Memory needs Linux.
+Product, reference and naive loop use the same clock. Its measure of memory needs Linux.
 """
 
 from __future__ import annotations

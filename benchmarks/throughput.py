@@ -81,7 +81,7 @@ def report(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
         arguments.iterations,
         arguments.precision,
         arguments.share_fakes,
-        arguments.words,
+        arguments.overrides,
     )
     images = TimedImages(folder, arguments.data_root, arguments.image_folder)
     trainings = Trainings(folder, images, settings)
@@ -98,7 +98,7 @@ def report(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
         "machine": machine,
         "precision": arguments.precision,
         "share_fakes": arguments.share_fakes,
-        "words": arguments.words,
+        "overrides": arguments.overrides,
         "minutes": (time.monotonic() - began) / 60,
         "workloads": {name: summarise(of, machine) for name, of in runs.items()},
         "runs": runs,
@@ -121,7 +121,7 @@ def main() -> None:
     )
     parser.add_argument("--image-folder", type=Path, help="of 32x32 colour; default: random ones")
     parser.add_argument("--output", type=Path, default=Path("throughput"), help="without suffix")
-    parser.add_argument("--words", nargs="*", default=[], help="more of the product's settings")
+    parser.add_argument("--overrides", nargs="*", default=[], help="more of the product's settings")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="throughput_") as folder:
         found, table = report(arguments, Path(folder))

@@ -1,6 +1,6 @@
 """One training of the throughput benchmark: by the product, by the reference or by the naive loop.
 
-Owns the command line of each and reads what its clock wrote; what is compared is decided elsewhere.
+Builds the command line of each and reads what its clock wrote.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Settings:
         iterations: that are timed; None: by workload.
         precision: of product and reference.
         share_fakes: of product and reference, where there is one discriminator update.
-        words: more of the product's settings.
+        overrides: more of the product's settings.
     """
 
     threads: int | None
     iterations: int | None
     precision: str
     share_fakes: bool
-    words: list[str]
+    overrides: list[str]
 
 
 class Trainings:
@@ -64,10 +64,10 @@ class Trainings:
         """Trains one workload by one program, and returns what its clock found."""
         workload, number = WORKLOADS[name], next(self._numbers)
         output, printed = self.folder / f"{number}.json", self.folder / f"{number}.txt"
-        array, words = self.images.digits if workload.images == "digits" else self.images.photos
+        array, overrides = self.images.digits if workload.images == "digits" else self.images.photos
         if program in WORDS:
             folder = self.folder / "runs" / str(number)
-            command = [*self._product(workload, words, output, folder), *WORDS[program]]
+            command = [*self._product(workload, overrides, output, folder), *WORDS[program]]
         else:
             command = [str(_HERE / f"{program}_loop.py"), name, array, str(output)]
             command += self._loop(program, workload)
@@ -98,14 +98,14 @@ class Trainings:
             f", images: {workload.images_per_iteration}}}"
         )
         return [
-            *(str(_HERE.parent / "train.py"), *workload.words, *data, "metrics=none"),
+            *(str(_HERE.parent / "train.py"), *workload.overrides, *data, "metrics=none"),
             f"data.batch_size={BATCH_SIZE}",
             f"trainer.max_steps={warm_up + iterations}",
             f"trainer.precision={self.settings.precision}",
             f"model.share_fakes={self._shares(workload)}",
             *(f"paths.cache_dir={self.images.cache}", f"hydra.run.dir={folder}"),
             f"+callbacks.clock={clock}",
-            *self.settings.words,
+            *self.settings.overrides,
         ]
 
     @cached_property

@@ -1,6 +1,6 @@
 """The images that are trained on in the throughput benchmark, for the product and for the loops.
 
-Owns that all of them see the same: what the product reads is written as an array for the others.
+All of them see the same: what the product reads is written as an array for the others.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TimedImages:
 
     @cached_property
     def digits(self) -> tuple[str, list[str]]:
-        """The array's path, and the product's words."""
+        """The array's path, and the product's overrides."""
         path, root = self.folder / "digits.npy", self.data_root
         if root is None:
             self._write(TiledDigits(), path)
@@ -44,7 +44,7 @@ class TimedImages:
 
     @cached_property
     def photos(self) -> tuple[str, list[str]]:
-        """The array's path, and the product's words."""
+        """The array's path, and the product's overrides."""
         path, root = self.folder / "photos.npy", self.image_folder or self._random_photos()
         same = {"image_size": SIDE, "test_fraction": 0.0}
         self._write(ImageFolder(root=root, cache_dir=self.cache, **same), path)  # type: ignore[arg-type]

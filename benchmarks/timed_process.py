@@ -1,4 +1,4 @@
-"""Python programs in processes of their own. Owns their terminal and their environment.
+"""Python programs in processes of their own, with a terminal and an environment.
 
 A program is given a terminal, so that it draws its bar as it would for a user; what it draws is
 kept in a file.
@@ -17,11 +17,11 @@ _FOREIGN = ("PL_", "LOCAL_RANK", "MASTER_", "NODE_RANK", "WORLD_SIZE", "OMP_", "
 _CHUNK = 65536
 
 
-def run(words: list[str], output: Path, threads: int | None) -> None:
-    """Runs `python <words>` to its end.
+def run(command: list[str], output: Path, threads: int | None) -> None:
+    """Runs `python <command>` to its end.
 
     Args:
-        words: a script and its arguments.
+        command: a script and its arguments.
         output: file that takes what it draws and prints.
         threads: of torch; None: its default.
 
@@ -35,7 +35,7 @@ def run(words: list[str], output: Path, threads: int | None) -> None:
         environment["OMP_NUM_THREADS"] = str(threads)
     here, there = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, *words],
+        [sys.executable, *command],
         stdin=subprocess.DEVNULL,
         stdout=there,
         stderr=there,
@@ -47,7 +47,7 @@ def run(words: list[str], output: Path, threads: int | None) -> None:
     _keep(here, output)
     if process.wait():
         last = output.read_text(errors="replace")[-2000:]
-        raise SystemExit(f"{' '.join(words)} failed:\n{last}")
+        raise SystemExit(f"{' '.join(command)} failed:\n{last}")
 
 
 def _keep(terminal: int, output: Path) -> None:

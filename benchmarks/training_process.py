@@ -25,12 +25,12 @@ class Training:
     """`python train.py`, all processes of which bear a mark in their environment.
 
     Args:
-        words: of the command.
+        overrides: of the command.
         folder: of the run.
         output: file that takes what it prints.
     """
 
-    def __init__(self, words: list[str], folder: Path, output: Path) -> None:
+    def __init__(self, overrides: list[str], folder: Path, output: Path) -> None:
         self.folder, self.output = folder, output
         self._mark = f"FORGER_BENCHMARK={secrets.token_hex(8)}"
         foreign = ("PL_", "LOCAL_RANK", "MASTER_", "NODE_RANK", "WORLD_SIZE")
@@ -38,7 +38,7 @@ class Training:
         name, _, mark = self._mark.partition("=")
         with output.open("ab") as file:
             self._process = subprocess.Popen(
-                [sys.executable, str(ROOT / "train.py"), *words],
+                [sys.executable, str(ROOT / "train.py"), *overrides],
                 cwd=output.parent,
                 env=own | {"OMP_NUM_THREADS": "1", "WANDB_MODE": "disabled", name: mark},
                 stdin=subprocess.DEVNULL,

@@ -1,7 +1,6 @@
-"""What is trained in the throughput benchmark: networks, loss and the words that say so to forger.
+"""What is trained in the throughput benchmark, by product, reference and naive loop alike.
 
-Owns what product, reference and naive loop have in common; how each trains is its own matter. Of
-forger only networks and losses come in here.
+Of forger only networks and losses come in here.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class Workload:
         shape: of one of them, `(C, H, W)`.
         networks: makes generator and discriminator.
         loss: with its `n_critic` and penalties.
-        words: that make the product train the same.
+        overrides: that make the product train the same.
         warm_up: iterations before the clock starts.
         iterations: that are timed. Whole intervals of the product's rows, and of its pictures where
             these come within a minute.
@@ -44,7 +43,7 @@ class Workload:
     shape: Shape
     networks: Callable[[], tuple[nn.Module, nn.Module]]
     loss: AdversarialLoss
-    words: tuple[str, ...]
+    overrides: tuple[str, ...]
     warm_up: int
     iterations: int
     divided: bool = False
@@ -70,7 +69,7 @@ WORKLOADS = {
         shape=(1, 28, 28),
         networks=_vanilla,
         loss=NonSaturating(),
-        words=("model=vanilla", "loss=non_saturating"),
+        overrides=("model=vanilla", "loss=non_saturating"),
         warm_up=100,
         iterations=1000,
     ),
@@ -79,7 +78,7 @@ WORKLOADS = {
         shape=(3, 32, 32),
         networks=_dcgan,
         loss=NonSaturating(),
-        words=("model=dcgan", "loss=non_saturating"),
+        overrides=("model=dcgan", "loss=non_saturating"),
         warm_up=10,
         iterations=100,
         divided=True,
@@ -89,7 +88,7 @@ WORKLOADS = {
         shape=(3, 32, 32),
         networks=lambda: _dcgan(gradient_penalty=True),
         loss=Wasserstein(gradient_penalty=10.0, n_critic=5),
-        words=("model=dcgan", "loss=wgan_gp"),
+        overrides=("model=dcgan", "loss=wgan_gp"),
         warm_up=5,
         iterations=50,
     ),
