@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from forger.errors import DivergedError
 
+_NEVER = torch.iinfo(torch.int64).max
+
 
 class FiniteWatch:
     """Watches losses at every iteration, and weights where the training waits anyway.
@@ -25,9 +27,7 @@ class FiniteWatch:
     def __init__(self, networks: Mapping[str, nn.Module], device: torch.device) -> None:
         self.networks = networks
         self._at_once = device.type == "cpu"
-        never = torch.iinfo(torch.int64).max
-        self._first = {name: torch.full((), never, device=device) for name in networks}
-        self._never = never
+        self._first = {name: torch.full((), _NEVER, device=device) for name in networks}
 
     def see(self, name: str, loss: Tensor, iteration: int) -> None:
         """Looks at the loss of a network's update.
@@ -49,9 +49,8 @@ class FiniteWatch:
         Raises:
             DivergedError: a loss was not finite, or a weight is not.
         """
-        noted = [(int(first), name) for name, first in self._first.items()]
-        first, name = min(noted)
-        if first != self._never:
+        first, name = min((int(first), name) for name, first in self._first.items())
+        if first != _NEVER:
             raise self._error(name, first, "loss was not finite")
         for name, network in self.networks.items():
             if not finite(network):

@@ -278,7 +278,8 @@ class TestWhatMayChange:
             ("model.generator.hidden=[3]", "the run resumed has model.generator.hidden=["),
             ("trainer.precision=64-true", "the run resumed has trainer.precision="),
             ("paths.log_dir=elsewhere", "the run resumed has paths.log_dir="),
-            ("+loss.margin=1", "+loss.margin=1: the run resumed lacks it"),
+            ("+loss.margin=1", "loss.margin=1: unknown setting of forger.losses.R3GAN"),
+            ("+trainer.limit_train_batches=3", "limit_train_batches=3: the run resumed lacks it"),
             (
                 "trainer.max_stps=3",
                 "unknown setting of lightning.Trainer; did you mean 'max_steps'",

@@ -62,38 +62,44 @@ def resumed_config(
     own, choices = _plain(cfg), read_choices(folder)
     wrong, settings, typed = list[str](), list[Override](), list[str]()
     for override in overrides:
-        key, value = override.key_or_group, None if override.is_delete() else override.value()
+        key, value = override.key_or_group, _value(override)
         if key in OF_THE_COMMAND:
             continue
         if key not in choices or isinstance(value, dict):
             settings.append(override)
+            typed += _leaves(key, value)
         elif key in ("trainer", "logger"):
             typed += _take_group(cfg, key, composed)
         elif value != choices[key] and (value, choices[key]) != ("null", None):
             wrong.append(_refusal(override, given(key, choices[key]), folder))
     before = _plain(cfg)
     mistakes, unlisted = put_settings(cfg, settings)
-    cfg = with_absolute_paths(cfg)
-    after = _plain(cfg)
     for override in settings:
-        key = override.key_or_group
-        _set_in_loggers(cfg, key)
-        old = value_at(before, key)
-        if old != value_at(after, key) and not any(is_within(key, one) for one in _CHANGEABLE):
-            wrong.append(_refusal(override, None if old is None else given(key, old), folder))
-        typed += _leaves(key, None if override.is_delete() else override.value())
+        _set_in_loggers(cfg, override.key_or_group)
+    cfg = with_absolute_paths(cfg)
     problems = find_problems(_without_unread(cfg, own))
-    for override in unlisted:
-        if not any(override.key_or_group.startswith(problem.key) for problem in problems):
-            line = override.input_line
-            mistakes.append(f"{line}: no such setting; to add it, write +{line}")
-    wrong += mistakes
+    known = [problem.key for problem in problems]
+    new = [one for one in settings if not any(is_within(one.key_or_group, key) for key in known)]
+    wrong += [*_refusals(new, unlisted, before, _plain(cfg), folder), *mistakes]
     cfg.resume = str(folder)
     untrusted = _untrusted(cfg, typed, composed, imports=not (wrong or problems))
     told = tuple(text.partition("=")[0] for text in untrusted)
     wrong += [problem.text for problem in problems if problem.key not in told]
     links = [f"resume={folder}: {text}" for text in links_out_of(folder, cfg.trust)]
     return cfg, wrong + untrusted + links
+
+
+def _refusals(
+    settings: Iterable[Override], unlisted: list[Override], before: Any, after: Any, folder: Path
+) -> Iterator[str]:
+    """Yields what is wrong with settings: what the run is may not change."""
+    for override in settings:
+        key, line = override.key_or_group, override.input_line
+        old, changeable = value_at(before, key), any(is_within(key, one) for one in _CHANGEABLE)
+        if old != value_at(after, key) and not changeable:
+            yield _refusal(override, None if old is None else given(key, old), folder)
+        elif override in unlisted:
+            yield f"{line}: no such setting; to add it, write +{line}"
 
 
 def _own_config(folder: Path, composed: DictConfig) -> DictConfig:
@@ -195,6 +201,10 @@ def _keep_in_place(
     known = is_named(root, [*trust, composed.paths.data_dir]) or is_in_use("root", root)
     if OmegaConf.select(cfg, "data.download") and not known and "data.root" not in typed:
         cfg.data.download = "data.download" in typed
+
+
+def _value(override: Override) -> Any:
+    return None if override.is_delete() else override.value()
 
 
 def _leaves(key: str, value: Any) -> Iterator[str]:
