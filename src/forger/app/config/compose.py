@@ -298,7 +298,11 @@ def _holds(node: Any, value: Any) -> bool:
 
 def _overruled(cfg: DictConfig, overrides: Overrides) -> dict[str, str]:
     """Returns overrides that the others make void: the networks all have values of their own."""
-    values, found = read_values(cfg), dict[str, str]()
+    found: dict[str, str] = {}
+    keys = [override.key_or_group.rpartition(".")[0] for override in overrides.settings]
+    if not any(parent and overrides.script.section(parent).free for parent in keys):
+        return found
+    values = read_values(cfg)
     for override in overrides.settings:
         parent, _, name = override.key_or_group.rpartition(".")
         node = values.select(parent) if parent else None

@@ -15,6 +15,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
@@ -78,20 +79,22 @@ class Overrides:
             folder = quoted(Path(self.command.extra_config_dir).absolute())
             self.for_hydra.append(f"hydra.searchpath=[{folder}]")
             self.typed += self.for_hydra
-        self._search = [one for one in self.typed if one.startswith("hydra.searchpath=")]
+        search = [one for one in self.typed if one.startswith("hydra.searchpath=")]
         path = self.command.config_dir / f"{self.command.config_name}.yaml"
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        # Hydra would read the main config for every group
-        self._main = self.command.config_name if self._search or "searchpath" in text else None
+        loader: Any = self.loader  # its public method copies all sources for every group
+        self._files = loader.repository
+        if search or "searchpath" in text:
+            _, self._files = loader._parse_overrides_and_create_caching_repo(
+                self.command.config_name, search
+            )
 
     def options(self, group: str) -> list[str]:
         """Returns the names of a group's files; none where there is no such group."""
         if "." in group or not self.script.has_group(group):
             return []
         if group not in self._options:
-            self._options[group] = self.loader.get_group_options(
-                group, config_name=self._main, overrides=self._search
-            )
+            self._options[group] = self._files.get_group_options(group, ObjectType.CONFIG)
         return self._options[group]
 
     def homes_of(self, name: Any) -> list[str]:
