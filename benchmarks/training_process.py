@@ -87,14 +87,15 @@ class Training:
         Returns:
             Who was killed, and what went wrong, if anything.
         """
-        named = {name: process for process, name in self._processes().items()}
+        known = self._processes()
+        named = {name: process for process, name in known.items()}
         if who in named and len(named) > 1:
             os.kill(named[who], signal.SIGKILL)
         else:
             who = "all"
             self._kill_all()
         until = time.monotonic() + _ENDING
-        while not self.ended or self._processes():
+        while not self.ended or self._processes() or any(map(_lives, known)):
             if time.monotonic() > until:
                 left = sorted(self._processes().values())
                 self._kill_all()
@@ -123,3 +124,12 @@ class Training:
                 ranks = [v.partition("=")[2] for v in variables if v.startswith("LOCAL_RANK=")]
                 found[int(path.parent.name)] = f"rank {ranks[0]}" if ranks else "launcher"
         return found
+
+
+def _lives(process: int) -> bool:
+    """Tells whether a process may still hold a lock: one that ends lets go of its memory first."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"

@@ -40,7 +40,7 @@ from forger.app.sweep.jobs import Outcome
 from forger.app.sweep.process import JobTask, answer, end_with_parent
 from forger.app.sweep.resume import is_resumed, resumed_command
 from forger.app.sweep.slots import jobs_at_once
-from forger.errors import ConfigError
+from forger.errors import ConfigError, Interrupted
 from forger.processes import this_process
 
 # What the config files call by `${name:arguments}`.
@@ -94,7 +94,7 @@ def _run(script: str, configs: Path, arguments: Sequence[str], program: tuple[st
             _show(typed)
             return Ending()
         outcome = _carry_out(typed.command)
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, Interrupted) as error:
         return ending_of(error, None if typed is None else typed.command)
     return summarise(outcome) if isinstance(outcome, list) else Ending(value=outcome)
 
