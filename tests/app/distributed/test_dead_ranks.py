@@ -57,6 +57,7 @@ class Run:
                 env=own | {"FORGER_TEST": str(folder)},
                 stdout=out,
                 stderr=errors,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def processes(self) -> dict[int, int | None]:
@@ -184,3 +185,31 @@ def test_a_rank_that_dies_before_the_processes_meet_ends_the_run(start: Callable
     assert run.process.returncode == 1
     assert run.stderr().startswith("error: rank 1: callbacks.bad: ")
     assert "ValueError: boom" in run.stderr()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("signals", "cause", "code"),
+    [
+        ([signal.SIGINT], "Ctrl-C", 130),
+        ([signal.SIGINT, signal.SIGINT], "Ctrl-C", 130),
+        ([signal.SIGTERM], "SIGTERM", 143),
+        ([signal.SIGUSR1], "SIGUSR1", 138),
+    ],
+)
+def test_signals_interrupt_all_ranks(
+    signals: list[int], cause: str, code: int, start: Callable[..., Run]
+) -> None:
+    """Saved, but at a second Ctrl-C, which ends them at once."""
+    run = start()
+    run.wait_for(lambda: any((run.folder / "logs").rglob("metrics.csv")))
+    for number in signals:
+        time.sleep(0.5)
+        run.process.send_signal(number)
+    run.end(time.time())
+    assert run.process.returncode == code
+    assert run.stderr().splitlines()[-1] == f"interrupted by {cause}"
+    assert "Traceback" not in run.stderr()
+    assert (run.status()["status"], run.status()["reason"]) == ("interrupted", cause)
+    saved = (run_folder(run.folder) / "checkpoints" / "last.ckpt").is_file()
+    assert saved == (len(signals) == 1)

@@ -48,10 +48,10 @@ def watched_process_group(
     try:
         with met.process_group("nccl" if device.type == "cuda" else "gloo"):
             yield
-    except (KeyboardInterrupt, SystemExit, Interrupted, Pruned):
+    except (KeyboardInterrupt, SystemExit, Interrupted, Pruned) as error:
         met.leave()
-        if met.own.rank != 0:  # it may have much to save
-            met.wait_for_rank_0()
+        if met.own.rank != 0 and getattr(error, "iteration", None) is not None:
+            met.wait_for_rank_0()  # all have agreed to end here, and it may have much to save
         raise
     finally:
         over.set()
