@@ -249,7 +249,7 @@ def test_a_folder_that_must_not_be_written(into: Callable[..., Path], tmp_path: 
         ({"weights": "both"}, "weights=both: must be one of ema, raw"),
         ({"checkpoint": "first"}, "checkpoint=first: must be one of last, best"),
         ({"device": "tpu"}, "device=tpu: must be one of those here: auto, "),
-        ({"run": "no/such/run"}, "run=no/such/run: no checkpoint there"),
+        ({"run": "no/such/run"}, "run=no/such/run: there is no such folder or file"),
     ],
 )
 def test_mistakes_are_refused_before_work(

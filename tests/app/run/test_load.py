@@ -133,9 +133,9 @@ def test_senseless_choices(run: Path, settings: dict[str, str], message: str) ->
 @pytest.mark.parametrize("name", ["none", "none.ckpt", "empty"])
 def test_no_checkpoint_there(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no checkpoint there; looked for") as caught:
+    with pytest.raises(UserError, match=r"no such folder or file|is not a run folder") as caught:
         forger.load(tmp_path / name)
-    assert str(tmp_path / name) in str(caught.value)
+    assert f"run={tmp_path / name}: " in str(caught.value)
 
 
 def half(checkpoint: Path, target: Path) -> None:
@@ -156,7 +156,9 @@ def test_a_damaged_file_is_named_and_not_executed(
     damage: Callable[[Path, Path], Any], run: Path, tmp_path: Path
 ) -> None:
     damage(run / "checkpoints" / "last.ckpt", tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match="cannot be read as a checkpoint"):
+    with pytest.raises(
+        UserError, match=r"cannot be read as a ch|is not a checkpoint"
+    ):
         forger.load(tmp_path / "last.ckpt")
 
 

@@ -361,8 +361,8 @@ class TestFiles:
         text = (run / "config.yaml").read_text()
         for tag in ("!!python/object/apply:os.system", "!!python/name:os.system"):
             (run / "config.yaml").write_text(f"{text}\nextra: {tag} ['touch {trap.mark}']\n")
-            with pytest.raises(ConfigError, match=r"config\.yaml cannot be read"):
-                mistakes(run)
+            (found,) = mistakes(run)
+            assert "config.yaml cannot be read" in found
         assert not trap.sprung
 
     @pytest.mark.parametrize("name", ["last.ckpt", "previous.ckpt"])

@@ -21,6 +21,7 @@ import forger
 from forger.app.config.importing import TargetError
 from forger.app.config.messages import listed
 from forger.app.config.records import find_untrusted
+from forger.app.config.score_rules import run_refusal
 from forger.app.config.trust import PACKAGES, move, named, targets_in
 from forger.app.run.instantiate import instantiate
 from forger.checkpoints import FOLDER, LAST
@@ -157,15 +158,10 @@ def find_checkpoint(run: str | Path, checkpoint: str = "last", setting: str = "r
     Raises:
         UserError: there is none.
     """
+    if refusal := run_refusal(str(run), checkpoint, setting):
+        raise UserError(f"{setting}={run}: {refusal}")
     path = Path(run).expanduser()
-    if path.is_dir():
-        path = path / FOLDER / f"{checkpoint}.ckpt"
-    if path.is_file():
-        return path
-    hint = ""
-    if path.with_name(LAST).is_file():
-        hint = f"; there is a {LAST}: write checkpoint=last (a run without scores has no best)"
-    raise UserError(f"{setting}={run}: no checkpoint there; looked for {path}{hint}")
+    return path if path.is_file() else path / FOLDER / f"{checkpoint}.ckpt"
 
 
 def refuse_untrusted(
