@@ -156,9 +156,7 @@ def test_a_damaged_file_is_named_and_not_executed(
     damage: Callable[[Path, Path], Any], run: Path, tmp_path: Path
 ) -> None:
     damage(run / "checkpoints" / "last.ckpt", tmp_path / "last.ckpt")
-    with pytest.raises(
-        UserError, match=r"cannot be read as a ch|is not a checkpoint"
-    ):
+    with pytest.raises(UserError, match=r"cannot be read as a ch|is not a checkpoint"):
         forger.load(tmp_path / "last.ckpt")
 
 
