@@ -22,7 +22,7 @@ from forger.updates import Updates
 # the largest map a backward pass holds its gradients before and behind a layer, and copies of them.
 LIBRARIES = 45_000_000
 COPIES_OF_LARGEST = 4
-FEW, MORE = 2, 4  # images of the two trials, which tell what grows with the batch
+MOST_TRIED = 64  # images: enough for maps to outgrow what does not grow with their number
 _TYPES = {"64-true": torch.float64, "16-true": torch.bfloat16, "bf16-true": torch.bfloat16}
 
 
@@ -109,13 +109,13 @@ def _image_bytes(datamodule: LightningDataModule, device: torch.device) -> tuple
 def _activations(
     gan: GAN, image_shape: tuple[int, int, int], batch: int, dtype: torch.dtype, mixed: bool
 ) -> dict[str, int]:
-    """Returns the bytes that autograd keeps in an iteration, from two trials of few images."""
+    """Returns the bytes that autograd keeps in an iteration, from trials of up to 64 images."""
     generator, discriminator = copied(gan.generator).to(dtype), copied(gan.discriminator).to(dtype)
     noise = NoiseSource(gan.prior, gan.seed, dtype=dtype)
     noise.start(1)
     weights = [t for n in (generator, discriminator) for t in n.state_dict().values()]
-    found = []
-    for n in (FEW, MORE):
+    found, more = [], max(4, min(batch, MOST_TRIED))
+    for n in (few := more // 2, more):
         kept = _Kept(weights)
         autocast = torch.autocast("cpu", torch.bfloat16, enabled=mixed)
         counted = saved_tensors_hooks(kept.pack, lambda saved: saved.tensor)
@@ -124,7 +124,7 @@ def _activations(
             try_iteration(gan, generator, discriminator, noise, real)
         found.append((kept.most, kept.largest))
     most, largest = (
-        few + (batch - FEW) * (more - few) // (MORE - FEW) for few, more in zip(*found, strict=True)
+        a + (batch - few) * (b - a) // (more - few) for a, b in zip(*found, strict=True)
     )
     passes = 2 if gan.penalties else 1  # a gradient penalty's gradient is one more
     return {"activations": most, "backward passes": COPIES_OF_LARGEST * passes * largest}
