@@ -56,7 +56,7 @@ KINDS = (
     *("random", "random", "checkpoint write", "within an epoch"),
     *("checkpoint write", "within an epoch", "random", "random"),
 )
-WHO = {1: ("all",), 2: ("all", "rank 1", "launcher", "rank 0")}
+WHO = {1: ("all",), 2: ("all", "rank 1", "rank 0")}
 CHAINS = (1, 1, 2, 1, 3)  # kills of one run
 MOST_RUNS = 20  # for the kills planned for one, lest a moment that never comes is waited for
 
