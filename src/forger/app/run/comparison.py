@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +43,7 @@ _IGNORED = (
     *("resume", "init_from", "sweep"),
 )
 _ABSENT = "-"
+_WIDTH = 1000  # columns: a table is as wide as its text, also where the output is no terminal
 
 
 def print_scores(record: Mapping[str, Any], run: Run) -> None:
@@ -54,7 +53,7 @@ def print_scores(record: Mapping[str, Any], run: Run) -> None:
     for name in shown(record["scores"]):
         floor = number(record["floor"], name) if name in record["floor"] else None
         rows.append([name, number(record["scores"], name), floor, MEANINGS[base_of(name)]])
-    table = Table(header, rows).terminal(_width(), texts=(0, 3))
+    table = Table(header, rows).terminal(_WIDTH, texts=(0, 3))
     print("\n".join([str(run.folder), table, protocol_line(record["protocol"])]), flush=True)
 
 
@@ -130,7 +129,7 @@ def compare(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) -> list[P
             lines.append([*own, f"{len(group)} seeds", *means, "mean ± std"])
     header, *rows = zip(*columns, strict=True)
     note = comparison_note(records)
-    print("\n".join(["comparison", Table(header, rows).terminal(_width()), note]), flush=True)
+    print("\n".join(["comparison", Table(header, rows).terminal(_WIDTH), note]), flush=True)
     head = [*keys, "seed", *names, "run"]
     page = f"# Comparison\n\n{Table(head, lines).markdown()}\n\n{note}\n"
     jobs = [
@@ -225,9 +224,3 @@ def alike(settings: Sequence[Mapping[str, str]]) -> list[list[int]]:
     for index, one in enumerate(settings):
         groups.setdefault(repr(one), []).append(index)
     return list(groups.values())
-
-
-def _width() -> int:
-    """Returns the columns of the terminal; of a log as many as a table of scores takes."""
-    columns = shutil.get_terminal_size((140, 24)).columns
-    return columns if sys.stdout.isatty() else max(columns, 140)
