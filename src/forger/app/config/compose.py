@@ -6,6 +6,7 @@ import gc
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,14 @@ def _quick_and_quiet() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        if not gc.get_freeze_count():  # what is loaded by now lives as long as the process
-            gc.freeze()
+        _freeze_what_is_loaded()
         gc.enable()
+
+
+@cache  # once in a process
+def _freeze_what_is_loaded() -> None:
+    """Spares later collections what has been loaded by now and lives as long as the process."""
+    gc.freeze()
 
 
 def compose_checked(command: Command) -> DictConfig:
