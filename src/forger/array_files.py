@@ -39,9 +39,6 @@ def array_writer(path: Path) -> Iterator[Callable[[NDArray[Any]], None]]:
     It appears under its name when the context is left without an error, and only when it is whole;
     its checksum follows. A writer killed in between leaves an array that `map_array` calls damaged.
 
-    Args:
-        path: ends in `.npy`; its folder is made where it is missing.
-
     Yields:
         A function that appends rows, `(n, ...)`: at least once, always of one type and one shape
         behind the first dimension.
@@ -79,13 +76,9 @@ def map_array(path: Path, dtype: torch.dtype, shape: tuple[int | None, ...]) -> 
     change and its number on the file system (inode) tell. Damage that changes none of them, as by a
     failing disk, is not found.
 
-    Args:
-        path: written by `array_writer`.
-        dtype: of its elements.
-        shape: its dimensions; None: any size.
-
     Returns:
-        The array, in read-only memory that stays valid when the file is deleted.
+        The array, in read-only memory that stays valid when the file is deleted; None in `shape`
+        stands for any size.
 
     Raises:
         DamagedError: it is not what was written, or of another type or shape.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -32,11 +33,9 @@ class IterationBatches(tuple[Any, ...]):
 
 
 class RealImages:
-    """Takes the real images out of the batches of an iteration, and looks at what they are.
+    """Takes the real images out of the `expected` batches of an iteration, and looks at them.
 
-    Args:
-        expected: how many batches an iteration needs.
-        tells: whether to log what is odd; one process of several does.
+    What is odd is logged where it `tells`, as one process of several does.
     """
 
     def __init__(self, expected: int, tells: bool = True) -> None:
@@ -46,9 +45,6 @@ class RealImages:
 
     def __call__(self, batch: Any) -> list[Tensor]:
         """Returns the images of each batch, `(B, C, H, W)`.
-
-        Args:
-            batch: `IterationBatches`, or one batch of a loader that knows nothing of them.
 
         Raises:
             DataError: there are more or fewer batches, or one holds no images in [-1, 1], or other
@@ -150,7 +146,7 @@ def check_values(images: Tensor) -> float:
     if low >= -1 - _ROUNDING and high <= 1 + _ROUNDING:
         return low
     seen = f"real images: must be in [-1, 1], and are from {low:g} to {high:g}"
-    if low != low or abs(low) == float("inf") or abs(high) == float("inf"):
+    if not math.isfinite(low + high):
         raise DataError(f"{seen}: find out where your data set divides by zero")
     if low >= 0:
         half = 127.5 if high <= 255 else 32767.5

@@ -18,10 +18,6 @@ class FiniteWatch:
 
     On the CPU a loss that is not finite ends training before it reaches a gradient. Elsewhere the
     iteration is noted on the device, without waiting for it, and `check` tells later.
-
-    Args:
-        networks: by the name to report them under.
-        device: of the losses.
     """
 
     def __init__(self, networks: Mapping[str, nn.Module], device: torch.device) -> None:

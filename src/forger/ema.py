@@ -11,7 +11,6 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from typing_extensions import override
 
 from forger.bounds import FractionBelowOne, check_bounds
 from forger.copying import copied
@@ -32,13 +31,13 @@ class EMA(nn.Module):
     belong to them; all other buffers, for example spectral norm's vectors, are copied. In 16 bits
     the steps of an average would be lost to rounding.
 
-    Attributes:
-        earlier_updates: how many the average has taken in before iteration 1, in the run that its
-            weights come from; the warm-up counts them.
-
     Args:
         module: the network to average; it is copied, not changed.
         decay: `d` per iteration, in [0, 1); 0 keeps a plain copy.
+
+    Attributes:
+        earlier_updates: how many the average has taken in before iteration 1, in the run that its
+            weights come from; the warm-up counts them.
 
     Raises:
         ConfigError: `decay` is out of range, or the network cannot be copied.
@@ -72,7 +71,6 @@ class EMA(nn.Module):
         images: Tensor = self.module(noise.to(next(self.module.parameters()).dtype))
         return images
 
-    @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EMA:
         """Goes along to another device or to 64 bits, never to 16."""
 

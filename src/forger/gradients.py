@@ -35,13 +35,10 @@ def full_precision(logits: Tensor) -> Tensor:
 
 
 def clip_gradient(network: nn.Module, limit: float | None, scale: float = 1.0) -> Tensor:
-    """Scales the network's gradient to a norm of at most `limit`; `None` leaves it.
+    """Scales the network's gradient to a 2-norm of at most `limit`; `None` leaves it.
 
-    Args:
-        network: with gradients.
-        limit: largest 2-norm over all weights.
-        scale: what the gradients are multiplied by for 16 bits; they stay so, since the precision
-            plugin unscales those of some optimizers itself.
+    Gradients that are multiplied by `scale` for 16 bits stay so, since the precision plugin
+    unscales those of some optimizers itself.
 
     Returns:
         The norm before that, without the scale: a scalar.
@@ -67,10 +64,6 @@ def precision_contexts(
     Lightning puts the whole iteration into one autocast context. Its cache may hold casts of
     weights that an optimizer has stepped since, and a backward pass inside it would round the
     gradients of penalties, which are float32.
-
-    Args:
-        plugin: the trainer's.
-        device: its type.
     """
     with plugin.forward_context():
         if not torch.is_autocast_enabled(device):

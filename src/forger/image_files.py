@@ -25,14 +25,7 @@ _DARK = 1 << 8  # of 16 bits: an image with no value as high would come out blac
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What becomes of each image file.
-
-    Args:
-        channels: 1 (grey) or 3 (colour).
-        size: side S of the square in pixels.
-        value_range: values of deep pixels (more than 8 bits) that become black and white; None: 0
-            and 65535 for 16 bits, and a refusal for 32-bit and floating-point pixels.
-    """
+    """What becomes of each image file; the settings are those of `ImageFolder`."""
 
     channels: int
     size: int
@@ -72,10 +65,6 @@ def decode(path: str | Path, target: ImageFormat) -> NDArray[np.uint8]:
     """Reads an image upright, cuts its central square and resizes it, antialiased.
 
     Transparent images are laid on white; an animation, or a file of several pages, gives its first.
-
-    Args:
-        path: anything that Pillow reads.
-        target: what becomes of it.
 
     Returns:
         uint8 `(C, S, S)`.

@@ -25,10 +25,6 @@ class Reporter:
     Rows go to the loggers directly, under the iteration's number: `self.log` would count
     Lightning's steps and cost time at every one. They are written within the iteration, so
     that no checkpoint is ever ahead of its metrics.
-
-    Args:
-        module: being trained, with optimizers of G and D in this order.
-        images_seen: where it begins.
     """
 
     def __init__(self, module: LightningModule, images_seen: int) -> None:

@@ -19,13 +19,7 @@ def scoreboard(
     loss: AdversarialLoss,
     middle: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Describes how the discriminator tells real images from fake ones.
-
-    Args:
-        real_logits: `(B,)`.
-        fake_logits: `(B,)`.
-        loss: what D was trained with.
-        middle: the boundary of a loss that has none, see `confusion_rates`.
+    """Describes how the discriminator tells real images from fake ones, by its logits `(B,)`.
 
     Returns:
         Scalars: `d_real` and `d_fake`, the means of D(x) and D(G(z)) as the loss means them

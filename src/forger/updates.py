@@ -1,7 +1,4 @@
-"""How one network is updated: optimizer, schedule, accumulation, clipping, and the update itself.
-
-Lightning leaves all of it to the module under manual optimization.
-"""
+"""Updates one network: optimizer, schedule, accumulation, clipping, and the step itself."""
 
 from __future__ import annotations
 
@@ -63,11 +60,7 @@ class Updates:
         return self.optimizer(trainable(network))
 
     def make_scheduler(self, optimizer: Optimizer, total: float) -> LambdaLR | None:
-        """Returns what applies the schedule, to be stepped once per iteration; `None` if constant.
-
-        Args:
-            optimizer: whose rate it sets.
-            total: iterations of the whole run.
+        """Returns what applies the schedule over `total` iterations; `None` if it is constant.
 
         Raises:
             ConfigError: the schedule ends with a run that has no end.
@@ -85,12 +78,7 @@ class Updates:
 class NetworkUpdate:
     """Updates one network: gradients of some batches, their exchange, clipping, optimizer step.
 
-    Args:
-        module: that trains.
-        network: that is updated.
-        settings: how.
-        optimizer: of the network.
-        counted: whether Lightning counts the steps, as it does those through its own wrapper.
+    Lightning counts those steps that are made through its own wrapper of the optimizer: `counted`.
     """
 
     def __init__(

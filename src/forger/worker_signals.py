@@ -20,11 +20,7 @@ _INTERVAL = 1.0  # seconds between looks at whether the parent is alive
 
 
 class QuietWorker:
-    """A `worker_init_fn` of a DataLoader: leaves signals to the parent, then calls the user's own.
-
-    Args:
-        then: what the user gave; `None`: nothing.
-    """
+    """A `worker_init_fn` of a DataLoader: leaves signals to the parent, then calls the user's."""
 
     def __init__(self, then: Callable[[int], Any] | None) -> None:
         self.then = then

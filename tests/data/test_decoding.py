@@ -77,15 +77,6 @@ def test_a_process_that_dies_is_told_and_none_is_left(root: Path) -> None:
     assert children() == []
 
 
-def test_an_interruption_leaves_no_process(root: Path) -> None:
-    decoded = decode_in_parallel(root, names(root), TARGET)
-    next(decoded)
-    assert children()
-    with pytest.raises(KeyboardInterrupt):
-        decoded.throw(KeyboardInterrupt)
-    assert children() == []
-
-
 def test_a_process_imports_nothing_that_takes_seconds() -> None:
     code = "import sys, forger.image_files; print(*sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], stdout=-1, text=True, check=True).stdout
@@ -93,12 +84,14 @@ def test_a_process_imports_nothing_that_takes_seconds() -> None:
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
-from forger.data import decoding
-from forger.image_files import ImageFormat
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # processes that decode import this file, but not torch
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
+    from forger.data import decoding
+    from forger.image_files import ImageFormat
+
     decoding._MANY, decoding._TASK = 1, 1
     names = [path.name for path in Path(sys.argv[1]).iterdir()]
     decoded = decoding.decode_in_parallel(Path(sys.argv[1]), names, ImageFormat(1, 8))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -154,77 +153,47 @@ def test_a_damaged_cache_is_told_and_made_again(
     assert np.load(cached(tmp_path)).max() == 2
 
 
-def test_the_images_outlive_their_cache(make: Make, root: Path, tmp_path: Path) -> None:
-    """Deleting it in mid-run ends no run: the mapping keeps the file's contents."""
-    for value in range(4):
-        put(root / f"{value}.png", value)
-    loader = iter(make(batch_size=2).train_dataloader())
-    seen = [next(loader)]
-    cached(tmp_path).unlink()
-    seen += list(loader)
-    assert sorted(int(image[0, 0, 0]) for (part,) in seen for image in part.images) == [0, 1, 2, 3]
-
-
 BUILDER = """
-import signal, sys, time
+import sys, time
 from forger import image_files
 from forger.data import ImageFolder
 
-def slow(*arguments):
-    time.sleep(0.02)
-    return decode(*arguments)
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
-decode, image_files.decode = image_files.decode, slow
-data = ImageFolder(root=sys.argv[1], cache_dir=sys.argv[2], image_size=8, channels=1,
-                   test_fraction=0.0)
-print("ready", flush=True)
-sys.stdin.readline()
-data.prepare_data()
-data.setup("fit")
-print(data.train_images[:, 0, 0, 0].tolist(), flush=True)
+image_files.decode = lambda *_: time.sleep(600)
+ImageFolder(root=sys.argv[1], cache_dir=sys.argv[2], image_size=8, channels=1,
+            test_fraction=0.0).prepare_data()
 """
 
 
-def test_two_build_at_once_and_what_a_killed_one_left_is_removed(
-    root: Path, tmp_path: Path
+def test_several_decode_at_once_and_what_a_killed_one_left_is_removed(
+    make: Make, root: Path, tmp_path: Path
 ) -> None:
-    for value in range(60):
-        put(root / f"{value:02}.png", value)
+    put(root / "a.png", 1)
     cache_dir = tmp_path / "cache"
-    command = [sys.executable, "-c", BUILDER, str(root), str(cache_dir)]
-    builders = [subprocess.Popen(command, stdin=-1, stdout=-1) for _ in range(4)]
-    for builder in builders:
-        assert builder.stdout is not None
-        assert builder.stdout.readline() == b"ready\n"
-
-    def go(builder: subprocess.Popen[bytes], *left: str, at_work: int = 1) -> set[str]:
-        """Starts one, and returns the temporary files when so many new ones are there."""
-        assert builder.stdin is not None
-        builder.stdin.write(b"\n")
-        builder.stdin.flush()
-        found: set[str] = set()
-        while len(found) != at_work or found & {*left}:
-            assert builder.poll() is None
+    with subprocess.Popen([sys.executable, "-c", BUILDER, str(root), str(cache_dir)]) as other:
+        while not (begun := list(cache_dir.glob(".*"))):
+            assert other.poll() is None
             time.sleep(0.005)
-            found = {path.name for path in cache_dir.glob(".*")} if cache_dir.exists() else found
-        return found
+        assert firsts(make().train_images) == [1]
+        assert list(cache_dir.glob(".*")) == begun
+        other.kill()
+    os.utime(begun[0], (0, 0))  # more than a day ago
+    put(root / "b.png", 2)
+    assert firsts(make().train_images) == [1, 2]
+    assert list(cache_dir.glob(".*")) == []
 
-    killed, interrupted, *others = builders
-    (left,) = go(killed)
-    killed.kill()
-    killed.communicate()
-    assert [path.name for path in cache_dir.iterdir()] == [left]
-    os.utime(cache_dir / left, (0, 0))  # more than a day ago
-    go(interrupted, left)
-    interrupted.send_signal(signal.SIGINT)
-    interrupted.communicate()
-    assert list(cache_dir.iterdir()) == []
-    for number, builder in enumerate(others, 1):
-        go(builder, at_work=number)
-    expected = f"{list(range(60))}\n".encode()
-    assert [builder.communicate(timeout=60)[0] for builder in others] == [expected] * 2
-    assert sorted(path.suffix for path in cache_dir.iterdir()) == [".json", ".npy"]
+
+def test_an_interrupted_decoding_leaves_nothing(
+    make: Make, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(root / "a.png")
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(image_files, "decode", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make()
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 # What is wrong with images

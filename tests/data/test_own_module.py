@@ -150,9 +150,9 @@ def test_too_few_batches_for_an_iteration() -> None:
         train_loader(OwnData(), size=6)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [{}, {"num_workers": 1, "prefetch_factor": 1}])
 def test_a_file_that_vanishes_in_mid_run_is_an_error_that_names_it(
-    tmp_path: Path, workers: int
+    tmp_path: Path, workers: dict[str, int]
 ) -> None:
     """torch wraps what a worker process raises, and keeps its type and its words."""
     for index in range(12):
@@ -164,7 +164,7 @@ def test_a_file_that_vanishes_in_mid_run_is_an_error_that_names_it(
             (tmp_path / "11.pt").unlink(missing_ok=True)
 
     recorder = Vanishing()
-    own = Pictures(lambda index: torch.load(tmp_path / f"{index}.pt"), num_workers=workers)
+    own = Pictures(lambda index: torch.load(tmp_path / f"{index}.pt"), **workers)
     with pytest.raises(FileNotFoundError, match=r"No such file or directory: '.*/11\.pt'"):
         fit(recorder, GroupedDataModule(own, 1))
     assert 1 <= len(recorder.seen) < 3

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from disks import read_only, small_disk, without_rights
 from torchvision import datasets
 
-from forger.data import CIFAR10, MNIST, FashionMNIST
+from forger.data import CIFAR10, MNIST, FashionMNIST, torchvision_sets
 from forger.errors import ConfigError, DataError
 
 Fingerprint = Callable[[Path], dict[str, str]]
@@ -92,24 +94,17 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def put_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def put_link(path: Path) -> None:
-    path.unlink()
-    path.symlink_to(path.with_name("gone"))
-
-
 FAULTS = "(damaged|is not a file of|bytes, not|differs from).*Delete it"
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (lambda path: path.write_bytes(b""), FAULTS),
     "half": (lambda path: path.write_bytes(path.read_bytes()[:-9]), FAULTS),
     "longer": (lambda path: path.write_bytes(path.read_bytes() + b"\0"), FAULTS),
     "flipped": (flip, FAULTS),
-    "folder": (put_folder, "is not a file"),
-    "link": (put_link, "is a link to .*gone, which is not there"),
+    "folder": (lambda path: (path.unlink(), path.mkdir()), "cannot be read: Is a directory"),
+    "link": (
+        lambda path: (path.unlink(), path.symlink_to(path.with_name("gone"))),
+        "is a link to .*gone, which is not there",
+    ),
 }
 
 
@@ -274,18 +269,15 @@ def test_a_full_disk_is_the_reason_given_and_leaves_nothing(
 def test_what_a_killed_download_leaves_is_no_data_and_goes_a_day_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code = (
-        "import os, signal, sys; from pathlib import Path; from torchvision import datasets\n"
-        "def download(self):\n"
-        "    Path(self.raw_folder).mkdir(parents=True)\n"
-        "    Path(self.raw_folder, 'train-images-idx3-ubyte').write_bytes(b'half')\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-        "datasets.MNIST.download = download\n"
-        "from forger.data import MNIST\n"
-        "MNIST(root=sys.argv[1]).prepare_data()"
-    )
+    @contextmanager
+    def kept(*names: Any) -> Iterator[str]:
+        yield mkdtemp(*names)
+
     (tmp_path / ".download-of-another-program").mkdir()
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
+    fake_download(monkeypatch, {"train-images-idx3-ubyte": b"half"}, KeyboardInterrupt)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torchvision_sets, "TemporaryDirectory", kept)
+        MNIST(root=tmp_path).prepare_data()
     (left,) = tmp_path.glob(".MNIST-download.*.tmp")
     os.utime(left, (0, 0))  # more than a day ago
     with pytest.raises(DataError, match=r"data\.download=false"):

@@ -28,12 +28,7 @@ _SOME = 1000  # images, above which a progress bar is shown
 
 
 def decode_in_parallel(root: Path, names: list[str], target: ImageFormat) -> Generator[Decoded]:
-    """Decodes images in threads or, if they are many, in processes.
-
-    Args:
-        root: the folder that the images are in.
-        names: of all images below it.
-        target: what becomes of each.
+    """Decodes the images of a folder in threads or, if they are many, in processes.
 
     Yields:
         The next few images, uint8 `(n, C, S, S)`, in the order of `names`; and what is wrong with
@@ -43,7 +38,14 @@ def decode_in_parallel(root: Path, names: list[str], target: ImageFormat) -> Gen
         DataError: a process that decoded was killed.
     """
     workers = min(_processors(), _MOST)
-    pool = _processes(workers) if len(names) >= _MANY else ThreadPoolExecutor(workers)
+    pool: Executor = ThreadPoolExecutor(workers)
+    if len(names) >= _MANY:
+        pool = ProcessPoolExecutor(
+            workers,
+            mp_context=get_context("spawn"),  # forking a process with threads may hang
+            initializer=start_decoding_process,
+            initargs=(Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES),
+        )
     size = min(_TASK, max(1, _TASK_BYTES // prod(target.shape)))
     waiting: deque[Future[Decoded]] = deque()
     with _progress(len(names)) as progress:
@@ -73,15 +75,6 @@ def _submit(pool: Executor, paths: list[str], target: ImageFormat) -> Future[Dec
         return pool.submit(decode_all, paths, target)
     with signals_held_back():  # it may start a process
         return pool.submit(decode_all, paths, target)
-
-
-def _processes(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
-        workers,
-        mp_context=get_context("spawn"),  # forking a process with threads may hang
-        initializer=start_decoding_process,
-        initargs=(Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES),
-    )
 
 
 def _processors() -> int:

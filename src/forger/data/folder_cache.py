@@ -1,8 +1,4 @@
-"""Decoded images in one file on disk, which later runs map into memory.
-
-Its name holds a hash of everything that the pixels depend on. Images that cannot be read are named
-in a text file beside it.
-"""
+"""Keeps the decoded images of a folder in one file on disk, which later runs map into memory."""
 
 from __future__ import annotations
 
@@ -38,13 +34,7 @@ Faults = list[tuple[str, str]]
 
 
 class FolderCache:
-    """The decoded images of a folder.
-
-    Args:
-        root: the user's folder; never written to.
-        names: image files below `root`.
-        cache_dir: is made where it is missing.
-        target: what becomes of each image.
+    """The decoded images of a folder, in a file whose name holds a hash of all they depend on.
 
     Attributes:
         path: of the decoded images.
@@ -60,12 +50,9 @@ class FolderCache:
     def load_or_build(self, skip_unreadable: bool = False) -> tuple[Tensor, set[str]]:
         """Maps the images into memory, decoding them first if that wasn't done yet.
 
-        Args:
-            skip_unreadable: go on without images that cannot be read.
-
         Returns:
             uint8 `(N, C, S, S)` in the order of `names`, in read-only memory; and the names of
-            those that it lacks.
+            those that cannot be read, which it lacks.
 
         Raises:
             DataError: images cannot be read, or the cache cannot be read or written.
@@ -75,7 +62,9 @@ class FolderCache:
             warnings.simplefilter("ignore")
             left_out = self._known_unreadable()
             if left_out and not skip_unreadable:
-                self._check_again(left_out)
+                # What was wrong may lie elsewhere, and be mended.
+                if faults := decode_all([*map(self._join, left_out)], self.target)[1]:
+                    raise self._error(faults)
                 left_out = []
             images = self._load(len(left_out))
             if images is None:
@@ -144,12 +133,6 @@ class FolderCache:
             raise _cannot_read(self.unreadable, error) from None
         return self._names({line.partition("\t")[0] for line in content.splitlines()})
 
-    def _check_again(self, names: list[str]) -> None:
-        """Raises `DataError` if images still cannot be read: what was wrong may lie elsewhere."""
-        _, faults = decode_all([self._join(name) for name in names], self.target)
-        if faults:
-            raise self._error(faults)
-
     def _error(self, faults: Faults) -> DataError:
         shown = [f"{path}: {reason}" for path, reason in faults[:_NAMED]]
         if len(faults) > _NAMED:
@@ -187,9 +170,8 @@ class FolderCache:
         needed = len(self.names) * prod(self.target.shape)
         free = shutil.disk_usage(self.path.parent).free
         if needed > free:
-            raise _cannot_write(
-                self.path.parent, f"they need {needed:,} bytes, and {free:,} are free"
-            )
+            reason = f"they need {needed:,} bytes, and {free:,} are free"
+            raise _cannot_write(self.path.parent, reason)
 
     def _hash(self) -> str:
         """Hashes names, sizes and times of change, and what is made of them."""

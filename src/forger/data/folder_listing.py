@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from forger.data.folder_splits import Found, find_splits, left_out, walk
 from forger.errors import DataError
-from forger.image_folders import Found, find_splits, left_out, walk
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,6 @@ def list_images(
     test_folder: str | None = None,
 ) -> Listing:
     """Lists the images below `root`; see docs/data.md for how splits and classes are found.
-
-    Args:
-        root: the user's folder.
-        test_fraction: share of the images to hold out where there is no test split.
-        train_folder: the folder below `root` to train on; None: found by its name.
-        test_folder: the folder below `root` that is held out; None: found by its name.
 
     Raises:
         DataError: no folder, no images, no telling which are for tests, images both beside and
@@ -113,12 +107,10 @@ def _walk(root: Path) -> Found:
             raise DataError(f"data.root={root}: there is no such folder (looked in {Path.cwd()})")
         if not root.is_dir():
             raise DataError(f"data.root={root}: is a file; give the folder that holds the images")
-        found = walk(root)
+        return walk(root)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"data.root: {error.filename or root} cannot be read: {reason}") from None
-    assert found is not None
-    return found
 
 
 def _class_folder(split: str, folders: list[str], known: Collection[str] = ()) -> str:

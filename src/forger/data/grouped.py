@@ -72,10 +72,7 @@ class GroupedLoader:
         the batches again, from the random states in which its epoch began, since its order and
         augmentation depend on them.
 
-        Args:
-            groups: how many were taken before.
-            epoch_began: `epoch_began` of the loader that they were taken from.
-            generator_state: of that loader too.
+        `epoch_began` and `generator_state` are those of the loader that the groups came from.
         """
         self._skip, self.epoch_began = groups * self.size, epoch_began
         self.set_generator(generator_state)

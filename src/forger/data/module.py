@@ -168,11 +168,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return device if fits or self.device == "accelerator" else torch.device("cpu")
 
     def check_enough(self, batches: int) -> None:
-        """Checks that there are images for one iteration of so many batches.
-
-        Raises:
-            ConfigError: there are not.
-        """
+        """Raises `ConfigError` unless there are images for one iteration of so many batches."""
         if self.num_train_images < batches * self.batch_size:
             raise ConfigError(
                 f"data.batch_size={self.batch_size}: one iteration takes {batches} batches "
@@ -250,11 +246,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Resizes to a square, antialiased and bilinear.
-
-    Args:
-        images: uint8 `(N, C, H, W)`.
-        size: side in pixels.
+    """Resizes uint8 `(N, C, H, W)` to a square, antialiased and bilinear.
 
     Returns:
         uint8 `(N, C, size, size)`; `images` itself where nothing is to do.

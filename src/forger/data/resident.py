@@ -28,8 +28,6 @@ class StoredBatch(NamedTuple):
 
     def to(self, device: torch.device) -> StoredBatch:
         """Moves it, without waiting where it lies in pinned memory."""
-        if self.images.device == device:
-            return self
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> StoredBatch:
@@ -70,12 +68,10 @@ class ResidentLoader:
     Args:
         images: uint8 `(N, C, H, W)`, possibly memory-mapped; batches are gathered on their device.
         labels: int64 `(N,)`, or None.
-        batch_size: the global batch, divided among the processes.
+        batch_size: the global batch, divided among `world_size` processes.
         seed: of the order and the flips.
         epoch: returns the number of the epoch; asked when its first batch is taken.
         flip: mirror each image with probability 1/2.
-        rank: this process's number.
-        world_size: number of processes.
         pin: put batches into pinned memory, from where a GPU takes them while it computes.
 
     Raises:

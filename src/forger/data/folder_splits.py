@@ -1,8 +1,4 @@
-"""Which images a folder holds, and which of them are for training or for tests.
-
-It reads names, never pixels, and imports no torch: the config check asks before that is imported.
-The rules are those of docs/data.md.
-"""
+"""Finds the images below a folder, and tells by names which are for training and for tests."""
 
 from __future__ import annotations
 
@@ -13,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+from PIL import Image
 
 from forger.errors import DataError
 
@@ -32,19 +30,6 @@ _SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
 _NAME = re.compile(rf"(?<![a-z])({'|'.join(_SPLIT_OF)})(?:(?![a-z])|(?=[ab]$))")
 # What may stand beside it in a name that says nothing but the split, as in `test_images2`
 _BESIDE = re.compile(r"(set|split|data|images?|imgs?|photos?|pictures?|[a-d])?\d*")
-
-
-class FolderError(DataError):
-    """A folder that is not what the settings say, or does not say which images to train on.
-
-    Attributes:
-        key: of the setting.
-        words: what is wrong with its value, and what to write.
-    """
-
-    def __init__(self, key: str, value: object, words: str) -> None:
-        super().__init__(f"{key}={value}: {words}")
-        self.key, self.words = key, words
 
 
 @dataclass
@@ -96,65 +81,50 @@ class Splits:
 
 def image_endings() -> tuple[str, ...]:
     """Returns the extensions, in lower case, of all files that Pillow decodes."""
-    from PIL import Image  # takes longer than the rest of the config check
-
-    known = Image.registered_extensions()
     return tuple(
         ending
-        for ending, kind in known.items()
-        if kind not in _NOT_DECODED and (kind in Image.OPEN or kind == "MPO")  # read as JPEG
+        for ending, name in Image.registered_extensions().items()
+        if name not in _NOT_DECODED and (name in Image.OPEN or name == "MPO")  # read as JPEG
     )
 
 
-def walk(root: Path, most: int | None = None) -> Found | None:
-    """Finds all images below a folder.
-
-    Args:
-        root: hidden files and folders in it are skipped.
-        most: entries to look at; None is returned where there are more.
+def walk(root: Path) -> Found:
+    """Finds all images below a folder; hidden files and folders are skipped.
 
     Raises:
         OSError: a folder cannot be read.
-        FolderError: a link leads in a circle.
+        DataError: a link leads in a circle.
     """
-    found, endings, seen, waiting = Found(), image_endings(), 0, [""]
-    while waiting:
-        parent = waiting.pop()
-        with os.scandir(root / parent) as entries:
-            for entry in entries:
-                seen += 1
-                if most is not None and seen > most:
-                    return None
-                name = entry.name
-                if name.startswith("."):
-                    found.other["hidden"] += 1
-                elif _is_folder(entry):
-                    if name in _OF_SYSTEMS:
-                        found.other[name] += 1
-                    else:
-                        _check_circle(entry, root)
-                        waiting.append(f"{parent}{name}/")
-                elif name.lower().endswith(endings):
-                    found.images.setdefault(parent, []).append(name)
-                else:
-                    found.other[os.path.splitext(name)[1].lower() or "no extension"] += 1  # noqa: PTH122
+    found, endings = Found(), image_endings()
+    for folder, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
+        parent = folder[len(str(root)) :].lstrip("/")
+        parent += "/" if parent else ""
+        for name in list(subfolders):
+            if name.startswith(".") or name in _OF_SYSTEMS:
+                subfolders.remove(name)
+                found.other["hidden" if name.startswith(".") else name] += 1
+            else:
+                _check_circle(Path(folder, name), root)
+        for name in files:
+            if name.startswith("."):
+                found.other["hidden"] += 1
+            elif name.lower().endswith(endings):
+                found.images.setdefault(parent, []).append(name)
+            else:
+                found.other[Path(name).suffix.lower() or "no extension"] += 1
     return found
 
 
 def find_splits(root: Path, found: Found, train: str | None, test: str | None) -> Splits:
     """Tells which images are for training and which for tests.
 
-    Args:
-        root: for messages.
-        found: what lies in it.
-        train: the folder below `root` that the user named; "." is `root` itself.
-        test: the same for tests.
+    `train` and `test` are the folders below `root` that the user named, if any; "." is `root`.
 
     Raises:
-        FolderError: there are no images, or the names of the folders do not tell.
+        DataError: there are no images, or the names of the folders do not tell.
     """
     if not found.images:
-        raise FolderError("data.root", root, f"holds no images{_instead(found)}")
+        raise DataError(f"data.root={root}: holds no images{_instead(found)}")
     if train is not None or test is not None:
         return _named_by_user(root, found, train, test)
     base = ""  # a folder that is alone in the root is passed through
@@ -183,22 +153,17 @@ def left_out(found: Found, splits: Splits) -> list[str]:
     return sorted(lines) + [f"{n:,} {kind}" for kind, n in sorted(found.other.items())]
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads in a circle; reading it will tell
-        return False
+def _raise(error: OSError) -> None:
+    raise error
 
 
-def _check_circle(entry: os.DirEntry[str], root: Path) -> None:
-    """Raises `FolderError` for a link to a folder that it lies in: images would be listed again."""
-    if not entry.is_symlink():
+def _check_circle(folder: Path, root: Path) -> None:
+    """Raises `DataError` for a link to a folder that it lies in: images would be listed again."""
+    if not folder.is_symlink():
         return
-    target = Path(entry.path).resolve()
-    inside = [path for path in Path(entry.path).parents if root in (path, *path.parents)]
-    if target in [path.resolve() for path in inside]:
-        words = f"{entry.path} is a link to a folder around it; remove it"
-        raise FolderError("data.root", root, words)
+    around = [path.resolve() for path in folder.parents if root in (path, *path.parents)]
+    if folder.resolve() in around:
+        raise DataError(f"data.root={root}: {folder} is a link to a folder around it; remove it")
 
 
 def _instead(found: Found) -> str:
@@ -211,12 +176,12 @@ def _instead(found: Found) -> str:
 
 def _named_by_user(root: Path, found: Found, train: str | None, test: str | None) -> Splits:
     if train is None:
-        raise FolderError("data.test_folder", test, "needs data.train_folder beside it")
+        raise DataError(f"data.test_folder={test}: needs data.train_folder beside it")
     first = _folder(root, found, "data.train_folder", train)
     second = None if test is None else _folder(root, found, "data.test_folder", test)
     splits = Splits(first, second)
     if not splits.folders(found)[0]:
-        raise FolderError("data.test_folder", test, "leaves no images to train on")
+        raise DataError(f"data.test_folder={test}: leaves no images to train on")
     return splits
 
 
@@ -224,11 +189,11 @@ def _folder(root: Path, found: Found, key: str, value: str) -> str:
     """Returns a folder below the root as `Found` has it."""
     parts = [part for part in value.split("/") if part not in ("", ".")]
     if value.startswith("/") or ".." in parts:
-        raise FolderError(key, value, "must be a sub-folder of data.root, such as train")
+        raise DataError(f"{key}={value}: must be a sub-folder of data.root, such as train")
     path = "".join(f"{part}/" for part in parts)
     if not any(folder.startswith(path) for folder in found.images):
         there = ", ".join(f"{name}/" for name in found.below("")[:6]) or "no sub-folders"
-        raise FolderError(key, value, f"there are no images in {root / path}; there are {there}")
+        raise DataError(f"{key}={value}: there are no images in {root / path}; there are {there}")
     return path
 
 
@@ -271,23 +236,21 @@ def _told_by_names(root: Path, found: Found, base: str, named: dict[str, list[st
     first = f"{base}{train[0]}" if train else here
     test = f" data.test_folder={base}{tests[0]}" if tests else ""
     shown = ", ".join(f"{base}{name}/" for name in inside[:6]) + ", ..." * (len(inside) > 6)
-    words = (
-        f"has {problem}, {shown}; write for example data.train_folder={first}{test}, or"
-        f" data.train_folder={here} where all of them are classes"
+    raise DataError(
+        f"data.root={root}: has {problem}, {shown}; write for example"
+        f" data.train_folder={first}{test},"
+        f" or data.train_folder={here} where all of them are classes"
     )
-    raise FolderError("data.root", root, words)
 
 
 def _check_no_test_inside(root: Path, found: Found, train: str) -> None:
-    """Raises `FolderError` where a folder among the training images is named as if for tests."""
+    """Raises `DataError` where a folder among the training images is named as if for tests."""
     for folder in sorted(path for path in found.tree if path.startswith(train)):
         named = _split_folders(found.below(folder))
         for name in named["test"] + named["val"]:
             here = train.rstrip("/") or "."
-            raise FolderError(
-                "data.root",
-                root,
-                f"would train on {folder}{name}/, which is named as if for tests; write "
-                f"data.train_folder=<folder> data.test_folder=<folder>, or data.train_folder={here}"
-                " where it is a class",
+            raise DataError(
+                f"data.root={root}: would train on {folder}{name}/, which is named as if for tests;"
+                " write data.train_folder=<folder> data.test_folder=<folder>, or"
+                f" data.train_folder={here} where it is a class"
             )
