@@ -134,8 +134,7 @@ def test_follows_buffers_that_are_replaced_and_weights_that_are_moved() -> None:
         module.double()  # puts other memory behind the same parameters
     move(source)
     ema.update(source, iteration=2)
-    for name, value in source.state_dict().items():
-        torch.testing.assert_close(ema.module.state_dict()[name], value)
+    torch.testing.assert_close(ema.module.state_dict(), source.state_dict())
 
 
 def test_stays_in_eval_mode_and_out_of_the_optimizer() -> None:

@@ -12,8 +12,10 @@ import torch
 from helpers import SHAPE, Squares, fit, make_dcgan, make_gan, make_trainer
 from lightning import Callback, LightningDataModule
 from lightning.pytorch.plugins import MixedPrecision
+from same import differences
 from test_losses import CASES
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector as vector
 from torch.utils.data import DataLoader, TensorDataset
 
 from forger import losses as L
@@ -47,9 +49,7 @@ class Spy(GAN):
     def watched(self, update: Any, mover: str, other: str, *arguments: Any) -> Any:
         before, own = self.snapshot(other), self.snapshot(mover)
         result = update(*arguments)
-        after = self.snapshot(other)
-        assert before.keys() == after.keys()
-        assert all(torch.equal(before[name], after[name]) for name in before)
+        assert not differences(before, self.snapshot(other))
         moved = self.snapshot(mover)
         assert any(not torch.equal(own[n], moved[n]) for n in own if n.startswith("weight"))
         self.updates = (*getattr(self, "updates", ()), mover)
@@ -106,21 +106,18 @@ def test_an_epoch_is_one_pass_of_the_discriminator(tmp_path: Path) -> None:
     assert trainer.global_step == 2 * (64 // 8 // 3)  # the incomplete last iteration is dropped
 
 
-def weights(gan: GAN) -> list[Tensor]:
-    return [value.clone() for value in gan.state_dict().values()]
+def trained(gan: GAN, folder: Path, **settings: Any) -> dict[str, Tensor]:
+    """Everything that a GAN has learned, after training."""
+    fit(gan, folder, **settings)
+    return gan.state_dict()
 
 
 def test_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
-    runs = []
-    for _ in range(2):
-        torch.rand(1)  # the global random state is none of its business
-        gan = make_dcgan()
-        fit(gan, tmp_path)
-        runs.append(weights(gan))
-    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
-    other = make_dcgan(seed=1)
-    fit(other, tmp_path)
-    assert not all(torch.equal(a, b) for a, b in zip(runs[0], weights(other), strict=True))
+    first = trained(make_dcgan(), tmp_path)
+    again = make_dcgan()
+    torch.rand(1)  # the global random state is none of its business
+    assert not differences(first, trained(again, tmp_path))
+    assert differences(first, trained(make_dcgan(seed=1), tmp_path))
 
 
 def test_generator_update_draws_fresh_noise(tmp_path: Path) -> None:
@@ -147,9 +144,7 @@ def test_shared_fakes_are_generated_once_and_train_both_networks(tmp_path: Path)
     assert not for_d.requires_grad
     assert for_g is made
     assert torch.equal(for_d, made)
-    assert any(
-        not torch.equal(p, old) for p, old in zip(gan.generator.parameters(), before, strict=True)
-    )
+    assert differences(before, list(gan.generator.parameters()))
 
 
 @pytest.mark.parametrize("loss", [L.RelativisticAverage(), L.RelativisticPairing()])
@@ -174,17 +169,15 @@ def test_real_and_fake_pass_through_batchnorm_apart(tmp_path: Path) -> None:
 
 def test_one_pass_gives_the_update_of_two(tmp_path: Path) -> None:
     """Where D says that its logits are independent, both batches go through at once."""
-    weights, sizes = [], []
+    states, sizes = [], []
     for at_once in (True, False):
         gan = make_gan().double()
         assert gan.discriminator.independent_samples
         gan.discriminator.independent_samples = at_once
         gan.discriminator.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-        fit(gan, tmp_path, max_steps=2)
-        weights.append([p.detach() for p in gan.parameters()])
+        states.append(trained(gan, tmp_path, max_steps=2))
     assert sizes == [16, 8] * 2 + [8, 8, 8] * 2
-    for one, two in zip(*weights, strict=True):
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-12)
+    torch.testing.assert_close(*states, rtol=0, atol=1e-12)
 
 
 class Listener(Callback):
@@ -199,13 +192,10 @@ class Listener(Callback):
 @pytest.mark.parametrize("hook", ["on_before_backward", "on_before_optimizer_step"])
 def test_callbacks_that_listen_to_updates_hear_of_each(hook: str, tmp_path: Path) -> None:
     """Without one Lightning's hooks around them are left out; weights are the same bits."""
-    listener, weights = type("Own", (Listener,), {hook: Listener.listen})(), []
-    for callbacks in ([listener], []):
-        gan = make_gan()
-        fit(gan, tmp_path, max_steps=3, callbacks=callbacks)
-        weights.append([p.detach() for p in gan.parameters()])
+    listener = type("Own", (Listener,), {hook: Listener.listen})()
+    heard = trained(make_gan(), tmp_path, callbacks=[listener])
     assert listener.heard == 6
-    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+    assert not differences(heard, trained(make_gan(), tmp_path))
 
 
 def test_optimizer_states_of_another_layout_train_the_same(tmp_path: Path) -> None:
@@ -227,9 +217,9 @@ def test_optimizer_states_of_another_layout_train_the_same(tmp_path: Path) -> No
         again = make_dcgan(generator_updates=adam, discriminator_updates=adam)
         data = Squares(batch_size=8, seed=0)
         make_trainer(tmp_path, max_steps=4).fit(again, datamodule=data, ckpt_path=path)
-        weights.append([p.detach() for p in again.parameters()])
+        weights.append(list(again.parameters()))
     assert any(p.ndim == 4 and not p.is_contiguous() for p in weights[0])
-    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
+    assert not differences(*weights)
 
 
 def test_accumulation_averages_the_gradients_of_whole_batches(tmp_path: Path) -> None:
@@ -258,14 +248,12 @@ def test_accumulation_averages_the_gradients_of_whole_batches(tmp_path: Path) ->
             setattr(gan._noise, "prior", draw),
         )
         trainer.fit(gan, datamodule=Squares(batch_size=batch_size, seed=0))
-        runs.append(weights(gan))
-    for whole, halves in zip(*runs, strict=True):
-        torch.testing.assert_close(whole, halves, rtol=1e-9, atol=1e-12)
+        runs.append(gan.state_dict())
+    torch.testing.assert_close(*runs, rtol=1e-9, atol=1e-12)
 
 
 def test_gradient_clipping_bounds_each_network_apart(tmp_path: Path) -> None:
     """With plain SGD at rate 1 an update's length is the clipped norm."""
-    lengths = {}
     gan = make_gan(
         generator_updates=Updates(optimizer=partial(torch.optim.SGD, lr=1.0), gradient_clip=1e-3),
         discriminator_updates=Updates(
@@ -274,13 +262,9 @@ def test_gradient_clipping_bounds_each_network_apart(tmp_path: Path) -> None:
     )
     before = copy.deepcopy(gan)
     trainer = fit(gan, tmp_path, max_steps=1)
-    for name in ("generator", "discriminator"):
-        pairs = zip(
-            getattr(gan, name).parameters(), getattr(before, name).parameters(), strict=True
-        )
-        lengths[name] = torch.cat([(a - b).flatten() for a, b in pairs]).norm().item()
-    assert lengths["generator"] == pytest.approx(1e-3, rel=1e-2)
-    assert lengths["discriminator"] == pytest.approx(2e-3, rel=1e-2)
+    for name, length in (("generator", 1e-3), ("discriminator", 2e-3)):
+        old, new = (vector(getattr(one, name).parameters()) for one in (before, gan))
+        assert (new - old).norm().item() == pytest.approx(length, rel=1e-2)
     assert trainer.callback_metrics["train/grad_norm_d"] > 2e-3  # the norm before clipping
 
 
@@ -377,10 +361,11 @@ def test_bf16_mixed_casts_the_weights_as_they_are(
     gan.discriminator.independent_samples = False  # two passes, as by hand
     fit(gan, tmp_path, precision="bf16-mixed", callbacks=[kept])
     train_by_hand(alone, kept.seen)
-    for name, weight in alone.discriminator.named_parameters():
-        assert torch.equal(gan.discriminator.get_parameter(name), weight), name
-    for name, weight in alone.generator.named_parameters():
-        assert torch.equal(gan.generator.get_parameter(name), weight), name
+    for ours, theirs in (
+        (gan.discriminator, alone.discriminator),
+        (gan.generator, alone.generator),
+    ):
+        assert not differences(dict(ours.named_parameters()), dict(theirs.named_parameters()))
 
 
 def test_bf16_true_keeps_the_average_and_penalties_in_float32(tmp_path: Path) -> None:
@@ -397,26 +382,20 @@ def test_bf16_true_keeps_the_average_and_penalties_in_float32(tmp_path: Path) ->
                 for mean, weight in pairs:
                     mean.lerp_(weight.float(), 1 - step)
 
-    def seen(module: nn.Module, inputs: Any) -> None:
-        dtypes.append(inputs[0].dtype)
-
-    gan.discriminator.register_forward_pre_hook(seen)
+    gan.discriminator.register_forward_pre_hook(lambda _, inputs: dtypes.append(inputs[0].dtype))
     trainer = fit(gan, tmp_path, precision="bf16-true", max_steps=5, callbacks=[Follow()])
     assert all(p.dtype == torch.bfloat16 for p in gan.generator.parameters())
-    pairs = zip(expected.parameters(), gan.ema_generator.parameters(), strict=True)
-    for wanted, mean in pairs:
-        assert mean.dtype == torch.float32
-        torch.testing.assert_close(mean, wanted, rtol=0, atol=2e-4)  # rounded once at the start
+    averages = list(gan.ema_generator.parameters())
+    assert {mean.dtype for mean in averages} == {torch.float32}
+    wanted = list(expected.parameters())
+    torch.testing.assert_close(averages, wanted, rtol=0, atol=2e-4)  # rounded once at the start
     assert dtypes.count(torch.float32) == 5  # R1 of each iteration
     trainer.save_checkpoint(tmp_path / "half.ckpt")
     again = make_dcgan(ema_decay=decay, loss=loss)
     data = Squares(batch_size=8, seed=0)
     more = make_trainer(tmp_path, max_steps=5, precision="bf16-true")
     more.fit(again, datamodule=data, ckpt_path=tmp_path / "half.ckpt")
-    for ours, theirs in zip(
-        again.ema_generator.parameters(), gan.ema_generator.parameters(), strict=True
-    ):
-        assert torch.equal(ours, theirs)  # not rounded by loading
+    assert not differences(list(again.ema_generator.parameters()), averages)  # not rounded
 
 
 def test_ema_follows_the_generator_and_is_what_samples(tmp_path: Path) -> None:
@@ -429,12 +408,8 @@ def test_ema_follows_the_generator_and_is_what_samples(tmp_path: Path) -> None:
     assert torch.equal(gan(noise), gan.ema_generator(noise))
     copied = make_gan(ema_decay=0.0)
     fit(copied, tmp_path)
-    for a, b in zip(
-        copied.generator.state_dict().values(),
-        copied.ema_generator.module.state_dict().values(),
-        strict=True,
-    ):
-        assert torch.equal(a, b)
+    average = copied.ema_generator.module.state_dict()
+    assert not differences(copied.generator.state_dict(), average)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
