@@ -12,11 +12,6 @@ PROGRAM = """
 import os, signal, subprocess, sys
 from pathlib import Path
 
-import torch
-from torch.utils.data import DataLoader, TensorDataset
-
-from forger.data.grouped import GroupedLoader
-
 SEND = '''
 import os, signal, time
 numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -31,7 +26,12 @@ while True:
 def own(worker):
     Path(f"{sys.argv[1]}_{worker}").touch()
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # what is spawned imports this file, and need not import these
+    import torch
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from forger.data.grouped import GroupedLoader
+
     told = set()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda number, _: told.add(number))

@@ -109,23 +109,24 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_processes_end_with_their_parent(root: Path, tmp_path: Path, number: int) -> None:
+def test_processes_end_with_their_parent(root: Path, tmp_path: Path) -> None:
     """Killed alone, and by Ctrl-C, which a terminal sends to all of them."""
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [sys.executable, "program.py", str(root)]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stdout=-1, stderr=-1, start_new_session=True
-    ) as parent:
+    parents = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=-1, stderr=-1, start_new_session=True)
+        for _ in range(2)
+    ]
+    sends = ((os.kill, signal.SIGKILL), (os.killpg, signal.SIGINT))
+    for parent, (send, number) in zip(parents, sends, strict=True):
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
         found = subprocess.run(["pgrep", "-g", str(parent.pid)], stdout=-1).stdout.split()
         assert len(found) > 2
-        send = os.kill if number == signal.SIGKILL else os.killpg
         send(parent.pid, number)
         _, error = parent.communicate(timeout=60)
-    until = time.monotonic() + 30
-    while any(is_alive(int(child)) for child in found):
-        assert time.monotonic() < until, "they live on"
-        time.sleep(0.02)
-    assert error.count(b"Traceback") == (number == signal.SIGINT)
+        until = time.monotonic() + 30
+        while any(is_alive(int(child)) for child in found):
+            assert time.monotonic() < until, "they live on"
+            time.sleep(0.02)
+        assert error.count(b"Traceback") == (number == signal.SIGINT)
