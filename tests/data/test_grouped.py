@@ -10,7 +10,6 @@ from torch.utils.data import DataLoader, DistributedSampler, IterableDataset
 
 from forger.data import GroupedLoader, IterationBatches
 from forger.data.resident import StoredBatch
-from forger.errors import ConfigError
 
 
 def test_groups_consecutive_batches_and_drops_the_rest() -> None:
@@ -40,11 +39,6 @@ def test_exposes_the_sampler_and_only_where_there_is_one() -> None:
     assert grouped.batch_sampler.sampler is sampler
     assert not hasattr(GroupedLoader([1], 1), "sampler")
     assert not hasattr(GroupedLoader([1], 1), "batch_sampler")
-
-
-def test_size_must_be_positive() -> None:
-    with pytest.raises(ConfigError, match="size=0"):
-        GroupedLoader([1], 0)
 
 
 @pytest.mark.parametrize("labels", [torch.tensor([1, 2]), None])

@@ -80,15 +80,13 @@ def test_a_batch_size_that_does_not_fit_is_refused() -> None:
         make(world_size=3)
 
 
-def test_batches_are_gathered_where_the_images_are_in_the_same_order() -> None:
+def test_batches_are_gathered_where_the_images_are() -> None:
     here = make(flip=True)
     there = ResidentLoader(
         here.images.to("meta"), here.labels, batch_size=8, seed=0, epoch=lambda: 0, flip=True
     )
     for batch in there:
         assert all(tensor.device.type == "meta" for tensor in batch)
-    order, flips = here._plan(0)
-    assert [x.shape for x in there._plan(0)] == [order.shape, flips.shape]
 
 
 def test_scale_hits_both_ends_exactly() -> None:
