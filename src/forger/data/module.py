@@ -184,14 +184,6 @@ class ImageDataModule(LightningDataModule, ABC):
             return lambda: 0
         return lambda: trainer.current_epoch
 
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        """Moves the tensors of an iteration; does not look for any in what holds none."""
-        if isinstance(batch, IterationBatches) and all(isinstance(b, StoredBatch) for b in batch):
-            return IterationBatches(stored.to(device) for stored in batch)
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Flips and scales on the device; a batch of a loader that isn't ours passes unchanged."""
         if isinstance(batch, IterationBatches):

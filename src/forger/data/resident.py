@@ -27,7 +27,7 @@ class StoredBatch(NamedTuple):
     flip: Tensor | None
 
     def to(self, device: torch.device) -> StoredBatch:
-        """Moves it, without waiting where it lies in pinned memory."""
+        """Moves it as Lightning asks, without waiting where it lies in pinned memory."""
         return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> StoredBatch:
