@@ -14,7 +14,7 @@ import pytest
 
 import forger
 from forger import __main__ as forger_command
-from forger import extras
+from forger import errors
 from forger.app.cli.arguments import program_again
 from forger.app.config.command import type_program
 
@@ -148,17 +148,17 @@ def test_a_program_is_started_again_as_it_was(monkeypatch: pytest.MonkeyPatch) -
 def test_extras_are_installed_from_where_the_package_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert extras.install_command("optuna") == 'pip install -e ".[optuna]"'
-    monkeypatch.setattr(extras, "_CLONE", tmp_path)
-    assert extras.install_command("optuna") == 'pip install "forger-gan[optuna]"'
+    assert errors.install_command("optuna") == 'pip install -e ".[optuna]"'
+    monkeypatch.setattr(errors, "_CLONE", tmp_path)
+    assert errors.install_command("optuna") == 'pip install "forger-gan[optuna]"'
 
 
 def test_nothing_says_to_install_the_strangers_package() -> None:
-    """Only `extras` names the distribution, since it knows that it is installed."""
+    """Only `errors.py` names the distribution, since it knows that it is installed."""
     files = [path for folder in ("src", "configs", "docs") for path in (ROOT / folder).rglob("*.*")]
     texts = (".py", ".yaml", ".md")
     for path in [*(path for path in files if path.suffix in texts), ROOT / "README.md"]:
-        if path.name != "extras.py":
+        if path.name != "errors.py":
             found = re.search(r"install [\"']?forger.*", path.read_text())
             assert found is None, (path, found)
 
