@@ -28,18 +28,13 @@ def begun(url: str) -> tuple[optuna.Study, optuna.trial.Trial]:
 def test_a_job_reports_to_its_own_trial_and_hears_the_search_s_pruner(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/x.db"
     study, running = begun(url)
+    assert open_trial(url, "s", 0) is None, "it has ended"
     trial = open_trial(url, "s", running.number)
     assert trial is not None
     trial.report(5.0, 10)
     trial.report(6.0, 10)  # by a run that went on; without a warning
     assert trial.should_prune()
     assert study.trials[1].intermediate_values == {10: 5.0}
-
-
-def test_a_trial_that_has_ended_takes_no_more_scores(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/x.db"
-    begun(url)
-    assert open_trial(url, "s", 0) is None
 
 
 def test_only_a_job_of_a_search_is_pruned() -> None:

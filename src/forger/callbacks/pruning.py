@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from lightning.pytorch import Trainer
@@ -49,7 +50,8 @@ class Pruning(LightningCheckpoint):
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Finds the trial."""
         if trainer.is_global_zero:
-            self._trial = self._tried(self.open_trial)
+            with self._without_failing():
+                self._trial = self.open_trial()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Tells a score that is new, and ends training if asked to, unless it is over anyway."""
@@ -59,7 +61,11 @@ class Pruning(LightningCheckpoint):
         self._seen = value
         wanted = trainer.is_global_zero and self._falls_behind(float(value), trainer.global_step)
         if trainer.strategy.broadcast(wanted) and not ends(trainer):
-            self._stop(trainer, float(value))
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, Checkpoint):
+                    callback.save(trainer)
+            score = f"{self.metric} = {float(value):.4g}"
+            raise Pruned(f"iteration {trainer.global_step}: {score} falls behind")
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Tells the last score, which others are compared with."""
@@ -68,25 +74,18 @@ class Pruning(LightningCheckpoint):
             self._falls_behind(float(value), trainer.global_step)
 
     def _falls_behind(self, value: float, iteration: int) -> bool:
-        def ask(trial: Trial) -> bool:
-            trial.report(value, iteration)
-            return trial.should_prune()
+        with self._without_failing():
+            if self._trial is not None:
+                self._trial.report(value, iteration)
+                return self._trial.should_prune()
+        return False
 
-        trial = self._trial
-        return trial is not None and bool(self._tried(lambda: ask(trial)))
-
-    def _tried(self, action: Callable[[], Any]) -> Any:
-        """Returns what an action returns; `None` where the search cannot be reached."""
+    @contextmanager
+    def _without_failing(self) -> Iterator[None]:
+        """Gives the search up where it cannot be reached."""
         try:
-            return action()
+            yield
         except Exception as error:  # of any database's driver
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             log.warning("the search cannot be asked, so this run is not pruned: %s", reason)
             self._trial = None
-            return None
-
-    def _stop(self, trainer: Trainer, value: float) -> None:
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, Checkpoint):
-                callback.save(trainer)
-        raise Pruned(f"iteration {trainer.global_step}: {self.metric} = {value:.4g} falls behind")

@@ -31,19 +31,17 @@ def test_a_choice_stands_for_the_settings_below_it(tmp_path: Path) -> None:
 
 
 def test_a_shared_setting_stands_for_those_that_take_it(tmp_path: Path) -> None:
-    def optimizer(lr: float, of_d: float | None = None) -> dict[str, Any]:
-        return {"lr": lr, "generator": {"lr": lr}, "discriminator": {"lr": of_d or lr}}
+    def with_rates(lr: float, of_d: float) -> Any:
+        optimizer = {"lr": lr, "generator": {"lr": lr}, "discriminator": {"lr": of_d}}
+        return run(tmp_path / f"{lr}-{of_d}", {}, optimizer=optimizer)
 
-    runs = [run(tmp_path / str(lr), {}, optimizer=optimizer(lr)) for lr in (0.1, 0.2)]
-    assert differing(runs) == [{"optimizer.lr": "0.1"}, {"optimizer.lr": "0.2"}]
-    runs = [run(tmp_path / f"d{lr}", {}, optimizer=optimizer(0.1, of_d=lr)) for lr in (0.3, 0.4)]
-    assert differing(runs) == [
-        {"optimizer.discriminator.lr": "0.3"},
-        {"optimizer.discriminator.lr": "0.4"},
-    ]
+    shared = differing([with_rates(0.1, 0.1), with_rates(0.2, 0.2)])
+    assert shared == [{"optimizer.lr": "0.1"}, {"optimizer.lr": "0.2"}]
+    key = "optimizer.discriminator.lr"
+    assert differing([with_rates(0.1, 0.3), with_rates(0.1, 0.4)]) == [{key: "0.3"}, {key: "0.4"}]
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"choices": 3}', "[]"])
+@pytest.mark.parametrize("content", ["{", '{"choices": 3}', "[]"])
 def test_without_its_record_a_run_is_told_apart_by_its_settings(
     tmp_path: Path, content: str
 ) -> None:
@@ -61,12 +59,8 @@ def test_runs_that_differ_in_their_seed_alone_have_a_mean(
     settings = differing(runs)
     assert settings == [{"loss": "-"}, {"loss": "-"}, {"loss": "hinge"}]
     assert alike(settings) == [[0, 1], [2]]
-    protocol = {
-        "extractor": {"fingerprint": "a"},
-        "data": {"hash": "b"},
-        "generated": {"count": 10},
-        "reference": {"count": 10},
-    }
+    protocol = {"extractor": {"fingerprint": "a"}, "data": {"hash": "b"}}
+    protocol |= {part: {"count": 10} for part in ("generated", "reference")}
     records: list[dict[str, Any]] = [
         {"scores": {"fid": fid, "kid": 0.5}, "protocol": protocol} for fid in (80.0, 84.25, 90.0)
     ]

@@ -39,7 +39,7 @@ class FakeEngine:
         self.task = SimpleNamespace(command=Command(CONFIGS, "train", (), program=program))
         self.known: dict[int, Outcome] = {}
         self.judge: Callable[[Outcome], Outcome] = lambda outcome: outcome
-        self.resumed = self.stopped = False
+        self.resumed = False
         self.batches: list[int] = []
         self.finished: list[Outcome] = []
 
@@ -88,9 +88,9 @@ def run_search(engine: FakeEngine, *overrides: str, checked: bool = False) -> No
     recipe = tuple(one for one in task if one.startswith("hparams_search"))
     own = own if recipe else ("hydra/sweeper=optuna", *own)
     settings = settings_of(*own, *recipe)
-    given = {key: text.strip("'") for key, _, text in (one.partition("=") for one in task)}
-    config = OmegaConf.create({"name": given.get("name", "default"), **given})
     if not checked:
+        given = {key: text.strip("'") for key, _, text in (one.partition("=") for one in task)}
+        config = OmegaConf.create({"name": "default"} | given)
         with mock.patch.object(searches, "check_space", return_value=config):
             searches.search(engine, None, config, settings, task)  # type: ignore[arg-type]
         return
@@ -106,9 +106,8 @@ def settings_of(*overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONFIGS), job_name="forger", version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         node = loader.load_configuration("train", [*overrides], RunMode.MULTIRUN).hydra.sweeper
-        settings = OmegaConf.to_container(node)
-    assert isinstance(settings, dict)
-    return {str(key): value for key, value in settings.items() if not str(key).startswith("_")}
+        settings: Any = OmegaConf.to_container(node)
+    return {key: value for key, value in settings.items() if not key.startswith("_")}
 
 
 def study_of(engine: FakeEngine, name: str = "default") -> optuna.Study:

@@ -17,7 +17,7 @@ from forger.pictures import pixel_grid, png_bytes
 def job(
     sweep: Path,
     number: int,
-    *words: str,
+    *overrides: str,
     scores: Sequence[float] = (),
     status: Status = "finished",
     reason: str | None = None,
@@ -34,7 +34,7 @@ def job(
     (folder / "status.json").write_text(json.dumps({"iteration": 100 * len(scores) + 7}))
     return Outcome(
         number=number,
-        overrides=("data=mnist_sample", "sweep.fail_fast=false", *words),
+        overrides=("data=mnist_sample", "sweep.fail_fast=false", *overrides),
         folder=folder,
         status=status,
         reason=reason,

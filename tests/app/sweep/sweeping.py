@@ -14,10 +14,10 @@ TINY = (
 )
 
 
-def tiny(folder: Path, *words: str) -> list[str]:
-    """The words of a sweep of few iterations that writes below `folder` alone."""
+def tiny(folder: Path, *overrides: str) -> list[str]:
+    """The arguments of a sweep of few iterations that writes below `folder` alone."""
     own = [f"paths.log_dir={folder / 'logs'}", f"paths.cache_dir={folder / 'cache'}"]
-    return ["-m", *latest([*TINY, "metrics=none", *own, *words])]
+    return ["-m", *latest([*TINY, "metrics=none", *own, *overrides])]
 
 
 def sweep_folder(folder: Path) -> Path:
@@ -38,16 +38,10 @@ def table(sweep: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    """The final weights of a run."""
-    path = run / "checkpoints" / "last.ckpt"
-    found: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
-    return found
-
-
-def same_bits(one: Path, other: Path) -> bool:
+def same_bits(*runs: Path) -> bool:
     """Tells whether two runs ended with the same weights."""
-    first, second = weights(one), weights(other)
+    paths = [run / "checkpoints" / "last.ckpt" for run in runs]
+    first, second = (torch.load(path, weights_only=True)["state_dict"] for path in paths)
     return first.keys() == second.keys() and all(
         torch.equal(value, second[name]) for name, value in first.items()
     )

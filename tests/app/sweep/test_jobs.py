@@ -10,14 +10,7 @@ from forger.app.sweep.jobs import by_key, differing_keys, value_in
 @pytest.mark.parametrize(
     ("jobs", "keys"),
     [
-        (
-            [
-                ("model=dcgan", "loss=hinge", "seed=0", "trainer.max_steps=2"),
-                ("model=dcgan", "loss=wgan_gp", "seed=0", "trainer.max_steps=2"),
-                ("model=dcgan", "loss=wgan_gp", "seed=1", "trainer.max_steps=2"),
-            ],
-            ("loss", "seed"),
-        ),
+        ([("a=1", "b=1", "c=0"), ("a=1", "b=2", "c=0"), ("a=1", "b=2", "c=1")], ("b", "c")),
         ([("loss=hinge",)], ()),
         ([("+x=1",), ()], ("x",)),
         ([("~callbacks.samples",), ()], ("~callbacks.samples",)),

@@ -31,11 +31,6 @@ def until(happens: Callable[[], bool], patience: float = 120.0) -> None:
         time.sleep(0.05)
 
 
-def kill(run: Path) -> None:
-    """Ends the training in a run folder as a crash would."""
-    os.kill(json.loads((run / "status.json").read_text())["pid"], signal.SIGKILL)
-
-
 @pytest.fixture(scope="module")
 def basic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve jobs, one after the other."""
@@ -77,48 +72,58 @@ def test_every_launcher_computes_the_same_bits(launcher: str, basic: Path, tmp_p
 
 def test_a_killed_and_a_failing_job_stop_no_other_and_the_sweep_goes_on(tmp_path: Path) -> None:
     """Seed 1 is killed, and a batch of 100,000 fails; what goes on equals a single run."""
-    words = ["seed=0,1", "trainer.max_steps=300", "callbacks.checkpoint.every_n_steps=100"]
-    words += ["data.batch_size=8,100000", *JOBLIB]
-    with interruptible("train.py", *tiny(tmp_path, *words)) as process:
+    own = ["seed=0,1", "trainer.max_steps=300", "callbacks.checkpoint.every_n_steps=100"]
+    own += ["data.batch_size=8,100000", *JOBLIB]
+    with interruptible("train.py", *tiny(tmp_path, *own)) as process:
         until(lambda: any(tmp_path.rglob("1_*/checkpoints/last.ckpt")))
         sweep = sweep_folder(tmp_path)
-        kill(job(sweep, 1))
+        status = json.loads((job(sweep, 1) / "status.json").read_text())
+        os.kill(status["pid"], signal.SIGKILL)
         output, errors = process.communicate(timeout=240)
     assert process.returncode == 1
+    assert f"sweep.resume={sweep}" in output, "it says how to go on"
     assert "#1 data.batch_size=8 seed=1: interrupted" in output
     assert "killed by SIGKILL" in errors
-    assert "data.batch_size=100000: there are 4500 training images" in errors
+    assert "but there are 4500 training images; write data.batch_size=4500 or less" in errors
     statuses = [row["status"] for row in table(sweep)]
     assert statuses == ["finished", "interrupted", "failed", "failed"]
 
     kept = (job(sweep, 0) / "status.json").read_bytes()
     done = command(f"sweep.resume={sweep}")
     assert done.returncode == 2
+    assert "go on with" not in done.stdout, "the same would come again"
     statuses = [row["status"] for row in table(sweep)]
     assert statuses == ["finished", "finished", "failed", "failed"]
     assert (job(sweep, 0) / "status.json").read_bytes() == kept
     assert len(json.loads((job(sweep, 1) / "resumes.json").read_text())["resumes"]) == 1
 
-    alone = command(*tiny(tmp_path / "alone", *words[1:3], "seed=1")[1:])
+    alone = command(*tiny(tmp_path / "alone", *own[1:3], "seed=1")[1:])
     assert alone.returncode == 0, alone.stderr
     (run,) = (path.parent for path in (tmp_path / "alone").rglob("status.json"))
     assert same_bits(run, job(sweep, 1))
 
 
-def test_the_first_failure_ends_a_sweep_that_wants_it(tmp_path: Path) -> None:
-    words = ["data.batch_size=8,100000,16", "sweep.fail_fast=true"]
-    done = command(*tiny(tmp_path, *words))
+def test_the_first_failure_ends_a_sweep_that_wants_it_and_no_other_takes_its_folder(
+    tmp_path: Path,
+) -> None:
+    done = command(*tiny(tmp_path, "data.batch_size=8,100000,16", "sweep.fail_fast=true"))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     sweep = sweep_folder(tmp_path)
     assert [row["status"] for row in table(sweep)] == ["finished", "failed", "missing"]
     assert not [*sweep.glob("2_*")]
+    before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
+    done = command(*tiny(tmp_path, "seed=0,1", f"hydra.sweep.dir={sweep}"))
+    assert done.returncode == 2
+    assert f"hydra.sweep.dir={sweep}: holds runs already" in done.stderr
+    after = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
+    assert after == before, "a new sweep touches no earlier one"
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_an_interrupted_sweep_saves_its_jobs(launcher: tuple[str, ...], tmp_path: Path) -> None:
-    words = ["seed=0,1,2", "trainer.max_steps=2000", *launcher]
-    with interruptible("train.py", *tiny(tmp_path, *words)) as process:
+    own = ["seed=0,1,2", "trainer.max_steps=2000", *launcher]
+    with interruptible("train.py", *tiny(tmp_path, *own)) as process:
         until(lambda: any(tmp_path.rglob("0_*/metrics.csv")))
         sweep = sweep_folder(tmp_path)
         process.send_signal(signal.SIGINT)
@@ -144,8 +149,8 @@ def test_a_job_ends_saved_when_its_sweep_is_killed(tmp_path: Path) -> None:
 def test_two_processes_in_each_job_return_its_score(
     launcher: tuple[str, ...], tmp_path: Path
 ) -> None:
-    words = ["trainer=ddp_cpu", "seed=0,1", "objective=train/loss_d", *launcher]
-    done = command(*tiny(tmp_path, *words))
+    own = ["trainer=ddp_cpu", "seed=0,1", "objective=train/loss_d", *launcher]
+    done = command(*tiny(tmp_path, *own))
     assert done.returncode == 0, done.stderr
     sweep = sweep_folder(tmp_path)
     folders = sorted(path.name for path in sweep.iterdir() if path.is_dir())
@@ -155,17 +160,6 @@ def test_two_processes_in_each_job_return_its_score(
         assert float(row["objective_value"]) == float(last["train/loss_d"])
         environment = json.loads((sweep / row["folder"] / "environment.json").read_text())
         assert environment["seed"] == int(row["seed"])
-
-
-def test_a_new_sweep_touches_no_earlier_one(tmp_path: Path) -> None:
-    sweep = tmp_path / "fixed"
-    words = tiny(tmp_path, "seed=0", f"hydra.sweep.dir={sweep}", "trainer.max_steps=1")
-    assert command(*words).returncode == 0
-    before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
-    done = command(*words)
-    assert done.returncode == 2
-    assert f"hydra.sweep.dir={sweep}: holds runs already" in done.stderr
-    assert {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()} == before
 
 
 def test_a_plan_for_each_job_leaves_nothing(tmp_path: Path) -> None:

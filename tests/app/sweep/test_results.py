@@ -57,13 +57,12 @@ def test_without_the_score_it_is_what_the_job_returned(tmp_path: Path, content: 
 
 
 def test_seeds_fold_into_mean_and_sample_deviation(tmp_path: Path) -> None:
-    results = collect(
-        [
-            job(tmp_path, 2, "loss=wgan", "seed=0", scores=[60]),
-            job(tmp_path, 0, "loss=hinge", "seed=0", scores=[90, 80]),
-            job(tmp_path, 1, "loss=hinge", "seed=1", scores=[70, 84]),
-        ]
-    )
+    jobs = [
+        job(tmp_path, 2, "loss=wgan", "seed=0", scores=[60]),
+        job(tmp_path, 0, "loss=hinge", "seed=0", scores=[90, 80]),
+        job(tmp_path, 1, "loss=hinge", "seed=1", scores=[70, 84]),
+    ]
+    results = collect(jobs)
     best, other = results.settings
     assert (best.label, str(best.last), best.last and best.last.n) == ("loss=wgan", "60", 1)
     assert str(other.last) == "82 ± 2.8"  # sqrt(((80 - 82)^2 + (84 - 82)^2) / 1)
@@ -73,18 +72,14 @@ def test_seeds_fold_into_mean_and_sample_deviation(tmp_path: Path) -> None:
 
 
 def test_jobs_that_ended_early_do_not_move_the_mean(tmp_path: Path) -> None:
-    results = collect(
-        [
-            job(tmp_path, 0, "loss=a", "seed=0", scores=[50]),
-            job(tmp_path, 1, "loss=a", "seed=1", scores=[9], status="failed"),
-            job(tmp_path, 2, "loss=a", "seed=2", scores=[9], status="pruned"),
-            job(tmp_path, 3, "loss=b", "seed=0", scores=[9], status="interrupted"),
-        ]
-    )
-    assert [(s.label, s.finished, s.best) for s in results.settings] == [
-        ("loss=a", 1, Mean(50, None, 1)),
-        ("loss=b", 0, None),
+    jobs = [
+        job(tmp_path, 0, "loss=a", "seed=0", scores=[50]),
+        job(tmp_path, 1, "loss=a", "seed=1", scores=[9], status="failed"),
+        job(tmp_path, 2, "loss=a", "seed=2", scores=[9], status="pruned"),
+        job(tmp_path, 3, "loss=b", "seed=0", scores=[9], status="interrupted"),
     ]
+    found = [(setting.label, setting.finished, setting.best) for setting in collect(jobs).settings]
+    assert found == [("loss=a", 1, Mean(50, None, 1)), ("loss=b", 0, None)]
 
 
 def test_the_best_setting_is_first_and_what_failed_last(tmp_path: Path) -> None:
@@ -102,21 +97,18 @@ def test_the_best_setting_is_first_and_what_failed_last(tmp_path: Path) -> None:
 
 
 def test_a_last_score_that_is_not_finite_stays_visible(tmp_path: Path) -> None:
-    (setting,) = collect(
-        [
-            job(tmp_path, 0, "seed=0", scores=[50, math.nan]),
-            job(tmp_path, 1, "seed=1", scores=[60, 40]),
-        ]
-    ).settings
+    scores = [[50, math.nan], [60, 40]]
+    jobs = [job(tmp_path, n, f"seed={n}", scores=own) for n, own in enumerate(scores)]
+    (setting,) = collect(jobs).settings
     assert (str(setting.last), str(setting.best)) == ("nan", "45 ± 7.1")
     assert setting.label == "all jobs"
 
 
 def test_fids_by_different_features_are_never_set_side_by_side(tmp_path: Path) -> None:
+    fids = [("val/classifier_fid", [90, 80]), ("val/fid", [9, 8]), ("val/classifier_fid", [70, 60])]
     jobs = [
-        job(tmp_path, 0, "seed=0", scores=[90, 80], column="val/classifier_fid"),
-        job(tmp_path, 1, "seed=1", scores=[9, 8], column="val/fid"),
-        job(tmp_path, 2, "seed=2", scores=[70, 60], column="val/classifier_fid"),
+        job(tmp_path, number, f"seed={number}", scores=scores, column=column)
+        for number, (column, scores) in enumerate(fids)
     ]
     results = collect(jobs)
     assert results.score == "val/classifier_fid"

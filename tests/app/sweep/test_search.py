@@ -40,8 +40,7 @@ def test_a_search_finds_what_is_good_and_says_how_to_run_it(
     assert results.best_evaluated_params["optimizer.lr"] == study.best_params["optimizer.lr"]
     assert results.trials == {"complete": 16, "pruned": 0, "failed": 0, "interrupted": 0}
     (again,) = (r.message for r in caplog.records if r.message.startswith("again"))
-    python, script, *overrides = shlex.split(again.removeprefix("again"))
-    assert (python, Path(script).name) == ("python", "train.py")
+    _, _, *overrides = shlex.split(again.removeprefix("again"))
     best = engine.known[study.best_trial.number]
     assert overrides == [o for o in best.overrides if not o.startswith("sweep.")]
     assert f"trial {best.number}" in caplog.text
@@ -92,6 +91,7 @@ def test_each_end_is_told_as_what_it_is(tmp_path: Path) -> None:
         {"status": "failed", "reason": "loss is nan", "error": "DivergedError"},
         {"status": "failed", "reason": "no such file", "error": "DataError"},
         {"status": "interrupted", "reason": "killed by SIGKILL"},
+        {"status": "finished", "value": 2.0},
     ]
     engine = FakeEngine(tmp_path, lambda job: ends[job.number])
     run_search(engine, GOAL, LR, "hydra.sweeper.n_trials=7")
@@ -100,12 +100,14 @@ def test_each_end_is_told_as_what_it_is(tmp_path: Path) -> None:
     reasons = [trial.user_attrs.get("reason") for trial in study.trials]
     assert reasons[1] == "its score is nan"
     assert reasons[3:] == ["falls behind", "loss is nan", "no such file", "killed by SIGKILL"]
-    interrupted = [trial.user_attrs.get(INTERRUPTED, False) for trial in study.trials]
-    assert interrupted == [False] * 6 + [True]
     shown = ["finished", "pruned", "finished", "pruned", "pruned", "failed", "interrupted"]
     assert [outcome.status for outcome in engine.finished] == shown
     lines = [engine.judge(engine.known[number]).status for number in range(7)]
     assert lines == shown, "as in the table"
+    engine.resumed = True
+    run_search(engine, GOAL, LR, "hydra.sweeper.n_trials=7")
+    assert sorted(engine.known) == [*range(8)], "what was killed is repeated when it goes on"
+    assert "interrupted" not in {outcome.status for outcome in engine.finished}
 
 
 @pytest.mark.parametrize(("dies_at", "parallel"), [(0, 1), (7, 1), (5, 4)])
@@ -146,25 +148,6 @@ def test_a_killed_search_goes_on_to_the_same_number_of_trials(
     assert "nothing is left to do: write hydra.sweeper.n_trials=<more>" in caplog.text
 
 
-def test_an_interrupted_trial_is_repeated_when_the_search_goes_on_and_not_before(
-    tmp_path: Path,
-) -> None:
-    def ends(job: Job) -> dict[str, Any]:
-        if not engine.resumed and job.number in (1, 2):
-            return {"status": "interrupted", "reason": "killed by SIGKILL"}
-        return by_rate(job)
-
-    engine = FakeEngine(tmp_path, ends)
-    command = (GOAL, LR, "hydra.sweeper.n_trials=4")
-    run_search(engine, *command)
-    assert [o.status for o in engine.finished].count("interrupted") == 2
-    assert len(engine.known) == 4
-    engine.resumed = True
-    run_search(engine, *command)
-    assert sorted(engine.known) == [0, 1, 2, 3, 4, 5]
-    assert {outcome.status for outcome in engine.finished} == {"finished"}
-
-
 def test_a_study_elsewhere_goes_on_in_another_folder(tmp_path: Path) -> None:
     elsewhere = f"hydra.sweeper.storage=sqlite:///{tmp_path}/all.db"
     command = (GOAL, LR, elsewhere, "hydra.sweeper.study_name=mine")
@@ -183,7 +166,8 @@ def test_a_study_elsewhere_goes_on_in_another_folder(tmp_path: Path) -> None:
 
 def test_nothing_is_begun_after_a_stop(tmp_path: Path) -> None:
     def ends(job: Job) -> dict[str, Any]:
-        engine.stopped = job.number == 2
+        if job.number == 2:
+            engine.folder.stop("asked")
         return by_rate(job)
 
     engine = FakeEngine(tmp_path, ends)

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import optuna
 import pytest
 import torch
-from training import ROOT, command, short
+from training import command, interruptible, short
 
 from forger.app.run.folder import read_status
 from forger.app.sweep.study import INTERRUPTED, REPEATS
 
-
-def search_words(folder: Path, *words: str) -> list[str]:
-    """A search of 12 trials, most of whose rates make SGD diverge."""
-    recipe = folder / "recipes" / "hparams_search"
-    recipe.mkdir(parents=True, exist_ok=True)
-    (recipe / "tiny.yaml").write_text(
-        "# @package _global_\n"
-        "defaults:\n"
-        "  - override /hydra/sweeper: optuna\n"
-        "  - override /hydra/sweeper/pruner: median\n"
-        "  - override /optimizer: sgd\n"
-        "objective: train/loss_d\n"
-        "hydra:\n"
-        "  sweeper:\n"
-        "    n_trials: 12\n"
-        "    pruner: {n_startup_trials: 3, n_warmup_steps: 5}\n"
-        "    params:\n"
-        "      optimizer.lr: tag(log,interval(1e-3,1e3))\n"
-        "      loss: choice(hinge,non_saturating)\n"
-    )
-    own = short(folder, "hparams_search=tiny", *words, steps=20)
-    return ["--config-dir", str(folder / "recipes"), "-m", *own]
+RECIPE = """# @package _global_
+defaults:
+  - override /hydra/sweeper: optuna
+  - override /hydra/sweeper/pruner: median
+  - override /optimizer: sgd
+objective: train/loss_d
+hydra:
+  sweeper:
+    n_trials: 12
+    pruner: {n_startup_trials: 3, n_warmup_steps: 5}
+    params:
+      optimizer.lr: tag(log,interval(1e-3,1e3))  # most make SGD diverge
+      loss: choice(hinge,non_saturating)
+"""
 
 
 def trained(folder: Path) -> list[Path]:
@@ -52,19 +41,18 @@ def trained(folder: Path) -> list[Path]:
 def test_a_search_killed_and_gone_on_with_ends_with_12_trials(
     launcher: str, tmp_path: Path
 ) -> None:
-    words = search_words(tmp_path, *([] if launcher == "basic" else ["hydra/launcher=joblib"]))
-    search = subprocess.Popen(
-        [sys.executable, "train.py", *words],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"WANDB_MODE": "disabled"},
-    )
-    until = time.monotonic() + 500
-    while len(trained(tmp_path)) < 5 and search.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
-    search.send_signal(signal.SIGKILL)
-    assert search.wait() == -signal.SIGKILL, "it was killed in the middle"
+    recipe = tmp_path / "recipes" / "hparams_search" / "tiny.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(RECIPE)
+    own = short(tmp_path, "hparams_search=tiny", f"hydra/launcher={launcher}", steps=20)
+    own = ["--config-dir", str(tmp_path / "recipes"), "-m", *own]
+    with interruptible("train.py", *own) as search:
+        until = time.monotonic() + 500
+        while len(trained(tmp_path)) < 5 and search.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        search.kill()
+        search.communicate()
+    assert search.returncode == -signal.SIGKILL, "it was killed in the middle"
     sweep = trained(tmp_path)[0].parent
     done = command("-m", f"sweep.resume={sweep}", timeout=900)
     assert done.returncode == 0, done.stderr

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import queue
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,37 +15,28 @@ from forger.app.sweep import slots
 from forger.app.sweep.slots import slot
 
 
-def hold(folder: Path, seconds: float, log: Path) -> None:
+def hold(folder: Path, held: Any) -> None:
     with slot(folder, 2) as number:
-        with log.open("a") as file:
-            file.write(f"+{number}\n")
-        time.sleep(seconds)
-        with log.open("a") as file:
-            file.write(f"-{number}\n")
+        held.put(number)
+        time.sleep(600)
 
 
 def test_no_more_jobs_at_once_than_there_are_slots_and_a_killed_one_gives_its_back(
     tmp_path: Path,
 ) -> None:
-    log, context = tmp_path / "log", multiprocessing.get_context("fork")
-    killed = context.Process(target=hold, args=(tmp_path, 600, tmp_path / "killed"))
-    killed.start()
-    while not (tmp_path / "killed").exists():
-        time.sleep(0.01)
-    killed.kill()
-    jobs = [context.Process(target=hold, args=(tmp_path, 0.3, log)) for _ in range(5)]
-    for job in jobs:
+    context = multiprocessing.get_context("fork")
+    held = context.Queue()
+    jobs = {n: context.Process(target=hold, args=(tmp_path, held), daemon=True) for n in range(3)}
+    for job in jobs.values():
         job.start()
-    for job in jobs:
-        job.join(60)
-        assert job.exitcode == 0
-    inside: set[str] = set()
-    most = 0
-    for line in log.read_text().split():
-        (inside.add if line[0] == "+" else inside.remove)(line[1:])
-        most = max(most, len(inside))
-    assert not inside
-    assert most == 2
+    assert {held.get(timeout=60), held.get(timeout=60)} == {0, 1}
+    with pytest.raises(queue.Empty):
+        held.get(timeout=0.5)
+    for job in jobs.values():  # two of them hold a slot
+        job.kill()
+        job.join()
+    with slot(tmp_path, 2) as number:
+        assert number == 0
 
 
 def test_cores_and_gpus_are_divided(

@@ -72,45 +72,26 @@ def number(scores: Mapping[str, float], name: str) -> str:
 
 def protocol_line(protocol: Mapping[str, Any]) -> str:
     """Returns a protocol in a few lines."""
-    extractor, generated = protocol["extractor"], protocol["generated"]
-    accuracy = extractor.get("accuracy")
+    extractor, generated, floor = protocol["extractor"], protocol["generated"], protocol["floor"]
+    accuracy, count, note = extractor.get("accuracy"), generated["count"], ""
     right = "" if accuracy is None else f", {accuracy:.2%} right on test images"
+    if floor["count"] < count:
+        note = f", all that there are: fewer than the {count:,} generated, so its FID is higher"
     return (
-        f"{generated['count']:,} images of {generated['checkpoint']}, {generated['weights']},"
+        f"{count:,} images of {generated['checkpoint']}, {generated['weights']},"
         f" seed {generated['seed']}, against {protocol['reference']['count']:,} real"
         f" {protocol['reference']['split']} images of {protocol['data']['name']}\n"
-        f"floor: {floor_line(protocol)}\n"
+        f"floor: {floor['count']:,} real {floor['split']} images{note}\n"
         f"features: {extractor['name']} {extractor['fingerprint'][:12]}{right}; resize"
         f" {extractor.get('resize', 'none')}; {protocol['precision']}"
-    )
-
-
-def floor_line(protocol: Mapping[str, Any]) -> str:
-    """Says what the floor was taken from, and what it means that it had fewer images."""
-    floor, generated = protocol["floor"], protocol["generated"]["count"]
-    line = f"{floor['count']:,} real {floor['split']} images"
-    if floor["count"] >= generated:
-        return line
-    return (
-        f"{line}, all that there are: fewer than the {generated:,} generated, so its FID is higher"
     )
 
 
 def compare(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) -> list[Path]:
     """Prints the scores of several runs, and writes `comparison.csv` and `comparison.md`.
 
-    Where only seeds differ there is a mean ± sample standard deviation. The files go to the folder
-    that holds all of the runs.
-
-    Args:
-        runs: that were scored.
-        records: their `scores.json`.
-
-    Returns:
-        The files.
-
-    Raises:
-        OSError: they cannot be written.
+    Where only seeds differ there is a mean ± sample standard deviation. The files, which are
+    returned, go to the folder that holds all of the runs; `records` are their `scores.json`.
     """
     names, settings = shown(name for one in records for name in one["scores"]), differing(runs)
     folder = Path(os.path.commonpath([run.folder.absolute().parent for run in runs]))
@@ -175,10 +156,11 @@ def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
         plain: Any = OmegaConf.to_container(run.cfg, resolve=True)
         configs.append(_flatten({str(key): v for key, v in plain.items() if key not in _IGNORED}))
     choices = [{k: str(v) for k, v in read_choices(run.folder).items()} for run in runs]
-    chosen = [key for key in _names(choices) if key not in _IGNORED and _differ(choices, key)]
+    chosen = [key for key in _differing_keys(choices) if key not in _IGNORED]
     kept: list[str] = []
-    for key in sorted(_names(configs), key=_rank):
-        if _differ(configs, key) and not any(_stands_for(other, key) for other in (*chosen, *kept)):
+    keys = sorted(_differing_keys(configs), key=lambda key: key.count("."))  # what is shared first
+    for key in sorted(keys, key=lambda key: not key.endswith("._target_")):  # classes before all
+        if not any(_stands_for(other, key) for other in (*chosen, *kept)):
             kept.append(key)
     return [
         {key: choice.get(key, _ABSENT) for key in chosen}
@@ -196,11 +178,6 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _rank(key: str) -> tuple[bool, int]:
-    """Orders keys: classes first, then what is shared before what takes it."""
-    return not key.endswith("._target_"), key.count(".")
-
-
 def _stands_for(one: str, other: str) -> bool:
     """Tells whether a difference in one setting makes one in the other, or comes with it."""
     group, _, name = one.rpartition(".")
@@ -210,12 +187,9 @@ def _stands_for(one: str, other: str) -> bool:
     return shared or other.startswith(f"{one}.")
 
 
-def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for row in rows for key in row))
-
-
-def _differ(rows: Sequence[Mapping[str, Any]], key: str) -> bool:
-    return len({repr(row.get(key, _ABSENT)) for row in rows}) > 1
+def _differing_keys(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [key for key in keys if len({repr(row.get(key, _ABSENT)) for row in rows}) > 1]
 
 
 def alike(settings: Sequence[Mapping[str, str]]) -> list[list[int]]:

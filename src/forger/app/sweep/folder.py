@@ -13,14 +13,15 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from forger.app.config.command import Command
 from forger.app.run.folder import file_lock, is_locked, read_status
-from forger.app.sweep.jobs import Job, Outcome, Status
+from forger.app.sweep.jobs import Job, Outcome
 from forger.app.sweep.results import read_curve
 from forger.errors import RunError
 from forger.secrets import masked
@@ -52,15 +53,20 @@ class SweepFolder:
         """Where jobs tell how they end."""
         return self.path / ".jobs"
 
-    def begin(self, overrides: Sequence[str], flags: Sequence[str], jobs: Sequence[Job]) -> None:
-        """Writes what the sweep was asked for, which a resumed one is then asked again.
+    def begin(self, command: Command, jobs: Sequence[Job]) -> None:
+        """Writes what a new sweep was asked for, which a resumed one is then asked again.
 
-        Values that look secret are left out. `flags` are those that say which config is meant; a
-        search finds out its jobs as it goes.
+        Values that look secret are left out. A search finds out its jobs as it goes. What an
+        earlier launch left goes: its stop, and results that submitit would load, whose ever.
         """
-        listed = [{"number": job.number, "overrides": masked(job.overrides)} for job in jobs]
-        content = {"words": masked(overrides), "flags": [*flags], "cwd": str(Path.cwd())}
-        _write_json(self.path / "sweep.json", content | {"jobs": listed})
+        (self.jobs_folder / "stop").unlink(missing_ok=True)
+        for path in self.path.glob(".submitit/**/*_result.pkl"):
+            path.unlink()
+        if not self.read():
+            listed = [{"number": job.number, "overrides": masked(job.overrides)} for job in jobs]
+            asked = {"words": masked(command.overrides), "flags": list(command.config_flags)}
+            content = {**asked, "cwd": str(Path.cwd()), "jobs": listed}
+            _write_json(self.path / "sweep.json", content)
 
     def read(self) -> dict[str, Any]:
         """Returns what `begin` wrote; nothing where this is no sweep's folder."""
@@ -80,8 +86,7 @@ class SweepFolder:
     def note(self, number: int, **content: Any) -> None:
         """Adds to what one job tells."""
         own = {"host": socket.gethostname(), "pid": os.getpid(), "updated": time.time()}
-        path = self.job_file(number)
-        _write_json(path, read_json(path) | own | content)
+        _write_json(self.job_file(number), read_json(self.job_file(number)) | own | content)
 
     @contextmanager
     def held(self, number: int) -> Iterator[int]:
@@ -110,21 +115,16 @@ class SweepFolder:
         folder = self.path / str(known.get("folder", job.number))
         if not folder.resolve().is_relative_to(self.path.resolve()):  # somebody else's record
             folder = self.path / str(job.number)
-        status: Status = known.get("status", "missing")
-        reason, value = known.get("reason"), known.get("value")
-        if (gone and status == "running") or status == "interrupted":
-            gone_reason = "its process is gone: killed, or a crash"
-            status, reason, value = _end_of_run(folder, reason or gone_reason)
-        return Outcome(
+        outcome = Outcome(
             number=job.number,
             overrides=job.overrides,
             folder=folder,
-            status=status,
-            reason=reason,
-            error=known.get("error"),
-            value=value,
-            seconds=known.get("seconds"),
+            status=known.get("status", "missing"),
+            **{name: known.get(name) for name in ("reason", "error", "value", "seconds")},
         )
+        if (gone and outcome.status == "running") or outcome.status == "interrupted":
+            return _ended_as_its_run(outcome)
+        return outcome
 
     def outcomes(self) -> dict[int, Outcome]:
         """Returns what is known about every job that has begun, by number."""
@@ -149,11 +149,6 @@ class SweepFolder:
         with suppress(OSError):  # something else lies there
             self.path.rmdir()
 
-    def remove_pickles(self) -> None:
-        """Removes results of earlier launches, which submitit would load, whose ever they are."""
-        for path in self.path.glob(".submitit/**/*_result.pkl"):
-            path.unlink()
-
     @property
     def stopped(self) -> bool:
         """Whether no further job is to begin."""
@@ -164,29 +159,18 @@ class SweepFolder:
         self.jobs_folder.mkdir(parents=True, exist_ok=True)
         (self.jobs_folder / "stop").write_text(reason)
 
-    def clear_stop(self) -> None:
-        """Takes back what `stop` asked."""
-        (self.jobs_folder / "stop").unlink(missing_ok=True)
 
-
-def _end_of_run(folder: Path, reason: str) -> tuple[Status, str | None, float | None]:
-    """Returns how a job ended that was cut off: status, reason and value.
+def _ended_as_its_run(job: Outcome) -> Outcome:
+    """Returns how a job ended that was cut off.
 
     Its run may have finished just before, or be trained by a process that was started by itself.
     """
-    run = read_status(folder) or {}
-    if run.get("status") == "running":
-        return "running", None, None
-    if run.get("status") == "pruned":
-        return "pruned", run.get("reason"), None
-    if run.get("status") == "finished":
-        return "finished", None, _value_of(folder)
-    return "interrupted", reason, None
-
-
-def _value_of(folder: Path) -> float | None:
-    """Returns the last value of the metric that a run's `objective` names, if it names one."""
-    with suppress(Exception):  # what is damaged has no value
-        objective = OmegaConf.load(folder / "config.yaml").objective
-        return read_curve(folder / "metrics.csv", str(objective))[-1][1]
-    return None
+    run, value = read_status(job.folder) or {}, None
+    if run.get("status") not in ("running", "pruned", "finished"):
+        reason = job.reason or "its process is gone: killed, or a crash"
+        return replace(job, status="interrupted", reason=reason, value=None)
+    if run["status"] == "finished":
+        with suppress(Exception):  # no objective, or a damaged file
+            objective = OmegaConf.load(job.folder / "config.yaml").objective
+            value = read_curve(job.folder / "metrics.csv", str(objective))[-1][1]
+    return replace(job, status=run["status"], reason=run.get("reason"), value=value)

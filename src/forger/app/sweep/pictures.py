@@ -8,12 +8,11 @@ import math
 import textwrap
 import warnings
 from itertools import zip_longest
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from omegaconf import OmegaConf
@@ -27,7 +26,6 @@ log = logging.getLogger(__name__)
 
 LIMIT = 100  # jobs on a sheet
 _SIDE = 4  # images in a row and in a column of each job's crop
-_WIDEST = 2600  # pixels
 _BORDER = 2  # pixels between the images of a grid, see forger.pictures
 _GAP, _LINES, _FONT = 14, 5, 12  # pixels between tiles; lines of a label at most; points
 _LINE = round(1.4 * _FONT)
@@ -53,14 +51,14 @@ def contact_sheet(results: Results) -> bytes | None:
     crops = [read_samples(row.outcome, pixels) for row in rows]
     if not any(crops):
         return None
-    columns = _columns(results, len(rows), pixels)
+    columns = math.ceil(math.sqrt(1.2 * len(rows)))  # a little wider than high
     labels = [_label(row, results, pixels) for row in rows]
     above = _LINE * max(label.count("\n") + 1 for label in labels)
     height = above + pixels + 2 * _GAP
     size = (_GAP + (pixels + _GAP) * columns, _GAP + height * math.ceil(len(rows) / columns))
     sheet = Image.new("RGB", (size[0], size[1] + _LINE), "white")
     pen = ImageDraw.Draw(sheet)
-    pen.font = _font()
+    pen.font = ImageFont.truetype(findfont("DejaVu Sans Mono"), _FONT)  # comes with matplotlib
     for place, (row, label, crop) in enumerate(zip(rows, labels, crops, strict=True)):
         x, y = _GAP + (pixels + _GAP) * (place % columns), _GAP + height * (place // columns)
         ink = _RED if row.outcome.status in BAD else _INK
@@ -94,17 +92,12 @@ def read_samples(outcome: Outcome, pixels: int) -> Image.Image | None:
     except Exception as error:  # PIL raises many kinds for a damaged file
         log.warning("%s: damaged: %s", path, error)
         return None
-    crop = _first_images(grid, _images_in_grid(outcome.folder))
-    return ImageOps.contain(crop, (pixels, pixels), Image.Resampling.BOX)
-
-
-def _images_in_grid(folder: Path) -> int:
-    """Returns how many images a run's grids hold, by its config; 1 where that does not say."""
     try:
-        config = OmegaConf.load(folder / "config.yaml")
-        return max(1, int(OmegaConf.select(config, "callbacks.samples.n")))
+        config = OmegaConf.load(outcome.folder / "config.yaml")
+        images = max(1, int(OmegaConf.select(config, "callbacks.samples.n")))
     except Exception:  # whatever YAML may be damaged by
-        return 1
+        images = 1
+    return ImageOps.contain(_first_images(grid, images), (pixels, pixels), Image.Resampling.BOX)
 
 
 def _first_images(grid: Image.Image, images: int) -> Image.Image:
@@ -118,23 +111,11 @@ def _first_images(grid: Image.Image, images: int) -> Image.Image:
     return grid.crop((_BORDER, _BORDER, right, bottom))
 
 
-def _columns(results: Results, jobs: int, pixels: int) -> int:
-    """Returns the columns of a sheet a little wider than high; seeds share a line if they can."""
-    most, columns = _WIDEST // (pixels + _GAP), math.ceil(math.sqrt(1.2 * jobs))
-    seeds = {len(setting.rows) for setting in results.settings}
-    if len(seeds) > 1 or (largest := max(seeds)) > most:
-        return columns
-    return largest * max(1, min(math.ceil(columns / largest), most // largest))
-
-
 def _label(row: Row, results: Results, pixels: int) -> str:
     """Returns lines: number and score, then what differs from other jobs."""
-    head = f"#{row.outcome.number}"
-    if row.outcome.status != "finished":
-        head += f"  {row.outcome.status}"
-    elif row.last is not None:
-        head += f"  {results.score} {row.last:.4g}"
-    return f"{_folded(head, pixels)}\n{_folded(row.label, pixels)}"
+    end = "" if row.last is None else f"{results.score} {row.last:.4g}"
+    end = end if row.outcome.status == "finished" else row.outcome.status
+    return f"{_folded(f'#{row.outcome.number}  {end}', pixels)}\n{_folded(row.label, pixels)}"
 
 
 def _folded(text: str, pixels: int) -> str:
@@ -142,12 +123,6 @@ def _folded(text: str, pixels: int) -> str:
     letters = int(pixels / (0.61 * _FONT))  # of DejaVu Sans Mono
     lines = textwrap.wrap(text, letters, max_lines=_LINES, placeholder=" …")
     return "\n".join(lines)
-
-
-def _font() -> ImageFont.FreeTypeFont:
-    """Returns the letters that come with matplotlib: the same on every machine."""
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(str(folder / "DejaVuSansMono.ttf"), _FONT)
 
 
 def score_plot(results: Results) -> bytes | None:

@@ -47,23 +47,14 @@ OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 @dataclass(frozen=True)
 class JobTask:
-    """What a launcher calls for each job, with the job's config.
+    """What a launcher calls for each job, with the job's config."""
 
-    Args:
-        sweep: the sweep's folder.
-        command: of the sweep.
-        cwd: where it was given.
-        launcher: name of the launcher's class.
-        slots: jobs at once on this machine; `None`: the launcher divides it.
-        trust: overrides by which runs of the jobs are trusted to go on; `None`: what their configs
-            name is the user's.
-    """
-
-    sweep: Path
-    command: Command
-    cwd: Path
-    launcher: str
-    slots: int | None
+    sweep: Path  # the sweep's folder
+    command: Command  # of the sweep
+    cwd: Path  # where it was given
+    launcher: str  # name of its class
+    slots: int | None  # jobs at once on this machine; `None`: the launcher divides it
+    # overrides by which runs of the jobs are trusted; `None`: what their configs name is the user's
     trust: tuple[str, ...] | None = None
 
     @classmethod
@@ -72,14 +63,9 @@ class JobTask:
         launcher = config.hydra.launcher
         kind = str(launcher._target_).rpartition(".")[2]
         resumed = OmegaConf.select(config, "sweep.resume") is not None
-        return cls(
-            Path(str(config.hydra.sweep.dir)).absolute(),
-            command,
-            Path.cwd(),
-            kind,
-            slots_of(kind, launcher),
-            tuple(trust_of(config, own=False)) if resumed else None,
-        )
+        trust = tuple(trust_of(config, own=False)) if resumed else None
+        sweep, slots = Path(str(config.hydra.sweep.dir)).absolute(), slots_of(kind, launcher)
+        return cls(sweep, command, Path.cwd(), kind, slots, trust)
 
     @property
     def in_turn(self) -> bool:
@@ -107,15 +93,8 @@ class JobTask:
                 trust = trust_of(cfg, own=True) if self.trust is None else self.trust
                 command = self._begin(sweep, number, folder, trust)
                 share, began = share_of(own, self.slots or 1), time.monotonic()
-                found = run_process(
-                    [*command.program, *command.arguments()],
-                    environment={**share, SWEEP: self.sweep.name, NUMBER: str(number)},
-                    cwd=self.cwd,
-                    answer=sweep.job_file(number, "answer"),
-                    output=None if self.in_turn else sweep.job_file(number, "log"),
-                    is_to_end=is_to_end,
-                    inherited=(lock,),
-                )
+                environment = {**share, SWEEP: self.sweep.name, NUMBER: str(number)}
+                found = self._run(sweep, number, command, environment, is_to_end, lock)
                 sweep.note(number, **found, seconds=earlier + time.monotonic() - began)
 
     def _begin(
@@ -125,116 +104,79 @@ class JobTask:
 
         A run that was broken off goes on; what never saved anything begins afresh.
         """
-        task = list(HydraConfig.get().overrides.task)
-        hydra = [
-            override
-            for override in HydraConfig.get().overrides.hydra
-            if not override.lstrip("+~").startswith(_OF_THE_SWEEP)
-        ]
-        if is_resumable(folder):
+        given, status = HydraConfig.get().overrides, (read_status(folder) or {}).get("status")
+        own = list(given.task)
+        saved = (folder / "config.yaml").is_file() and any((folder / "checkpoints").glob("*.ckpt"))
+        if saved and status not in (None, "finished", "pruned"):
             own = [f"resume={quoted(folder)}", *trust]
-        else:
-            own = task
-            if (read_status(folder) or {}).get("status") in ("failed", "interrupted"):
-                shutil.rmtree(folder)
-                folder.mkdir()
+        elif status in ("failed", "interrupted"):
+            shutil.rmtree(folder)
+            folder.mkdir()
         sweep.note(
             number,
-            overrides=read_json(sweep.job_file(number)).get("overrides") or masked(task),
+            overrides=read_json(sweep.job_file(number)).get("overrides") or masked(given.task),
             folder=os.path.relpath(folder, sweep.path),
             status="running",
-            reason=None,
-            error=None,
-            value=None,
+            **dict.fromkeys(("reason", "error", "value")),
         )
-        own += [*hydra, "hydra.mode=RUN", f"hydra.run.dir={quoted(folder)}"]
-        own.append(f"hydra.job.num={number}")
+        own += [one for one in given.hydra if not one.lstrip("+~").startswith(_OF_THE_SWEEP)]
+        own += ["hydra.mode=RUN", f"hydra.run.dir={quoted(folder)}", f"hydra.job.num={number}"]
         return replace(self.command, overrides=tuple(own), multirun=False)
 
-
-def is_resumable(folder: Path) -> bool:
-    """Tells whether a run lies in the folder that has saved something and has not finished."""
-    status = read_status(folder)
-    saved = (folder / "config.yaml").is_file() and any((folder / "checkpoints").glob("*.ckpt"))
-    return saved and status is not None and status["status"] not in ("finished", "pruned")
-
-
-def run_process(
-    command: Sequence[str],
-    *,
-    environment: Mapping[str, str],
-    cwd: Path,
-    answer: Path,
-    output: Path | None,
-    is_to_end: Callable[[], bool],
-    inherited: Sequence[int] = (),
-) -> dict[str, Any]:
-    """Runs a job's command to its end; returns its status, reason, error and value.
-
-    Args:
-        command: of one training.
-        environment: variables beside those of this process.
-        cwd: where the sweep was started.
-        answer: file in which the process says how it ended.
-        output: file that takes what the command prints; `None`: the terminal.
-        is_to_end: tells whether the command is to end now, its state saved.
-        inherited: descriptors that the command inherits.
-    """
-    answer.unlink(missing_ok=True)
-    own = {key: value for key, value in os.environ.items() if not key.startswith(_OF_SLURM)}
-    with nullcontext() if output is None else output.open("ab") as file:
-        process = subprocess.Popen(
-            command,
-            env={**own, **environment, ANSWER: str(answer)},
-            cwd=cwd if cwd.is_dir() else None,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=None if file is None else subprocess.STDOUT,
-            pass_fds=inherited,
-            start_new_session=True,  # Ctrl-C reaches it through `is_to_end` alone
-        )
-    try:
-        _wait(process, is_to_end)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    said = read_json(answer)
-    answer.unlink(missing_ok=True)
-    return _outcome(said, process.returncode, output)
-
-
-def _wait(process: subprocess.Popen[bytes], is_to_end: Callable[[], bool]) -> None:
-    while True:
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_POLL)
-            return
-        if is_to_end():
-            process.terminate()
+    def _run(
+        self,
+        sweep: SweepFolder,
+        number: int,
+        command: Command,
+        environment: Mapping[str, str],
+        is_to_end: Callable[[], bool],
+        lock: int,
+    ) -> dict[str, Any]:
+        """Runs a job's command, which inherits its lock; returns how it ended, as for `note`."""
+        answer = sweep.job_file(number, "answer")
+        answer.unlink(missing_ok=True)
+        output = None if self.in_turn else sweep.job_file(number, "log")
+        own = {key: value for key, value in os.environ.items() if not key.startswith(_OF_SLURM)}
+        with nullcontext() if output is None else output.open("ab") as file:
+            process = subprocess.Popen(
+                [*command.program, *command.arguments()],
+                env={**own, **environment, ANSWER: str(answer)},
+                cwd=self.cwd if self.cwd.is_dir() else None,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=None if file is None else subprocess.STDOUT,
+                pass_fds=(lock,),
+                start_new_session=True,  # Ctrl-C reaches it through `is_to_end` alone
+            )
+        try:
+            while process.poll() is None and not is_to_end():
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_POLL)
+            process.terminate()  # does nothing to one that has ended
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_PATIENCE)
-            return
+        finally:
+            process.kill()
+            process.wait()
+        said = read_json(answer)
+        answer.unlink(missing_ok=True)
+        return _ending(said, process.returncode, output)
 
 
-def _outcome(said: Mapping[str, Any], code: int, output: Path | None) -> dict[str, Any]:
+def _ending(said: Mapping[str, Any], code: int, output: Path | None) -> dict[str, Any]:
     """Returns how a job ended, by its answer or else by its exit code and its last line."""
     if not said:
         number = -code if code < 0 else code - 128
         name = signal.Signals(number).name if number in set(signal.Signals) else f"code {code}"
         if code < 0 and number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             return {"status": "interrupted", "reason": f"killed by {name}"}
-        return {"status": "failed", "reason": f"its process ended with {name}{_last_line(output)}"}
+        lines = b"" if output is None else output.read_bytes()[-_TAIL:]
+        last = lines.decode(errors="replace").strip().rpartition("\n")[2].strip()
+        return {"status": "failed", "reason": f"its process ended with {name}: {last}".rstrip(": ")}
     kept = {name: said.get(name) for name in ("reason", "error", "value")}
     if said["code"] == 0:
         return {"status": "pruned" if said.get("error") == "Pruned" else "finished", **kept}
     return {"status": "interrupted" if said["code"] > 128 else "failed", **kept}
-
-
-def _last_line(output: Path | None) -> str:
-    if output is None:
-        return ""
-    text = output.read_bytes()[-_TAIL:].decode(errors="replace").strip()
-    return f": {text.splitlines()[-1].strip()}" if text else ""
 
 
 def end_with_parent() -> None:
@@ -253,11 +195,7 @@ def end_with_parent() -> None:
 def answer(code: int, reason: str | None, error: str | None, value: float | None) -> None:
     """Tells the sweep that started this process how its job ended; does nothing without one.
 
-    Args:
-        code: the exit code.
-        reason: why it did not finish.
-        error: class name of what it raised.
-        value: the metric that `objective` names.
+    Args are those of `cli.ending.Ending`.
     """
     path = os.environ.get(ANSWER)
     if path and os.environ.get("LOCAL_RANK", "0") == "0":

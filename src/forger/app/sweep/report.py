@@ -15,7 +15,7 @@ from pathlib import Path
 
 from forger.app.run.tables import Table
 from forger.app.sweep.jobs import Outcome, by_key, value_in
-from forger.app.sweep.results import Results, Row, collect, fid_of, read_row
+from forger.app.sweep.results import Results, collect, fid_of, read_row
 from forger.whole_files import remove_leftovers, write_whole
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Report:
         """
         width = max(width, _NARROWEST)
         parts = [_finished(self.results), *textwrap.wrap(_note(self.results), width)]
-        parts.append(settings_table(self.results, _MOST).terminal(width))
+        parts.append(_settings_table(self.results, _MOST).terminal(width))
         if (more := len(self.results.settings) - _MOST) > 0:
             parts.append(f"and {more} more settings")
         if self.files:
@@ -48,40 +48,40 @@ class Report:
 
 
 def write(
-    folder: Path,
-    outcomes: Sequence[Outcome],
-    *,
-    objective: str | None = None,
-    minimise: bool = True,
+    folder: Path, outcomes: Sequence[Outcome], objective: str | None = None, minimise: bool = True
 ) -> Report:
     """Writes `sweep.csv`, `sweep.md`, `samples.png` and `scores.png` into the sweep's folder.
 
-    What has no content is not written, and removed where an earlier report left it.
-
-    Args:
-        folder: of the sweep.
-        outcomes: of its jobs, in any order.
-        objective: metric in the jobs' `metrics.csv`; `None`: their FID.
-        minimise: whether lower scores are better.
-
-    Returns:
-        The report, also where no file could be written: that is a warning.
+    What has no content is not written, and removed where an earlier report left it. A file that
+    cannot be written is a warning. Args as for `collect`.
     """
     results = collect(outcomes, objective, minimise)
-    jobs = jobs_table(results, folder)
+    jobs = _jobs_table(results, folder)
     written: list[Path] = []
     problems: list[str] = []
+
+    def picture(kind: str) -> bytes | None:
+        from forger.app.sweep import pictures  # imports matplotlib and PIL
+
+        draw: Callable[[Results], bytes | None] = getattr(pictures, kind)
+        return draw(results)
+
     contents: dict[str, Callable[[], bytes | None]] = {
         "sweep.csv": lambda: jobs.csv().encode(),
-        "samples.png": lambda: _contact_sheet(results),
-        "scores.png": lambda: _score_plot(results),
+        "samples.png": lambda: picture("contact_sheet"),
+        "scores.png": lambda: picture("score_plot"),
         # the last: it links to the pictures that there are
         "sweep.md": lambda: _page(results, jobs, written).encode(),
     }
-    for name, content in contents.items():
+    for name, make in contents.items():
+        path = folder / name
         try:
-            if _put(folder / name, content()):
-                written.append(folder / name)
+            remove_leftovers(folder, name, older_than=0)
+            if (content := make()) is None:
+                path.unlink(missing_ok=True)
+            else:
+                write_whole(path, content)
+                written.append(path)
         except Exception as error:  # a full disk, or a picture of what nobody foresaw
             problems.append(f"{name} ({error})")
             log.debug("%s", name, exc_info=error)
@@ -93,19 +93,21 @@ def write(
 def line(
     outcome: Outcome,
     count: str,
-    *,
     keys: Collection[str] | None = None,
     objective: str | None = None,
     minimise: bool = True,
 ) -> str:
     """Returns the line that tells of the end of one job, `count` of all.
 
-    Args as for `write`; `keys` are what differs between the jobs, `None` shows all overrides.
+    Args as for `collect`; `keys` are what differs between the jobs, `None` shows all overrides.
     """
     overrides = by_key(outcome.overrides)
     score = objective or fid_of(outcome)
     row = read_row(outcome, [k for k in overrides if keys is None or k in keys], score, minimise)
-    text = f"[{count}] #{outcome.number} {row.label}".rstrip() + f": {ending(outcome)}"
+    text = f"[{count}] #{outcome.number} {row.label}".rstrip() + f": {outcome.status}"
+    if outcome.seconds is not None:
+        preposition = "in" if outcome.status == "finished" else "after"
+        text += f" {preposition} {timedelta(seconds=round(outcome.seconds))}"
     if row.last is not None and outcome.status in ("finished", "pruned"):
         at = "" if row.best_at is None else f" (best {row.best:.4g} at {row.best_at})"
         text += f", {score} {row.last:.4g}{at}"
@@ -119,36 +121,21 @@ def reason(outcome: Outcome) -> str:
     return lines[0].strip() if lines else ""
 
 
-def ending(outcome: Outcome) -> str:
-    """Returns how a job ended and after what time, as in `finished in 0:02:07`."""
-    if outcome.seconds is None:
-        return outcome.status
-    preposition = {"finished": "in", "running": "for"}.get(outcome.status, "after")
-    return f"{outcome.status} {preposition} {timedelta(seconds=round(outcome.seconds))}"
-
-
-def jobs_table(results: Results, folder: Path) -> Table:
+def _jobs_table(results: Results, folder: Path) -> Table:
     """Returns a row per job; their folders are relative to the sweep's."""
     header = ["number", *results.keys, "status", "reason"]
     header += ["score", "last_score", "best_score", "best_iteration", "objective_value"]
-    return Table(
-        [*header, "iterations", "seconds", "folder"],
-        [_cells(row, results, folder) for row in results.rows],
-    )
+    rows = []
+    for row in results.rows:
+        job, own = row.outcome, row.overrides
+        settings = [value_in(own[key]) if key in own else None for key in results.keys]
+        scores = [None if row.last is None else results.score, row.last, row.best, row.best_at]
+        cells = [job.number, *settings, job.status, reason(job), *scores, job.value]
+        rows.append([*cells, row.iterations, job.seconds, os.path.relpath(job.folder, folder)])
+    return Table([*header, "iterations", "seconds", "folder"], rows)
 
 
-def _cells(row: Row, results: Results, folder: Path) -> list[object]:
-    outcome, own = row.outcome, row.overrides
-    settings = [value_in(own[key]) if key in own else None for key in results.keys]
-    scores = [None if row.last is None else results.score, row.last, row.best, row.best_at]
-    place = Path(os.path.relpath(outcome.folder, folder))
-    return [
-        *(outcome.number, *settings, outcome.status, reason(outcome), *scores, outcome.value),
-        *(row.iterations, outcome.seconds, outcome.folder if ".." in place.parts else place),
-    ]
-
-
-def settings_table(results: Results, most: int | None = None) -> Table:
+def _settings_table(results: Results, most: int | None = None) -> Table:
     """Returns a row per setting, the best `most` of them, with means over seeds."""
     rows = [
         [
@@ -176,28 +163,6 @@ def _note(results: Results) -> str:
 def _page(results: Results, jobs: Table, written: Sequence[Path]) -> str:
     """Returns the jobs, the settings with their means, and the pictures."""
     parts = [f"# Sweep: {_finished(results)}", jobs.markdown(), "## Settings", _note(results)]
-    parts.append(settings_table(results).markdown())
+    parts.append(_settings_table(results).markdown())
     parts += [f"![{path.stem}]({path.name})" for path in written if path.suffix == ".png"]
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _put(path: Path, content: bytes | None) -> bool:
-    """Writes a file, or removes it where there is nothing to write."""
-    remove_leftovers(path.parent, path.name, older_than=0)
-    if content is None:
-        path.unlink(missing_ok=True)
-        return False
-    write_whole(path, content)
-    return True
-
-
-def _contact_sheet(results: Results) -> bytes | None:
-    from forger.app.sweep import pictures  # imports matplotlib and PIL
-
-    return pictures.contact_sheet(results)
-
-
-def _score_plot(results: Results) -> bytes | None:
-    from forger.app.sweep import pictures  # imports matplotlib and PIL
-
-    return pictures.score_plot(results)

@@ -52,17 +52,18 @@ class Row:
 class Mean:
     """Mean and sample standard deviation, `sqrt(sum (x - mean)^2 / (n - 1))`, of n values."""
 
-    mean: float
+    mean: float  # not finite where a value is not
     deviation: float | None
     n: int
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Mean | None:
-        """Averages; `None` for no values. Where one is not finite, neither is the mean."""
-        if not values or not all(map(math.isfinite, values)):
-            return cls(sum(values), None, len(values)) if values else None
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.fmean(values), deviation, len(values))
+    def of(cls, values: Iterable[float | None]) -> Mean | None:
+        """Averages what is there; `None` for no values."""
+        known = [value for value in values if value is not None]
+        if not known or not all(map(math.isfinite, known)):
+            return cls(sum(known), None, len(known)) if known else None
+        deviation = statistics.stdev(known) if len(known) > 1 else None
+        return cls(statistics.fmean(known), deviation, len(known))
 
     def __str__(self) -> str:
         spread = "" if self.deviation is None else f" ± {self.deviation:.2g}"
@@ -110,10 +111,8 @@ def collect(
     keys = differing_keys(outcome.overrides for outcome in outcomes)
     score = objective or next(filter(None, map(fid_of, outcomes)), None)
     rows = tuple(read_row(outcome, keys, score, minimise) for outcome in outcomes)
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.setting, []).append(row)
-    settings = [_average(name, members) for name, members in groups.items()]
+    names = dict.fromkeys(row.setting for row in rows)
+    settings = [_average(name, [row for row in rows if row.setting == name]) for name in names]
 
     def rank(setting: Setting) -> tuple[int, float]:
         """Finished settings by score, then pruned ones, then those without a score."""
@@ -130,8 +129,7 @@ def _average(name: str, rows: Sequence[Row]) -> Setting:
     scored = [row for row in rows if row.best is not None]
     counted = [row for row in scored if row.outcome.status == "finished"]
     counted = counted or [row for row in scored if row.outcome.status == "pruned"]
-    last = Mean.of([row.last for row in counted if row.last is not None])
-    best = Mean.of([row.best for row in counted if row.best is not None])
+    last, best = Mean.of(row.last for row in counted), Mean.of(row.best for row in counted)
     return Setting(name, tuple(rows), last, best)
 
 

@@ -22,15 +22,14 @@ from forger.app.config.messages import quoted, type_setting
 from forger.app.config.paths import expanded, text_of
 from forger.app.config.records import find_untrusted
 from forger.app.config.trust import is_in_use, is_named, links_out_of, says_where
+from forger.app.run.trust_overrides import FOLDERS
 from forger.app.sweep.folder import SweepFolder
 from forger.errors import ConfigError
 
 _KEY = "sweep.resume"
 _LAUNCHER = ("hydra/launcher", "hydra.launcher")
-_ALLOWED = (
-    *(*_LAUNCHER, "sweep.fail_fast", "hydra.sweeper.n_trials", "hydra.sweeper.n_jobs"),
-    *("trust", "moved"),
-)
+_COUNTS = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")
+_ALLOWED = (*_LAUNCHER, *_COUNTS, "sweep.fail_fast", "trust", "moved")
 _PARAMS = "hydra.sweeper.params."
 _HARMLESS = re.compile(
     r"hydra/(sweeper|launcher)(/\w+)?"
@@ -42,7 +41,6 @@ _SUBDIR = re.compile(r"(\$\{hydra\.job\.(num|id|name|override_dirname)\}|[\w=,.-
 _PLAIN = re.compile(r"[\w.,:+@%=-]*")
 _RESOLVER = re.compile(r"\$\{[^}]*:")
 _DOTS = re.compile(r"(.*[\\/=])?\.\.([\\/]|$)", re.DOTALL)
-_FOLDERS = ("paths.log_dir", "paths.cache_dir", "paths.data_dir", "data.cache_dir")
 
 
 def is_resumed(command: Command) -> bool:
@@ -62,41 +60,48 @@ def resumed_command(command: Command) -> Command:
     folder, where = Path(expanded(value)).absolute(), f"{_KEY}={value}"
     known = _read(folder, where)
     own = [override for override in command.overrides if _key(override) != _KEY]
-    typed = {_key(override) for override in own}
     trust = _trusted(own)
     if links := links_out_of(folder, trust):
         raise ConfigError(f"{where}: {links[0]}")
-    hidden = {_key(override) for override in known["words"] if override.endswith("=***")}
-    doubtful = untrusted_overrides(known["words"], trust)
+    _check_overrides(own, known["words"], trust, where)
+    command = _with_flags(command, known["flags"], where, trust)
+    _go_to(Path(known["cwd"]), where, trust, command)
+    typed = {_key(override) for override in own}
+    replaced = _LAUNCHER if any(key.startswith(_LAUNCHER) for key in typed) else ()
+    kept = [
+        override
+        for override in known["words"]
+        if _key(override) not in (*typed, _KEY, "hydra.sweep.dir")
+        and not _key(override).startswith(replaced)
+    ]
+    mine = [f"{_KEY}={quoted(folder)}", f"hydra.sweep.dir={quoted(folder)}"]
+    return replace(command, overrides=(*kept, *own, *mine), multirun=True)
+
+
+def _check_overrides(
+    own: Sequence[str], recorded: Sequence[str], trust: Sequence[str], where: str
+) -> None:
+    """Refuses what may not be changed, and what has to be written again."""
+    typed = {_key(override) for override in own}
+    hidden = {_key(override) for override in recorded if override.endswith("=***")}
+    doubtful = {_key(override): override for override in untrusted_overrides(recorded, trust)}
     for override in own:
-        if not _key(override).startswith(_ALLOWED) and _key(override) not in (
-            hidden | {_key(one) for one in doubtful}
-        ):
+        key = _key(override)
+        if not key.startswith(_ALLOWED) and key not in hidden and key not in doubtful:
             raise ConfigError(
-                f"{override}: the sweep in {value} goes on with its own overrides; beside {_KEY}"
-                " write hydra/launcher=<choice>, hydra.launcher.<setting>=<value>,"
+                f"{override}: the sweep goes on with its own overrides; beside {where} write"
+                " hydra/launcher=<choice>, hydra.launcher.<setting>=<value>,"
                 " sweep.fail_fast=<value>, trust=[<module>] or, for a search,"
                 " hydra.sweeper.n_trials=<number>"
             )
     for key in sorted(hidden - typed):
         raise ConfigError(f"{where}: {key} looks secret and is not on record; write it again")
-    for override in doubtful:
-        if _key(override) not in typed:
+    for key, override in doubtful.items():
+        if key not in typed:
             raise ConfigError(
                 f"{where}: its {override} is not for a record to decide, which may be anybody's; if"
                 " you know what it does, write it again, or trust=[<the module or place it names>]"
             )
-    command = _with_flags(command, known["flags"], where, trust)
-    _go_to(Path(known["cwd"]), where, trust, command)
-    left_out = (*typed, _KEY, "hydra.sweep.dir")
-    replaced = _LAUNCHER if any(key.startswith(_LAUNCHER) for key in typed) else ()
-    kept = [
-        override
-        for override in known["words"]
-        if _key(override) not in left_out and not (replaced and _key(override).startswith(replaced))
-    ]
-    mine = [f"{_KEY}={quoted(folder)}", f"hydra.sweep.dir={quoted(folder)}"]
-    return replace(command, overrides=(*kept, *own, *mine), multirun=True)
 
 
 def _read(folder: Path, where: str) -> dict[str, Any]:
@@ -109,8 +114,8 @@ def _read(folder: Path, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: is one run of a sweep; write {right}")
     if not known:
         raise ConfigError(f"{where}: is not the folder of a sweep; it has no sweep.json")
-    texts = [known.get("words"), known.get("flags"), [known.get("cwd")]]
-    if not all(isinstance(one, list) and all(isinstance(t, str) for t in one) for one in texts):
+    lists = [known.get("words"), known.get("flags"), [known.get("cwd")]]
+    if not all(isinstance(one, list) and all(isinstance(t, str) for t in one) for one in lists):
         raise ConfigError(f"{where}: sweep.json is damaged; it does not say what the sweep was")
     return known
 
@@ -132,21 +137,24 @@ def _with_flags(
         return command
     parts = [part for flag in flags for part in flag.split("=", 1)]
     given = dict(zip(parts[::2], parts[1::2], strict=False))
-    extra = given.get("--config-dir", given.get("-cd"))
+    extra = given.get("--config-dir")
+    doubtful: list[Any] = []
     if not all(is_named(value, trust) for value in given.values()):
-        doubtful = (
-            ["it"] if extra is None or len(given) > 1 else untrusted_files(Path(extra), trust)
+        if extra is None or len(given) > 1:
+            doubtful = ["it"]
+        else:
+            files = sorted(Path(extra).rglob("*.y*ml"))
+            doubtful = [file for file in files if not _is_harmless_file(file, Path(extra), trust)]
+    if doubtful:
+        text = " ".join(flags)
+        raise ConfigError(
+            f"{where}: was begun with {text}, and a record, which may be anybody's, does not"
+            f" decide over {doubtful[0]}; if you know what that does, write {text} again"
         )
-        if doubtful:
-            text = " ".join(flags)
-            raise ConfigError(
-                f"{where}: was begun with {text}, and a record, which may be anybody's, does not"
-                f" decide over {doubtful[0]}; if you know what that does, write {text} again"
-            )
     return replace(
         command,
-        config_dir=Path(given.get("--config-path", given.get("-cp", command.config_dir))),
-        config_name=given.get("--config-name", given.get("-cn", command.config_name)),
+        config_dir=Path(given.get("--config-path", command.config_dir)),
+        config_name=given.get("--config-name", command.config_name),
         extra_config_dir=extra,
         config_flags=tuple(flags),
     )
@@ -156,9 +164,8 @@ def _go_to(folder: Path, where: str, trust: Sequence[str], command: Command) -> 
     """Works from the folder where the sweep was begun, unless that would be a stranger's choice."""
     if not folder.is_dir() or folder.samefile(Path.cwd()):
         return
-    own = [Path(part).absolute().parent for part in command.program if part.endswith(".py")]
-    known = folder.resolve() in [path.resolve() for path in own]
-    if not known and not is_named(str(folder), trust):
+    own = [Path(part).resolve().parent for part in command.program if part.endswith(".py")]
+    if folder.resolve() not in own and not is_named(str(folder), trust):
         raise ConfigError(
             f"{where}: was begun in {folder}, where its relative paths and your own modules are"
             f" looked for; go there first, or write trust=['{folder}']"
@@ -181,46 +188,21 @@ def untrusted_overrides(overrides: Iterable[str], trust: Sequence[str]) -> list[
     ]
 
 
-def untrusted_files(folder: Path, trust: Sequence[str]) -> list[str]:
-    """Returns the config files in a folder that a sweep names which it may not decide."""
-    return [
-        str(path)
-        for path in sorted(folder.rglob("*.y*ml"))
-        if not _is_harmless_file(path, path.relative_to(folder).parts[:-1], trust)
-    ]
-
-
-def without_folders_elsewhere(overrides: Iterable[str], folder: Path) -> list[str]:
-    """Leaves out of a job's overrides where a sweep wants to write beside its own folder.
-
-    A cache or data that are there stay; for the rest the command's own config decides.
-    """
-
-    def is_elsewhere(override: str) -> bool:
-        key, value = _key(override), override.partition("=")[2].strip("'\"")
-        if key == "paths.log_dir":
-            return Path(value).absolute() not in folder.parents
-        return key in _FOLDERS and not is_in_use(key.rpartition(".")[2], value)
-
-    return [override for override in overrides if not is_elsewhere(override)]
-
-
 def _is_harmless(override: str, trust: Sequence[str]) -> bool:
     if "***" in override:  # a secret, which has to be written again anyway
         return True
     try:
         parsed = OverridesParser.create().parse_override(override)
-        discrete = parsed.is_discrete_sweep()
-        values = list(parsed.sweep_iterator()) if discrete else [parsed.value()]
+        values = [parsed.value()]
+        if parsed.is_sweep_override():  # an interval is of numbers
+            values = list(parsed.sweep_iterator()) if parsed.is_discrete_sweep() else []
     except (HydraException, ValueError):
         return False
-    if parsed.is_sweep_override() and not discrete:
-        values = []  # an interval of numbers
-    leaves = [leaf for value in values for leaf in _leaves(parsed.key_or_group, value)]
-    return all(_may_be(key, value, trust) for key, value in leaves)
+    return all(_may_be(key, leaf, trust) for key, leaf in _leaves(parsed.key_or_group, values))
 
 
-def _is_harmless_file(path: Path, group: Sequence[str], trust: Sequence[str]) -> bool:
+def _is_harmless_file(path: Path, config_dir: Path, trust: Sequence[str]) -> bool:
+    group = path.relative_to(config_dir).parts[:-1]
     package = re.findall(r"@package\s+(\S+)", path.read_text(errors="replace"))
     if group[:1] == ("hydra",) or package not in ([], ["_global_"]):
         return False
@@ -231,11 +213,9 @@ def _is_harmless_file(path: Path, group: Sequence[str], trust: Sequence[str]) ->
     if not isinstance(node, dict):
         return not node
     node.pop("defaults", None)
-    inside = {} if package else {"hydra": node.pop("hydra", {})}
-    return all(
-        _may_be(key, value, trust)
-        for key, value in (*_leaves(".".join(() if package else group), node), *_leaves("", inside))
-    )
+    hydra = {} if package else {"hydra": node.pop("hydra", {})}
+    leaves = [*_leaves("" if package else ".".join(group), node), *_leaves("", hydra)]
+    return all(_may_be(key, value, trust) for key, value in leaves)
 
 
 def _may_be(key: str, value: Any, trust: Sequence[str]) -> bool:
@@ -254,7 +234,7 @@ def _may_be(key: str, value: Any, trust: Sequence[str]) -> bool:
     if _RESOLVER.search(text) or key.startswith("sweep.trial"):
         return False
     name = key.rpartition(".")[2]
-    if key not in _FOLDERS and says_where(name) and value is not None:
+    if key not in FOLDERS and says_where(name) and value is not None:
         kept = name == "root" and is_in_use(name, text)
         return kept or is_named(str(value), trust)
     node: Any = None if "${" in text else value  # what another setting says is judged there

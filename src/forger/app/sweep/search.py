@@ -21,7 +21,6 @@ from forger.app.sweep.search_space import Space, check_space, read_space
 from forger.app.sweep.study import (
     FOLDER,
     INTERRUPTED,
-    OBJECTIVE,
     OVERRIDES,
     REASON,
     REPEATS,
@@ -41,9 +40,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _KEY = "hydra.sweeper"
-_SETTINGS = (
-    *("sampler", "pruner", "direction", "n_trials", "n_jobs", "storage", "study_name", "params"),
-)
+_SETTINGS = {
+    *("sampler", "pruner", "direction", "n_trials", "n_jobs", "storage", "study_name", "params")
+}
 
 
 def read_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,7 +56,7 @@ def read_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     def refuse(key: str, reason: str) -> ConfigError:
         return ConfigError(f"{given(f'{_KEY}.{key}', node.get(key))}: {reason}")
 
-    for key in node.keys() - {*_SETTINGS}:
+    for key in node.keys() - _SETTINGS:
         raise refuse(key, "unknown setting" + choice(key, _SETTINGS))
     for key in ("sampler", "pruner"):
         if not isinstance(node[key], dict) or "_target_" not in node[key]:
@@ -92,9 +91,6 @@ def search(
         settings: of `hydra.sweeper`.
         overrides: of the command, those for Hydra itself left out.
 
-    Returns:
-        What became of the jobs.
-
     Raises:
         ConfigError: the search makes no sense; no trial has begun.
     """
@@ -117,24 +113,16 @@ def search(
     logging.getLogger("alembic").setLevel(logging.WARNING)
     study = SearchStudy(url, name, wanted, space, str(cfg.objective))
     with engine.begun(()):
-        return Search(engine, study, url, space).run(wanted["n_trials"], wanted["n_jobs"])
+        return _Search(engine, study, url, space).run(wanted["n_trials"], wanted["n_jobs"])
 
 
-class Search:
-    """One search, or what is left of it.
-
-    Args:
-        engine: runs the trials.
-        study: chooses them.
-        url: of the study's storage, for the jobs, which report to it.
-        space: what is searched.
-    """
+class _Search:
+    """One search, or what is left of it; the jobs report to the study at `url`."""
 
     def __init__(self, engine: Engine, study: SearchStudy, url: str, space: Space) -> None:
         self.engine, self.study, self.url, self.space = engine, study, url, space
         engine.judge = judged
         engine.minimise = study.study.direction.name == "MINIMIZE"
-        self._outcomes: dict[int, Outcome] = {}
 
     def run(self, trials: int, at_once: int | None) -> list[Outcome]:
         """Runs trials until as many have ended by themselves, and reports however that ends.
@@ -145,36 +133,30 @@ class Search:
         Args:
             trials: that are to end, earlier ones among them; a grid has no more than it has.
             at_once: chosen and run at a time; `None`: what the launcher runs at once.
-
-        Raises:
-            KeyboardInterrupt, Interrupted: the user stopped the search.
         """
-        size = math.inf
         if isinstance(self.study.study.sampler, GridSampler):
-            size = math.prod(len(values) for values in self.space.grid().values())
-            log.info("%-15s %d of %d combinations", "grid", min(size, trials), size)
-        trials = int(min(trials, size))
+            trials = min(trials, math.prod(map(len, self.space.grid().values())))
         before = len(self.study.study.trials)
         repeated = self.study.settle(lambda: self.engine.earlier)
-        self._outcomes.update(self.engine.earlier)
-        counts = self.study.counts()
+        known, counts = dict(self.engine.earlier), self.study.counts()
         left = trials - sum(counts.values()) + counts[INTERRUPTED]
         goes_on = f"goes on: {max(left, 0)} of " if before else ""
-        again = f", {len(repeated)} interrupted to repeat" if repeated else ""
-        log.info("%-15s %s%d trials%s", "search", goes_on, trials, again)
+        log.info("%-15s %s%d trials, %d of them again", "search", goes_on, trials, len(repeated))
         if left <= 0:
-            more = "write hydra.sweeper.n_trials=<more>"
-            reason = "every combination has run" if trials == size else more
-            log.info("%-15s nothing is left to do: %s", "search", reason)
+            more = "write hydra.sweeper.n_trials=<more>, unless a grid is complete"
+            log.info("%-15s nothing is left to do: %s", "search", more)
         try:
-            while left > 0 and not self.engine.stopped:
+            while left > 0 and not self.engine.folder.stopped:
                 batch = min(left, at_once or self.engine.parallel)
                 for outcome in self.engine.run([self._next_job() for _ in range(batch)]):
-                    self._outcomes[outcome.number] = outcome
+                    known[outcome.number] = outcome
                     self.study.tell(outcome.number, outcome)
                 left -= batch
         finally:
-            outcomes = self.engine.finish(self._known(), complete=left <= 0)
+            finished = [trial for trial in self.study.study.trials if trial.state.is_finished()]
+            replaced = {trial.user_attrs.get(REPEATS) for trial in finished}
+            shown = [judged(known[number]) for number in sorted(known.keys() - replaced)]
+            outcomes = self.engine.finish(shown, complete=left <= 0)
             self._report()
         return outcomes
 
@@ -182,29 +164,22 @@ class Search:
         """Asks for a trial; returns the job that runs it, which bears its number."""
         trial = self.study.study.ask(self.space.distributions)
         overrides, number = self.space.overrides(trial.params), trial.number
+        trial.set_user_attr(FOLDER, str(self.engine.folder.path / str(number)))
         command = [*self.engine.task.command.config_flags, *masked(overrides)]
-        folder = self.engine.folder.path / str(number)
-        self.study.note(number, {FOLDER: str(folder), OVERRIDES: command})
+        trial.set_user_attr(OVERRIDES, command)
         told = {
             "storage": quoted(self.url),
             "study": quoted(self.study.study.study_name),
             "number": str(number),
-            "metric": quoted(self.study.study.user_attrs[OBJECTIVE]),
+            "metric": quoted(self.study.objective),
         }
         own = "sweep.trial={" + ",".join(f"{key}:{value}" for key, value in told.items()) + "}"
         return Job(number=number, overrides=(*overrides, own))
 
-    def _known(self) -> list[Outcome]:
-        """Returns the jobs as the search sees them, without those that were repeated."""
-        finished = [trial for trial in self.study.study.trials if trial.state.is_finished()]
-        repeated = {trial.user_attrs.get(REPEATS) for trial in finished}
-        known = sorted(self._outcomes.items())
-        return [judged(outcome) for number, outcome in known if number not in repeated]
-
     def _report(self) -> None:
         """Writes `search.md` and `optuna_results.yaml`, and says what is best."""
-        study, best, counts = self.study.study, self.study.best, self.study.counts()
-        objective = study.user_attrs[OBJECTIVE]
+        study, counts = self.study.study, self.study.counts()
+        best, objective = study.best_trial if counts["complete"] else None, self.study.objective
         lines = {"trials": ", ".join(f"{number} {name}" for name, number in counts.items())}
         results: dict[str, Any] = {"name": "optuna", "study_name": study.study_name}
         results |= {"storage": self.url, "trials": counts}
@@ -219,21 +194,20 @@ class Search:
             values = {key: parse(f"{key}={text}").value() for key, text in best.params.items()}
             results |= {"best_evaluated_params": values, "best_evaluated_value": best.value}
             results |= {"best_folder": run, "best_command": command}
-        keys = [parameter.key for parameter in self.space.parameters]
-        rows = [
-            [
-                *(trial.number, state_of(trial), trial.value),
-                *(trial.params.get(key) for key in keys),
-                Path(str(trial.user_attrs.get(FOLDER, ""))).name,
-                trial.user_attrs.get(REASON),
-            ]
-            for trial in study.trials
-        ]
-        table = Table(["trial", "state", objective, *keys, "run", "reason"], rows)
         notes = [f"- {name}: `{text}`" for name, text in (lines | {"storage": self.url}).items()]
-        page = [f"# Search {study.study_name}", "", *notes, "", table.markdown(), ""]
+        page = [f"# Search {study.study_name}", "", *notes, "", self._table().markdown(), ""]
         folder = self.engine.folder.path
         write_whole(folder / "optuna_results.yaml", OmegaConf.to_yaml(results).encode())
         write_whole(folder / "search.md", "\n".join(page).encode())
         for name, text in (lines | {"search": str(folder / "search.md")}).items():
             log.info("%-15s %s", name, text)
+
+    def _table(self) -> Table:
+        """Returns a row per trial."""
+        keys, rows = [*self.space.distributions], []
+        for trial in self.study.study.trials:
+            run = Path(str(trial.user_attrs.get(FOLDER, ""))).name
+            values = [trial.params.get(key) for key in keys]
+            end = [trial.number, state_of(trial), trial.value]
+            rows.append([*end, *values, run, trial.user_attrs.get(REASON)])
+        return Table(["trial", "state", self.study.objective, *keys, "run", "reason"], rows)

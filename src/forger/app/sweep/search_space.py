@@ -33,30 +33,18 @@ _NOT_OF_JOBS = ("sweep.", "trust", "moved")
 
 @dataclass(frozen=True)
 class Parameter:
-    """One setting that is searched.
+    """One setting that is searched."""
 
-    Args:
-        key: as it stands in an override, perhaps with a `+`.
-        distribution: of its values; those of `a,b` and `choice(a,b)` are kept as text.
-        values: all that there are; `None`: an interval.
-    """
-
-    key: str
-    distribution: BaseDistribution
-    values: tuple[Value, ...] | None = None
-
-    def override(self, value: Value) -> str:
-        """Returns the override that gives the setting a value."""
-        return f"{self.key}={value}"
+    key: str  # as it stands in an override, perhaps with a `+`
+    distribution: BaseDistribution  # values of `a,b` and `choice(a,b)` are kept as text
+    values: tuple[Value, ...] | None = None  # all that there are; `None`: an interval
 
     @property
     def extremes(self) -> tuple[Value, ...]:
         """The values between which all others lie: of a choice all, of numbers the ends."""
-        kind = self.distribution
-        if isinstance(kind, (FloatDistribution, IntDistribution)):
-            return (kind.low, kind.high)
-        assert self.values is not None
-        return self.values
+        if isinstance(self.distribution, (FloatDistribution, IntDistribution)):
+            return (self.distribution.low, self.distribution.high)
+        return self.values or ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +61,7 @@ class Space:
 
     def overrides(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Returns the overrides of one trial."""
-        return (*self.fixed, *(p.override(values[p.key]) for p in self.parameters))
+        return (*self.fixed, *(f"{p.key}={values[p.key]}" for p in self.parameters))
 
     def grid(self) -> dict[str, list[Value]]:
         """Returns all values of every setting.
@@ -96,7 +84,7 @@ def read_space(arguments: Iterable[str], params: Mapping[str, Any], loader: Any 
     Args:
         arguments: overrides of the command; they take the place of a recipe's.
         params: of the recipe, by setting.
-        loader: Hydra's config loader, which `glob(...)` asks.
+        loader: Hydra's, which `glob(...)` asks.
 
     Raises:
         ConfigError: an override cannot be read, or nothing is searched.
@@ -104,11 +92,16 @@ def read_space(arguments: Iterable[str], params: Mapping[str, Any], loader: Any 
     parser = OverridesParser.create(config_loader=loader)
     typed = [_parsed(parser, text) for text in arguments]
     names = {override.get_key_element().lstrip("+~") for override in typed}
-    recipe = [
-        _parsed(parser, _text_of(key, value), "hydra.sweeper.params: ")
-        for key, value in params.items()
-        if key.lstrip("+~") not in names
-    ]
+    recipe = []
+    for key, value in params.items():
+        if isinstance(value, (Mapping, list)):
+            raise ConfigError(
+                f"hydra.sweeper.params.{key}={written(value)}: must be text as in a command; write"
+                f" for example {key}: choice(1,2), a dotted name for a setting within another"
+            )
+        if key.lstrip("+~") not in names:
+            text = value if isinstance(value, str) else written(value)
+            recipe.append(_parsed(parser, f"{key}={text}", "hydra.sweeper.params: "))
     known = [o for o in (*recipe, *typed) if not o.get_key_element().startswith(_NOT_OF_JOBS)]
     searched = [override for override in known if override.is_sweep_override()]
     if not searched:
@@ -129,22 +122,13 @@ def _parsed(parser: OverridesParser, text: str, where: str = "") -> Override:
         raise ConfigError(f"{where}{text}: cannot be read: {reason}") from None
 
 
-def _text_of(key: str, value: Any) -> str:
-    if isinstance(value, (Mapping, list)):
-        raise ConfigError(
-            f"hydra.sweeper.params.{key}={written(value)}: must be text as in a command; write for"
-            f" example {key}: choice(1,2), a dotted name for a setting within another"
-        )
-    return f"{key}={value if isinstance(value, str) else written(value)}"
-
-
 def _parameter(override: Override) -> Parameter:
     key, sweep = override.get_key_element(), override.value()
     try:
         if isinstance(sweep, IntervalSweep):
             return Parameter(key, _interval(sweep))
         if isinstance(sweep, RangeSweep):
-            return _range(key, sweep, override)
+            return _range(key, sweep, list(override.sweep_iterator()))
         choices = tuple(dict.fromkeys(override.sweep_string_iterator()))
         return Parameter(key, CategoricalDistribution(choices), choices)
     except (ValueError, HydraException) as error:
@@ -154,41 +138,31 @@ def _parameter(override: Override) -> Parameter:
 def _interval(sweep: IntervalSweep) -> BaseDistribution:
     low, high, log = sweep.start, sweep.end, "log" in sweep.tags
     if low is None or high is None or low > high:
-        raise ConfigError(f"interval({low},{high}): the smaller number must come first")
+        raise ValueError("the smaller number must come first")
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log)
     return FloatDistribution(low, high, log=log)
 
 
-def _range(key: str, sweep: RangeSweep, override: Override) -> Parameter:
-    values = sorted(_numbers(override.sweep_iterator()))
-    if not values:
-        raise ConfigError(f"{override.input_line}: holds no number")
+def _range(key: str, sweep: RangeSweep, numbers: Sequence[Any]) -> Parameter:
+    if not numbers:
+        raise ValueError("holds no number")
     log, step = "log" in sweep.tags, abs(sweep.step or 1)
-    kind: BaseDistribution
-    if all(isinstance(value, int) for value in values):
-        kind = IntDistribution(int(values[0]), int(values[-1]), log=log, step=int(step))
-    elif log:
-        raise ConfigError(f"{override.input_line}: steps have no logarithm; write interval(...)")
-    else:
-        kind = FloatDistribution(values[0], values[-1], step=float(step))
-    return Parameter(key, kind, tuple(values))
-
-
-def _numbers(values: Iterable[Any]) -> Sequence[int | float]:
-    return [value if isinstance(value, int) else float(value) for value in values]
+    if all(isinstance(number, int) for number in numbers):
+        low, high = min(numbers), max(numbers)
+        whole = IntDistribution(low, high, log=log, step=int(step))
+        return Parameter(key, whole, tuple(sorted(numbers)))
+    if log:
+        raise ValueError("steps have no logarithm; write interval(...)")
+    values = tuple(sorted(map(float, numbers)))
+    return Parameter(key, FloatDistribution(values[0], values[-1], step=float(step)), values)
 
 
 def check_space(loader: ConfigLoader, master: DictConfig, space: Space) -> DictConfig:
     """Checks every value of a search, and returns a trial's config from the first value of each.
 
     Each is composed alone with the fixed overrides: what only contradicts another choice fails its
-    own trial later.
-
-    Args:
-        loader: composes.
-        master: the config of the whole sweep.
-        space: what is searched.
+    own trial later. `master` is the config of the whole sweep.
 
     Raises:
         ConfigError: a setting does not exist, a value is not allowed, or `objective` is missing.
@@ -196,7 +170,7 @@ def check_space(loader: ConfigLoader, master: DictConfig, space: Space) -> DictC
     problems: list[str] = []
     for parameter in space.parameters:
         for value in parameter.extremes:
-            problems += _problems(loader, master, [*space.fixed, parameter.override(value)])
+            problems += _problems(loader, master, [*space.fixed, f"{parameter.key}={value}"])
     if problems:
         raise ConfigError(listed(problems))
     first = {parameter.key: parameter.extremes[0] for parameter in space.parameters}

@@ -35,10 +35,7 @@ def jobs_at_once() -> int:
 def slot(folder: Path, count: int) -> Iterator[int]:
     """Waits for one of `count` slots among the processes of this machine that name `folder`.
 
-    A slot is held by a lock on a file, which ends with its process however that ends.
-
-    Yields:
-        Its number, from 0.
+    Yields its number, from 0. A lock on a file holds it, which ends with its process.
     """
     folder.mkdir(parents=True, exist_ok=True)
     while True:
@@ -74,9 +71,7 @@ def share_of(number: int, count: int) -> dict[str, str]:
 def slots_of(kind: str, launcher: Mapping[str, Any]) -> int | None:
     """Returns how many jobs a launcher runs at once on this machine; `None`: it divides machines.
 
-    Args:
-        kind: name of its class.
-        launcher: its config.
+    `kind` is the name of its class, and `launcher` its config.
     """
     if kind == "BasicLauncher":
         return 1

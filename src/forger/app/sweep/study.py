@@ -40,10 +40,7 @@ def build(part: str, node: Mapping[str, Any], space: Space, trials: int = 0) -> 
         part: `sampler` or `pruner`.
         node: its class and settings, of the config.
         space: what is searched; a sampler that asks for a grid is given it.
-        trials: that the study has. A seed alone would draw those again that it drew at the start.
-
-    Raises:
-        ConfigError: it is none of Optuna's, or does not take these settings.
+        trials: that the study has; they move the seed, which would draw the same again.
     """
     module, target = getattr(optuna, f"{part}s"), str(node["_target_"])
     known = [f"{module.__name__}.{name}" for name in module.__all__ if part.title() in name]
@@ -77,12 +74,7 @@ def build(part: str, node: Mapping[str, Any], space: Space, trials: int = 0) -> 
 def storage_url(url: str | None, folder: Path) -> str:
     """Returns the URL of the storage, which means the same from every folder.
 
-    Args:
-        url: as given; `None`: a file in `folder`.
-        folder: of the sweep.
-
-    Raises:
-        ConfigError: it is no database's URL, lives in memory, or shows a password.
+    Without a `url` it is a file in `folder`, the sweep's.
     """
     try:
         parsed = make_url(url or f"sqlite:///{folder / 'optuna.db'}")
@@ -112,7 +104,7 @@ class SearchStudy:
     Args:
         url: of the storage.
         name: in it.
-        settings: of the search, `hydra.sweeper`.
+        settings: of `hydra.sweeper`.
         space: what is searched.
         objective: the metric to search by.
 
@@ -140,23 +132,9 @@ class SearchStudy:
             sampler=build("sampler", settings["sampler"], space, trials),
             load_if_exists=True,
         )
+        self.objective = objective
         self.study.set_user_attr(OBJECTIVE, objective)
         self.study.set_user_attr(PRUNER, dict(settings["pruner"]))
-
-    @property
-    def best(self) -> FrozenTrial | None:
-        """The completed trial with the best value, if there is one."""
-        try:
-            return self.study.best_trial
-        except ValueError:  # none has completed
-            return None
-
-    def note(self, number: int, content: Mapping[str, Any]) -> None:
-        """Adds user attributes to a trial that has not ended."""
-        owner = self.storage.get_study_id_from_name(self.study.study_name)
-        trial = self.storage.get_trial_id_from_study_id_trial_number(owner, number)
-        for key, value in content.items():
-            self.storage.set_trial_user_attr(trial, key, value)
 
     def tell(self, number: int, outcome: Outcome) -> None:
         """Tells the study what became of a trial; what was broken off fails and does not count."""
@@ -171,11 +149,15 @@ class SearchStudy:
             reason = "the run returned no score"
         elif known.status == "finished":
             state, value, reason = TrialState.COMPLETE, known.value, None
-        self.note(number, notes if reason is None else {**notes, REASON: reason})
+        if reason is not None:
+            notes[REASON] = reason
+        owner = self.storage.get_study_id_from_name(self.study.study_name)
+        trial = self.storage.get_trial_id_from_study_id_trial_number(owner, number)
+        for key, note in notes.items():
+            self.storage.set_trial_user_attr(trial, key, note)
         try:
             self.study.tell(number, value, state)
-        except RuntimeError:
-            # A complete grid asks to stop a loop of Optuna's own, of which there is none here.
+        except RuntimeError:  # a complete grid stops a loop of Optuna's, of which there is none
             if not self.study.trials[number].state.is_finished():
                 raise
 
@@ -183,9 +165,7 @@ class SearchStudy:
         """Tells what became of trials that a killed search left; interrupted ones run again.
 
         Optuna's heartbeats would tell after a grace period only; the locks of jobs tell at once.
-
-        Args:
-            earlier: returns what is known of jobs of this sweep's folder, by number.
+        `earlier` returns what is known of jobs of this sweep's folder, by number.
 
         Returns:
             Numbers of the trials that will be repeated.
@@ -222,8 +202,7 @@ def state_of(trial: FrozenTrial) -> str:
 def judged(outcome: Outcome) -> Outcome:
     """Returns a job's end as a search sees it, in its lines, its tables and its study alike.
 
-    A region that diverges is no accident, which the sampler should overlook, but a bad region: its
-    trials count as pruned.
+    A region that diverges is no accident but a bad region: its trials count as pruned.
     """
     if outcome.error == DivergedError.__name__:
         return replace(outcome, status="pruned")
@@ -257,22 +236,17 @@ def _outcome_once_ended(
 ) -> Outcome:
     """Returns what became of a trial; what a killed search left behind needs a while to end."""
     until = time.monotonic() + PATIENCE
-    folder = Path(str(trial.user_attrs.get(FOLDER)))
-    killed = Outcome(
-        number=trial.number,
-        overrides=(),
-        folder=folder,
-        status="interrupted",
-        reason="the search was killed",
-    )
+    folder, number = Path(str(trial.user_attrs.get(FOLDER))), trial.number
+    killed = Outcome(number=number, overrides=(), folder=folder, status="interrupted")
+    killed = replace(killed, reason="the search was killed")
     while True:
-        outcome = earlier().get(trial.number)
+        outcome = earlier().get(number)
         status = outcome.status if outcome else (read_status(folder) or {}).get("status")
         if status != "running":
             return outcome or killed
         if time.monotonic() > until:
             raise ConfigError(
-                f"trial {trial.number} is still being trained in {folder}, by another search or by"
+                f"trial {number} is still being trained in {folder}, by another search or by"
                 " what is left of a killed one; stop it, or wait for its end"
             )
         time.sleep(_POLL)
