@@ -16,8 +16,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from own_project import own, write_own
 from same import differences
-from test_resume import mistakes, own_config
-from training import ROOT, command, rows, run_folder, short
+from training import ROOT, command, mistakes, resumed, rows, run_folder, short
 
 from forger import losses as L
 from forger.app.config.check import check, find_problems
@@ -135,8 +134,9 @@ def test_a_run_is_resumed_with_it_and_without(
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     train(config(*short(cut, "compile=true", "metrics=none")))
     run = run_folder(cut)
-    assert mistakes(run, "compile=false", "trainer.max_steps=4") == []
-    train(own_config(run, compile=False, trainer__max_steps=4))
+    more = ("compile=false", "trainer.max_steps=4")
+    assert mistakes(run, *more) == []
+    train(resumed(run, *more))
     train(config(*short(whole, "metrics=none", steps=4)))
     for name, value in weights(run_folder(whole)).items():
         torch.testing.assert_close(weights(run)[name], value, rtol=1e-3, atol=1e-5, msg=name)
