@@ -16,6 +16,8 @@ from sweeping import job, same_bits, sweep_folder, table, tiny
 from training import command, interruptible
 from training import rows as metrics_of
 
+from forger.app.run.folder import locked
+
 TWELVE = ("model=vanilla,dcgan", "loss=non_saturating,hinge,wgan_gp", "seed=0,1")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 LAUNCHERS = [
@@ -118,6 +120,10 @@ def test_the_first_failure_ends_a_sweep_that_wants_it_and_no_other_takes_its_fol
     assert f"hydra.sweep.dir={sweep}: holds runs already" in done.stderr
     after = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
     assert after == before, "a new sweep touches no earlier one"
+    with locked(sweep):
+        done = command(f"sweep.resume={sweep}")
+    assert done.returncode == 2
+    assert "another process runs this sweep" in done.stderr
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)

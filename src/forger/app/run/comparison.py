@@ -102,8 +102,8 @@ def compare(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) -> list[P
         for i, scores in zip(group, values, strict=True):
             title = "\n".join(f"{key}={value}" for key, value in settings[i].items())
             columns.append([f"{title}\nseed {runs[i].cfg.seed}".strip(), *map(short, scores)])
-            place = f"`{os.path.relpath(runs[i].folder, folder)}`"
-            lines.append([*own, runs[i].cfg.seed, *scores, place])
+            name = f"`{os.path.relpath(runs[i].folder, folder)}`"
+            lines.append([*own, runs[i].cfg.seed, *scores, name])
         if len(group) > 1:
             means = [mean_of(scores) for scores in zip(*values, strict=True)]
             columns.append([f"mean ± std\n{len(group)} seeds", *means])

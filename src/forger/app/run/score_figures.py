@@ -13,8 +13,7 @@ from forger.metrics.neighbours import nearest
 from forger.sampling.sampler import Sampler, chunk_sizes
 from forger.whole_files import write_whole
 
-SAMPLES = 12  # whose nearest training images are shown
-NEIGHBOURS = 6
+SAMPLES, NEIGHBOURS = 12, 6  # whose nearest training images are shown, and how many of them
 LOOKED_AT = 1_000  # for the grid per class
 
 
@@ -28,9 +27,14 @@ def draw_figures(
 ) -> None:
     """Writes the figures of one evaluation as PNG; `boundary` is that of the loss."""
     images, features, logits = _look(evaluator, sampler, seed)
+    training = evaluator.data.train_images
+    database = (batch.features for batch in evaluator.real("train").batches())
+    # is the generator memorising?
+    indices, distances = nearest(features[:SAMPLES], database, min(NEIGHBOURS, len(training)))
+    neighbours = figures.nearest_neighbours(images[:SAMPLES], training[indices], distances)
     pictures = {
         "confusion_matrix": figures.confusion_matrix(scored.scores, boundary),
-        "nearest_neighbours": _neighbours(evaluator, images, features),
+        "nearest_neighbours": neighbours,
     }
     classes = evaluator.extractor.classes
     if classes is not None:
@@ -54,12 +58,3 @@ def _look(evaluator: Evaluator, sampler: Sampler, seed: int) -> tuple[Tensor, Te
         features.append(seen.features.cpu())
         logits.append(seen.logits.cpu())
     return torch.cat(images), torch.cat(features), torch.cat(logits)
-
-
-def _neighbours(evaluator: Evaluator, images: Tensor, features: Tensor) -> bytes:
-    """Draws the nearest training images of some samples: is the generator memorising?"""
-    training = evaluator.data.train_images
-    count = min(NEIGHBOURS, len(training))
-    database = (batch.features for batch in evaluator.real("train").batches())
-    indices, distances = nearest(features[:SAMPLES], database, count)
-    return figures.nearest_neighbours(images[:SAMPLES], training[indices], distances)

@@ -46,7 +46,7 @@ class Table:
     def markdown(self) -> str:
         """Returns the table as Markdown, with four digits of each number."""
         head, *body = (
-            f"| {' | '.join(escaped(short(cell)) for cell in row)} |"
+            f"| {' | '.join(short(cell).translate(_ESCAPES) for cell in row)} |"
             for row in (self.header, *self.rows)
         )
         return "\n".join([head, "|" + " --- |" * len(self.header), *body])
@@ -63,8 +63,3 @@ def short(cell: object) -> str:
     if cell is None:
         return ""
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
-
-
-def escaped(text: str) -> str:
-    """Returns text that Markdown shows as it is, also in a cell of a table."""
-    return text.translate(_ESCAPES)

@@ -90,10 +90,8 @@ class Engine:
     def run(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Runs jobs to their end and returns what became of each.
 
-        With `sweep.fail_fast`, the first failure leaves those `missing` that have not begun.
-
-        Raises:
-            KeyboardInterrupt, Interrupted: the user stopped the sweep; running jobs have saved.
+        With `sweep.fail_fast`, the first failure leaves those `missing` that have not begun. If
+        the user stops the sweep, running jobs save, and then `Interrupted` is raised.
         """
         waiting = list(jobs)
         if self.resumed:

@@ -59,8 +59,8 @@ def contact_sheet(results: Results) -> bytes | None:
     sheet = Image.new("RGB", (size[0], size[1] + _LINE), "white")
     pen = ImageDraw.Draw(sheet)
     pen.font = ImageFont.truetype(findfont("DejaVu Sans Mono"), _FONT)  # comes with matplotlib
-    for place, (row, label, crop) in enumerate(zip(rows, labels, crops, strict=True)):
-        x, y = _GAP + (pixels + _GAP) * (place % columns), _GAP + height * (place // columns)
+    for index, (row, label, crop) in enumerate(zip(rows, labels, crops, strict=True)):
+        x, y = _GAP + (pixels + _GAP) * (index % columns), _GAP + height * (index // columns)
         ink = _RED if row.outcome.status in BAD else _INK
         pen.multiline_text((x, y), label, fill=ink)
         y += above

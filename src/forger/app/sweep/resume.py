@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,14 +66,10 @@ def resumed_command(command: Command) -> Command:
     _check_overrides(own, known["words"], trust, where)
     command = _with_flags(command, known["flags"], where, trust)
     _go_to(Path(known["cwd"]), where, trust, command)
-    typed = {_key(override) for override in own}
-    replaced = _LAUNCHER if any(key.startswith(_LAUNCHER) for key in typed) else ()
-    kept = [
-        override
-        for override in known["words"]
-        if _key(override) not in (*typed, _KEY, "hydra.sweep.dir")
-        and not _key(override).startswith(replaced)
-    ]
+    left_out = {_key(override) for override in own} | {_KEY, "hydra.sweep.dir"}
+    if any(key.startswith(_LAUNCHER) for key in left_out):
+        left_out |= {key for key in map(_key, known["words"]) if key.startswith(_LAUNCHER)}
+    kept = [override for override in known["words"] if _key(override) not in left_out]
     mine = [f"{_KEY}={quoted(folder)}", f"hydra.sweep.dir={quoted(folder)}"]
     return replace(command, overrides=(*kept, *own, *mine), multirun=True)
 
@@ -100,7 +96,7 @@ def _check_overrides(
         if key not in typed:
             raise ConfigError(
                 f"{where}: its {override} is not for a record to decide, which may be anybody's; if"
-                " you know what it does, write it again, or trust=[<the module or place it names>]"
+                " you know what it does, write it again, or trust=[<the module or folder it names>]"
             )
 
 
@@ -137,15 +133,11 @@ def _with_flags(
         return command
     parts = [part for flag in flags for part in flag.split("=", 1)]
     given = dict(zip(parts[::2], parts[1::2], strict=False))
-    extra = given.get("--config-dir")
-    doubtful: list[Any] = []
-    if not all(is_named(value, trust) for value in given.values()):
-        if extra is None or len(given) > 1:
-            doubtful = ["it"]
-        else:
-            files = sorted(Path(extra).rglob("*.y*ml"))
-            doubtful = [file for file in files if not _is_harmless_file(file, Path(extra), trust)]
-    if doubtful:
+    extra, doubtful = given.get("--config-dir"), ["it"]
+    if extra is not None and len(given) == 1:
+        files = sorted(Path(extra).rglob("*.y*ml"))
+        doubtful = [str(one) for one in files if not _is_harmless_file(one, Path(extra), trust)]
+    if doubtful and not all(is_named(value, trust) for value in given.values()):
         text = " ".join(flags)
         raise ConfigError(
             f"{where}: was begun with {text}, and a record, which may be anybody's, does not"
@@ -177,9 +169,8 @@ def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def untrusted_overrides(overrides: Iterable[str], trust: Sequence[str]) -> list[str]:
+def untrusted_overrides(overrides: Sequence[str], trust: Sequence[str]) -> list[str]:
     """Returns those overrides of a sweep that its files may not decide."""
-    overrides = list(overrides)
     only_read = ("data.root",) if "data=image_folder" in overrides else ()
     return [
         override

@@ -103,13 +103,10 @@ class SearchStudy:
 
     Args:
         url: of the storage.
-        name: in it.
+        name: of the study in it; one that searched for something else is refused.
         settings: of `hydra.sweeper`.
         space: what is searched.
         objective: the metric to search by.
-
-    Raises:
-        ConfigError: a study of that name searched for something else, or cannot be opened.
     """
 
     def __init__(
@@ -165,13 +162,13 @@ class SearchStudy:
         """Tells what became of trials that a killed search left; interrupted ones run again.
 
         Optuna's heartbeats would tell after a grace period only; the locks of jobs tell at once.
-        `earlier` returns what is known of jobs of this sweep's folder, by number.
+        One that is still being trained is a ConfigError.
+
+        Args:
+            earlier: returns what is known of jobs of this sweep's folder, by number.
 
         Returns:
             Numbers of the trials that will be repeated.
-
-        Raises:
-            ConfigError: one of them is still being trained.
         """
         for trial in self.study.get_trials(states=[TrialState.RUNNING]):
             self.tell(trial.number, _outcome_once_ended(trial, earlier))
