@@ -129,7 +129,7 @@ def test_a_run_is_resumed_with_it_and_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "forger.app.run.train.Compilation", partial(Compilation, backend="aot_eager")
+        "forger.app.run.build.Compilation", partial(Compilation, backend="aot_eager")
     )
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     train(config(*short(cut, "compile=true", "metrics=none")))

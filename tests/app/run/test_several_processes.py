@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.check import find_problems
 from forger.app.config.command import Command
+from forger.app.run import resume, several_processes
 from forger.app.run.several_processes import Agreed, _difference, agree
 from forger.errors import ConfigError
 from forger.processes import Process, rank, slurm_job, this_process, was_requeued
@@ -153,10 +154,13 @@ def prepare(command: Command) -> tuple[Command, DictConfig]:
 
 def agreed(folder: Path, *words: str) -> Agreed:
     """What a process alone in its SLURM job is to do."""
-    own = this_process()
-    assert own is not None
     words = (*words, "data=mnist_sample", f"paths.log_dir={folder / 'logs'}")
-    return agree(own, Command(CONFIGS, "train", words), prepare)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(several_processes, "_prepare", prepare)
+        patch.setattr(resume, "prepare", prepare)
+        found = agree(Command(CONFIGS, "train", words))
+    assert found is not None
+    return found
 
 
 def record(run: Path, status: str, **environment: Any) -> None:
@@ -180,7 +184,7 @@ def test_a_requeued_job_goes_on_in_its_folder(environment: Environment, tmp_path
     OmegaConf.save(OmegaConf.masked_copy(first.config, ["seed"]), folder / "config.yaml")
     environment({"SLURM_RESTART_COUNT": "1"})
     second = agreed(tmp_path, "seed=null")
-    assert second.command.overrides[:2] == (f"resume='{folder}'", f"hydra.run.dir='{folder}'")
+    assert second.command.overrides[0] == f"resume='{folder}'"
     record(folder, "finished", job=slurm_job(first.command.overrides))
     with pytest.raises(SystemExit) as done:
         agreed(tmp_path, "seed=null")
@@ -191,10 +195,8 @@ def test_a_requeued_job_goes_on_in_its_folder(environment: Environment, tmp_path
 
 def test_a_sweep_by_several_processes_is_refused(environment: Environment) -> None:
     environment({**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"})
-    own = this_process()
-    assert own is not None
     with pytest.raises(ConfigError, match=r"^-m: "):
-        agree(own, Command(CONFIGS, "train", (), multirun=True), prepare)
+        agree(Command(CONFIGS, "train", (), multirun=True))
 
 
 def test_commands_that_differ_between_machines_are_told() -> None:

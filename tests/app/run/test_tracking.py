@@ -16,7 +16,7 @@ from training import Compose, command, rows, run_folder, short
 
 from forger.app.config.check import check
 from forger.app.config.trust import links_out_of
-from forger.app.run.tracker_names import name_trackers
+from forger.app.run.prepare import name_trackers
 from forger.app.run.train import train
 from forger.errors import ConfigError, Interrupted, Pruned
 from forger.metrics.evaluator import Evaluation

@@ -18,9 +18,10 @@ from forger.app.cli.ending import message_of
 from forger.app.config.messages import choice, given
 from forger.app.config.sections import SCRIPTS
 from forger.app.distributed.watch import explained
+from forger.app.run.folder import is_main_process
 from forger.app.run.several_processes import Agreed
 from forger.errors import ConfigError, Pruned
-from forger.processes import rank, this_process
+from forger.processes import this_process
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,9 @@ def run_job(agreed: Agreed) -> float | None:
     """Runs a job; returns the metric that `objective` names, if any."""
     script, config = agreed.command.script, agreed.config
     folder = Path(config.hydra.run.dir).absolute()
-    is_elsewhere = rank() != 0 and not folder.is_dir()  # rank 0 has made it on its file system
+    is_elsewhere = (
+        not is_main_process() and not folder.is_dir()
+    )  # rank 0 has made it on its file system
 
     def task(cfg: DictConfig) -> tuple[float | None, Exception | None]:
         try:
@@ -98,7 +101,7 @@ def objective(cfg: DictConfig, metrics: Mapping[str, float]) -> float | None:
     Raises:
         ConfigError: there is no such metric.
     """
-    if cfg.objective is None or cfg.dry_run or rank() != 0:
+    if cfg.objective is None or cfg.dry_run or not is_main_process():
         return None
     if cfg.objective not in metrics:
         known = choice(cfg.objective, metrics)
@@ -120,7 +123,11 @@ def _log_to_file(message: str) -> None:
 
 def _remove_unused(folder: Path) -> bool:
     """Removes the folder of a run that never began, which holds its log at most."""
-    if rank() != 0 or not folder.is_dir() or any(p.suffix != ".log" for p in folder.iterdir()):
+    if (
+        not is_main_process()
+        or not folder.is_dir()
+        or any(p.suffix != ".log" for p in folder.iterdir())
+    ):
         return False
     for handler in _file_handlers():
         logging.getLogger().removeHandler(handler)

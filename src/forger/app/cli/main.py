@@ -28,20 +28,18 @@ from forger.app.cli.ending import Ending, ending_of, summarise
 from forger.app.cli.job import run_job, say_what_takes_long
 from forger.app.cli.log_lines import wrapped
 from forger.app.config.command import Command, type_program
-from forger.app.config.compose import compose_checked, hydra_for
-from forger.app.config.messages import given, listed, quoted
+from forger.app.config.compose import compose_checked, hydra_for, quieten_hydra
+from forger.app.config.messages import listed, quoted
 from forger.app.config.paths import expanded
 from forger.app.config.sections import SCRIPTS
 from forger.app.run import resume
 from forger.app.run.folder import run_name
-from forger.app.run.quiet import quieten_hydra
 from forger.app.run.several_processes import Agreed, agree, local_processes, run_in_processes
 from forger.app.sweep.jobs import Outcome
 from forger.app.sweep.process import JobTask, answer, end_with_parent
-from forger.app.sweep.resume import is_resumed, resumed_command
+from forger.app.sweep.resume import resumed_command
 from forger.app.sweep.slots import jobs_at_once
 from forger.errors import ConfigError, Interrupted
-from forger.processes import this_process
 
 # What the config files call by `${name:arguments}`.
 # Six characters that keep two runs of one second apart; the same throughout one config.
@@ -63,20 +61,23 @@ def run(script: str, configs: Path, subcommand: Sequence[str] = ()) -> None:
         configs: the folder of config files.
         subcommand: what was typed between the program and the arguments: `train` after `forger`.
     """
-    for home in (Path.cwd(), configs.parent):  # keys of trackers; what the environment holds wins
-        load_dotenv(home / ".env")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # for classes of the user's own, wherever train.py lies
     program = program_again(subcommand)
-    # For the texts of --help: `python train.py`, or `forger train`.
-    named = partial(type_program, program[-1:] if program[-1] in SCRIPTS else ())
-    OmegaConf.register_new_resolver("typed", named, replace=True)
-    quieten_hydra()
-    end_with_parent()
+    _set_up_process(configs, program)
     ending = _run(script, configs, sys.argv[1 + len(subcommand) :], program)
     answer(ending.code, ending.reason, ending.error, ending.value)
     if ending.code:
         sys.exit(ending.code)
+
+
+def _set_up_process(configs: Path, program: tuple[str, ...]) -> None:
+    for home in (Path.cwd(), configs.parent):  # keys of trackers; what the environment holds wins
+        load_dotenv(home / ".env")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # for classes of the user's own, wherever train.py lies
+    # For the texts of --help: `python train.py`, or `forger train`.
+    named = partial(type_program, program[-1:] if program[-1] in SCRIPTS else ())
+    OmegaConf.register_new_resolver("typed", named, replace=True)
+    end_with_parent()
 
 
 def own_configs() -> Path:
@@ -105,6 +106,7 @@ def _show(typed: Typed) -> None:
         raise ConfigError(listed([text for text, _ in typed.command.misspelt]))
     if typed.flags.cfg:
         _compose(typed.command)  # raises where Hydra would print an error of its own
+    quieten_hydra()
     shown = io.StringIO()
     try:
         with redirect_stdout(shown):
@@ -126,32 +128,21 @@ def _carry_out(command: Command) -> float | list[Outcome] | None:
     Returns:
         The value of the job's objective, or what became of the sweep's jobs.
     """
-    if command.script == "train" and is_resumed(command):
+    if command.script == "train" and command.has("sweep.resume"):
         command = resumed_command(command)
-    own = this_process() if command.script == "train" else None
-    agreed = Agreed(*_prepared(command)) if own is None else agree(own, command, _prepared)
+    agreed = agree(command)
+    is_alone = agreed is None
+    if agreed is None and command.resumes:
+        agreed = Agreed(*resume.prepare(command))
+    elif agreed is None:
+        agreed = Agreed(command, compose_checked(command))
     if agreed.command.multirun:
         return _sweep(agreed.command, agreed.config)
-    if own is None and (count := local_processes(agreed)) > 1:
+    if is_alone and (count := local_processes(agreed)) > 1:
         say_what_takes_long()
         run_in_processes(agreed, count)
         raise SystemExit(0)  # rank 0 has told whoever asked
     return run_job(agreed)
-
-
-def _prepared(command: Command) -> tuple[Command, DictConfig]:
-    """Checks a command; returns that of a run that goes on, with its config.
-
-    Raises:
-        ConfigError: the message lists all that is wrong.
-    """
-    goes_on = "resume" in SCRIPTS[command.script].settings and not command.misspelt
-    if goes_on and resume.resumed_run(command.overrides) is not None:
-        return resume.prepare(command)
-    config = compose_checked(command)
-    if config.get("resume") is not None:
-        raise ConfigError(f"{given('resume', config.resume)}: belongs on the command line")
-    return command, config
 
 
 def _compose(command: Command) -> DictConfig:

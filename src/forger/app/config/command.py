@@ -39,6 +39,18 @@ class Command:
     program: tuple[str, ...] = ()
     config_flags: tuple[str, ...] = ()
 
+    def has(self, key: str) -> bool:
+        """Tells whether one of the overrides sets `key`, to whatever value."""
+        return any(one.partition("=")[0].lstrip("+") == key for one in self.overrides)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether it goes on with a run; one that is misspelt is told so first."""
+        if self.script != "train" or self.misspelt or not self.has("resume"):
+            return False
+        last = [one for one in self.overrides if one.partition("=")[0].lstrip("+") == "resume"][-1]
+        return last.partition("=")[2] != "null"
+
     def arguments(self) -> list[str]:
         """Returns the arguments with which another process of this program does the same."""
         return [*self.config_flags, *(["--multirun"] if self.multirun else []), *self.overrides]

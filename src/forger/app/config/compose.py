@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,9 +36,20 @@ from forger.errors import ConfigError
 _INTERNAL = ("full_key:", "reference_type=", "object_type=")
 
 
+def quieten_hydra() -> None:
+    """Drops what Hydra and imported packages say before there is a plan.
+
+    Hydra 1.3 warns that configs/hydra/launcher/*.yaml fill in the plugins' own files of that name;
+    later versions will have another way. Matplotlib tells that it has looked for fonts.
+    """
+    warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+
+
 @contextmanager
 def hydra_for(command: Command) -> Iterator[ConfigLoader]:
     """Sets up Hydra for a command's config files, and yields what loads them."""
+    quieten_hydra()
     folder = str(command.config_dir)
     with initialize_config_dir(folder, job_name=command.script, version_base="1.3"):
         yield GlobalHydra.instance().config_loader()
@@ -72,6 +84,8 @@ def compose_checked(command: Command) -> DictConfig:
         ConfigError: something is wrong; the message lists every problem, one a line.
     """
     cfg, problems = _composed(command)
+    if cfg is not None and not problems and cfg.get("resume") is not None:
+        problems = [f"{given('resume', cfg.resume)}: belongs on the command line"]
     if cfg is None or problems:
         raise ConfigError(listed(problems))
     return cfg

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,14 @@ from torch import nn
 
 from forger.app.config.importing import TargetError
 from forger.app.config.sections import SCRIPTS
+from forger.app.run.compilation import Compilation
 from forger.app.run.instantiate import all_refusals, instantiate, takes, target_of
+from forger.app.run.record import RecordInCheckpoint
+from forger.app.run.scoring import ScorePlan, build_scores
+from forger.callbacks.exact_resume import ExactResume
+from forger.callbacks.interrupts import Interrupts
 from forger.callbacks.pruning import Pruning
+from forger.callbacks.scores import ScoreCallback
 from forger.checkpoints.writing import WholeCheckpointIO
 from forger.data import GroupedDataModule, ImageDataModule
 from forger.data.own_module import first_images
@@ -214,6 +221,49 @@ def build_pruning(cfg: DictConfig) -> Pruning | None:
 
     trial = partial(open_trial, str(node.storage), str(node.study), int(node.number))
     return Pruning(str(node.metric), trial)
+
+
+@dataclass(frozen=True)
+class RunCallbacks:
+    """The callbacks that a run has beside those of its config.
+
+    Attributes:
+        interrupts: heeds signals.
+        scores: scores the run while it trains; `None`: it is not scored.
+        compilation: compiles the networks; `None`: they stay as they are.
+        all: of them, and those that record the run, let it go on exactly, and report to a search.
+    """
+
+    interrupts: Interrupts
+    scores: ScoreCallback | None
+    compilation: Compilation | None
+    all: list[Callback]
+
+
+def build_callbacks(
+    cfg: DictConfig,
+    record: RecordInCheckpoint,
+    datamodule: LightningDataModule,
+    plan: ScorePlan | None,
+) -> RunCallbacks:
+    """Builds what every run has, and what its scores, `compile` and a search ask for.
+
+    Args:
+        cfg: of the run.
+        record: puts what rebuilds the networks into checkpoints.
+        datamodule: of the run.
+        plan: of its scores; `None` in processes other than the first.
+    """
+    interrupts, scores = Interrupts(), build_scores(cfg, datamodule, plan)
+    compilation = Compilation(interrupts) if cfg.compile else None
+    asked = [scores, compilation, build_pruning(cfg)]
+    own: list[Callback] = [
+        record,
+        ExactResume(),
+        interrupts,
+        *(one for one in asked if one is not None),
+    ]
+    return RunCallbacks(interrupts, scores, compilation, own)
 
 
 def build_trainer(

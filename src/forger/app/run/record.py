@@ -16,8 +16,10 @@ import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 
 import forger
+from forger.app.config.command import Command
 from forger.app.run.folder import RunFolder
 from forger.data import ImageDataModule
+from forger.processes import slurm_job
 from forger.secrets import masked
 
 _PACKAGES = (
@@ -38,8 +40,9 @@ def git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def describe_environment(seed: int) -> dict[str, Any]:
+def describe_environment(seed: int, command: Command) -> dict[str, Any]:
     """Returns the record: git commit, packages, hardware, command and seed, as plain JSON."""
+    job = slurm_job(command.overrides)
     changes = git("status", "--porcelain")
     return {
         "seed": seed,
@@ -58,6 +61,7 @@ def describe_environment(seed: int) -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
+        **({"job": job} if job else {}),
     }
 
 

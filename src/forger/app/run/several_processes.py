@@ -9,7 +9,7 @@ import json
 import secrets
 import sys
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -19,6 +19,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.command import Command
+from forger.app.config.compose import compose_checked
 from forger.app.config.device_rules import processes_per_machine
 from forger.app.config.messages import listed, quoted
 from forger.app.distributed.local import ProcessFailedError, run_processes
@@ -28,13 +29,11 @@ from forger.app.run.folder import read_status
 from forger.app.run.trust_overrides import trust_of
 from forger.checkpoints import FOLDER, LAST, PREVIOUS
 from forger.errors import ConfigError, UserError
-from forger.processes import Process, slurm_job, was_requeued
+from forger.processes import Process, slurm_job, this_process, was_requeued
 from forger.whole_files import write_json
 
 _PER_MACHINE = ("data.root", "data.cache_dir", "paths.cache_dir")  # what may differ
 _FOLDER = "folder"  # of the run, for torchrun's restarts
-
-Prepare = Callable[[Command], tuple[Command, DictConfig]]
 
 
 @dataclass(frozen=True)
@@ -83,29 +82,36 @@ def run_in_processes(agreed: Agreed, count: int) -> None:
         raise
 
 
-def agree(own: Process, command: Command, prepare: Prepare) -> Agreed:
+def agree(command: Command) -> Agreed | None:
     """Lets all processes of a run do the same: the same command, folder and seed.
 
     Args:
-        own: this process.
         command: as typed.
-        prepare: checks a command; returns that of a run that goes on, and its config.
+
+    Returns:
+        What this process is to do; `None`: there are no others.
 
     Raises:
         ConfigError: in rank 0, which tells what is wrong anywhere.
         SystemExit: in another process, which has nothing to add; or the run is finished.
     """
-    if command.multirun and own.count == 1:
-        return Agreed(*prepare(command))
+    own = this_process() if command.script == "train" else None
+    if own is None or (command.multirun and own.count == 1):
+        return None
     if command.multirun and own.local_rank == 0:
         raise ConfigError("-m: starts many runs, and processes launched together train one")
     if command.multirun:
         raise SystemExit(ConfigError.exit_code)
-    return _lead(own, command, prepare) if own.rank == 0 else _follow(own, command, prepare)
+    return _lead(own, command) if own.rank == 0 else _follow(own, command)
 
 
-def _lead(own: Process, command: Command, prepare: Prepare) -> Agreed:
-    prepared, config = prepare(command)  # first, since it takes no torch
+def _prepare(command: Command) -> tuple[Command, DictConfig]:
+    """Checks a command; returns that of a run that goes on, and its config."""
+    return resume.prepare(command) if command.resumes else (command, compose_checked(command))
+
+
+def _lead(own: Process, command: Command) -> Agreed:
+    prepared, config = _prepare(command)  # first, since it takes no torch
     met = Rendezvous(own) if own.by == "torchrun" or own.count > 1 else None
     job, folder = slurm_job(command.overrides), Path(config.hydra.run.dir).absolute()
     earlier = _earlier(met, job, folder.parent)
@@ -122,7 +128,7 @@ def _lead(own: Process, command: Command, prepare: Prepare) -> Agreed:
     try:
         if complaints:
             raise ConfigError(listed(complaints))
-        agreed = _carried_out(plan, command, Agreed(prepared, config, met), prepare)
+        agreed = _carried_out(plan, command, Agreed(prepared, config, met))
     except UserError:
         if met is not None:
             met.decide(go=False)
@@ -135,11 +141,11 @@ def _lead(own: Process, command: Command, prepare: Prepare) -> Agreed:
     return agreed
 
 
-def _follow(own: Process, command: Command, prepare: Prepare) -> Agreed:
+def _follow(own: Process, command: Command) -> Agreed:
     prepared: tuple[Command, DictConfig] | None = None
     complaint: str | None = None
     try:
-        prepared = prepare(command)
+        prepared = _prepare(command)
     except ConfigError as error:
         complaint = str(error)
         _say(own, error)  # now: rank 0, which finds the same, may be gone soon
@@ -154,12 +160,12 @@ def _follow(own: Process, command: Command, prepare: Prepare) -> Agreed:
         raise SystemExit(ConfigError.exit_code) from None
     if not may_go or prepared is None:
         raise SystemExit(ConfigError.exit_code)
-    agreed = _carried_out(plan, command, Agreed(*prepared, met), prepare)
+    agreed = _carried_out(plan, command, Agreed(*prepared, met))
     agreed.config.hydra.job_logging.root.handlers = ["console"]
     return agreed
 
 
-def _carried_out(plan: dict[str, Any], command: Command, own: Agreed, prepare: Prepare) -> Agreed:
+def _carried_out(plan: dict[str, Any], command: Command, own: Agreed) -> Agreed:
     """Returns what a process has prepared, made what the plan says.
 
     Raises:
@@ -174,7 +180,7 @@ def _carried_out(plan: dict[str, Any], command: Command, own: Agreed, prepare: P
             own.config, [str(key) for key in own.config if key != "hydra"]
         )
         again = replace(command, overrides=(*kept, *trust_of(config, own=True)))
-        again, config = prepare(resume.command_for(Path(plan["folder"]), again))
+        again, config = resume.prepare(resume.command_for(Path(plan["folder"]), again))
         return replace(own, command=again, config=config)
     own.config.hydra.run.dir = plan["folder"]
     own.config.seed = plan["seed"]

@@ -4,57 +4,48 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, LightningDataModule, Trainer, seed_everything
+from lightning import LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from forger.app.config.command import Command
 from forger.app.config.messages import near, setting
-from forger.app.config.paths import with_absolute_paths
-from forger.app.config.trust import named, trust_in
+from forger.app.config.trust import trust_in
 from forger.app.distributed.watch import explained, watched_process_group
 from forger.app.run.build import (
+    build_callbacks,
     build_data,
     build_gan,
     build_loggers,
-    build_pruning,
     build_trainer,
-    check_trackers,
     group_batches,
     image_shape_of,
 )
 from forger.app.run.checks import check_epoch, check_networks, check_updates, images_per_process
-from forger.app.run.compilation import Compilation, describe_compilation
-from forger.app.run.devices import check_gpu, choose_precision, threads
+from forger.app.run.compilation import describe_compilation
+from forger.app.run.devices import threads
 from forger.app.run.dry_run import describe_dry_run
 from forger.app.run.ending import recorded
 from forger.app.run.folder import RunFolder, is_main_process
-from forger.app.run.instantiate import all_refusals, import_targets
-from forger.app.run.load import refuse_untrusted
+from forger.app.run.instantiate import all_refusals
 from forger.app.run.plan import describe_plan
-from forger.app.run.quiet import quieten_lightning
+from forger.app.run.prepare import prepare, sweep_name
 from forger.app.run.record import RecordInCheckpoint, describe_environment, fingerprint
-from forger.app.run.scoring import ScorePlan, build_scores, check_awaited, plan_scores
+from forger.app.run.scoring import ScorePlan, check_awaited, plan_scores
 from forger.app.run.several_processes import Agreed
 from forger.app.run.start import Start
-from forger.app.run.tracker_names import name_trackers, sweep_name
 from forger.app.run.trust_overrides import trusting
-from forger.callbacks.exact_resume import ExactResume
-from forger.callbacks.interrupts import Interrupts
 from forger.gan import GAN
 from forger.loggers.metrics_csv import last_values
-from forger.processes import slurm_job
 
 log = logging.getLogger(__name__)
 
-_ALL = ("",)  # parts of the config
 CORES = "FORGER_CORES"  # set by a sweep: how many cores of this machine one job may use
 
 
@@ -75,23 +66,10 @@ def train(cfg: DictConfig, agreed: Agreed | None = None) -> dict[str, float]:
             go on.
         Interrupted: a signal ended it.
     """
-    quieten_lightning()
-    cfg = with_absolute_paths(cfg)
-    if cfg.resume is not None:  # a run folder may be anybody's
-        trust, config = named(cfg.get("trust"), cfg.get("moved")), OmegaConf.to_container(cfg)
-        refuse_untrusted(config, Path(cfg.resume), trust, _ALL, names_only=True)
-    import_targets(cfg)
-    if cfg.seed is None:
-        cfg.seed = secrets.randbelow(2**32)
-    if cfg.trainer.accelerator in ("auto", "gpu", "cuda"):
-        check_gpu()
-    precision = choose_precision(cfg)
-    name_trackers(cfg)
-    if is_main_process():
-        check_trackers(cfg)
+    cfg = prepare(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     with threads(_threads(cfg)):
-        return _run(cfg, precision, agreed or Agreed(Command(Path(), "train", ()), cfg))
+        return _run(cfg, agreed or Agreed(Command(Path(), "train", ()), cfg))
 
 
 def _threads(cfg: DictConfig) -> int | None:
@@ -116,11 +94,9 @@ class Parts:
     scores: ScorePlan | None  # of the main process
 
 
-def _run(cfg: DictConfig, precision: str | None, agreed: Agreed) -> dict[str, float]:
-    """Builds everything, says what will happen, and trains; `precision` says why it is this one."""
+def _run(cfg: DictConfig, agreed: Agreed) -> dict[str, float]:
+    """Builds everything, says what will happen, and trains."""
     parts = _assemble(cfg)
-    if precision is not None and is_main_process():
-        log.info("precision       %s", precision)
     if not cfg.dry_run:
         with parts.folder.hold():
             return _train(cfg, parts, agreed)
@@ -175,29 +151,21 @@ def _train(cfg: DictConfig, parts: Parts, agreed: Agreed) -> dict[str, float]:
     """Trains in the run's folder, which no other process does meanwhile."""
     folder, start = parts.folder, parts.start
     loggers = build_loggers(cfg, folder.path, start.iteration if folder.resumed else None)
-    scores = build_scores(cfg, parts.datamodule, parts.scores)
-    interrupts = Interrupts()
-    compilation = Compilation(interrupts) if cfg.compile else None
-    more = [scores, compilation, build_pruning(cfg)]
-    callbacks: list[Callback] = [
-        *(RecordInCheckpoint(folder, parts.shape, parts.sample), ExactResume(), interrupts),
-        *(callback for callback in more if callback is not None),
-    ]
-    trainer = build_trainer(cfg, folder.path, loggers, callbacks)
+    record = RecordInCheckpoint(folder, parts.shape, parts.sample)
+    callbacks = build_callbacks(cfg, record, parts.datamodule, parts.scores)
+    scores, compilation = callbacks.scores, callbacks.compilation
+    trainer = build_trainer(cfg, folder.path, loggers, callbacks.all)
     _log_plan(cfg, parts, trainer)
     start.check_unfinished(trainer, cfg.trainer.max_time)
     device, failed = trainer.strategy.root_device, partial(_mark_failed, folder, trainer)
-    with watched_process_group(agreed.met, device, failed), interrupts:
+    with watched_process_group(agreed.met, device, failed), callbacks.interrupts:
         if is_main_process():
             start.set_damaged_aside()
             if compilation is not None:  # before training: this machine may lack a compiler
                 compilation.check(device)
             if scores is not None:  # before training: a classifier may be refused
                 scores.prepare(device)
-        job = slurm_job(agreed.command.overrides)
-        folder.record(
-            describe_environment(cfg.seed) | ({"job": job} if job else {}), start.iteration
-        )
+        folder.record(describe_environment(cfg.seed, agreed.command), start.iteration)
         with recorded(folder, trainer, agreed.command), explained(agreed.met):
             _log_hyperparams(folder, loggers)
             with compilation.errors_worded() if compilation else nullcontext():

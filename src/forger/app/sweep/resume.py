@@ -43,11 +43,6 @@ _RESOLVER = re.compile(r"\$\{[^}]*:")
 _DOTS = re.compile(r"(.*[\\/=])?\.\.([\\/]|$)", re.DOTALL)
 
 
-def is_resumed(command: Command) -> bool:
-    """Tells whether a command goes on with a sweep."""
-    return any(_key(override) == _KEY for override in command.overrides)
-
-
 def resumed_command(command: Command) -> Command:
     """Returns the sweep's own command, with what may be changed; `command` has `sweep.resume`.
 
