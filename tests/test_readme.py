@@ -24,18 +24,18 @@ def test_short_and_starting_with_our_own_digits() -> None:
 
 
 def test_table_lists_every_word_of_every_group() -> None:
-    for group, words in re.findall(r"^\| `([\w.]+)=` \| (.*) \|$", README, re.MULTILINE):
-        folder = ROOT / "configs" / group.replace(".", "/")
+    for group, words in re.findall(r"^\| `([\w./]+)=` \| (.*) \|$", README, re.MULTILINE):
+        folder = ROOT / "configs" / group
         files = {path.stem for path in folder.glob("*.yaml")}
         told = set(re.findall(r"`(\w+)`", words))
         assert told == files, group
 
 
 def test_table_lists_every_group() -> None:
-    told = set(re.findall(r"^\| `([\w.]+)=` \|", README, re.MULTILINE))
+    told = set(re.findall(r"^\| `([\w./]+)=` \|", README, re.MULTILINE))
     folders = (path.parent for path in (ROOT / "configs").glob("*/**/*.*"))
-    groups = {str(folder.relative_to(ROOT / "configs")).replace("/", ".") for folder in folders}
-    own = {group for group in groups if group.partition(".")[0] != "hydra"}
+    groups = {str(folder.relative_to(ROOT / "configs")) for folder in folders}
+    own = {group for group in groups if group.partition("/")[0] != "hydra"}
     assert told == own - {"callbacks", "local", "paths"}
 
 

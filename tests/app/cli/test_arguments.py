@@ -92,7 +92,7 @@ def test_what_is_said(line: str, messages: list[str]) -> None:
         ("norm=batch", "model.generator.norm=batch or model.discriminator.norm=batch"),
         ("benchmark=true", "+trainer.benchmark=true"),
         ("momentum=0.5", "optimizer=sgd optimizer.momentum=0.5"),
-        ("dataset=x", "data=<word>"),
+        ("dataset=x", "data=<choice>"),
     ],
 )
 def test_a_key_whose_setting_lies_deeper(word: str, instead: str) -> None:

@@ -47,7 +47,7 @@ class TestMistakesInWords:
             ("model=null", "model=null: no such choice. Allowed: dcgan, "),
             ("model={a:1}", "model={a:1}: must name a file; write model.a=1"),
             ("+model=dcgan", "+model=dcgan: write model=dcgan"),
-            ("data=[mnist,cifar10]", "data=[mnist,cifar10]: takes one word. Allowed: cifar10, "),
+            ("data=[mnist,cifar10]", "data=[mnist,cifar10]: takes one choice. Allowed: cifar10, "),
             ("logger=[csv,wnadb]", "logger=wnadb: no such choice; did you mean 'wandb'?"),
             ("experiment=nope", "experiment=nope: no such choice. Allowed: "),
             ("model=dcgan,vanilla", "several values; add -m for a run of each"),

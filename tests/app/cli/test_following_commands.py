@@ -11,6 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 from training import ROOT, command, resumed, run_folder, short
 
+from forger.app.config.messages import quoted
 from forger.app.run import resume
 from forger.errors import ConfigError
 
@@ -51,7 +52,7 @@ def test_a_run_goes_on_from_anywhere(started: tuple[Path, str]) -> None:
     assert recorded.paths.log_dir == str(started[0] / "logs")
     assert recorded.paths.cache_dir == str(started[0] / "cache")
     assert Path.cwd() != started[0]
-    assert resumed(f"'{run}'").paths.log_dir == str(started[0] / "logs")
+    assert resumed(quoted(run)).paths.log_dir == str(started[0] / "logs")
 
 
 def test_the_newest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +82,7 @@ def test_a_sweep_says_how_many_jobs_run_where(tmp_path: Path) -> None:
     assert first.split()[:3] == ["jobs", "4,", "1"]
     assert second.split() == ["sweep", "folder", "sweep"]
     assert (tmp_path / "sweep").is_dir()
+
+
+def test_the_plan_names_optimizers_as_their_classes(started: tuple[Path, str]) -> None:
+    assert started[1].count("Adam(lr=0.0002") == 2

@@ -112,7 +112,7 @@ def test_every_choice_passes(
         ("loss._target_=nowhere.Loss", "no module 'nowhere' is installed or in this folder"),
         ("loss._target_=3", "must be a dotted name"),
         ("loss._target_=forger.losses", "is a module; name a class or a function in it"),
-        ("~loss._target_", "loss: has no _target_; choose loss=<word>"),
+        ("~loss._target_", "loss: has no _target_; choose loss=<choice>"),
         ("~model.generator", "model.generator: is needed and missing"),
         ("~trainer.max_steps", "trainer.max_steps: is needed and missing"),
         ("seed=100000000000000000000", "must be below 2**63"),

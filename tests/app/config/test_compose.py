@@ -73,7 +73,7 @@ def test_a_wrong_command_has_no_config() -> None:
             "~trainer.max_time: is null, which Hydra cannot remove; leave it as it is",
         ),
         (["++model=dcgan"], "++model=dcgan: write model=dcgan"),
-        (["model@x=dcgan"], "model@x=dcgan: a file goes where its group is; write model=<word>"),
+        (["model@x=dcgan"], "model@x=dcgan: a file goes where its group is; write model=<choice>"),
         (["=1"], "=1: is not a setting; write <setting>=<value>"),
         (["é=1"], "é=1: é is not the name of a setting; write <setting>=<value>"),
         (

@@ -127,7 +127,7 @@ class _Check:
         elif section.target:
             group = key if key in GROUPS else key.partition(".")[0]
             choose = group.replace(".", "/")
-            self.problems[key] = f"{key}: has no _target_; choose {choose}=<word>"
+            self.problems[key] = f"{key}: has no _target_; choose {choose}=<choice>"
         else:
             self.settings(key, node, section)
 
@@ -161,7 +161,7 @@ class _Check:
         if whole or (section.free and any(joined(key, part) in self.problems for part in parts)):
             unknown = {}  # what reads it is missing, or wrong
         elif section.free and not parts and len(unknown) > 1:
-            text = f"{key}: nothing uses {several(unknown)}; choose {key}=<word>"
+            text = f"{key}: nothing uses {several(unknown)}; choose {key}=<choice>"
             self.problems |= {f"{key}.{name}": text for name in unknown}
             unknown = {}
         known = types.keys() | {name for name in node if self.is_read(f"{key}.{name}")}
@@ -178,9 +178,9 @@ class _Check:
         if not key and whole:
             advice = f"begin the main config with 'defaults: [{self.name}, _self_]'"
         elif key in GROUPS and len(paths) > 1:
-            advice = f"choose {key}=<word>"
+            advice = f"choose {key}=<choice>"
         else:
-            advice = " ".join(f"{p}={'<word>' if p in GROUPS else '<value>'}" for p in paths)
+            advice = " ".join(f"{p}={'<choice>' if p in GROUPS else '<value>'}" for p in paths)
             advice = f"write {advice}"
         verb = "are" if len(paths) > 1 else "is"
         text = f"{several(paths)}: {verb} needed and missing; {advice}"

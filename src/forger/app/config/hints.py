@@ -78,7 +78,7 @@ def _worded(key: str, old: Any, value: Any) -> str:
     """Writes the value where it is of the type that stands there now; else shows that one."""
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (old, value))
     if isinstance(old, dict):
-        return f"{key}=<word>"
+        return f"{key}=<choice>"
     if old is None or numbers or type(old) is type(value) or str(old).startswith("${"):
         return f"{key}={written(value)}"
     return f"{key}=<value>, which is {written(old)}"

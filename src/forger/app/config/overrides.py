@@ -162,7 +162,7 @@ def _refusal(override: Override, earlier: dict[str, str], overrides: Overrides) 
         both = f"write {key}=[{other},{value}] for both" if key in _SEVERAL else None
         return f"{before} was written too; {both or 'leave one of them out'}"
     if override.package is not None:
-        return f"a file goes where its group is; write {key}=<word>"
+        return f"a file goes where its group is; write {key}=<choice>"
     names_file = not override.is_delete() and not isinstance(override.value(), (dict, int))
     if group != key and names_file and overrides.options(group):
         return f"a file is chosen with a slash; write {group}={value}"
@@ -213,7 +213,7 @@ def _wrong_choices(group: str, value: Any, overrides: Overrides) -> Iterator[str
     allowed = f"Allowed: {', '.join(sorted(options))}"
     names = value if isinstance(value, list) and value else [value]
     if len(names) > 1 and group not in _SEVERAL:
-        yield f"{given(group, value)}: takes one word. {allowed}"
+        yield f"{given(group, value)}: takes one choice. {allowed}"
         return
     for name in names:
         if isinstance(name, str) and name in options:

@@ -65,7 +65,7 @@ def _name(select: CheckedValues) -> Findings:
     if not isinstance(name, str):
         return
     if not _can_be_made(name) or Path(name).is_absolute() or ".." in Path(name).parts:
-        yield "name", "must name a folder below paths.log_dir; write a word"
+        yield "name", "must name a folder below paths.log_dir; write a plain name"
 
 
 def _folders(select: CheckedValues) -> Findings:

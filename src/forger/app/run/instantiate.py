@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import hydra.utils
@@ -44,9 +43,10 @@ def instantiate(node: Any, kind: Any = None, key: str | None = None, /, **runtim
         _check_call(path, inner, runtime if inner is plain else {})
     target = str(plain["_target_"])
     try:
-        build = hydra.utils.instantiate(node, _convert_="all", _partial_=True)
-        # not by Hydra, which would make plain mappings of dataclasses among the arguments
-        made = partial(build, **runtime) if plain.get("_partial_") else build(**runtime)
+        if plain.get("_partial_"):
+            made = hydra.utils.instantiate(node, _convert_="all", **runtime)
+        else:  # not by Hydra, which would make plain mappings of dataclasses among the arguments
+            made = hydra.utils.instantiate(node, _convert_="all", _partial_=True)(**runtime)
     except UserError:
         raise
     except (InstantiationException, *_BROKEN) as error:
