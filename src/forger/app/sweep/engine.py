@@ -161,7 +161,7 @@ class Engine:
 
     @contextmanager
     def _watching(self, jobs: Sequence[Job]) -> Iterator[None]:
-        """Tells of each job as it ends, while others run."""
+        """Logs each job as it ends, while others run."""
         over, before = threading.Event(), {job: self.folder.outcome(job) for job in jobs}
 
         def watch() -> None:
