@@ -170,3 +170,12 @@ def test_a_file_that_sets_a_choice_as_text(tmp_path: Path) -> None:
     )
     recipe.write_text("# @package _global_\ndefaults:\n  - override /metrics/features: inception\n")
     assert mistakes("experiment=mine", extra=tmp_path) == []
+
+
+def test_a_resume_belongs_on_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "again.yaml").write_text("# @package _global_\nresume: logs/x\n")
+    overrides = ("experiment=again", "data=mnist_sample")
+    command = Command(CONFIGS, "train", overrides, extra_config_dir=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"^resume=logs/x: belongs on the command line"):
+        compose_checked(command)

@@ -98,3 +98,4 @@ def test_asking_whether_a_run_lives_keeps_none_from_starting(run: Path) -> None:
         over.set()
         for process in asking:
             process.join()
+    assert [process.exitcode for process in asking] == [0, 0, 0]
