@@ -15,7 +15,8 @@ from searching import FakeEngine, by_rate, run_search
 from training import ROOT, command
 
 from forger.app.config.command import Command
-from forger.app.run.trust_overrides import trust_of, without_folders_elsewhere, without_trust
+from forger.app.run.resume import trust_of
+from forger.app.sweep.jobs import without_folders_elsewhere, without_trust
 from forger.app.sweep.resume import (
     resumed_command,
     untrusted_overrides,

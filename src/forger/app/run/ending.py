@@ -13,7 +13,7 @@ from forger.app.config.command import Command
 from forger.app.config.messages import near, setting
 from forger.app.config.trust import locations_in, trust_in
 from forger.app.run.folder import RunFolder, is_main_process
-from forger.app.run.trust_overrides import trusting
+from forger.app.run.resume import trusting
 from forger.callbacks.early_stopping import EarlyStopping
 from forger.checkpoints import FOLDER, LAST, PREVIOUS
 from forger.errors import ConfigError, DivergedError, Interrupted, Pruned, RunError, UserError

@@ -5,9 +5,11 @@ Imports neither torch nor anything that does: mistakes are found before any work
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,6 +21,7 @@ from forger.app.config.compose import hydra_for
 from forger.app.config.messages import listed, quoted, type_setting
 from forger.app.config.overrides import read_overrides
 from forger.app.config.paths import expanded, text_of
+from forger.app.config.trust import locations_in, targets_in
 from forger.app.run.folder import LOCK, being_trained, is_locked, is_main_process, read_status
 from forger.app.run.resumed_config import OF_THE_COMMAND, resumed_config
 from forger.errors import ConfigError
@@ -68,6 +71,28 @@ def prepare(command: Command) -> tuple[Command, DictConfig]:
     cfg.hydra.mode, cfg.hydra.run.dir = RunMode.RUN, str(folder)
     cfg.hydra.overrides.task = [str(one.input_line) for one in overrides]
     return command_for(folder, command), cfg
+
+
+def trusting(names: Iterable[str]) -> list[str]:
+    """Returns the override that trusts what is named; none where nothing is."""
+    listed = ",".join(quoted(name) if re.search(r"[^\w./:-]", name) else name for name in names)
+    return [f"trust=[{listed}]"] if listed else []
+
+
+def trust_of(cfg: DictConfig, *, own: bool) -> list[str]:
+    """Returns the overrides by which a run that goes on is trusted as far as this command is.
+
+    Args:
+        cfg: of the command.
+        own: whether all that it names is the user's, and not a record's.
+    """
+    named, moved = list(cfg.get("trust") or ()), dict(cfg.get("moved") or {})
+    if own:
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+        named += [*targets_in(plain), *locations_in(plain)]
+    overrides = trusting(dict.fromkeys(named))
+    pairs = ",".join(f"{quoted(old)}:{quoted(new)}" for old, new in moved.items())
+    return [*overrides, f"moved={{{pairs}}}"] if moved else overrides
 
 
 def _key(override: str) -> str:

@@ -26,7 +26,6 @@ from forger.app.distributed.local import ProcessFailedError, run_processes
 from forger.app.distributed.rendezvous import Rendezvous
 from forger.app.run import resume
 from forger.app.run.folder import read_status
-from forger.app.run.trust_overrides import trust_of
 from forger.checkpoints import FOLDER, LAST, PREVIOUS
 from forger.errors import ConfigError, UserError
 from forger.processes import Process, slurm_job, this_process, was_requeued
@@ -179,7 +178,7 @@ def _carried_out(plan: dict[str, Any], command: Command, own: Agreed) -> Agreed:
         config = OmegaConf.masked_copy(
             own.config, [str(key) for key in own.config if key != "hydra"]
         )
-        again = replace(command, overrides=(*kept, *trust_of(config, own=True)))
+        again = replace(command, overrides=(*kept, *resume.trust_of(config, own=True)))
         again, config = resume.prepare(resume.command_for(Path(plan["folder"]), again))
         return replace(own, command=again, config=config)
     own.config.hydra.run.dir = plan["folder"]

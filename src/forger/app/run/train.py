@@ -37,10 +37,10 @@ from forger.app.run.instantiate import all_refusals
 from forger.app.run.plan import describe_plan
 from forger.app.run.prepare import prepare, sweep_name
 from forger.app.run.record import RecordInCheckpoint, describe_environment, fingerprint
+from forger.app.run.resume import trusting
 from forger.app.run.scoring import ScorePlan, check_awaited, plan_scores
 from forger.app.run.several_processes import Agreed
 from forger.app.run.start import Start
-from forger.app.run.trust_overrides import trusting
 from forger.gan import GAN
 from forger.loggers.metrics_csv import last_values
 

@@ -17,10 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.messages import near, quoted, setting, type_setting
 from forger.app.run.folder import locked, read_status
-from forger.app.run.trust_overrides import without_folders_elsewhere, without_trust
 from forger.app.sweep import report
 from forger.app.sweep.folder import SweepFolder
-from forger.app.sweep.jobs import BAD, Job, Outcome, differing_keys
+from forger.app.sweep.jobs import (
+    BAD,
+    Job,
+    Outcome,
+    differing_keys,
+    without_folders_elsewhere,
+    without_trust,
+)
 from forger.app.sweep.process import NUMBER, JobTask
 from forger.app.sweep.slots import jobs_at_once
 from forger.errors import ConfigError, Interrupted

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from forger.app.config.trust import is_in_use
+
 Status: TypeAlias = Literal["finished", "pruned", "failed", "interrupted", "running", "missing"]
 """`missing` has not begun; `interrupted` can go on; `pruned` was ended early by a search."""
 
@@ -15,6 +17,7 @@ BAD: frozenset[Status] = frozenset({"failed", "interrupted", "missing"})
 """What makes a sweep's exit code differ from 0."""
 
 SEED = "seed"
+FOLDERS = ("paths.log_dir", "paths.cache_dir", "paths.data_dir", "data.cache_dir")
 _NOT_SHOWN = re.compile(r"(sweep|hydra)([./].*)?|resume")
 
 
@@ -71,3 +74,26 @@ def value_in(override: str) -> str:
 def label(overrides: Mapping[str, str], keys: Iterable[str]) -> str:
     """Returns a job's overrides of some keys in a row; `overrides` are sorted by key."""
     return " ".join(overrides[key] for key in keys if key in overrides)
+
+
+def without_trust(overrides: Iterable[str]) -> list[str]:
+    """Returns overrides without those that are about records and not of a job."""
+    of_records = ("sweep.resume", "trust", "moved")
+    return [one for one in overrides if one.partition("=")[0].lstrip("+") not in of_records]
+
+
+def without_folders_elsewhere(overrides: Iterable[str], folder: Path) -> list[str]:
+    """Leaves out of a job's overrides where a sweep wants to write beside its own folder.
+
+    A cache or data that are there stay; for the rest the command's own config decides.
+    """
+    kept = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        value = value.strip("'\"")
+        if key == "paths.log_dir":
+            own = Path(value).absolute() in folder.parents
+        else:
+            own = key not in FOLDERS or is_in_use(key.rpartition(".")[2], value)
+        kept += [override] if own else []
+    return kept

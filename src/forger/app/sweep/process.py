@@ -22,7 +22,7 @@ from forger.app.config.command import Command
 from forger.app.config.compose import quieten_hydra
 from forger.app.config.messages import quoted
 from forger.app.run.folder import read_status, run_name
-from forger.app.run.trust_overrides import trust_of
+from forger.app.run.resume import trust_of
 from forger.app.sweep.folder import SweepFolder, read_json
 from forger.app.sweep.slots import share_of, slot, slots_of
 from forger.secrets import masked

@@ -22,8 +22,8 @@ from forger.app.config.messages import quoted, type_setting
 from forger.app.config.paths import expanded, text_of
 from forger.app.config.records import find_untrusted
 from forger.app.config.trust import is_in_use, is_named, links_out_of, says_where
-from forger.app.run.trust_overrides import FOLDERS
 from forger.app.sweep.folder import SweepFolder
+from forger.app.sweep.jobs import FOLDERS
 from forger.errors import ConfigError
 
 _KEY = "sweep.resume"
