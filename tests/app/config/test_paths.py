@@ -9,8 +9,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from forger.app.config.command import text_of, with_path_quoted
 from forger.app.config.messages import setting, typed
-from forger.app.config.paths import text_of, with_absolute_paths, with_path_quoted
+from forger.app.config.settings import with_absolute_paths
 
 NAMES = [
     *("a=1,b=2", "[x]", "{x}", "(x)", "it's", 'say "x"', "two words", "a:b", "$HOME", "${x}", "~x"),

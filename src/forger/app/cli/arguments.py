@@ -17,9 +17,8 @@ from typing import Any
 
 from hydra._internal.utils import get_args_parser  # the very flags that Hydra documents
 
-from forger.app.config.command import Command
+from forger.app.config.command import Command, expanded, with_path_quoted
 from forger.app.config.messages import as_overrides, setting, typed
-from forger.app.config.paths import expanded, with_path_quoted
 from forger.app.config.sections import SCRIPTS
 from forger.app.run import resume
 from forger.errors import ConfigError

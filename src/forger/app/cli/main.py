@@ -27,10 +27,9 @@ from forger.app.cli.arguments import Typed, program_again, read_command
 from forger.app.cli.ending import Ending, ending_of, summarise
 from forger.app.cli.job import run_job, say_what_takes_long
 from forger.app.cli.log_lines import wrapped
-from forger.app.config.command import Command, type_program
+from forger.app.config.command import Command, expanded, type_program
 from forger.app.config.compose import compose_checked, hydra_for, quieten_hydra
 from forger.app.config.messages import listed, quoted
-from forger.app.config.paths import expanded
 from forger.app.config.sections import SCRIPTS
 from forger.app.run import resume
 from forger.app.run.folder import run_name

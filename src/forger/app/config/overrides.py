@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from forger.app.config.command import Command
+from forger.app.config.command import Command, is_path
 from forger.app.config.messages import (
     as_overrides,
     choice,
@@ -30,7 +30,6 @@ from forger.app.config.messages import (
     type_setting,
     typed,
 )
-from forger.app.config.paths import is_path
 from forger.app.config.sections import GROUPS, RECIPES, SCRIPTS
 from forger.errors import install_command
 

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 import forger
 from forger.app.config.check import check
 from forger.app.config.messages import near
-from forger.app.config.paths import with_absolute_paths
+from forger.app.config.settings import with_absolute_paths
 from forger.app.config.trust import is_in_use, is_named, links_out_of, named
 from forger.app.run.build import build_data
 from forger.app.run.comparison import compare, print_scores

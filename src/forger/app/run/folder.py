@@ -21,7 +21,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from forger.app.config.paths import expanded
+from forger.app.config.command import expanded
 from forger.errors import ConfigError
 from forger.processes import rank
 from forger.secrets import masked, without_secrets

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from forger.app.config.paths import with_absolute_paths
+from forger.app.config.settings import with_absolute_paths
 from forger.app.config.trust import named
 from forger.app.run.build import check_trackers
 from forger.app.run.devices import check_gpu, choose_precision

@@ -16,11 +16,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from forger.app.config.command import Command
+from forger.app.config.command import Command, expanded, text_of
 from forger.app.config.compose import hydra_for
 from forger.app.config.messages import listed, quoted, type_setting
 from forger.app.config.overrides import read_overrides
-from forger.app.config.paths import expanded, text_of
 from forger.app.config.trust import locations_in, targets_in
 from forger.app.run.folder import LOCK, being_trained, is_locked, is_main_process, read_status
 from forger.app.run.resumed_config import OF_THE_COMMAND, resumed_config

@@ -13,11 +13,10 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.check import find_problems
-from forger.app.config.compose import put_settings
 from forger.app.config.messages import given, type_setting
-from forger.app.config.paths import with_absolute_paths
 from forger.app.config.records import find_untrusted
 from forger.app.config.sections import SCRIPTS
+from forger.app.config.settings import put_settings, with_absolute_paths
 from forger.app.config.trust import (
     is_in_use,
     is_named,

@@ -17,9 +17,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from forger.app.config.command import Command
+from forger.app.config.command import Command, expanded, text_of
 from forger.app.config.messages import quoted, type_setting
-from forger.app.config.paths import expanded, text_of
 from forger.app.config.records import find_untrusted
 from forger.app.config.trust import is_in_use, is_named, links_out_of, says_where
 from forger.app.sweep.folder import SweepFolder
