@@ -70,8 +70,10 @@ def make_trainer(folder: Path, **settings: Any) -> Trainer:
     return Trainer(**(defaults | settings))
 
 
-def fit(gan: GAN, folder: Path, batch_size: int = 8, **settings: Any) -> Trainer:
+def fit(
+    gan: GAN, folder: Path, batch_size: int = 8, ckpt_path: Path | None = None, **settings: Any
+) -> Trainer:
     """Trains on `Squares` and returns the Trainer."""
     trainer = make_trainer(folder, **settings)
-    trainer.fit(gan, datamodule=Squares(batch_size=batch_size, seed=0))
+    trainer.fit(gan, datamodule=Squares(batch_size=batch_size, seed=0), ckpt_path=ckpt_path)
     return trainer

@@ -30,11 +30,8 @@ Nameless = namedtuple("Nameless", "x y")
     [
         IMAGES,
         (IMAGES, LABELS),
-        [IMAGES, LABELS],
-        (IMAGES,),
         ((IMAGES, LABELS), LABELS),
         {"label": LABELS, "image": IMAGES},
-        {"images": IMAGES},
         {"labels": LABELS, "pixel_values": IMAGES},
         {"image": (IMAGES, LABELS)},
         UserDict({"img": IMAGES}),
@@ -50,33 +47,23 @@ def test_where_a_batch_holds_its_images(batch: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("batch", "words"),
+    ("batch", "message"),
     [
         ({"x": IMAGES, "y": LABELS}, r"under the name 'image', .*; it has 'x', 'y'\. Rename them"),
         ((), "it has nothing"),
-        ({}, r"must be a torch\.Tensor, not builtins\.dict"),
         ("image.png", r"must be a torch\.Tensor, not builtins\.str"),
-        (None, r"must be a torch\.Tensor, not builtins\.NoneType"),
-        (
-            torch.zeros(4, 3, 8, 8, dtype=torch.uint8),
-            r"not uint8; write images\.float\(\) / 127\.5 - 1",
-        ),
-        (LABELS.view(4, 1, 1, 1), "not int64"),
-        (IMAGES[0], r"not \(3, 8, 8\); write images\.unsqueeze\(1\)"),
-        (IMAGES.flatten(1), r"not \(4, 192\)"),
-        (IMAGES[None], r"not \(1, 4, 3, 8, 8\)"),
+        ((IMAGES * 127).byte(), r"not uint8; from 0 to 255 write images\.float\(\) / 127\.5 - 1"),
+        (IMAGES[0], r"must be a batch \(B, C, H, W\), not \(3, 8, 8\)"),
         (IMAGES[:0], r"not \(0, 3, 8, 8\)"),
         (IMAGES.permute(0, 2, 3, 1), r"channels last; write images\.permute\(0, 3, 1, 2\)"),
-        (IMAGES.numpy(), r"must be a torch\.Tensor, not numpy\.ndarray"),
         (IMAGES * 127.5 + 127.5, r"from [\d.]+ to [\d.]+; write images / 127\.5 - 1"),
-        (torch.tensor([[[[0.0, 65535]]]]), r"write images / 32767\.5 - 1"),
-        (IMAGES * 2.5, r"from -2\.\d+ to 2\.\d+; .*Normalize\(\[0\.5\], \[0\.5\]\)"),
+        (IMAGES * 2.5, r"from -2\.\d+ to 2\.\d+; "),
         (torch.full((2, 1, 4, 4), torch.nan), "from nan to nan"),
         (torch.full((2, 1, 4, 4), torch.inf), "from inf to inf"),
     ],
 )
-def test_what_holds_no_images_in_range_is_told_what_to_write(batch: Any, words: str) -> None:
-    with pytest.raises(DataError, match=words):
+def test_what_holds_no_images_in_range_is_told_what_to_write(batch: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         RealImages(1)(batch)
 
 
@@ -85,17 +72,17 @@ def test_other_floats_and_roundings_are_taken(dtype: torch.dtype) -> None:
     assert RealImages(1)((IMAGES * 1.005).to(dtype))[0].dtype == dtype
 
 
-@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("warns", [True, False])
 def test_images_that_are_never_dark_are_told_once(
-    tells: bool, caplog: pytest.LogCaptureFixture
+    warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        reals = RealImages(2, tells)
+        reals = RealImages(2, warns)
         for _ in range(3):
             reals(IterationBatches((IMAGES.abs(), IMAGES.abs())))
-        RealImages(1, tells)(IMAGES)
-    assert len(caplog.records) == tells
-    assert ("write images * 2 - 1" in caplog.text) == tells
+        RealImages(1, warns)(IMAGES)
+    assert len(caplog.records) == warns
+    assert ("write images * 2 - 1" in caplog.text) == warns
 
 
 def test_an_image_of_another_size_is_told_at_any_time() -> None:

@@ -21,7 +21,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
 
 
-def move(module: nn.Module) -> None:
+def add_one(module: nn.Module) -> None:
     with torch.no_grad():
         for tensor in module.state_dict().values():
             tensor.add_(torch.ones_like(tensor))
@@ -32,7 +32,7 @@ def test_averages_weights_and_batchnorm_statistics_and_copies_other_buffers() ->
     source.register_buffer("anything", torch.zeros(2))
     ema = EMA(source, decay=0.9)
     start = {name: value.clone() for name, value in source.state_dict().items()}
-    move(source)
+    add_one(source)
     ema.update(source, iteration=1000)  # past the warm-up
     for name, value in ema.module.state_dict().items():
         averaged = name != "anything" and value.is_floating_point()
@@ -53,39 +53,29 @@ NORMS: dict[str, Callable[[nn.Linear], nn.Module]] = {
 }
 
 
-def trained_with_average(norm: Callable[[nn.Linear], nn.Module]) -> tuple[nn.Module, EMA]:
-    """Some hundred steps of a generator whose weights move far."""
+@pytest.mark.parametrize("name", NORMS)
+def test_every_reparametrisation_is_averaged_and_can_be_sampled(name: str) -> None:
+    """After training weights far away, when older hooks keep one that autograd has computed."""
     torch.manual_seed(0)
+    norm = NORMS[name]
     source = nn.Sequential(norm(nn.Linear(6, 8)), nn.ReLU(), norm(nn.Linear(8, 8)))
+    source.latent_dim = 6  # type: ignore[assignment]
     ema = EMA(source, decay=0.99)
     optimizer = torch.optim.Adam(source.parameters(), lr=0.01)
     for iteration in range(1, 301):
-        loss = (source(torch.randn(16, 6)) - torch.randn(16, 8)).square().mean()
         optimizer.zero_grad()
-        loss.backward()
+        (source(torch.randn(16, 6)) - torch.randn(16, 8)).square().mean().backward()
         optimizer.step()
         ema.update(source, iteration)
-    return source, ema
-
-
-@pytest.mark.parametrize("name", NORMS)
-def test_every_reparametrisation_is_averaged_and_can_be_sampled(name: str) -> None:
-    """Also after training, when older hooks keep a weight that autograd has computed."""
-    source, ema = trained_with_average(NORMS[name])
     noise = torch.randn(5, 6)
-    for network in (source, ema.module):
-        sampler = Sampler(with_latent_dim(network), "normal")
-        torch.testing.assert_close(sampler(noise), network.eval()(noise))
+    for one in (source, ema.module):
+        sampler = Sampler(one, "normal")
+        torch.testing.assert_close(sampler(noise), one.eval()(noise))
     assert (ema(noise) - source(noise)).abs().mean() < 0.3
     if "spectral" in name:
         for layer in (sampler.generator[0], sampler.generator[2]):
             largest = torch.linalg.matrix_norm(layer.weight, ord=2).item()
             assert largest == pytest.approx(1, abs=0.05)
-
-
-def with_latent_dim(network: nn.Module) -> nn.Module:
-    network.latent_dim = 6  # type: ignore[assignment]
-    return network
 
 
 def test_what_cannot_be_copied_is_refused_with_its_reason() -> None:
@@ -101,7 +91,7 @@ def test_stays_in_float32_beside_16_bits() -> None:
     ema = EMA(source, decay=0.999)
     nn.ModuleList([source, ema]).bfloat16()
     start = ema.module[0].weight.clone()
-    move(source)
+    add_one(source)
     for _ in range(10):
         ema.update(source, iteration=100_000)
     assert {tensor.dtype for tensor in ema.module.parameters()} == {torch.float32}
@@ -121,7 +111,7 @@ def test_the_warm_up_forgets_the_first_weights_and_counts_earlier_updates(
     ema = EMA(source, decay=0.999)
     ema.earlier_updates = earlier
     start = ema.module[0].weight.clone()
-    move(source)
+    add_one(source)
     ema.update(source, iteration=1)
     torch.testing.assert_close(ema.module[0].weight, start + step)
 
@@ -133,7 +123,7 @@ def test_follows_buffers_that_are_replaced_and_weights_that_are_moved() -> None:
     source[1].running_mean = torch.full((3,), 7.0)
     for module in (source, ema):
         module.double()  # puts other memory behind the same parameters
-    move(source)
+    add_one(source)
     ema.update(source, iteration=2)
     torch.testing.assert_close(ema.module.state_dict(), source.state_dict())
 

@@ -31,6 +31,17 @@ LOSSES = {name: loss for name, (loss, *_) in CASES.items() if "smoothed" not in 
 LOSSES["wgan_gp"] = L.Wasserstein(gradient_penalty=10.0, n_critic=2)
 
 
+def sgd(lr: float = 0.1, **settings: Any) -> Updates:
+    return Updates(optimizer=partial(torch.optim.SGD, lr=lr), **settings)
+
+
+def inputs_of(network: nn.Module) -> list[Tensor]:
+    """What the network is given from now on."""
+    seen: list[Tensor] = []
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    return seen
+
+
 class Spy(GAN):
     """Keeps the bits of both players around each update."""
 
@@ -93,16 +104,13 @@ def test_max_steps_counts_generator_updates(n_critic: int, tmp_path: Path) -> No
         loss=L.Hinge(n_critic=n_critic), generator_updates=updates, discriminator_updates=updates
     )
     trainer = fit(gan, tmp_path, max_steps=50)
-    for_generator, for_discriminator = trainer.optimizers
-    assert for_generator.steps == 50
-    assert for_discriminator.steps == 50 * n_critic
+    assert [optimizer.steps for optimizer in trainer.optimizers] == [50, 50 * n_critic]
     assert trainer.global_step == gan.iteration == 50
     assert gan.images_seen == 50 * n_critic * 8
 
 
 def test_an_epoch_is_one_pass_of_the_discriminator(tmp_path: Path) -> None:
-    gan = make_gan(loss=L.Hinge(n_critic=3))
-    trainer = fit(gan, tmp_path, max_steps=-1, max_epochs=2)
+    trainer = fit(make_gan(loss=L.Hinge(n_critic=3)), tmp_path, max_steps=-1, max_epochs=2)
     assert trainer.global_step == 2 * (64 // 8 // 3)  # the incomplete last iteration is dropped
 
 
@@ -122,8 +130,7 @@ def test_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
 
 def test_generator_update_draws_fresh_noise(tmp_path: Path) -> None:
     gan = make_gan()
-    seen: list[Tensor] = []
-    gan.generator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone()))
+    seen = inputs_of(gan.generator)
     fit(gan, tmp_path, max_steps=1)
     for_discriminator, for_generator = seen
     assert not torch.equal(for_discriminator, for_generator)
@@ -132,26 +139,23 @@ def test_generator_update_draws_fresh_noise(tmp_path: Path) -> None:
 def test_shared_fakes_are_generated_once_and_train_both_networks(tmp_path: Path) -> None:
     """The generator's gradient passes through the very images that D has just been shown."""
     gan = make_gan(share_fakes=True)
-    seen: dict[str, list[Any]] = {"made": [], "shown": []}
-    gan.generator.register_forward_hook(lambda _, __, images: seen["made"].append(images))
-    gan.discriminator.register_forward_hook(lambda _, inputs, __: seen["shown"].append(inputs[0]))
-    before = [p.detach().clone() for p in gan.generator.parameters()]
+    made: list[Tensor] = []
+    gan.generator.register_forward_hook(lambda _, __, images: made.append(images))
+    shown = inputs_of(gan.discriminator)
     fit(gan, tmp_path, max_steps=1)
-    (made,) = seen["made"]
-    assert made.requires_grad
-    both, for_g = seen["shown"]  # real with fake, and fake again
-    for_d = both[len(made) :]
+    (fakes,) = made
+    both, for_g = shown  # real with fake, and fake again
+    for_d = both[len(fakes) :]
+    assert fakes.requires_grad
     assert not for_d.requires_grad
-    assert for_g is made
-    assert torch.equal(for_d, made)
-    assert differences(before, list(gan.generator.parameters()))
+    assert for_g is fakes
+    assert torch.equal(for_d, fakes)
 
 
 @pytest.mark.parametrize("loss", [L.RelativisticAverage(), L.RelativisticPairing()])
 def test_relativistic_generator_compares_with_fresh_real_images(loss, tmp_path: Path) -> None:
     gan = make_gan(loss=loss)
-    seen: list[Tensor] = []
-    gan.discriminator.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    seen = inputs_of(gan.discriminator)
     fit(gan, tmp_path, max_steps=1)
     both, _, for_generator = seen
     assert gan.batches_per_iteration == 2
@@ -161,10 +165,9 @@ def test_relativistic_generator_compares_with_fresh_real_images(loss, tmp_path: 
 
 def test_real_and_fake_pass_through_batchnorm_apart(tmp_path: Path) -> None:
     gan = make_dcgan()
-    sizes: list[int] = []
-    gan.discriminator.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    seen = inputs_of(gan.discriminator)
     fit(gan, tmp_path, max_steps=1)
-    assert sizes == [8, 8, 8]  # real, fake, and fake again for the generator
+    assert [len(images) for images in seen] == [8, 8, 8]  # real, fake, and fake for the generator
 
 
 def test_one_pass_gives_the_update_of_two(tmp_path: Path) -> None:
@@ -174,28 +177,21 @@ def test_one_pass_gives_the_update_of_two(tmp_path: Path) -> None:
         gan = make_gan().double()
         assert gan.discriminator.independent_samples
         gan.discriminator.independent_samples = at_once
-        gan.discriminator.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+        seen = inputs_of(gan.discriminator)
         states.append(trained(gan, tmp_path, max_steps=2))
-    assert sizes == [16, 8] * 2 + [8, 8, 8] * 2
+        sizes.append([len(images) for images in seen])
+    assert sizes == [[16, 8] * 2, [8, 8, 8] * 2]
     torch.testing.assert_close(*states, rtol=0, atol=1e-12)
-
-
-class Listener(Callback):
-    """Counts what Lightning announces of updates."""
-
-    heard = 0
-
-    def listen(self, *_: Any) -> None:
-        self.heard += 1
 
 
 @pytest.mark.parametrize("hook", ["on_before_backward", "on_before_optimizer_step"])
 def test_callbacks_that_listen_to_updates_hear_of_each(hook: str, tmp_path: Path) -> None:
     """Without one Lightning's hooks around them are left out; weights are the same bits."""
-    listener = type("Own", (Listener,), {hook: Listener.listen})()
-    heard = trained(make_gan(), tmp_path, callbacks=[listener])
-    assert listener.heard == 6
-    assert not differences(heard, trained(make_gan(), tmp_path))
+    heard: list[Any] = []
+    listener = type("Own", (Callback,), {hook: lambda *_: heard.append(1)})()
+    weights = trained(make_gan(), tmp_path, callbacks=[listener])
+    assert len(heard) == 6
+    assert not differences(weights, trained(make_gan(), tmp_path))
 
 
 def test_optimizer_states_of_another_layout_train_the_same(tmp_path: Path) -> None:
@@ -204,61 +200,46 @@ def test_optimizer_states_of_another_layout_train_the_same(tmp_path: Path) -> No
     weights = []
     for contiguous in (False, True):
         gan = make_dcgan(generator_updates=adam, discriminator_updates=adam)
-        trainer = fit(gan, tmp_path, max_steps=2)
         path = tmp_path / f"{contiguous}.ckpt"
-        trainer.save_checkpoint(path)
+        fit(gan, tmp_path, max_steps=2).save_checkpoint(path)
         found = torch.load(path, weights_only=True)
-        for optimizer in found["optimizer_states"]:
-            for state in optimizer["state"].values():
-                for key in ("exp_avg", "exp_avg_sq"):
-                    moments = state[key]
-                    state[key] = moments.contiguous() if contiguous else moments
+        for state in [s for one in found["optimizer_states"] for s in one["state"].values()]:
+            for key in ("exp_avg", "exp_avg_sq"):
+                state[key] = state[key].contiguous() if contiguous else state[key]
         torch.save(found, path)
         again = make_dcgan(generator_updates=adam, discriminator_updates=adam)
-        data = Squares(batch_size=8, seed=0)
-        make_trainer(tmp_path, max_steps=4).fit(again, datamodule=data, ckpt_path=path)
+        fit(again, tmp_path, max_steps=4, ckpt_path=path)
         weights.append(list(again.parameters()))
     assert any(p.ndim == 4 and not p.is_contiguous() for p in weights[0])
     assert not differences(*weights)
 
 
-def test_accumulation_averages_the_gradients_of_whole_batches(tmp_path: Path) -> None:
+def test_accumulation_averages_the_gradients_of_whole_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two batches of 4 make the update of one batch of 8: same images, same noise, plain SGD."""
     runs = []
     for batch_size, accumulate in ((8, 1), (4, 2)):
-        updates = Updates(optimizer=partial(torch.optim.SGD, lr=0.1), accumulate=accumulate)
         # A generator of one layer has no BatchNorm, which would see other batches.
         torch.manual_seed(0)
-        gan = make_gan(generator_updates=updates, discriminator_updates=updates)
-        torch.manual_seed(0)
-        gan.generator = nn.Sequential(nn.Linear(6, 256), nn.Tanh(), nn.Unflatten(1, SHAPE))
-        gan.generator.latent_dim = 6  # type: ignore[assignment]
-        gan.ema_generator.module = copy.deepcopy(gan.generator)
-        gan.double()
+        generator = nn.Sequential(nn.Linear(6, 256), nn.Tanh(), nn.Unflatten(1, SHAPE))
+        generator.latent_dim = 6  # type: ignore[assignment]
+        updates = sgd(accumulate=accumulate)
+        gan = make_gan(
+            generator=generator, generator_updates=updates, discriminator_updates=updates
+        ).double()
         noise = torch.randn(100, 6, generator=torch.Generator().manual_seed(1)).double()
-        place = iter(range(0, 100, batch_size))
-
-        def draw(n: int, size: int, noise: Tensor = noise, place: Any = place) -> Tensor:
-            start = next(place)
-            return noise[start : start + n]
-
-        trainer = make_trainer(tmp_path, max_steps=2, precision="64-true")
-        gan.on_train_start = lambda gan=gan, draw=draw: (  # type: ignore[method-assign]
-            GAN.on_train_start(gan),
-            setattr(gan._noise, "prior", draw),
-        )
-        trainer.fit(gan, datamodule=Squares(batch_size=batch_size, seed=0))
-        runs.append(gan.state_dict())
+        parts = iter(noise.split(batch_size))
+        monkeypatch.setattr(NoiseSource, "prior", lambda *_, parts=parts: next(parts))
+        runs.append(trained(gan, tmp_path, batch_size=batch_size, max_steps=2))
     torch.testing.assert_close(*runs, rtol=1e-9, atol=1e-12)
 
 
 def test_gradient_clipping_bounds_each_network_apart(tmp_path: Path) -> None:
     """With plain SGD at rate 1 an update's length is the clipped norm."""
     gan = make_gan(
-        generator_updates=Updates(optimizer=partial(torch.optim.SGD, lr=1.0), gradient_clip=1e-3),
-        discriminator_updates=Updates(
-            optimizer=partial(torch.optim.SGD, lr=1.0), gradient_clip=2e-3
-        ),
+        generator_updates=sgd(1.0, gradient_clip=1e-3),
+        discriminator_updates=sgd(1.0, gradient_clip=2e-3),
     )
     before = copy.deepcopy(gan)
     trainer = fit(gan, tmp_path, max_steps=1)
@@ -269,9 +250,8 @@ def test_gradient_clipping_bounds_each_network_apart(tmp_path: Path) -> None:
 
 
 def test_schedules_are_stepped_once_per_iteration_and_network(tmp_path: Path) -> None:
-    gan = make_gan(
-        loss=L.Hinge(n_critic=2), discriminator_updates=Updates(schedule=Linear(final=0.0))
-    )
+    updates = Updates(schedule=Linear(final=0.0))
+    gan = make_gan(loss=L.Hinge(n_critic=2), discriminator_updates=updates)
     trainer = fit(gan, tmp_path, max_steps=4)
     for_generator, for_discriminator = trainer.optimizers
     assert for_generator.param_groups[0]["lr"] == 2e-4
@@ -299,7 +279,7 @@ def test_lazy_penalties_are_weighted_and_count_updates_of_the_discriminator(
     fit(gan, tmp_path, max_steps=2)
     assert [set(terms) for terms in taken] == [set(), {"r1"}] * 3
     real = torch.randn(4, *SHAPE)
-    plain = gan.penalties["r1"](gan.discriminator, real, real, gan._noise.uniform)
+    plain = gan.penalties["r1"](gan.discriminator, real, real, torch.rand)
     torch.testing.assert_close(penalties(real, real, 4)["r1"], 2.0 * 2 * plain)
 
 
@@ -361,18 +341,15 @@ def test_bf16_mixed_casts_the_weights_as_they_are(
     gan.discriminator.independent_samples = False  # two passes, as by hand
     fit(gan, tmp_path, precision="bf16-mixed", callbacks=[kept])
     train_by_hand(alone, kept.seen)
-    for ours, theirs in (
-        (gan.discriminator, alone.discriminator),
-        (gan.generator, alone.generator),
-    ):
-        assert not differences(dict(ours.named_parameters()), dict(theirs.named_parameters()))
+    for name in ("discriminator", "generator"):
+        ours, theirs = (dict(getattr(one, name).named_parameters()) for one in (gan, alone))
+        assert not differences(ours, theirs)
 
 
 def test_bf16_true_keeps_the_average_and_penalties_in_float32(tmp_path: Path) -> None:
     decay, loss = 0.99, L.NonSaturating(r1_gamma=10.0)
     gan = make_dcgan(ema_decay=decay, loss=loss)
     expected = copy.deepcopy(gan.ema_generator.module)
-    dtypes: list[torch.dtype] = []
 
     class Follow(Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: GAN, *_: Any) -> None:
@@ -382,44 +359,19 @@ def test_bf16_true_keeps_the_average_and_penalties_in_float32(tmp_path: Path) ->
                 for mean, weight in pairs:
                     mean.lerp_(weight.float(), 1 - step)
 
-    gan.discriminator.register_forward_pre_hook(lambda _, inputs: dtypes.append(inputs[0].dtype))
+    seen = inputs_of(gan.discriminator)
     trainer = fit(gan, tmp_path, precision="bf16-true", max_steps=5, callbacks=[Follow()])
     assert all(p.dtype == torch.bfloat16 for p in gan.generator.parameters())
     averages = list(gan.ema_generator.parameters())
     assert {mean.dtype for mean in averages} == {torch.float32}
     wanted = list(expected.parameters())
     torch.testing.assert_close(averages, wanted, rtol=0, atol=2e-4)  # rounded once at the start
-    assert dtypes.count(torch.float32) == 5  # R1 of each iteration
-    trainer.save_checkpoint(tmp_path / "half.ckpt")
+    assert [images.dtype for images in seen].count(torch.float32) == 5  # R1 of each iteration
+    path = tmp_path / "half.ckpt"
+    trainer.save_checkpoint(path)
     again = make_dcgan(ema_decay=decay, loss=loss)
-    data = Squares(batch_size=8, seed=0)
-    more = make_trainer(tmp_path, max_steps=5, precision="bf16-true")
-    more.fit(again, datamodule=data, ckpt_path=tmp_path / "half.ckpt")
+    fit(again, tmp_path, precision="bf16-true", max_steps=5, ckpt_path=path)
     assert not differences(list(again.ema_generator.parameters()), averages)  # not rounded
-
-
-def test_ema_follows_the_generator_and_is_what_samples(tmp_path: Path) -> None:
-    gan = make_gan(ema_decay=0.5)
-    fit(gan, tmp_path)
-    raw, average = gan.generator.state_dict(), gan.ema_generator.module.state_dict()
-    assert not torch.equal(raw["layers.0.weight"], average["layers.0.weight"])
-    assert not torch.equal(raw["layers.3.running_mean"], average["layers.3.running_mean"])
-    noise = gan.sample_noise(5, torch.Generator().manual_seed(0))
-    assert torch.equal(gan(noise), gan.ema_generator(noise))
-    copied = make_gan(ema_decay=0.0)
-    fit(copied, tmp_path)
-    average = copied.ema_generator.module.state_dict()
-    assert not differences(copied.generator.state_dict(), average)
-
-
-@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
-@pytest.mark.parametrize("name", ["non_saturating", "wgan_gp", "relativistic_pairing"])
-def test_precisions(precision: str, name: str, tmp_path: Path) -> None:
-    gan = make_dcgan(loss=LOSSES[name])
-    trainer = fit(gan, tmp_path, precision=precision)
-    assert all(value.isfinite() for value in trainer.callback_metrics.values())
-    expected = torch.float64 if precision == "64-true" else torch.float32
-    assert all(p.dtype == expected for p in gan.parameters())
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.RMSprop])
@@ -428,17 +380,14 @@ def test_scaled_gradients_of_16_bits(optimizer: Any, limit: float | None, tmp_pa
     """The path of 16-mixed, which is meant for GPUs, with a scaler on the CPU."""
     fused = {"fused": True} if optimizer is torch.optim.Adam else {}  # unscales in its own step
     updates = Updates(optimizer=partial(optimizer, lr=1e-3, **fused), gradient_clip=limit)
-    norms = {}
-    for name in ("plain", "scaled"):
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    norms = []
+    for settings in ({}, {"plugins": MixedPrecision("16-mixed", "cpu", scaler)}):
         gan = make_gan(generator_updates=updates, discriminator_updates=updates)
-        settings: dict[str, Any] = {}
-        if name == "scaled":
-            scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-            settings["plugins"] = MixedPrecision("16-mixed", "cpu", scaler)
         trainer = fit(gan, tmp_path, max_steps=4, **settings)
-        norms[name] = trainer.callback_metrics["train/grad_norm_d"].item()
+        norms.append(trainer.callback_metrics["train/grad_norm_d"].item())
         assert trainer.global_step == 4
-    assert norms["scaled"] == pytest.approx(norms["plain"], rel=0.02)
+    assert norms[1] == pytest.approx(norms[0], rel=0.02)
 
 
 def test_trained_on_the_game_it_gets_better(tmp_path: Path) -> None:
@@ -448,7 +397,7 @@ def test_trained_on_the_game_it_gets_better(tmp_path: Path) -> None:
         ema_decay=0.98, generator_updates=updates, discriminator_updates=updates, prior="uniform"
     )
     data = Squares(batch_size=32).read("train")[0].float() / 127.5 - 1
-    noise = gan.sample_noise(512, torch.Generator().manual_seed(0))
+    noise = torch.rand(512, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     def distance() -> float:
         images = gan(noise)
@@ -479,25 +428,22 @@ def test_any_data_module_will_do_or_is_told_how(tmp_path: Path) -> None:
         make_trainer(tmp_path).fit(gan, datamodule=OwnData())
 
 
+BATCH_NORM = dcgan.Discriminator(SHAPE, width=4, norm="batch")
+
+
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         ({"prior": "gamma"}, r"model.prior=gamma: must be one of normal, uniform"),
         ({"loss": L.Hinge(n_critic=2), "share_fakes": True}, r"share_fakes=True: needs one batch"),
-        (
-            {"generator_updates": Updates(accumulate=2), "share_fakes": True},
-            r"model\.share_fakes=True: needs one batch",
-        ),
+        ({"generator_updates": sgd(accumulate=2), "share_fakes": True}, r"share_fakes=True: needs"),
         ({"discriminator": nn.LazyLinear(1)}, r"model\.discriminator: has lazy layers"),
         (
-            {
-                "discriminator": dcgan.Discriminator(SHAPE, width=4, norm="batch"),
-                "loss": L.Hinge(r1_gamma=1.0),
-            },
+            {"discriminator": BATCH_NORM, "loss": L.Hinge(r1_gamma=1.0)},
             r"BatchNorm under a gradient penalty \(r1\)",
         ),
     ],
 )
-def test_what_cannot_be_trained_is_refused(arguments: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+def test_what_cannot_be_trained_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         make_gan(**arguments)

@@ -54,7 +54,7 @@ def test_endless_run_with_a_schedule_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda: Linear(start=1.0), "schedule.start=1.0"),
         (lambda: Cosine(final=2), "schedule.final=2"),
@@ -62,6 +62,6 @@ def test_endless_run_with_a_schedule_is_refused() -> None:
         (lambda: Updates(gradient_clip=0.0), "model.gradient_clip=0.0"),
     ],
 )
-def test_out_of_range(make, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+def test_out_of_range(make, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         make()

@@ -1,3 +1,5 @@
+"""Random streams: one seed for each purpose and key, in one place of the source."""
+
 from __future__ import annotations
 
 import ast
@@ -11,19 +13,14 @@ import torch
 from helpers import fit, make_gan
 
 import forger
-from forger import losses as L
 from forger.app.run.start import Start
 from forger.callbacks.exact_resume import KEY
-from forger.metrics.classifier_training import Recipe, train_network, untrained
-from forger.metrics.fidelity import kernel_distance
-from forger.sampling.sampler import Sampler
 from forger.seeds import STREAMS, Purpose, mix, seed_for
 
 
 def test_neighbours_get_unrelated_seeds() -> None:
     values = [mix(*pair) >> 32 for pair in itertools.product(range(-2, 100), repeat=2)]
     assert len(set(values)) == len(values)
-    assert all(0 <= value < 2**32 for value in values)
     # About half of the bits differ between neighbours.
     differing = [(a ^ b).bit_count() for a, b in itertools.pairwise(values)]
     assert 15 < sum(differing) / len(differing) < 17
@@ -62,40 +59,6 @@ def test_the_source_seeds_generators_in_one_place() -> None:
     }
     told = [call for name, call in seeding if name not in ("seeds.py", "random_state.py")]
     assert all("seed_for(Purpose." in ast.unparse(call) for call in told)
-
-
-def test_training_sampling_and_scoring_draw_different_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Collects all seeds that one run with its scores uses, with every seed setting at 0."""
-    used: dict[int, set[str]] = defaultdict(set)
-
-    def recorded(purpose: Purpose, *key: int) -> int:
-        seed = seed_for(purpose, *key)
-        used[seed & 0xFFFFFFFF].add(f"{purpose.name}{key}")
-        return seed
-
-    for module in (
-        "seeds",
-        "noise",
-        "data.own_module",
-        "metrics.classifier_training",
-        "sampling.sampler",
-    ):
-        monkeypatch.setattr(f"forger.{module}.seed_for", recorded)
-    gan = make_gan(loss=L.Wasserstein(gradient_penalty=10.0))
-    fit(gan, tmp_path, max_steps=20)
-    Sampler(gan.generator, "normal").sample(1000)
-    kernel_distance(torch.rand(9, 2), torch.rand(9, 2), subsets=2, subset_size=4, seed=0)
-    recipe = Recipe(least_updates=1, images=8, batch_size=4)
-    images, labels = torch.zeros(8, 1, 8, 8, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64)
-    train_network(untrained((1, 8, 8), 2, recipe), images, labels, recipe)
-    assert all(len(names) == 1 for names in used.values())
-    purposes = {next(iter(names)).partition("(")[0] for names in used.values()}
-    assert purposes == {
-        *("TRAINING_NOISE", "PENALTIES", "SAMPLES", "DRAWS_OF_GENERATOR", "ORDER"),
-        *("KID_SUBSETS", "CLASSIFIER_WEIGHTS", "CLASSIFIER_BATCHES"),
-    }
 
 
 @pytest.mark.parametrize(("written", "told"), [(STREAMS, False), (None, True), (1, True)])

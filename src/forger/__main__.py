@@ -7,56 +7,40 @@ import sys
 
 from forger import __version__
 
-_COMMANDS = {
-    "train": "trains a GAN, or many: forger train -m",
-    "evaluate": "scores finished runs, or compares them",
-    "generate": "generates images from a finished run",
-}
+_COMMANDS = ("train", "evaluate", "generate")
+_USAGE = """usage: forger <command> [<setting>=<value> ...]
+
+  forger train     trains a GAN, or many: forger train -m
+  forger evaluate  scores finished runs, or compares them
+  forger generate  generates images from a finished run
+
+What can be set: forger <command> --help. Own YAML files: --config-dir <folder>."""
 
 
 def main() -> None:
     """Runs the command that was typed, or says what can be."""
-    name = sys.argv[1] if len(sys.argv) > 1 else None
+    typed = sys.argv[1:]
+    name = typed[0] if typed else None
     if name in _COMMANDS:
-        _run(name)
-    elif name is None:
-        print(_usage(), file=sys.stderr)
-        sys.exit(2)
+        from forger.app.cli.main import own_configs, run  # Hydra, which --version needs not
+
+        run(name, own_configs(), subcommand=(name,))
     elif name in ("--help", "-h", "help"):
-        print(_usage())
+        print(_USAGE)
     elif name in ("--version", "-V", "version"):
         print(f"forger {__version__}")
     else:
-        print(f"error: forger {_refusal(name, sys.argv[1:])}", file=sys.stderr)
+        print(_USAGE if name is None else f"error: forger {_refusal(name, typed)}", file=sys.stderr)
         sys.exit(2)
 
 
-def _run(name: str) -> None:
-    from forger.app.cli.main import own_configs, run
-
-    run(name, own_configs(), subcommand=(name,))
-
-
-def _usage() -> str:
-    width = max(map(len, _COMMANDS))
-    return "\n".join(
-        [
-            "usage: forger <command> [<setting>=<value> ...]",
-            "",
-            *(f"  forger {name:<{width}}  {what}" for name, what in _COMMANDS.items()),
-            "",
-            "What can be set: forger <command> --help. Own YAML files: --config-dir <folder>.",
-        ]
-    )
-
-
 def _refusal(name: str, typed: list[str]) -> str:
-    from forger.app.config.messages import choice
+    from forger.app.config.messages import choice  # as above
 
     if name.startswith("-") or "=" in name:
-        command = next((word for word in typed if word in _COMMANDS), "train")
-        words = [command, *(word for word in typed if word != command)]
-        return f"{name}: the command comes first; write forger {shlex.join(words)}"
+        command = next((argument for argument in typed if argument in _COMMANDS), "train")
+        others = [argument for argument in typed if argument != command]
+        return f"{name}: the command comes first; write forger {shlex.join([command, *others])}"
     return f"{name}: no such command{choice(name, _COMMANDS)}"
 
 

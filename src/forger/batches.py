@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -18,7 +17,7 @@ log = logging.getLogger(__name__)
 IMAGE_NAMES = ("image", "images", "img", "pixel_values")
 """What images are called in batches whose members have names."""
 
-_LOOKED_INTO = 2  # iterations whose values are looked at, since a GPU waits for that
+_CHECKED_ITERATIONS = 2  # whose values are looked at, since a GPU waits for that
 _ROUNDING = 0.01  # beyond [-1, 1]: half precision and interpolation do that
 _CHANNELS = (1, 3, 4)
 
@@ -33,14 +32,14 @@ class IterationBatches(tuple[Any, ...]):
 
 
 class RealImages:
-    """Takes the real images out of the `expected` batches of an iteration, and looks at them.
+    """Takes the real images out of the `expected` batches of an iteration, and checks them.
 
-    What is odd is logged where it `tells`, as one process of several does.
+    Images that are odd are logged where `warns`, as in one process of several.
     """
 
-    def __init__(self, expected: int, tells: bool = True) -> None:
-        self.expected, self.tells = expected, tells
-        self._shape: tuple[int, ...] | None = None
+    def __init__(self, expected: int, warns: bool = True) -> None:
+        self.expected, self.warns = expected, warns
+        self._shape: torch.Size | None = None
         self._iterations = 0
 
     def __call__(self, batch: Any) -> list[Tensor]:
@@ -62,22 +61,21 @@ class RealImages:
 
     def _checked(self, images: Tensor) -> Tensor:
         check_form(images)
-        shape = tuple(images.shape[1:])
-        if self._shape is None:
-            self._shape = shape
-            if check_values(images) >= 0 and self.tells:
+        shape, first = images.shape[1:], self._shape
+        self._shape = first or shape
+        if shape != self._shape:
+            raise DataError(
+                f"real images: a batch holds images {tuple(shape)}, the first one held"
+                f" {tuple(self._shape)}; resize all to one size in your data module"
+            )
+        if self._iterations <= _CHECKED_ITERATIONS:
+            lowest = check_values(images)
+            if lowest >= 0 and first is None and self.warns:
                 log.warning(
                     "the real images of the first batch are all at or above 0: generators make"
                     " images in [-1, 1]; write images * 2 - 1 in your data module if yours are in"
                     " [0, 1]"
                 )
-        elif shape != self._shape:
-            raise DataError(
-                f"real images: a batch holds images {shape}, the first one held {self._shape};"
-                " resize all to one size in your data module"
-            )
-        elif self._iterations <= _LOOKED_INTO:
-            check_values(images)
         return images
 
 
@@ -106,8 +104,6 @@ def images_of(batch: Any) -> Any:
 
 
 def _names(batch: Any) -> list[str]:
-    if isinstance(batch, Tensor):
-        return []
     if isinstance(batch, Mapping) or (hasattr(batch, "keys") and hasattr(batch, "__getitem__")):
         return [str(key) for key in batch.keys()]  # noqa: SIM118  (it may be no mapping)
     if is_dataclass(batch) and not isinstance(batch, type):
@@ -125,8 +121,7 @@ def check_form(images: Any) -> None:
         )
     shape = tuple(images.shape)
     if images.ndim != 4 or 0 in shape:
-        advice = "; write images.unsqueeze(1)" if images.ndim == 3 else ""
-        raise DataError(f"real images: must be a batch (B, C, H, W), not {shape}{advice}")
+        raise DataError(f"real images: must be a batch (B, C, H, W), not {shape}")
     if shape[3] in _CHANNELS and shape[1] > max(_CHANNELS):
         raise DataError(
             f"real images: must be a batch (B, C, H, W), and {shape} seems to have its channels"
@@ -134,9 +129,9 @@ def check_form(images: Any) -> None:
         )
     if not images.is_floating_point():
         found = str(images.dtype).removeprefix("torch.")
-        advice = "; write images.float() / 127.5 - 1" if images.dtype == torch.uint8 else ""
         raise DataError(
-            f"real images: must be floating-point numbers in [-1, 1], not {found}{advice}"
+            f"real images: must be floating-point numbers in [-1, 1], not {found}; from 0 to 255"
+            " write images.float() / 127.5 - 1"
         )
 
 
@@ -145,13 +140,8 @@ def check_values(images: Tensor) -> float:
     low, high = (float(value) for value in images.detach().aminmax())
     if low >= -1 - _ROUNDING and high <= 1 + _ROUNDING:
         return low
-    seen = f"real images: must be in [-1, 1], and are from {low:g} to {high:g}"
-    if not math.isfinite(low + high):
-        raise DataError(f"{seen}: find out where your data set divides by zero")
-    if low >= 0:
-        half = 127.5 if high <= 255 else 32767.5
-        raise DataError(f"{seen}; write images / {half} - 1 in your data module")
     raise DataError(
-        f"{seen}; in your data module write transforms.Normalize([0.5], [0.5]), which brings images"
-        " from [0, 1] to [-1, 1], in place of another normalisation"
+        f"real images: must be in [-1, 1], and are from {low:g} to {high:g}; write images / 127.5"
+        " - 1 in your data module where they are from 0 to 255, and images * 2 - 1 where they are"
+        " from 0 to 1, in place of any other normalisation"
     )

@@ -16,9 +16,9 @@ from forger.errors import ConfigError
 
 @dataclass(frozen=True)
 class Range:
-    """An interval of numbers, with the words that describe it to a user."""
+    """An interval of numbers, and how it is described to a user."""
 
-    words: str
+    description: str
     low: float = -math.inf
     high: float = math.inf
     low_open: bool = False
@@ -45,27 +45,18 @@ FractionBelowOne = Annotated[
 
 
 def out_of_bounds(value: Any, annotation: Any) -> str | None:
-    """Returns the words of what is allowed when `value` breaks `annotation`, else `None`.
-
-    Args:
-        value: what the user gave.
-        annotation: one of this module's types.
-    """
+    """Returns what is allowed when `value` breaks one of this module's types, else `None`."""
     base, bound = get_args(annotation)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if base is int and not isinstance(value, int):
-        number = False
-    if number and math.isfinite(value) and bound.holds(value):
-        return None
-    words: str = bound.words
-    return words
+    number = isinstance(value, int if base is int else (int, float)) and type(value) is not bool
+    allowed: str = bound.description
+    return None if number and math.isfinite(value) and bound.holds(value) else allowed
 
 
 def check_bounds(value: Any, annotation: Any, name: str) -> None:
     """Raises `ConfigError` when `value` breaks `annotation`; `name` is the argument's name."""
-    words = out_of_bounds(value, annotation)
-    if words is not None:
-        raise ConfigError(f"{name}={value!r}: must be {words}")
+    allowed = out_of_bounds(value, annotation)
+    if allowed is not None:
+        raise ConfigError(f"{name}={value!r}: must be {allowed}")
 
 
 def check_fields(instance: Any, group: str) -> None:

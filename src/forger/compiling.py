@@ -11,18 +11,10 @@ from torch import nn
 def compile_networks(*networks: nn.Module, backend: str = "inductor") -> None:
     """Lets `torch.compile` translate each network at its next call, in place.
 
-    The modules stay what they are: names of weights, checkpoints and copies do not change, and a
-    copy is not compiled. Each way in which training calls a network becomes one graph, in the first
-    iteration: G with and without gradients, D with those of its weights and with those of its input
-    alone, and each kind of input (under `bf16-mixed` real images have 32 bits and fakes 16). Each
-    is of one batch size, which is that of every iteration.
-
-    What earlier runs in this process compiled is forgotten: torch counts it against a limit of
-    graphs for each piece of code, beyond which it compiles no more.
-
-    Args:
-        networks: that train.
-        backend: what makes code of a graph.
+    Names of weights, checkpoints and copies stay what they are, and a copy is not compiled. Each
+    way in which training calls a network becomes one graph, in the first iteration: G with and
+    without gradients, D with those of its weights and with those of its input alone. What earlier
+    runs in this process compiled is forgotten, since torch counts it against a limit of graphs.
     """
     torch.compiler.reset()
     for network in networks:

@@ -34,8 +34,7 @@ class FiniteWatch:
         loss = loss.detach()
         if not self._at_once:
             first = self._first[name]
-            bad = torch.where(torch.isfinite(loss), first, iteration)
-            torch.minimum(first, bad, out=first)
+            torch.minimum(first, torch.where(loss.isfinite(), first, iteration), out=first)
         elif not math.isfinite(value := loss.item()):
             raise self._error(name, iteration, f"loss is {value}")
 
@@ -53,7 +52,7 @@ class FiniteWatch:
                 raise self._error(name, iteration, "weights are not finite")
 
     def _error(self, name: str, iteration: int, what: str) -> DivergedError:
-        """Names the network whose weights broke first: a loss sees both networks."""
+        """Names the network whose weights broke first too: a loss sees both networks."""
         broken = [other for other, network in self.networks.items() if not finite(network)]
         if broken and name not in broken:
             what += f", since weights of the {broken[0]} are not finite"
@@ -65,7 +64,6 @@ def finite(network: nn.Module) -> bool:
     weights = [p.detach() for p in network.parameters()]
     if not weights:
         return True
-    # A number that is not finite spoils the sum, which takes a fiftieth of the time. But large ones
-    # may too.
+    # A number that is not finite spoils the sum, in a fiftieth of the time; large ones may too.
     sums = torch.stack([weight.sum().float() for weight in weights])
     return bool(sums.isfinite().all()) or all(bool(p.isfinite().all()) for p in weights)

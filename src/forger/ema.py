@@ -19,9 +19,6 @@ from forger.errors import ConfigError
 STATISTICS = ("running_mean", "running_var")  # of BatchNorm and its relatives
 _HALVES = (torch.float16, torch.bfloat16)
 
-_Slot = tuple[nn.Module, nn.Module, str]
-"""Where a tensor is: a module of the average, the same of its source, and the tensor's name."""
-
 
 class EMA(nn.Module):
     """Keeps `average <- d average + (1 - d) weights`, always in eval mode and at least in float32.
@@ -46,10 +43,8 @@ class EMA(nn.Module):
     def __init__(self, module: nn.Module, decay: FractionBelowOne) -> None:
         super().__init__()
         check_bounds(decay, FractionBelowOne, "model.ema_decay")
-        self.decay = decay
-        self.earlier_updates = 0
-        # In a tuple, since the source is no part of this module.
-        self._followed: tuple[nn.Module, list[_Slot], list[_Slot]] | None = None
+        self.decay, self.earlier_updates = decay, 0
+        self._slots: tuple[nn.Module, list[_Slot]] | None = None  # a tuple hides it from torch
         try:
             self.module = copied(module).requires_grad_(False).eval()
         except Exception as error:
@@ -58,7 +53,7 @@ class EMA(nn.Module):
                 f"model.generator: {type(module).__name__} cannot be copied, and its moving average"
                 f" is a copy ({reason}); keep in the module only what copy.deepcopy takes"
             ) from error
-        for tensor in [*self.module.parameters(), *self.module.buffers()]:
+        for tensor in chain(self.module.parameters(), self.module.buffers()):
             if tensor.dtype in _HALVES:
                 tensor.data = tensor.data.float()
 
@@ -87,32 +82,29 @@ class EMA(nn.Module):
         """Takes the weights of `source` after `iteration` updates into the average."""
         updates = self.earlier_updates + iteration
         decay = min(self.decay, (1 + updates) / (10 + updates))
-        if self._followed is None or self._followed[0] is not source:
-            self._followed = source, *self._find_tensors(source)
-        _, averaged, equal = self._followed
-        pairs = _tensors(averaged)
-        averages = [mean for mean, _ in pairs]
-        values = [value.to(mean.dtype) for mean, value in pairs]
-        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        average(averages, values, updates)
-        for copy, value in _tensors(equal):
-            copy.copy_(value)
+        if self._slots is None or self._slots[0] is not source:
+            # Once only: walking through the modules takes longer than averaging a small network.
+            self._slots = source, self._find_slots(source)
+        averages, values = [], []
+        for average, current, name, averaged in self._slots[1]:
+            mean, value = getattr(average, name), getattr(current, name)
+            if averaged:
+                averages.append(mean)
+                values.append(value.to(mean.dtype))
+            else:
+                mean.copy_(value)
+        get_ema_multi_avg_fn(decay)(averages, values, updates)  # type: ignore[no-untyped-call]
 
-    def _find_tensors(self, source: nn.Module) -> tuple[list[_Slot], list[_Slot]]:
-        """Finds which tensors are averaged and which are copied.
-
-        Only once, since walking through the modules takes longer than averaging a small network.
-        """
-        averaged: list[_Slot] = []
-        equal: list[_Slot] = []
+    def _find_slots(self, source: nn.Module) -> list[_Slot]:
+        slots: list[_Slot] = []
         for name, tensor in chain(source.named_parameters(), source.named_buffers()):
             owner, _, own_name = name.rpartition(".")
-            slot = self.module.get_submodule(owner), source.get_submodule(owner), own_name
             belongs = isinstance(tensor, nn.Parameter) or own_name in STATISTICS
-            (averaged if belongs and tensor.is_floating_point() else equal).append(slot)
-        return averaged, equal
+            averaged = belongs and tensor.is_floating_point()
+            here, there = self.module.get_submodule(owner), source.get_submodule(owner)
+            slots.append((here, there, own_name, averaged))
+        return slots
 
 
-def _tensors(slots: list[_Slot]) -> list[tuple[Tensor, Tensor]]:
-    """Returns the tensors of the average and of its source; buffers may have been replaced."""
-    return [(getattr(average, name), getattr(source, name)) for average, source, name in slots]
+_Slot = tuple[nn.Module, nn.Module, str, bool]
+"""A tensor's module in the average and in its source, its name, and whether it is averaged."""

@@ -1,7 +1,4 @@
-"""Sums the gradients of one network over the processes of a run.
-
-`DistributedDataParallel` would exchange those of both networks after every backward pass.
-"""
+"""Sums the gradients of one network over the processes of a run."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 def exchanges_itself(strategy: Strategy) -> bool:
     """Tells whether gradients of this strategy are to be summed by `sum_gradients`.
 
-    So it is under DDP, unless the user gave it a communication hook of its own. Other strategies
-    shard weights and gradients, and exchange them as they go.
+    So it is under DDP, which would exchange those of both networks after every backward pass,
+    unless the user gave it a communication hook. Other strategies exchange shards as they go.
     """
     return (
         isinstance(strategy, DDPStrategy)
@@ -38,17 +35,16 @@ def sum_gradients(weights: Sequence[nn.Parameter]) -> None:
     """
     if not weights:
         return
-    used = torch.ones(len(weights), dtype=weights[0].dtype, device=weights[0].device)
     missing = [index for index, weight in enumerate(weights) if weight.grad is None]
+    used = torch.ones(len(weights), dtype=weights[0].dtype, device=weights[0].device)
     for index in missing:
         used[index] = 0
         weights[index].grad = torch.zeros_like(weights[index])
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     message = torch.cat([used, *(gradient.reshape(-1) for gradient in gradients)])
     distributed.all_reduce(message)
-    counts, *sums = torch.split(
-        message, [len(weights), *(gradient.numel() for gradient in gradients)]
-    )
+    sizes = [len(weights), *(gradient.numel() for gradient in gradients)]
+    counts, *sums = torch.split(message, sizes)
     for gradient, total in zip(gradients, sums, strict=True):
         gradient.copy_(total.view_as(gradient))
     for index in missing:  # looks at the counts, which waits for a GPU

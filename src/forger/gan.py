@@ -7,10 +7,11 @@ updates; Lightning's counters then count iterations.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedParameter
 
@@ -21,7 +22,7 @@ from forger.copying import in_float32
 from forger.divergence import FiniteWatch
 from forger.ema import EMA
 from forger.errors import ConfigError
-from forger.gradients import clamp_weights, frozen, full_precision, precision_contexts, trainable
+from forger.gradients import clamp_weights, frozen, full_precision, precision_contexts
 from forger.losses import AdversarialLoss, NonSaturating
 from forger.noise import PRIORS, NoiseSource, Prior
 from forger.reports import Reporter
@@ -30,7 +31,7 @@ from forger.seeds import STREAMS
 from forger.updates import NetworkUpdate, Updates
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-LOOKED_AT = 10  # of D's first updates, to find out whether it gives logits
+_WATCHED = 10  # of D's first updates, to find out whether it gives logits
 
 
 class GAN(LightningModule):
@@ -38,22 +39,20 @@ class GAN(LightningModule):
 
     Each discriminator update leaves the generator's weights, gradients and optimizer equal in bits,
     and the other way round; only statistics of networks that run forward (BatchNorm, spectral norm)
-    move. The generator update draws fresh noise, unless both share their fake images. Real and fake
-    images pass through D in separate batches, so that BatchNorm sees each alone; in one where D
-    says that a logit depends on its own image only (`independent_samples`).
+    move. Real and fake images pass through D apart, so that BatchNorm sees each alone, or in one
+    batch where D says that a logit depends on its own image only (`independent_samples`).
 
     Args:
         generator: noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1]; has the attribute
             `latent_dim`.
-        discriminator: images to logits `(B,)`, never probabilities; may have the attribute
-            `independent_samples`.
+        discriminator: images to logits `(B,)`, never probabilities.
         loss: what both minimise, with the penalties, `n_critic` and weight clip that it needs.
         generator_updates: optimizer, schedule, clipping and accumulation of the generator.
         discriminator_updates: the same of the discriminator.
         prior: distribution of the noise, `normal` N(0, 1) or `uniform` U(-1, 1).
         ema_decay: of the generator's moving average, per iteration, in [0, 1); 0 is no averaging.
         share_fakes: whether both updates of an iteration use the same fake images, from one forward
-            pass of the generator; saves one, and departs from the original algorithm.
+            pass of the generator; the original algorithm draws fresh noise.
         seed: of the noise.
 
     Raises:
@@ -76,23 +75,21 @@ class GAN(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        if prior not in PRIORS:
-            raise ConfigError(f"model.prior={prior}: must be one of {', '.join(PRIORS)}")
-        loss = loss or NonSaturating()
+        loss, for_g, for_d = loss or NonSaturating(), generator_updates, discriminator_updates
         _check_networks(generator, discriminator, loss)
         self.generator, self.discriminator = generator, discriminator
         self.ema_generator = EMA(generator, ema_decay)
         self.loss, self.penalties = loss, loss.penalties
-        self.generator_updates = generator_updates or Updates()
-        self.discriminator_updates = discriminator_updates or Updates()
+        self.generator_updates, self.discriminator_updates = for_g or Updates(), for_d or Updates()
         self.prior: Prior = prior
         self.share_fakes, self.seed, self.images_seen = share_fakes, seed, 0
-        accumulated = (self.generator_updates.accumulate, self.discriminator_updates.accumulate)
-        if share_fakes and (loss.n_critic, *accumulated) != (1, 1, 1):
+        if prior not in PRIORS:
+            raise ConfigError(f"model.prior={prior}: must be one of {', '.join(PRIORS)}")
+        batches = (self.generator_updates.accumulate, self.discriminator_updates.accumulate)
+        if share_fakes and (loss.n_critic, *batches) != (1, 1, 1):
             raise ConfigError(
-                "model.share_fakes=True: needs one batch for each network, but loss.n_critic is"
-                f" {loss.n_critic} and model.accumulate {accumulated[0]} for G and"
-                f" {accumulated[1]} for D; all must be 1"
+                "model.share_fakes=True: needs one batch for each network; loss.n_critic and"
+                " model.accumulate of both must be 1"
             )
 
     @property
@@ -110,10 +107,6 @@ class GAN(LightningModule):
         for_generator = self.generator_updates.accumulate if self.loss.generator_sees_real else 0
         return self.loss.n_critic * self.discriminator_updates.accumulate + for_generator
 
-    def sample_noise(self, n: int, generator: torch.Generator) -> Tensor:
-        """Draws `(n, latent_dim)` from the prior, on the random generator's device."""
-        return PRIORS[self.prior]((n, self._latent_dim), generator, self._float_type)
-
     @torch.no_grad()
     def forward(self, noise: Tensor) -> Tensor:
         """Generates images in [-1, 1] with the averaged generator."""
@@ -122,48 +115,40 @@ class GAN(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Makes both optimizers, the generator's first, and their schedules."""
-        optimizers = [
-            self.generator_updates.make_optimizer(self.generator),
-            self.discriminator_updates.make_optimizer(self.discriminator),
-        ]
+        settings = (self.generator_updates, self.discriminator_updates)
+        pairs = zip(settings, (self.generator, self.discriminator), strict=True)
+        optimizers = [updates.make_optimizer(network) for updates, network in pairs]
         total = self.trainer.estimated_stepping_batches
-        schedules = [
-            self.generator_updates.make_scheduler(optimizers[0], total),
-            self.discriminator_updates.make_scheduler(optimizers[1], total),
-        ]
+        schedules = map(lambda updates, of: updates.make_scheduler(of, total), settings, optimizers)
         return optimizers, [schedule for schedule in schedules if schedule is not None]
 
     def on_train_start(self) -> None:
         """Sets up what stays the same from one iteration to the next, and the clock."""
-        trainer, rank = self.trainer, self.global_rank
-        self._dtype = self._float_type
-        self._mixed, self._unmixed = precision_contexts(trainer.precision_plugin, self.device.type)
-        optimizers: Any = self.optimizers()
+        trainer, rank, device = self.trainer, self.global_rank, self.device
+        for_g, for_d = cast("list[LightningOptimizer]", self.optimizers())
         self._generator_update = NetworkUpdate(
-            self, self.generator, self.generator_updates, optimizers[0], counted=True
+            self, self.generator, self.generator_updates, for_g, counted=True
         )
         # Not counted: one iteration is one step of the generator.
         self._discriminator_update = NetworkUpdate(
-            self, self.discriminator, self.discriminator_updates, optimizers[1], counted=False
+            self, self.discriminator, self.discriminator_updates, for_d, counted=False
         )
-        self._judging = trainable(self.discriminator)
+        self._mixed, self._unmixed = precision_contexts(trainer.precision_plugin, device.type)
         self._at_once = bool(getattr(self.discriminator, "independent_samples", False))
-        self._reals = RealImages(self.batches_per_iteration, tells=rank == 0)
-        self._noise = NoiseSource(
-            self.prior, self.seed, rank, trainer.world_size, self.device, self._dtype
-        )
+        self._reals = RealImages(self.batches_per_iteration, warns=rank == 0)
+        dtype = next(self.generator.parameters()).dtype
+        self._noise = NoiseSource(self.prior, self.seed, rank, trainer.world_size, device, dtype)
         self.reporter = Reporter(self, self.images_seen)
         networks = {"discriminator": self.discriminator, "generator": self.generator}
-        self._watch = FiniteWatch(networks, self.device)
-        self._probabilities = ProbabilityWatch(LOOKED_AT if rank == 0 else 0)
+        self._watch = FiniteWatch(networks, device)
+        self._probabilities = ProbabilityWatch(_WATCHED if rank == 0 else 0)
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Runs one iteration on `batches_per_iteration` batches of real images."""
         with self._unmixed:
-            self._iterate(batch)
+            self._iterate([real.to(self._noise.dtype) for real in self._reals(batch)])
 
-    def _iterate(self, batch: Any) -> None:
-        reals = [real.to(self._dtype) for real in self._reals(batch)]
+    def _iterate(self, reals: list[Tensor]) -> None:
         iteration = self.iteration + 1
         self._noise.start(iteration)
         report = self.reporter.due(iteration)
@@ -191,7 +176,10 @@ class GAN(LightningModule):
         for real in reals:
             with torch.no_grad():
                 fake = self._fakes(len(real)) if shared is None else shared.detach()
-            real_logits, fake_logits = self._judge(real, fake)
+            if self._at_once:
+                real_logits, fake_logits = self._logits(torch.cat((real, fake))).chunk(2)
+            else:
+                real_logits, fake_logits = self._logits(real), self._logits(fake)
             loss = self.loss.discriminator(real_logits, fake_logits)
             penalties = self._penalties(real, fake, number)
             total = sum(penalties.values(), start=loss)
@@ -216,7 +204,7 @@ class GAN(LightningModule):
         self._generator_update.begin()
         accumulate, fresh = self.generator_updates.accumulate, self.loss.generator_sees_real
         for real in reals[-accumulate:] if fresh else [reals[-1]] * accumulate:
-            with frozen(self._judging):
+            with frozen(self._discriminator_update.weights):
                 fake = self._fakes(len(real)) if shared is None else shared
                 fake_logits = self._logits(fake)
                 real_logits = self._logits(real) if fresh else None
@@ -228,17 +216,10 @@ class GAN(LightningModule):
 
     def _fakes(self, batch: int) -> Tensor:
         """Generates `(batch, C, H, W)` from fresh noise."""
-        noise = self._noise.prior(batch, self._latent_dim)
+        noise = self._noise.prior(batch, self.generator.latent_dim)  # type: ignore[arg-type]
         with self._mixed:
             fakes: Tensor = self.generator(noise)
         return fakes
-
-    def _judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns D's logits of real and of fake images, each `(B,)`."""
-        if not self._at_once:
-            return self._logits(real), self._logits(fake)
-        real_logits, fake_logits = self._logits(torch.cat((real, fake))).chunk(2)
-        return real_logits, fake_logits
 
     def _logits(self, images: Tensor) -> Tensor:
         """Returns D's logits as `(B,)`: `(B, 1)` would broadcast in relativistic losses."""
@@ -276,22 +257,12 @@ class GAN(LightningModule):
         weights = checkpoint["state_dict"].values()
         self.to(next(weight.dtype for weight in weights if weight.is_floating_point()))
 
-    @property
-    def _float_type(self) -> torch.dtype:
-        return next(self.generator.parameters()).dtype
-
-    @property
-    def _latent_dim(self) -> int:
-        size: int = self.generator.latent_dim  # type: ignore[assignment]
-        return size
-
 
 def _check_networks(generator: nn.Module, discriminator: nn.Module, loss: AdversarialLoss) -> None:
     for name, network in (("generator", generator), ("discriminator", discriminator)):
-        if any(isinstance(p, UninitializedParameter) for p in network.parameters()):
+        if any(isinstance(weight, UninitializedParameter) for weight in network.parameters()):
             raise ConfigError(
-                f"model.{name}: has lazy layers whose sizes are not known yet; write the sizes,"
-                " or run the network once at the end of its __init__"
+                f"model.{name}: has lazy layers whose sizes are not known yet; write the sizes"
             )
     if loss.penalties and any(isinstance(m, BATCH_NORMS) for m in discriminator.modules()):
         raise ConfigError(

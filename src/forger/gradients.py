@@ -37,8 +37,7 @@ def full_precision(logits: Tensor) -> Tensor:
 def clip_gradient(network: nn.Module, limit: float | None, scale: float = 1.0) -> Tensor:
     """Scales the network's gradient to a 2-norm of at most `limit`; `None` leaves it.
 
-    Gradients that are multiplied by `scale` for 16 bits stay so, since the precision plugin
-    unscales those of some optimizers itself.
+    Gradients multiplied by `scale`, for 16 bits, stay so: the precision plugin unscales them.
 
     Returns:
         The norm before that, without the scale: a scalar.

@@ -14,7 +14,6 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn.functional import relu
 from torch.nn.functional import softplus as sp
-from typing_extensions import override
 
 from forger.bounds import (
     FractionBelowOne,
@@ -43,7 +42,7 @@ class AdversarialLoss(ABC):
             weight times as much.
 
     Raises:
-        ConfigError: an argument is out of its range.
+        ConfigError: an argument is out of its range, or `penalty_interval` has no penalty.
     """
 
     n_critic: PositiveInt = 1
@@ -81,9 +80,9 @@ class AdversarialLoss(ABC):
 
     @property
     def boundary(self) -> float | None:
-        """The logit at which the best D finds real and fake equally likely; `None`: it has none.
+        """The logit at which the best D finds real and fake equally likely.
 
-        Critics and relativistic losses have none: a constant added to all their logits changes
+        `None` for critics and relativistic losses: a constant added to all their logits changes
         nothing.
         """
         return None
@@ -104,8 +103,10 @@ class AdversarialLoss(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Smoothable(AdversarialLoss):
-    """Base of losses with a target for each logit, which can be smoothed for real images.
+class NonSaturating(AdversarialLoss):
+    """The original GAN with the generator loss that trains (arXiv:1406.2661, section 3).
+
+    D minimises `E sp(-r) + E sp(f)`, which is binary cross-entropy on logits, and G `E sp(-f)`.
 
     Args:
         label_smoothing: one-sided (arXiv:1606.03498, section 3.4): D's target of real images is
@@ -114,31 +115,19 @@ class Smoothable(AdversarialLoss):
 
     label_smoothing: FractionBelowOne = 0.0
 
-
-@dataclass(frozen=True, kw_only=True)
-class NonSaturating(Smoothable):
-    """The original GAN with the generator loss that trains (arXiv:1406.2661, section 3).
-
-    D minimises `E sp(-r) + E sp(f)`, which is binary cross-entropy on logits, and G `E sp(-f)`.
-    """
-
     @property
-    @override
     def boundary(self) -> float | None:
         a = self.label_smoothing  # the best D is (1 - a) p_real / (p_real + p_fake)
         return math.log((1 - a) / (1 + a))
 
-    @override
     def output(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
 
-    @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         # With target 1 - a: (1 - a) sp(-r) + a sp(r) = sp(-r) + a r, since sp(r) = sp(-r) + r.
         real = sp(-real_logits) + self.label_smoothing * real_logits
         return real.mean() + sp(fake_logits).mean()
 
-    @override
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
         return sp(-fake_logits).mean()
 
@@ -151,29 +140,30 @@ class Minimax(NonSaturating):
     where D is sure that an image is fake.
     """
 
-    @override
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
         return -sp(fake_logits).mean()
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeastSquares(Smoothable):
+class LeastSquares(AdversarialLoss):
     """LSGAN (arXiv:1611.04076, eq. 9).
 
     D minimises `E (r - 1)^2 / 2 + E f^2 / 2`, and G `E (f - 1)^2 / 2`.
+
+    Args:
+        label_smoothing: as in `NonSaturating`.
     """
 
+    label_smoothing: FractionBelowOne = 0.0
+
     @property
-    @override
     def boundary(self) -> float | None:
         return (1 - self.label_smoothing) / 2
 
-    @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         target = 1 - self.label_smoothing
         return (real_logits - target).square().mean() / 2 + fake_logits.square().mean() / 2
 
-    @override
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
         return (fake_logits - 1).square().mean() / 2
 
@@ -185,16 +175,11 @@ class Hinge(AdversarialLoss):
     D minimises `E relu(1 - r) + E relu(1 + f)`, and G `-E f`.
     """
 
-    @property
-    @override
-    def boundary(self) -> float | None:
-        return 0.0  # the best D is the sign of p_real - p_fake
+    boundary = 0.0  # the best D is the sign of p_real - p_fake
 
-    @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return relu(1 - real_logits).mean() + relu(1 + fake_logits).mean()
 
-    @override
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
         return -fake_logits.mean()
 
@@ -210,7 +195,7 @@ class Wasserstein(AdversarialLoss):
         gradient_penalty: lambda; 0 is off.
 
     Raises:
-        ConfigError: neither `weight_clip` nor `gradient_penalty` is set, so that D is unbounded.
+        ConfigError: neither `weight_clip` nor a penalty is set, so that D is unbounded.
     """
 
     gradient_penalty: NonNegativeFloat = 0.0
@@ -223,16 +208,13 @@ class Wasserstein(AdversarialLoss):
                 " loss.weight_clip=0.01 or loss.gradient_penalty=10"
             )
 
-    @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return fake_logits.mean() - real_logits.mean()
 
-    @override
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
         return -fake_logits.mean()
 
     @property
-    @override
     def penalties(self) -> dict[str, Penalty]:
         found = super().penalties
         if self.gradient_penalty > 0:
@@ -253,7 +235,6 @@ class Dragan(NonSaturating):
     gradient_penalty: PositiveFloat = 10.0
 
     @property
-    @override
     def penalties(self) -> dict[str, Penalty]:
         return super().penalties | {"around_real": AroundReal(self.gradient_penalty)}
 
@@ -268,12 +249,10 @@ class RelativisticAverage(AdversarialLoss):
     generator_sees_real: ClassVar[bool] = True
     batch_statistics: ClassVar[bool] = True  # the mean logits
 
-    @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         real = sp(fake_logits.mean() - real_logits).mean()
         return real + sp(fake_logits - real_logits.mean()).mean()
 
-    @override
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
         assert real_logits is not None
         return self.discriminator(fake_logits, real_logits)
@@ -288,11 +267,9 @@ class RelativisticPairing(AdversarialLoss):
 
     generator_sees_real: ClassVar[bool] = True
 
-    @override
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         return sp(fake_logits - real_logits).mean()
 
-    @override
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
         assert real_logits is not None
         return sp(real_logits - fake_logits).mean()
@@ -320,7 +297,6 @@ class R3GAN(RelativisticPairing):
             )
 
     @property
-    @override
     def penalties(self) -> dict[str, Penalty]:
         weight, interval = self.gamma, self.penalty_interval
         return {"r1": R1(weight, interval), "r2": R2(weight, interval)}

@@ -1,7 +1,4 @@
-"""Random numbers of training as a pure function of (seed, iteration, place in the global batch).
-
-So a resumed run and a run divided among processes draw what one undisturbed process would.
-"""
+"""Random numbers of training as a pure function of (seed, iteration, place in the global batch)."""
 
 from __future__ import annotations
 
@@ -36,6 +33,8 @@ PRIORS: dict[str, Callable[[tuple[int, ...], torch.Generator, torch.dtype], Tens
 class NoiseSource:
     """Draws this process's share of each global batch.
 
+    So a resumed run and a run divided among processes draw what one undisturbed process would.
+
     Args:
         prior: distribution of the generator's input.
         seed: of the run.
@@ -54,10 +53,8 @@ class NoiseSource:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.draw = PRIORS[prior]
-        self.seed = seed
+        self.draw, self.seed, self.dtype = PRIORS[prior], seed, dtype
         self.rank, self.world_size = rank, world_size
-        self.dtype = dtype
         self._noise, self._uniform = torch.Generator(device), torch.Generator(device)
 
     def start(self, iteration: int) -> None:

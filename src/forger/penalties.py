@@ -1,7 +1,4 @@
-"""Gradient penalties: pure functions of a discriminator and tensors.
-
-Random numbers come in through `uniform`, so that the caller decides what they depend on.
-"""
+"""Gradient penalties: pure functions of a discriminator and tensors."""
 
 from __future__ import annotations
 
@@ -11,11 +8,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
 Discriminator = Callable[[Tensor], Tensor]
 """Images `(B, C, H, W)` to logits `(B,)`."""
-
 
 Uniform = Callable[..., Tensor]
 """`uniform(batch, *shape)` draws U(0, 1) of shape `(batch, *shape)`."""
@@ -64,7 +59,6 @@ class Penalty(ABC):
 class R1(Penalty):
     """`E ||grad D(x)||^2 / 2` on real images (arXiv:1801.04406, eq. 9); the weight is gamma."""
 
-    @override
     def __call__(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
     ) -> Tensor:
@@ -74,7 +68,6 @@ class R1(Penalty):
 class R2(Penalty):
     """`E ||grad D(G(z))||^2 / 2` on fake images (arXiv:1801.04406, section 4.1)."""
 
-    @override
     def __call__(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
     ) -> Tensor:
@@ -87,7 +80,6 @@ class Interpolates(Penalty):
     `x^ = eps x + (1 - eps) G(z)`, with one `eps ~ U(0, 1)` per sample.
     """
 
-    @override
     def __call__(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
     ) -> Tensor:
@@ -104,7 +96,6 @@ class AroundReal(Penalty):
     noise.
     """
 
-    @override
     def __call__(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
     ) -> Tensor:

@@ -7,8 +7,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from typing_extensions import override
-
 from forger.bounds import Fraction, FractionBelowOne, check_fields
 
 
@@ -57,7 +55,6 @@ class Decay(ABC):
 class Linear(Decay):
     """A straight line down; arguments as in `Decay`."""
 
-    @override
     def curve(self, done: float) -> float:
         return 1 - done
 
@@ -66,7 +63,6 @@ class Linear(Decay):
 class Cosine(Decay):
     """Half a cosine down (arXiv:1608.03983, eq. 5); arguments as in `Decay`."""
 
-    @override
     def curve(self, done: float) -> float:
         return (1 + math.cos(math.pi * done)) / 2
 

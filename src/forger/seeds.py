@@ -1,7 +1,4 @@
-"""Seeds of independent random streams, each keyed by its purpose and integers as (seed, epoch).
-
-So a draw depends on these alone and never on global state.
-"""
+"""Seeds of independent random streams, each a function of its purpose and integers alone."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ class Purpose(IntEnum):
 
 
 def seed_for(purpose: Purpose, *key: int) -> int:
-    """Returns the seed of a purpose's stream.
+    """Returns the seed of a purpose's stream, in [0, 2**64).
 
     torch's CPU generator uses the low 32 bits of its seed only, so the purpose stands in their
     upper four; generators of GPUs use the bits above too.
@@ -41,9 +38,6 @@ def seed_for(purpose: Purpose, *key: int) -> int:
     Args:
         purpose: what the numbers are for.
         key: what else they depend on, for example (seed, iteration).
-
-    Returns:
-        A whole number in [0, 2**64).
     """
     mixed = mix(purpose, *key)
     low = (1 << _LOW_BITS) - 1
@@ -56,25 +50,15 @@ def stream(purpose: Purpose, *key: int) -> torch.Generator:
 
 
 def mix(*values: int) -> int:
-    """Mixes integers, in order, into one number that looks unrelated to that of its neighbours.
+    """Mixes integers, in order, into one in [0, 2**64) that looks unrelated to its neighbours'.
 
     Each value is folded in by the finalizer of SplitMix64 (Steele, Lea and Flood, 2014,
     "Fast splittable pseudorandom number generators").
-
-    Args:
-        values: whole numbers of any sign; the low 64 bits of each count.
-
-    Returns:
-        A whole number in [0, 2**64).
     """
     state = 0
     for value in values:
-        state = _finalize((state ^ value) + 0x9E3779B97F4A7C15)
+        state = (state ^ value) + 0x9E3779B97F4A7C15 & _MASK
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB & _MASK
+        state ^= state >> 31
     return state
-
-
-def _finalize(state: int) -> int:
-    state &= _MASK
-    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
-    state = (state ^ (state >> 27)) * 0x94D049BB133111EB & _MASK
-    return state ^ (state >> 31)

@@ -36,12 +36,10 @@ def open_trial(storage: str, study: str, number: int) -> Trial | None:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # a step that is told twice, by a run that was broken off and went on, keeps its first value
+    # A step reported twice, by a run that was broken off and went on, keeps its first value.
     warnings.filterwarnings("ignore", message="The reported value is ignored")
-    database = open_storage(storage)
-    found = optuna.load_study(
-        study_name=study, storage=database, sampler=optuna.samplers.RandomSampler()
-    )
+    database, sampler = open_storage(storage), optuna.samplers.RandomSampler()
+    found = optuna.load_study(study_name=study, storage=database, sampler=sampler)
     found.pruner = _pruner(dict(found.user_attrs[PRUNER]))
     owner = database.get_study_id_from_name(study)
     trial = database.get_trial_id_from_study_id_trial_number(owner, number)

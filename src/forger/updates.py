@@ -12,7 +12,12 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.plugins.precision import (
+    DoublePrecision,
+    HalfPrecision,
+    MixedPrecision,
+    Precision,
+)
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
@@ -26,8 +31,6 @@ from forger.gradients import clip_gradient, trainable
 from forger.schedules import Constant, Schedule
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
-
-_AROUND_UPDATES = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ class Updates:
         Raises:
             ConfigError: the schedule ends with a run that has no end.
         """
-        if not getattr(self.schedule, "needs_total", True):  # a plain function has no such word
+        if not getattr(self.schedule, "needs_total", True):  # a plain function does not say
             return None
         if not math.isfinite(total) or total <= 0:
             raise ConfigError(
@@ -96,7 +99,7 @@ class NetworkUpdate:
         self._world_size = module.trainer.world_size
         self._plain = _lightning_adds_nothing(module)
         self._exchanges = exchanges_itself(self._strategy)
-        self._weights = trainable(network)
+        self.weights = trainable(network)
         _match_layout(optimizer.optimizer)
 
     def begin(self) -> None:
@@ -117,12 +120,11 @@ class NetworkUpdate:
     def step(self, measure: bool) -> Tensor | None:
         """Steps the optimizer; returns the norm of the gradient before clipping, if asked to."""
         if self._exchanges:
-            sum_gradients(self._weights)
+            sum_gradients(self.weights)
         norm, limit = None, self.settings.gradient_clip
         if measure or limit is not None:
             scaler = getattr(self.module.trainer.precision_plugin, "scaler", None)  # of 16-mixed
-            scale = 1.0 if scaler is None else scaler.get_scale()
-            norm = clip_gradient(self.network, limit, scale)
+            norm = clip_gradient(self.network, limit, scaler.get_scale() if scaler else 1.0)
         if self._counted:
             self._optimizer.step()
         elif self._plain:
@@ -135,25 +137,22 @@ class NetworkUpdate:
 def _lightning_adds_nothing(module: LightningModule) -> bool:
     """Tells whether `loss.backward()` and `optimizer.step()` are all that Lightning would do.
 
-    So it is in one process, and in those whose gradients `sum_gradients` sums, without a scaler,
-    when neither a callback nor the module hooks into them. Lightning then calls six empty hooks of
-    every callback in each iteration, which takes a twentieth of a small network's time.
+    So it is without a scaler in one process, or where `sum_gradients` sums, unless the module or a
+    callback hooks into them. Lightning calls six empty hooks of every callback in each iteration,
+    which take a twentieth of a small network's time.
     """
     trainer = module.trainer
-    precision = trainer.precision_plugin
-    plugin = type(precision)
+    hooks = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
     return (
         (isinstance(trainer.strategy, SingleDeviceStrategy) or exchanges_itself(trainer.strategy))
-        and getattr(precision, "scaler", None) is None
-        and plugin.pre_backward in (Precision.pre_backward, MixedPrecision.pre_backward)
-        and plugin.backward is Precision.backward
-        and plugin.post_backward is Precision.post_backward
-        and plugin.optimizer_step in (Precision.optimizer_step, MixedPrecision.optimizer_step)
+        and type(trainer.precision_plugin)
+        in (Precision, MixedPrecision, HalfPrecision, DoublePrecision)
+        and getattr(trainer.precision_plugin, "scaler", None) is None
         and not is_overridden("backward", module)
         and not any(
             is_overridden(hook, listener)
             for listener in (module, *trainer.callbacks)  # type: ignore[attr-defined]
-            for hook in _AROUND_UPDATES
+            for hook in hooks
         )
     )
 

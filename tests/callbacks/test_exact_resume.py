@@ -37,7 +37,7 @@ LOSSES = [
     for name, kind in vars(losses).items()
     if isinstance(kind, type)
     and issubclass(kind, losses.AdversarialLoss)
-    and kind not in (losses.AdversarialLoss, losses.Smoothable)
+    and kind is not losses.AdversarialLoss
 ]
 
 

@@ -62,7 +62,7 @@ class SampleGrid(Callback):
     ) -> None:
         """Draws the real images of a new run's first iteration."""
         if trainer.is_global_zero and pl_module.iteration == 0:
-            reals = torch.cat(RealImages(pl_module.batches_per_iteration, tells=False)(batch))
+            reals = torch.cat(RealImages(pl_module.batches_per_iteration, warns=False)(batch))
             self._write(trainer, "real", image_grid(reals[: self.n]), 0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:

@@ -10,18 +10,17 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import override
 
-from forger.bounds import PositiveInt, check_bounds
+from forger.bounds import PositiveInt
 from forger.networks.normalization import (
     GeneratorNorm,
     Norm,
-    check_generator_norm,
+    check_norm,
     conv_norm,
     resolve_norm,
     with_spectral_norm,
 )
-from forger.networks.sizes import ImageShape, plan_sizes
+from forger.networks.sizes import ImageShape, check_sizes, plan_sizes
 
 
 def init_weights(network: nn.Module) -> None:
@@ -61,32 +60,22 @@ class Generator(nn.Module):
         norm: GeneratorNorm = "batch",
     ) -> None:
         super().__init__()
-        check_bounds(latent_dim, PositiveInt, "model.generator.latent_dim")
-        check_bounds(width, PositiveInt, "model.generator.width")
-        check_generator_norm(norm)
-        self.image_shape = image_shape
-        self.latent_dim = latent_dim
-        self.norm = norm
+        check_sizes("generator", latent_dim=latent_dim, width=width)
+        check_norm(norm, GeneratorNorm, "generator")
+        self.image_shape, self.latent_dim, self.norm = image_shape, latent_dim, norm
         side, doublings = plan_sizes(image_shape)
         normalise, bias = conv_norm(norm), norm == "none"
         channels = [width * 2**k for k in reversed(range(doublings))]
-        layers: list[nn.Module] = [
-            nn.ConvTranspose2d(latent_dim, channels[0], side, bias=bias),
-            normalise(channels[0]),
-            nn.ReLU(inplace=True),
-        ]
+        layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, channels[0], side, bias=bias)]
         for inputs, outputs in pairwise(channels):
-            layers += [
-                nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=bias),
-                normalise(outputs),
-                nn.ReLU(inplace=True),
-            ]
+            layers += [normalise(inputs), nn.ReLU(inplace=True)]
+            layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=bias))
+        layers += [normalise(width), nn.ReLU(inplace=True)]
         last = nn.ConvTranspose2d(width, image_shape[0], 4, stride=2, padding=1, bias=bias)
         self.layers = nn.Sequential(*layers, last, nn.Tanh())
         init_weights(self)
         self.to(memory_format=torch.channels_last)  # convolutions run faster, and keep it
 
-    @override
     def forward(self, noise: Tensor) -> Tensor:
         images: Tensor = self.layers(noise[:, :, None, None])
         return images
@@ -121,7 +110,7 @@ class Discriminator(nn.Module):
         gradient_penalty: bool = False,
     ) -> None:
         super().__init__()
-        check_bounds(width, PositiveInt, "model.discriminator.width")
+        check_sizes("discriminator", width=width)
         self.image_shape = image_shape
         self.norm = resolve_norm(norm, "batch", gradient_penalty)
         self.independent_samples = self.norm != "batch"
@@ -143,7 +132,6 @@ class Discriminator(nn.Module):
                 with_spectral_norm(self.norm, layer)
         self.to(memory_format=torch.channels_last)
 
-    @override
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images)  # (B, 1, 1, 1)
         return logits.flatten()

@@ -7,18 +7,29 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
-from typing_extensions import override
 
-from forger.bounds import PositiveInt, check_bounds
+from forger.bounds import PositiveInt
 from forger.networks.normalization import (
     GeneratorNorm,
     Norm,
-    check_generator_norm,
+    check_norm,
     linear_norm,
     resolve_norm,
     with_spectral_norm,
 )
-from forger.networks.sizes import ImageShape
+from forger.networks.sizes import ImageShape, check_sizes
+
+
+def _hidden_layers(sizes: Sequence[int], norm: Norm) -> list[nn.Module]:
+    """Returns linear layers with LeakyReLU 0.2, normalised after each but the first."""
+    normalise = linear_norm(norm)
+    layers: list[nn.Module] = []
+    for depth, (inputs, outputs) in enumerate(pairwise(sizes)):
+        layers.append(with_spectral_norm(norm, nn.Linear(inputs, outputs)))
+        if depth > 0:
+            layers.append(normalise(outputs))
+        layers.append(nn.LeakyReLU(0.2, inplace=True))
+    return layers
 
 
 class Generator(nn.Module):
@@ -45,24 +56,14 @@ class Generator(nn.Module):
         norm: GeneratorNorm = "batch",
     ) -> None:
         super().__init__()
-        check_bounds(latent_dim, PositiveInt, "model.generator.latent_dim")
-        for width in hidden:
-            check_bounds(width, PositiveInt, "model.generator.hidden")
-        check_generator_norm(norm)
-        self.image_shape = image_shape
-        self.latent_dim = latent_dim
-        self.norm = norm
-        normalise = linear_norm(norm)
-        layers: list[nn.Module] = []
-        for depth, (inputs, outputs) in enumerate(pairwise((latent_dim, *hidden))):
-            layers.append(nn.Linear(inputs, outputs))
-            if depth > 0:
-                layers.append(normalise(outputs))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-        last = hidden[-1] if hidden else latent_dim
-        self.layers = nn.Sequential(*layers, nn.Linear(last, math.prod(image_shape)), nn.Tanh())
+        check_sizes("generator", latent_dim=latent_dim, hidden=hidden)
+        check_norm(norm, GeneratorNorm, "generator")
+        self.image_shape, self.latent_dim, self.norm = image_shape, latent_dim, norm
+        sizes = (latent_dim, *hidden)
+        layers = _hidden_layers(sizes, norm)
+        last = nn.Linear(sizes[-1], math.prod(image_shape))
+        self.layers = nn.Sequential(*layers, last, nn.Tanh())
 
-    @override
     def forward(self, noise: Tensor) -> Tensor:
         images: Tensor = self.layers(noise)  # (B, C*H*W)
         return images.view(len(noise), *self.image_shape)
@@ -95,22 +96,15 @@ class Discriminator(nn.Module):
         gradient_penalty: bool = False,
     ) -> None:
         super().__init__()
-        for width in hidden:
-            check_bounds(width, PositiveInt, "model.discriminator.hidden")
+        check_sizes("discriminator", hidden=hidden)
         self.image_shape = image_shape
         self.norm = resolve_norm(norm, "none", gradient_penalty)
         self.independent_samples = self.norm != "batch"
-        normalise = linear_norm(self.norm)
-        layers: list[nn.Module] = [nn.Flatten()]
-        for depth, (inputs, outputs) in enumerate(pairwise((math.prod(image_shape), *hidden))):
-            layers.append(with_spectral_norm(self.norm, nn.Linear(inputs, outputs)))
-            if depth > 0:
-                layers.append(normalise(outputs))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-        last = hidden[-1] if hidden else math.prod(image_shape)
-        self.layers = nn.Sequential(*layers, with_spectral_norm(self.norm, nn.Linear(last, 1)))
+        sizes = (math.prod(image_shape), *hidden)
+        layers = _hidden_layers(sizes, self.norm)
+        last = with_spectral_norm(self.norm, nn.Linear(sizes[-1], 1))
+        self.layers = nn.Sequential(nn.Flatten(), *layers, last)
 
-    @override
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images)  # (B, 1)
         return logits.squeeze(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
@@ -13,13 +13,15 @@ from forger.errors import ConfigError
 Norm = Literal["auto", "batch", "layer", "instance", "spectral", "none"]
 GeneratorNorm = Literal["batch", "none"]
 
+Normalise = Callable[[int], nn.Module]
+"""Makes the layer that normalises so many channels."""
 
-def check_generator_norm(norm: GeneratorNorm) -> None:
-    """Raises `ConfigError` unless `norm` is a normalisation of a generator."""
-    if norm not in get_args(GeneratorNorm):
-        raise ConfigError(
-            f"model.generator.norm={norm}: must be one of {', '.join(get_args(GeneratorNorm))}"
-        )
+
+def check_norm(norm: str, choices: Any, network: str) -> None:
+    """Raises `ConfigError` unless `norm` is one of the literal type's choices."""
+    allowed = get_args(choices)
+    if norm not in allowed:
+        raise ConfigError(f"model.{network}.norm={norm}: must be one of {', '.join(allowed)}")
 
 
 def resolve_norm(norm: Norm, default: Norm, gradient_penalty: bool) -> Norm:
@@ -36,10 +38,7 @@ def resolve_norm(norm: Norm, default: Norm, gradient_penalty: bool) -> Norm:
     Raises:
         ConfigError: `norm` is unknown, or `batch` by name under a gradient penalty.
     """
-    if norm not in get_args(Norm):
-        raise ConfigError(
-            f"model.discriminator.norm={norm}: must be one of {', '.join(get_args(Norm))}"
-        )
+    check_norm(norm, Norm, "discriminator")
     if norm == "batch" and gradient_penalty:
         raise ConfigError(
             "model.discriminator.norm=batch: this loss penalises gradients per sample, which"
@@ -50,13 +49,13 @@ def resolve_norm(norm: Norm, default: Norm, gradient_penalty: bool) -> Norm:
     return "layer" if gradient_penalty and default == "batch" else default
 
 
-def conv_norm(norm: Norm) -> Callable[[int], nn.Module]:
+def conv_norm(norm: Norm) -> Normalise:
     """Returns what normalises `(B, C, H, W)` features, given `C`.
 
     `layer` takes the statistics over C, H and W of each sample, with a scale and a shift per
     channel.
     """
-    makers: dict[str, Callable[[int], nn.Module]] = {
+    makers: dict[str, Normalise] = {
         "batch": nn.BatchNorm2d,
         "layer": lambda channels: nn.GroupNorm(1, channels),
         "instance": lambda channels: nn.InstanceNorm2d(channels, affine=True),
@@ -64,18 +63,14 @@ def conv_norm(norm: Norm) -> Callable[[int], nn.Module]:
     return makers.get(norm, nn.Identity)
 
 
-def linear_norm(norm: Norm) -> Callable[[int], nn.Module]:
-    """Returns what normalises `(B, C)` features, given `C`.
-
-    Raises:
-        ConfigError: `instance`, which has no meaning without pixels.
-    """
+def linear_norm(norm: Norm) -> Normalise:
+    """Returns what normalises `(B, C)` features, given `C`; `instance` raises `ConfigError`."""
     if norm == "instance":
         raise ConfigError(
             "model.discriminator.norm=instance: an MLP has no pixels to take statistics over;"
             " allowed here: auto, batch, layer, spectral, none"
         )
-    makers: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+    makers: dict[str, Normalise] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
     return makers.get(norm, nn.Identity)
 
 

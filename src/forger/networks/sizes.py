@@ -1,11 +1,21 @@
-"""Which image sides the convolutional networks reach: arithmetic alone, without torch."""
+"""Checks the sizes of networks, and says which image sides the convolutional ones reach."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from forger.bounds import PositiveInt, check_bounds
 from forger.errors import ConfigError
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
+
+
+def check_sizes(network: str, **sizes: int | Sequence[int]) -> None:
+    """Raises `ConfigError` unless each size, or each of a sequence, is a positive integer."""
+    for name, value in sizes.items():
+        for size in value if isinstance(value, Sequence) else [value]:
+            check_bounds(size, PositiveInt, f"model.{network}.{name}")
 
 
 def plan_sizes(image_shape: ImageShape) -> tuple[int, int]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import override
 
-from forger.bounds import PositiveInt, check_bounds
-from forger.networks.sizes import ImageShape, quarter
+from forger.bounds import PositiveInt
+from forger.networks.sizes import ImageShape, check_sizes, quarter
 
 _SLOPE = 0.2  # of LeakyReLU
 _LAST_GAIN = 0.3  # starts the images within tanh's straight part
@@ -57,11 +56,8 @@ class Generator(nn.Module):
         hidden: PositiveInt = 512,
     ) -> None:
         super().__init__()
-        check_bounds(latent_dim, PositiveInt, "model.generator.latent_dim")
-        check_bounds(width, PositiveInt, "model.generator.width")
-        check_bounds(hidden, PositiveInt, "model.generator.hidden")
-        self.image_shape = image_shape
-        self.latent_dim = latent_dim
+        check_sizes("generator", latent_dim=latent_dim, width=width, hidden=hidden)
+        self.image_shape, self.latent_dim = image_shape, latent_dim
         self.map_shape = (*quarter(image_shape), 2 * width)
         height, breadth, channels = self.map_shape
         self.linear = nn.Sequential(
@@ -86,7 +82,6 @@ class Generator(nn.Module):
             last.weight.mul_(_LAST_GAIN)
         self.to(memory_format=torch.channels_last)
 
-    @override
     def forward(self, noise: Tensor) -> Tensor:
         # (B, H/4, W/4, 2 width): channels last, as the convolutions want them, without a copy
         maps = self.linear(noise).unflatten(1, self.map_shape).permute(0, 3, 1, 2)
@@ -119,8 +114,7 @@ class Discriminator(nn.Module):
         self, image_shape: ImageShape, width: PositiveInt = 32, hidden: PositiveInt = 256
     ) -> None:
         super().__init__()
-        check_bounds(width, PositiveInt, "model.discriminator.width")
-        check_bounds(hidden, PositiveInt, "model.discriminator.hidden")
+        check_sizes("discriminator", width=width, hidden=hidden)
         self.image_shape = image_shape
         height, breadth = quarter(image_shape)
         self.convolutions = nn.Sequential(
@@ -136,7 +130,6 @@ class Discriminator(nn.Module):
         _init_weights(self)
         self.to(memory_format=torch.channels_last)
 
-    @override
     def forward(self, images: Tensor) -> Tensor:
         maps = self.convolutions(images)
         # channels last once more: flattening them copies nothing
