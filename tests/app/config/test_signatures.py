@@ -134,19 +134,16 @@ def test_ways_of_writing_python(
     module: str, name: str, required: set[str], optional: set[str], takes_more: bool
 ) -> None:
     found = read_signature(f"{module}.{name}")
-    assert {p.name for p in found.parameters.values() if p.required} == required
-    assert {p.name for p in found.parameters.values() if not p.required} == optional
+    assert {n for n, p in found.parameters.items() if p.required} == required
+    assert {n for n, p in found.parameters.items() if not p.required} == optional
     assert found.open is takes_more
     assert module not in sys.modules, "reading must not import"
 
 
 def test_a_name_that_is_not_there(module: str) -> None:
-    with pytest.raises(NotFoundError) as caught:
+    with pytest.raises(NotFoundError, match=rf"{module} .*no 'Plian'; did you mean 'Plain'"):
         read_signature(f"{module}.Plian")
-    assert caught.value.owner is not None
-    assert (caught.value.owner.name, caught.value.missing) == (module, "Plian")
-    assert "Plain" in caught.value.known
-    with pytest.raises(NotFoundError):
+    with pytest.raises(NotFoundError, match="no module 'no_such_package' is installed"):
         read_signature("no_such_package.Thing")
 
 

@@ -76,7 +76,7 @@ ADMITTED: list[tuple[str, Any]] = [
 REFUSED: list[tuple[str, Any]] = [
     *(("float", value) for value in (True, "1", ".inf", None, [1.0])),
     *(("int", value) for value in (1.0, True, "1", math.inf, 2**63)),
-    *(("Duration", "00:00:10:00"), ("Built", {"_target_": "x"}), ("Seconds", "x"), ("Width", 0)),
+    *(("Duration", "00:00:10:00"), ("Built", {"_target_": "x"}), ("Width", 0)),
     *(("Count", 0), ("Pair", [1]), ("Pair", [1, "x"]), ("Quoted", "x"), ("Steps", "x")),
     *(("Perhaps[int]", "x"), ("bool", 1), ("bool", "true"), ("t.Optional[int]", 1.5)),
     *(("Annotated[int, 'pixels']", 3.5), ("Sequence[int]", [1, 2.5]), ("List[int]", 3)),

@@ -330,12 +330,11 @@ def test_a_module_that_a_module_imports(composed: Compose, write: Write, tmp_pat
         build_all(cfg, tmp_path)
 
 
-def test_a_module_of_several_parts_is_told_once(composed: Compose, write: Write) -> None:
-    for name in (write("def f(:"), "no_such_module"):
-        cfg = put(composed(), "model.generator", {"_target_": f"{name}.G"})
-        put(cfg, "model.discriminator", {"_target_": f"{name}.D"})
-        (problem,) = find_problems(put(cfg, "data", {"_target_": f"{name}.Data"}))
-        assert problem.key == "model.generator._target_"
+def test_a_module_of_several_parts_is_told_once(composed: Compose) -> None:
+    cfg = put(composed(), "model.generator", {"_target_": "no_such_module.G"})
+    put(cfg, "model.discriminator", {"_target_": "no_such_module.D"})
+    (problem,) = find_problems(put(cfg, "data", {"_target_": "no_such_module.Data"}))
+    assert problem.key == "model.generator._target_"
 
 
 @pytest.mark.parametrize("start", ["\N{BYTE ORDER MARK}", "# -*- coding: latin-1 -*-\n"])

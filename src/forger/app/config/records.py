@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
 
-from forger.app.config.importing import TargetError, import_target
 from forger.app.config.messages import given
 from forger.app.config.sections import SCRIPTS, Section
 from forger.app.config.signatures import derives, signature_of
-from forger.app.config.source import BrokenModuleError, NotFoundError, locate
+from forger.app.config.source import NotFoundError, TargetError, import_target, locate
 from forger.app.config.trust import OWN, PACKAGES, is_in_use, is_named, not_where, says_where
 
 # Where all of them would be too many: classes of the right kind that load or fetch what they like.
@@ -145,7 +144,7 @@ class _Record:
             )
         try:
             found = locate(name)
-        except (BrokenModuleError, NotFoundError) as error:
+        except NotFoundError as error:
             if top in PACKAGES or self.names_only or not built:
                 return None  # nothing to run; what builds it will say so
             return f"{signature_of(name)}{_elsewhere(name, error)}"

@@ -18,7 +18,7 @@ from typing import Any
 from forger.app.config.device_rules import DEVICE_RULES
 from forger.app.config.messages import choice
 from forger.app.config.score_rules import run_refusal
-from forger.app.config.source import BrokenModuleError, NotFoundError, locate
+from forger.app.config.source import NotFoundError, locate
 from forger.app.config.values import CheckedValues, Findings
 from forger.errors import install_command
 from forger.score_names import RATES, RELATIVE
@@ -221,7 +221,7 @@ def target_of(select: CheckedValues, key: str) -> str:
 def _defined(target: str) -> str:
     try:
         found = locate(target)
-    except (BrokenModuleError, NotFoundError):
+    except NotFoundError:
         return ""
     if found is None or not isinstance(found.node, ast.ClassDef):
         return ""

@@ -7,13 +7,15 @@ checks it in full.
 from __future__ import annotations
 
 import ast
+import typing
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from importlib import import_module
 from typing import Any, TypeAlias
 
-from forger.app.config.messages import nearest
+from forger import bounds
 from forger.app.config.source import (
-    BrokenModuleError,
+    STANDARD,
     Definition,
     Function,
     Module,
@@ -23,14 +25,12 @@ from forger.app.config.source import (
     locate,
     resolve,
 )
-from forger.app.config.type_checks import hint_of
 
 Base: TypeAlias = tuple[str, ...]
 """A class by the names it is imported by, the one to show first, and some that derive from it."""
 
-# Decorators that leave a function's parameters as they are written.
-_TRANSPARENT = {"_defaults_from_env_vars", "override", "staticmethod", "no_grad", "inference_mode"}
-_HARMLESS = {"dataclass", "final", "runtime_checkable", "total_ordering"}  # on a class
+# Decorators that leave the parameters of a function or class as they are written.
+_TRANSPARENT = {"_defaults_from_env_vars", "override", "staticmethod", "dataclass", "final"}
 # Bases that define no constructor.
 _INIT_FREE = {"builtins.object", "abc.ABC", "typing.Generic", "typing.Protocol"}
 
@@ -39,7 +39,6 @@ _INIT_FREE = {"builtins.object", "abc.ABC", "typing.Generic", "typing.Protocol"}
 class Parameter:
     """A parameter as its source writes it; `module` gives the annotation's names a meaning."""
 
-    name: str
     required: bool
     annotation: ast.expr | None
     module: Module = field(repr=False)
@@ -47,8 +46,11 @@ class Parameter:
 
     @cached_property
     def hint(self) -> Any:
-        """The type that the annotation means."""
-        return hint_of(self.annotation, self.module)
+        """The type that the annotation means; `Any` where it is not understood."""
+        try:
+            return _type_of(self.annotation, self.module)
+        except (AttributeError, RecursionError, SyntaxError, TypeError, ValueError):
+            return Any
 
     def is_default(self, value: Any) -> bool:
         """Tells whether `value` is the default, which is right whatever the annotation says."""
@@ -80,23 +82,11 @@ def signature_of(target: Any) -> Signature | str:
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         return "must be a dotted name, such as package.module.Class"
     try:
-        definition = locate(target)
-    except BrokenModuleError as error:
-        return f"cannot be imported: {error}"
+        if locate(target) is None and find_module(target) is not None:
+            return "is a module; name a class or a function in it"
+        return read_signature(target)
     except NotFoundError as error:
-        return _not_found(error)
-    if definition is None and find_module(target) is not None:
-        return "is a module; name a class or a function in it"
-    return read_signature(target)
-
-
-def _not_found(error: NotFoundError) -> str:
-    owner, hint = error.owner, nearest(error.missing, error.known)
-    if owner is None:
-        return f"no module {error.missing!r} is installed or in this folder{hint}"
-    ours = owner.name.partition(".")[0] == "forger"
-    where = f" ({owner.path})" if owner.path and not ours else ""  # an installed one, perhaps
-    return f"{owner.name}{where} has no {error.missing!r}{hint}"
+        return str(error)
 
 
 @cache
@@ -104,129 +94,152 @@ def read_signature(target: str) -> Signature:
     """Reads the signature that `target`, a dotted name, is called with.
 
     Raises:
-        BrokenModuleError: the module that has it cannot be read.
         NotFoundError: there is no such name.
     """
     definition = locate(target)
-    if definition is None:
-        return UNKNOWN
-    if isinstance(definition.node, ast.ClassDef):
+    if definition is not None and isinstance(definition.node, ast.ClassDef):
         return _of_class(definition) or Signature({})
-    if isinstance(definition.node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+    if definition is not None and isinstance(definition.node, Function):
         return _of_function(definition.node, definition.module)
     return UNKNOWN
 
 
 def _of_function(node: Function, module: Module, bound: bool = False) -> Signature:
+    if _is_decorated(node):
+        return UNKNOWN
     arguments = node.args
-    positional = [*arguments.posonlyargs, *arguments.args][bound:]
-    defaults = [None] * (len(positional) - len(arguments.defaults)) + [*arguments.defaults]
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(positional) - len(arguments.defaults)) + arguments.defaults
     pairs = [
-        *zip(positional, defaults[-len(positional) :], strict=True),
+        *list(zip(positional, defaults, strict=True))[max(bound, len(arguments.posonlyargs)) :],
         *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
     ]
     parameters = {
-        arg.arg: Parameter(arg.arg, default is None, arg.annotation, module, default)
+        arg.arg: Parameter(default is None, arg.annotation, module, default)
         for arg, default in pairs
-        if arg not in arguments.posonlyargs  # which cannot be given by keyword
     }
-    if {_last_name(decorator) for decorator in node.decorator_list} - _TRANSPARENT:
-        return UNKNOWN
     return Signature(parameters, open=arguments.kwarg is not None)
 
 
 def _of_class(definition: Definition) -> Signature | None:
     """Reads a class's constructor; `None` where neither it nor a base defines one."""
-    node, module = definition.node, definition.module
+    node = definition.node
     if not isinstance(node, ast.ClassDef) or _is_opaque(node):
         return UNKNOWN
-    functions = [s for s in node.body if isinstance(s, ast.FunctionDef | ast.AsyncFunctionDef)]
     for name in ("__init__", "__new__"):
-        for function in functions:
-            if function.name == name:
-                return _of_function(function, module, bound=True)
+        for function in node.body:
+            if isinstance(function, ast.FunctionDef) and function.name == name:
+                return _of_function(function, definition.module, bound=True)
     if _is_dataclass(node):
-        return _of_dataclass(definition)
-    for base in _bases(definition):
+        return _of_dataclass(node, definition.module)
+    for base in _bases(node, definition.module):
         inherited = UNKNOWN if base is None else _of_class(base)
         if inherited is not None:
             return inherited
     return None
 
 
-def _bases(definition: Definition) -> list[Definition | None]:
+def _bases(node: ast.ClassDef, module: Module) -> list[Definition | None]:
     """Returns a class's bases that may define a constructor; `None`: one that cannot be read."""
-    assert isinstance(definition.node, ast.ClassDef)
-    plain = [b.value if isinstance(b, ast.Subscript) else b for b in definition.node.bases]
-    found = [resolve(base, definition.module) for base in plain]
+    plain = [base.value if isinstance(base, ast.Subscript) else base for base in node.bases]
+    found = [resolve(base, module) for base in plain]
     return [base for base in found if base is None or base.full_name not in _INIT_FREE]
 
 
-def _of_dataclass(definition: Definition) -> Signature:
+def _of_dataclass(node: ast.ClassDef, module: Module) -> Signature:
     """Gathers the fields of a dataclass and of its bases, in the order of the constructor."""
-    assert isinstance(definition.node, ast.ClassDef)
     parameters: dict[str, Parameter] = {}
     known = True
-    for base in reversed(_bases(definition)):
+    for base in reversed(_bases(node, module)):
         if base is None or not isinstance(base.node, ast.ClassDef):
             known = False
         elif _is_dataclass(base.node):
-            inherited = _of_dataclass(base)
+            inherited = _of_dataclass(base.node, base.module)
             parameters |= inherited.parameters
             known = known and not inherited.open
-    for statement in definition.node.body:
+    for statement in node.body:
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
-        name, value, annotation = statement.target.id, statement.value, statement.annotation
-        made = _keywords(value) if _last_name(value) == "field" else None
-        if _last_name(annotation) in ("ClassVar", "KW_ONLY"):
+        name, value = statement.target.id, statement.value
+        if _last_name(statement.annotation) in ("ClassVar", "KW_ONLY"):
             continue
-        if made is not None and _is_false(made.get("init")):
-            parameters.pop(name, None)
-            continue
-        required = value is None if made is None else not {"default", "default_factory"} & set(made)
-        parameters[name] = Parameter(name, required, annotation, definition.module, value)
+        required = value is None
+        if isinstance(value, ast.Call) and _last_name(value) == "field":
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in value.keywords}
+            if given.get("init") == "False":
+                parameters.pop(name, None)
+                continue
+            required = not {"default", "default_factory"} & given.keys()
+        parameters[name] = Parameter(required, statement.annotation, module, value)
     return Signature(parameters, open=not known)
 
 
 def _is_dataclass(node: ast.ClassDef) -> bool:
-    decorators = {_last_name(decorator): decorator for decorator in node.decorator_list}
-    found = decorators.get("dataclass")
-    return found is not None and not _is_false(_keywords(found).get("init"))
+    return "dataclass" in map(_last_name, node.decorator_list)
 
 
 def _is_opaque(node: ast.ClassDef) -> bool:
     """Tells whether a metaclass or a decorator may make another thing of a class."""
-    metaclass = next((k.value for k in node.keywords if k.arg == "metaclass"), None)
-    if metaclass is not None and _last_name(metaclass) != "ABCMeta":
-        return True
-    return not {_last_name(decorator) for decorator in node.decorator_list} <= _HARMLESS
+    metaclasses = [_last_name(k.value) for k in node.keywords if k.arg == "metaclass"]
+    return metaclasses not in ([], ["ABCMeta"]) or _is_decorated(node)
 
 
-def _keywords(call: ast.expr | None) -> dict[str | None, ast.expr]:
-    return {k.arg: k.value for k in call.keywords} if isinstance(call, ast.Call) else {}
+def _is_decorated(node: ast.ClassDef | Function) -> bool:
+    return not {_last_name(decorator) for decorator in node.decorator_list} <= _TRANSPARENT
 
 
-def _is_false(value: ast.expr | None) -> bool:
-    return isinstance(value, ast.Constant) and value.value is False
-
-
-def _last_name(expression: ast.expr | None) -> str:
+def _last_name(expression: ast.expr) -> str:
     """The last part of a dotted expression, its call or subscript left off."""
-    if isinstance(expression, ast.Call):
-        return _last_name(expression.func)
-    if isinstance(expression, ast.Subscript):
-        return _last_name(expression.value)
-    if isinstance(expression, ast.Attribute):
-        return expression.attr
-    return expression.id if isinstance(expression, ast.Name) else ""
+    match expression:
+        case ast.Call(func=inner) | ast.Subscript(value=inner):
+            return _last_name(inner)
+        case ast.Attribute(attr=name) | ast.Name(id=name):
+            return name
+    return ""
+
+
+def _type_of(node: ast.AST | None, module: Module) -> Any:
+    """Returns the type that an annotation means, with `Any` for all names but those of Python.
+
+    Raises:
+        AttributeError, RecursionError, SyntaxError, TypeError, ValueError: it is not understood.
+    """
+    match node:
+        case ast.Constant(value=str(text)):  # a quoted annotation
+            return _type_of(ast.parse(text, mode="eval").body, module)
+        case ast.Constant(value=value):  # None, or ... in a tuple
+            return value
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _type_of(left, module) | _type_of(right, module)
+        case ast.Tuple(elts=members):
+            return tuple(_type_of(member, module) for member in members)
+        case ast.Subscript(value=owner, slice=inside):
+            generic = _type_of(owner, module)
+            if generic is typing.Literal:
+                return typing.Literal[ast.literal_eval(inside)]
+            if generic is typing.Annotated:
+                return _type_of(typing.cast(ast.Tuple, inside).elts[0], module)
+            return generic[_type_of(inside, module)]
+        case ast.Name() | ast.Attribute():
+            return _named_type(resolve(node, module))
+    raise ValueError
+
+
+def _named_type(found: Definition | None) -> Any:
+    if found is None:
+        return Any
+    if found.module.name == bounds.__name__:
+        return getattr(bounds, found.name)
+    if found.node is None and found.module.name in STANDARD:
+        return getattr(import_module(found.module.name), found.name)
+    return _type_of(found.node, found.module) if isinstance(found.node, ast.expr) else Any
 
 
 def derives(target: str, base: Base) -> bool:
     """Tells whether a target may be used where a class of `base` is needed."""
     try:
         return not base or _derives(locate(target), base)
-    except (BrokenModuleError, NotFoundError):
+    except NotFoundError:
         return True
 
 
@@ -241,5 +254,5 @@ def _derives(definition: Definition | None, base: Base, depth: int = 20) -> bool
         return True
     # By its name first: torch's modules are long, and reading them takes a while.
     return any(imported_name(parent, definition.module) in base for parent in node.bases) or any(
-        _derives(parent, base, depth - 1) for parent in _bases(definition)
+        _derives(parent, base, depth - 1) for parent in _bases(node, definition.module)
     )

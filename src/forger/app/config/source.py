@@ -1,6 +1,7 @@
-"""Reads what Python modules define from their source: importing torch would take seconds.
+"""Finds what a dotted name stands for: in the source of its module, or by importing it.
 
-What cannot be followed is `None`, never an error; only a name that surely does not exist is one.
+In the source, since importing torch takes seconds. What cannot be followed there is `None`, and is
+checked once it is imported; only a name that surely does not exist is an error.
 """
 
 from __future__ import annotations
@@ -9,14 +10,20 @@ import ast
 import builtins
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import decode_source, resolve_name
 from pathlib import Path
-from typing import TypeAlias
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from forger.app.config.messages import nearest
+from forger.errors import ConfigError
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 Node: TypeAlias = ast.ClassDef | Function | ast.expr
@@ -26,97 +33,73 @@ Binding: TypeAlias = Node | tuple[str, str]
 # Signs that a module makes names which its source does not spell out.
 _DYNAMIC = ("globals()", "exec(", "sys.modules", "import *", "def __getattr__", "__dict__")
 # Modules whose source is not read: their names say enough.
-_STANDARD = {"abc", "collections.abc", "dataclasses", "os", "pathlib", "typing"}
-_STANDARD |= {"typing_extensions", "builtins"}
-# What differs between two branches of an `if`: nothing is known of it.
-_EITHER = ast.Constant(...)
+STANDARD = {"abc", "builtins", "collections.abc", "dataclasses", "os", "pathlib", "typing"}
+_BLOCKS = (ast.If, ast.Try, ast.ExceptHandler, ast.With)
+_FORGER = Path(__file__).parents[2]
 
 
 class NotFoundError(LookupError):
-    """A dotted name whose part `missing` surely does not exist in `owner` (`None`: at the top)."""
-
-    def __init__(self, owner: Module | None, missing: str, known: frozenset[str]) -> None:
-        super().__init__(f"{owner.name if owner else 'Python'} has no {missing!r}")
-        self.owner, self.missing, self.known = owner, missing, known
+    """A part of a dotted name surely does not exist."""
 
 
-class BrokenModuleError(LookupError):
-    """A module on the way to a dotted name whose source is not Python; says file, line and why."""
+class TargetError(ConfigError):
+    """A target that cannot be imported, called, or used where it stands.
+
+    Args:
+        message: what is wrong.
+        target: its dotted name.
+    """
+
+    def __init__(self, message: str, target: str) -> None:
+        super().__init__(message)
+        self.target = target
 
 
 class Module:
-    """A module's source, parsed when first asked for."""
+    """A module's source, parsed when first asked for; empty where it cannot be."""
 
     def __init__(self, spec: ModuleSpec) -> None:
         self.name = spec.name
-        origin = spec.origin or ""
-        self.path = Path(origin) if origin.endswith(".py") else None
+        self.path = spec.origin if spec.origin and spec.origin.endswith(".py") else None
         self.folders = spec.submodule_search_locations
         self.stars: list[str] = []  # modules of `from ... import *`, once `bindings` is read
-        self._loader = spec.loader
 
     @cached_property
-    def _parsed(self) -> tuple[str, list[ast.stmt], str | None]:
-        """The source and its statements, decoded as an import would, or what is wrong with them."""
-        read = getattr(self._loader, "get_data", None)
-        if self.path is None or read is None:
-            return "", [], None
+    def _parsed(self) -> tuple[str, ast.Module]:
         try:
-            data = read(str(self.path))
+            data = Path(self.path).read_bytes() if self.path else b""
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of odd escapes: the import will say so
-                return decode_source(data), ast.parse(data, str(self.path)).body, None
-        except (OSError, SyntaxError, ValueError) as error:
-            return "", [], described(error, self.path)
-
-    @property
-    def error(self) -> str | None:
-        """File, line and reason where the source is not Python: importing it would fail."""
-        return self._parsed[2]
+                return decode_source(data), ast.parse(data)
+        except (OSError, SyntaxError, ValueError):
+            return _DYNAMIC[0], ast.parse("")
 
     @cached_property
     def bindings(self) -> dict[str, Binding]:
-        """What the module's source says of each of its names."""
+        """What the source says of each name; `...` where branches give it several meanings."""
         found: dict[str, Binding] = {}
         for statement, certain in _statements(self._parsed[1]):
             for name, binding in self._bind(statement):
-                if certain or name not in found:
-                    found[name] = binding
-                elif certain is None:
-                    found[name] = _EITHER
+                found[name] = binding if certain or name not in found else ast.Constant(...)
         return found
 
-    def lacks(self, name: str) -> bool:
-        """Tells whether the module surely has no such name: its source does not even mention it."""
-        text = self._parsed[0]
-        unknown = self.error is not None or (self.path is None and self.folders is None)
-        if unknown or any(sign in text for sign in _DYNAMIC):
-            return False
-        return not re.search(rf"\b{name}\b", text) and not hasattr(sys.modules.get(self.name), name)
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Its public names, its own modules among them: what a typo may have meant."""
-        files = (path.stem for folder in self.folders or () for path in Path(folder).glob("*.py"))
-        return frozenset(name for name in (*self.bindings, *files) if name[0] != "_")
-
     def _bind(self, statement: ast.stmt) -> Iterator[tuple[str, Binding]]:
-        if isinstance(statement, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield statement.name, statement
-        elif isinstance(statement, ast.ImportFrom):
-            source = self._imported(statement)
-            for alias in statement.names:
-                if alias.name == "*":
-                    self.stars.append(source)
-                else:
-                    yield alias.asname or alias.name, (source, alias.name)
-        elif isinstance(statement, ast.Import):
-            for alias in statement.names:
-                top = alias.name.partition(".")[0]
-                yield alias.asname or top, (alias.name if alias.asname else top, "")
-        elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and statement.value is not None:
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            yield from ((t.id, statement.value) for t in targets if isinstance(t, ast.Name))
+        match statement:
+            case ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                yield statement.name, statement
+            case ast.ImportFrom(names=names):
+                source = self._imported(statement)
+                self.stars += [source for alias in names if alias.name == "*"]
+                yield from ((alias.asname or alias.name, (source, alias.name)) for alias in names)
+            case ast.Import(names=names):
+                for alias in names:
+                    top = alias.name.partition(".")[0]
+                    yield alias.asname or top, (alias.name if alias.asname else top, "")
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value)
+            ):
+                yield name, value
 
     def _imported(self, statement: ast.ImportFrom) -> str:
         parent = self.name if self.folders is not None else self.name.rpartition(".")[0]
@@ -125,41 +108,26 @@ class Module:
         except ImportError:
             return ""
 
-
-def _statements(
-    body: list[ast.stmt], certain: bool | None = True
-) -> Iterator[tuple[ast.stmt, bool | None]]:
-    """Yields what runs at import; the second value is false for fallbacks, `except` for one.
-
-    It is `None` for the `else` of an `if`, which is as good as the other branch, but not for that
-    of `if TYPE_CHECKING`.
-    """
-    for statement in body:
-        yield statement, certain
-        if isinstance(statement, (ast.If, ast.Try, ast.With)):
-            yield from _statements(statement.body, certain)
-        if isinstance(statement, ast.If):
-            typing = "TYPE_CHECKING" in ast.dump(statement.test)
-            yield from _statements(statement.orelse, False if typing else None)
-        if isinstance(statement, ast.Try):
-            for fallback in (statement.orelse, *(h.body for h in statement.handlers)):
-                yield from _statements(fallback, False)
+    def refuse_missing(self, name: str) -> None:
+        """Raises `NotFoundError` where there is surely no such name: the source mentions none."""
+        text = self._parsed[0]
+        if (self.path or self.folders) is None or any(sign in text for sign in _DYNAMIC):
+            return
+        if re.search(rf"\b{name}\b", text) or hasattr(sys.modules.get(self.name), name):
+            return
+        where = f" ({self.path})" if self.path and not self.name.startswith("forger.") else ""
+        files = (path.stem for folder in self.folders or () for path in Path(folder).glob("*.py"))
+        known = [one for one in (*self.bindings, *files) if one[0] != "_"]
+        raise NotFoundError(f"{self.name}{where} has no {name!r}{nearest(name, known)}")
 
 
-def described(error: Exception, path: str | Path) -> str:
-    """Returns the file, line and text of an error in a module's source."""
-    if not isinstance(error, SyntaxError):
-        return f"{path}: {type(error).__name__}: {error}"
-    line = "" if error.lineno is None else f", line {error.lineno}"
-    return f"{path}{line}: {type(error).__name__}: {error.msg}"
-
-
-@cache
-def is_installed(path: str | Path | None) -> bool:
-    """Tells whether a module's file is of Python or of an installed package, and not the user's."""
-    if path is None or {"site-packages", "dist-packages"} & set(Path(path).parts):
-        return True
-    return Path(path).is_relative_to(Path(ast.__file__).parent)  # the standard library
+def _statements(block: ast.AST, certain: bool = True) -> Iterator[tuple[ast.stmt, bool]]:
+    """Yields what may run at import, and whether it surely does."""
+    for inner in ast.iter_child_nodes(block):
+        if isinstance(inner, ast.stmt):
+            yield inner, certain
+        if isinstance(inner, _BLOCKS):
+            yield from _statements(inner, certain=False)
 
 
 @cache
@@ -200,7 +168,6 @@ def locate(target: str) -> Definition | None:
         The definition, or `None` where the source does not tell, or it is a module.
 
     Raises:
-        BrokenModuleError: importing it would fail.
         NotFoundError: a part of the name surely does not exist.
     """
     parts = target.split(".")
@@ -208,10 +175,7 @@ def locate(target: str) -> Definition | None:
     while len(way) < len(parts) and (found := find_module(".".join(parts[: len(way) + 1]))):
         way.append(found)
     if not way:
-        raise NotFoundError(None, parts[0], frozenset(sys.builtin_module_names))
-    for module in way:  # of installed packages, the last one alone: to read all takes a while
-        if (module is way[-1] or not is_installed(module.path)) and module.error is not None:
-            raise BrokenModuleError(module.error)
+        raise NotFoundError(f"no module {parts[0]!r} is installed or in this folder")
     rest = parts[len(way) :]
     definition = member(way[-1], rest[0]) if rest else None
     if definition is None and len(way) > 1:
@@ -219,14 +183,14 @@ def locate(target: str) -> Definition | None:
         hiding = member(way[-2], parts[len(way) - 1])
         if hiding is not None:
             return None if rest else hiding
-    if definition is None and rest and way[-1].lacks(rest[0]):
-        raise NotFoundError(way[-1], rest[0], way[-1].names)
+    if definition is None and rest:
+        way[-1].refuse_missing(rest[0])
     return definition if len(rest) == 1 and definition and definition.node else None
 
 
 def member(module: Module, name: str, depth: int = 20) -> Definition | None:
     """Finds the definition of a module's `name`, through imports and aliases."""
-    if module.name in _STANDARD:
+    if module.name in STANDARD:
         return Definition(None, module, name)
     binding = module.bindings.get(name)
     if depth == 0 or (binding is None and name[0] == "_"):
@@ -246,21 +210,14 @@ def member(module: Module, name: str, depth: int = 20) -> Definition | None:
 def resolve(expression: ast.expr, module: Module, depth: int = 20) -> Definition | None:
     """Finds the definition that an expression such as `Adam` or `nn.Module` names."""
     if isinstance(expression, ast.Attribute):
-        owner = _as_module(expression.value, module)
+        owner = find_module(imported_name(expression.value, module) or "?")
         return None if owner is None else member(owner, expression.attr, depth)
     if not isinstance(expression, ast.Name):
         return None
     found = member(module, expression.id, depth)
     if found is None and expression.id not in module.bindings and hasattr(builtins, expression.id):
-        python = find_module("builtins")
-        return None if python is None else Definition(None, python, expression.id)
+        return Definition(None, Module(ModuleSpec("builtins", None)), expression.id)
     return found
-
-
-def _as_module(expression: ast.expr, module: Module) -> Module | None:
-    """Finds the module that an expression such as `nn` or `torch.nn` names."""
-    name = imported_name(expression, module)
-    return find_module(name) if name else None
 
 
 def imported_name(expression: ast.expr, module: Module) -> str:
@@ -270,3 +227,51 @@ def imported_name(expression: ast.expr, module: Module) -> str:
         return f"{owner}.{expression.attr}" if owner else ""
     binding = module.bindings.get(expression.id) if isinstance(expression, ast.Name) else None
     return ".".join(filter(None, binding)) if isinstance(binding, tuple) else ""
+
+
+def import_target(target: str) -> Any:
+    """Returns what a dotted name stands for, as Hydra finds it.
+
+    Raises:
+        TargetError: there is no such name, or the import of a module fails; `__cause__` has more.
+    """
+    name, *parts = target.split(".")
+    found: Any = object()
+    try:
+        found = import_module(name)
+        for part in parts:
+            name = f"{name}.{part}"
+            if isinstance(found, ModuleType) and not hasattr(found, part):
+                import_module(name)
+            found = getattr(found, part)
+        return found
+    except (Exception, SystemExit) as error:  # whatever a user's module does
+        owner, _, part = name.rpartition(".")
+        reason = f"cannot be imported: {line_of(error)}"
+        gone = isinstance(error, ModuleNotFoundError) and error.name == name
+        if gone and not owner:
+            reason = f"no module {name!r} is installed or in this folder"
+        elif gone or (isinstance(error, AttributeError) and error.obj is found):
+            where = f" ({found.__file__})" if getattr(found, "__file__", None) else ""
+            reason = f"{owner}{where} has no {part!r}{nearest(part, dir(found))}"
+        raise TargetError(reason, target) from error
+
+
+def line_of(error: BaseException) -> str:
+    """Returns an error in one line, with the last file and line of the user's own code in it."""
+    own = [
+        (frame.filename, frame.lineno)
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not (frame.filename.startswith("<") or _is_installed(Path(frame.filename)))
+    ]
+    text = str(error)
+    if isinstance(error, SyntaxError):
+        own, text = [(str(error.filename), error.lineno)], error.msg
+    where = f"{own[-1][0]}, line {own[-1][1]}: " if own else ""
+    return f"{where}{type(error).__name__}: {' '.join(text.split())}"
+
+
+def _is_installed(path: Path) -> bool:
+    """Tells whether a file is Python's, an installed package's or ours, and not the user's."""
+    homes = (_FORGER, Path(ast.__file__).parent)
+    return "site-packages" in path.parts or any(path.is_relative_to(home) for home in homes)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from forger.app.config.importing import import_target
+from forger.app.config.source import import_target
 
 OWN = __name__.partition(".")[0]
 PACKAGES = (OWN, "torch", "torchvision", "torchmetrics", "lightning")

@@ -1,23 +1,19 @@
-"""Which values a type admits, for types of our own and annotations read from source.
+"""Which values a type admits.
 
 Understood are `int`, `float`, `bool`, `str`, `None`, unions, `Literal`, lists, tuples, sequences
-and mappings of those, the ranges of `forger.bounds`, and aliases of all these. Anything else, a
-class say, admits every value: the constructor itself decides.
+and mappings of those, and the ranges of `forger.bounds`. Anything else, a class say, admits every
+value: the constructor itself decides.
 """
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Sequence
-from functools import reduce
-from operator import or_
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from forger import bounds
-from forger.app.config.source import Module, resolve
 
 
 class _Unknown:
@@ -31,75 +27,17 @@ UNKNOWN = _Unknown()
 """A value that only a running job can tell; nothing refuses it."""
 
 _NOTHING = object()  # no value: every type that is understood refuses it
-_TOO_LARGE = 2**63  # for torch's whole numbers
-
-_HOMES = ("builtins", "typing", "typing_extensions", "collections.abc", "dataclasses", "pathlib")
-_BY_NAME: dict[str, Any] = {
-    **{"int": int, "float": float, "bool": bool, "str": str, "Path": Path, "PurePath": Path},
-    **{"tuple": tuple, "Tuple": tuple},
-    **dict.fromkeys(("list", "List", "Sequence", "Iterable", "Collection"), list),
-    **dict.fromkeys(("dict", "Dict", "Mapping", "MutableMapping"), dict),
+_SIMPLE: dict[Any, tuple[tuple[type, ...], str]] = {  # with the values that YAML has for them
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "text"),
+    Path: ((str,), "text"),
+    None: ((NoneType,), "null"),
+    NoneType: ((NoneType,), "null"),
+    **dict.fromkeys((dict, Mapping, MutableMapping), ((dict,), "a mapping")),
 }
-_TYPES = {f"{home}.{name}": kind for home in _HOMES for name, kind in _BY_NAME.items()}
-
-
-def hint_of(node: ast.expr | None, module: Module, depth: int = 20) -> Any:
-    """Returns the type that an annotation means; `Any` where it is not understood.
-
-    Args:
-        node: the annotation as its source writes it.
-        module: the module that gives its names a meaning.
-        depth: how many aliases to follow.
-    """
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):  # a quoted annotation
-        try:
-            node = ast.parse(node.value, mode="eval").body
-        except SyntaxError:
-            return Any
-    if node is None or depth == 0:
-        return Any
-    if isinstance(node, ast.Constant):
-        return None if node.value is None else Any
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        return hint_of(node.left, module, depth) | hint_of(node.right, module, depth)
-    if isinstance(node, ast.Subscript):
-        return _generic(node, module, depth)
-    found = resolve(node, module)
-    if found is None:
-        return Any
-    if found.module.name == bounds.__name__:
-        return getattr(bounds, found.name, Any)
-    if isinstance(found.node, ast.Call):
-        made_by = resolve(found.node.func, found.module)
-        new_type = made_by is not None and made_by.full_name == "typing.NewType"
-        return hint_of(found.node.args[1], found.module, depth - 1) if new_type else Any
-    if isinstance(found.node, ast.expr):
-        return hint_of(found.node, found.module, depth - 1)
-    return _TYPES.get(found.full_name, Any)
-
-
-def _generic(node: ast.Subscript, module: Module, depth: int) -> Any:
-    owner, inside = resolve(node.value, module), node.slice
-    members = inside.elts if isinstance(inside, ast.Tuple) else [inside]
-    if owner is None or owner.module.name not in _HOMES or not members:
-        return Any
-    if any(isinstance(member, ast.Starred) for member in members):
-        return Any
-    if owner.name == "Literal":
-        try:
-            return Literal[tuple(ast.literal_eval(member) for member in members)]
-        except ValueError:  # an enum's member
-            return Any
-    endless = isinstance(members[-1], ast.Constant) and members[-1].value is ...
-    hints = [hint_of(member, module, depth) for member in members]
-    if owner.name in ("Optional", "Union"):
-        return reduce(or_, hints, *([None] if owner.name == "Optional" else []))
-    if owner.name in ("Annotated", "InitVar", "Final", "Required"):
-        return hints[0]
-    kind = _TYPES.get(owner.full_name, Any)
-    if kind is tuple:
-        return tuple[hints[0], ...] if endless else tuple[tuple(hints)]  # type: ignore[misc,valid-type]
-    return list[hints[0]] if kind is list else kind  # type: ignore[valid-type]
+_LISTS = (list, tuple, Sequence, Iterable, Collection)
 
 
 def refusal(value: Any, hint: Any) -> str | None:
@@ -112,11 +50,13 @@ def refusal(value: Any, hint: Any) -> str | None:
     if value is UNKNOWN:
         return None
     kind, members = get_origin(hint) or hint, get_args(hint)
+    whole = int in (kind, *members) and kind in (int, Annotated)
+    if whole and isinstance(value, int) and abs(value) >= 2**63:
+        return "below 2**63"  # as torch's whole numbers
+    if kind is Annotated and isinstance(members[1], bounds.Range):
+        return bounds.out_of_bounds(value, hint)
     if kind is Annotated:
-        rule: Any = members[1]
-        if isinstance(rule, bounds.Range):
-            return _too_large(value) or bounds.out_of_bounds(value, hint)
-        refused: str | None = rule(value)
+        refused: str | None = members[1](value)
         return refused
     if kind in (Union, UnionType):
         refusals = [refusal(value, member) for member in members]
@@ -124,11 +64,11 @@ def refusal(value: Any, hint: Any) -> str | None:
         return None if None in refusals else ", or ".join(sorted(texts, key="null".__eq__))
     if kind is Literal:
         return _not_among(value, members)
-    if kind is dict:
-        return None if isinstance(value, dict) else "a mapping"
-    if kind in (list, tuple):
+    if kind in _LISTS:
         return _not_a_list(value, members)
-    return _SIMPLE[kind](value) if kind in _SIMPLE else None
+    types, text = _SIMPLE.get(kind, ((object,), ""))
+    right = isinstance(value, types) and not (isinstance(value, bool) and int in types)
+    return None if right else text
 
 
 def _not_among(value: Any, allowed: Sequence[Any]) -> str | None:
@@ -171,43 +111,3 @@ def _number_in(text: str) -> int | float | None:
         except ValueError:
             continue
     return None
-
-
-def _too_large(value: Any) -> str | None:
-    whole = isinstance(value, int) and abs(value) >= _TOO_LARGE
-    return f"below 2**{_TOO_LARGE.bit_length() - 1}" if whole else None
-
-
-def _whole(value: Any) -> str | None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return _too_large(value) if whole else "a whole number"
-
-
-def _number(value: Any) -> str | None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return None if number else "a number"
-
-
-def _text(value: Any) -> str | None:
-    return None if isinstance(value, str) else "text"
-
-
-def _null(value: Any) -> str | None:
-    return None if value is None else "null"
-
-
-def _switch(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "true or false"
-
-
-_SIMPLE = {
-    **{
-        bool: _switch,
-        int: _whole,
-        float: _number,
-        str: _text,
-        Path: _text,
-        NoneType: _null,
-        None: _null,
-    },
-}

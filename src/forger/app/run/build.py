@@ -20,8 +20,8 @@ from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from forger.app.config.importing import TargetError
 from forger.app.config.sections import SCRIPTS
+from forger.app.config.source import TargetError
 from forger.app.run.compilation import Compilation
 from forger.app.run.instantiate import all_refusals, instantiate, takes, target_of
 from forger.app.run.record import RecordInCheckpoint

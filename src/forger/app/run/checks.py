@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from forger.app.config.device_rules import process_count
-from forger.app.config.importing import line_of
+from forger.app.config.source import line_of
 from forger.copying import copied, in_float32
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError

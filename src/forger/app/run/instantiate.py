@@ -14,8 +14,8 @@ import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from forger.app.config.importing import TargetError, import_target, line_of
 from forger.app.config.messages import listed
+from forger.app.config.source import TargetError, import_target, line_of
 from forger.app.config.trust import PACKAGES
 from forger.errors import ConfigError, UserError
 
