@@ -11,10 +11,7 @@ from torch import Tensor
 
 
 def show(trainer: Trainer, values: Mapping[str, float]) -> None:
-    """Makes the values known to callbacks, as `self.log(..., logger=False)` would.
-
-    That goes through all values logged before at each iteration, and takes milliseconds itself.
-    """
+    """Makes the values known to callbacks, as the slow `self.log(..., logger=False)` would."""
     tensors = {key: torch.tensor(value, dtype=torch.float32) for key, value in values.items()}
     trainer.callback_metrics.update(tensors)
 
@@ -22,9 +19,8 @@ def show(trainer: Trainer, values: Mapping[str, float]) -> None:
 class Reporter:
     """Writes a row to every logger at an interval and at the last iteration.
 
-    Rows go to the loggers directly, under the iteration's number: `self.log` would count
-    Lightning's steps and cost time at every one. They are written within the iteration, so
-    that no checkpoint is ever ahead of its metrics.
+    Rows go to the loggers under the iteration's number, within the iteration: no checkpoint is
+    ever ahead of its metrics.
     """
 
     def __init__(self, module: LightningModule, images_seen: int) -> None:
@@ -45,7 +41,9 @@ class Reporter:
         row = {f"train/{k}": v for k, v in zip(metrics, values.tolist(), strict=True)}
         for name, optimizer in zip(("lr_g", "lr_d"), module.trainer.optimizers, strict=True):
             row[f"train/{name}"] = optimizer.param_groups[0]["lr"]
-        row["train/images_per_second"] = self._speed(images_seen)
+        now, (then, seen) = time.perf_counter(), self._last
+        self._last = (now, images_seen)
+        row["train/images_per_second"] = (images_seen - seen) / (now - then)
         row["train/images_seen"] = images_seen
         row["epoch"] = module.current_epoch
         show(module.trainer, row)
@@ -56,9 +54,3 @@ class Reporter:
         """Leaves time that was spent on something else than training out of the speed."""
         then, seen = self._last
         self._last = (then + seconds, seen)
-
-    def _speed(self, images_seen: int) -> float:
-        """Returns real images per second since the last row."""
-        now, (then, seen) = time.perf_counter(), self._last
-        self._last = (now, images_seen)
-        return (images_seen - seen) / (now - then)

@@ -1,26 +1,13 @@
 """The names of scores: plain by Inception's features, with the extractor's name in front by others.
 
-Two scores by different features can never be compared, so that they never share a name:
-`fid` is Inception's, `classifier_fid` that of the data's own classifier, `pixels_fid` of pixels.
+So two scores by different features, which can never be compared, never share a name.
 """
 
 from __future__ import annotations
 
-RATES = ("tpr", "fnr", "tnr", "fpr", "accuracy")
-"""D's confusion matrix, and its accuracy."""
-
-RELATIVE = "relative_"
-"""In front of rates of a loss that has no absolute boundary."""
-
-BY_FEATURES = ("fid", "kid", "precision", "recall", "density", "coverage")
-"""Scores of features, whose names take a prefix."""
-
-LOWER, HIGHER = "min", "max"
-_BETTER = {
-    **dict.fromkeys(("fid", "kid"), LOWER),
-    **dict.fromkeys(("precision", "recall", "density", "coverage"), HIGHER),
-    **dict.fromkeys(("classes_reached", "class_entropy"), HIGHER),
-}
+RATES = ("tpr", "fnr", "tnr", "fpr", "accuracy")  # of the discriminator
+RELATIVE = "relative_"  # in front of rates of a loss that has no absolute boundary
+BY_FEATURES = ("fid", "kid", "precision", "recall", "density", "coverage")  # these take a prefix
 
 
 def base_of(name: str) -> str:
@@ -35,8 +22,11 @@ def better(name: str) -> str | None:
     Args:
         name: with or without `val/`.
     """
-    name = name.removeprefix("val/")
-    return HIGHER if name.endswith("_score") else _BETTER.get(base_of(name))
+    base = base_of(name.removeprefix("val/"))
+    if base in ("fid", "kid"):
+        return "min"
+    known = base in (*BY_FEATURES, "classes_reached", "class_entropy")
+    return "max" if known or base.endswith("_score") else None
 
 
 def is_fid(column: str) -> bool:

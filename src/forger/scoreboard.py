@@ -14,37 +14,29 @@ log = logging.getLogger(__name__)
 
 
 def scoreboard(
-    real_logits: Tensor,
-    fake_logits: Tensor,
-    loss: AdversarialLoss,
-    middle: Tensor | None = None,
+    real_logits: Tensor, fake_logits: Tensor, loss: AdversarialLoss, middle: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Describes how the discriminator tells real images from fake ones, by its logits `(B,)`.
 
     Returns:
         Scalars: `d_real` and `d_fake`, the means of D(x) and D(G(z)) as the loss means them
-        (probabilities under cross-entropy, else the outputs themselves); and the rates of
-        `confusion_rates`.
+        (probabilities under cross-entropy, else the outputs themselves); and `confusion_rates`.
     """
-    rates = confusion_rates(real_logits, fake_logits, loss.boundary, middle)
     outputs = {"d_real": loss.output(real_logits), "d_fake": loss.output(fake_logits)}
+    rates = confusion_rates(real_logits, fake_logits, loss.boundary, middle)
     return {name: output.mean() for name, output in outputs.items()} | rates
 
 
 def confusion_rates(
-    real_logits: Tensor,
-    fake_logits: Tensor,
-    boundary: float | None,
-    middle: Tensor | None = None,
+    real_logits: Tensor, fake_logits: Tensor, boundary: float | None, middle: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Returns D's confusion matrix as rates, positive meaning real.
 
     Args:
         real_logits: `(N,)`; a logit above the boundary calls an image real.
         fake_logits: `(M,)`.
-        boundary: of the loss; `None`: it has none, and `middle` takes its place.
-        middle: the middle between the mean logit of real and that of fake images, computed here
-            if it is not given.
+        boundary: of the loss; None: it has none, and `middle` takes its place.
+        middle: None: `middle_of` these logits.
 
     Returns:
         Scalars in [0, 1]: `tpr` and `fnr` of real images, `tnr` and `fpr` of fake ones, and
@@ -81,15 +73,12 @@ class ProbabilityWatch:
         if self._left <= 0:
             return
         self._left -= 1
-        for some in logits:
-            self._ranges.append(torch.stack(some.detach().aminmax()))
+        self._ranges += [torch.stack(some.detach().aminmax()) for some in logits]
         if self._left == 0:
             low, high = torch.stack(self._ranges).unbind(1)
             # A sigmoid begins around 0.5, and a critic whose weights are clipped near 0.
             if low.min() >= 0 and 0.3 < high.max() <= 1:
                 log.warning(
                     "model.discriminator: all its outputs so far lie in [0, 1], as if it ended in a"
-                    " sigmoid; it must give logits, which the loss turns into probabilities itself:"
-                    " leave the sigmoid out"
+                    " sigmoid; it must give logits, which the loss turns into probabilities itself"
                 )
-            self._ranges.clear()

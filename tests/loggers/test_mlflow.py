@@ -54,13 +54,12 @@ def test_jobs_that_begin_at_once_share_a_new_experiment(tmp_path: Path) -> None:
     assert len(client.search_runs([client.get_experiment_by_name("new").experiment_id])) == 2
 
 
-def test_a_store_that_cannot_be_reached_is_told_before_training(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_reached_and_a_password_are_told_before_training(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RunError, match=r"logger=mlflow.*tracking_uri"):
         MLflow(tmp_path, tracking_uri=f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}")
-
-
-def test_an_address_with_a_password_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD") as caught:
         MLflow(tmp_path, tracking_uri="https://me:hunter2@mlflow.example")
     assert "hunter2" not in str(caught.value)

@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 import wandb
-from offline_wandb import read_offline_runs
+from offline_wandb import OfflineRun, read_offline_runs
 from PIL import Image
 
 from forger.errors import ConfigError
 from forger.loggers import MetricsCSV, Wandb, close_trackers
 from forger.secrets import masked
+
+
+def only_run(folder: Path, logger: Wandb, exit_code: int = 0) -> OfflineRun:
+    """Closes the logger and reads back its run."""
+    close_trackers([logger], exit_code)
+    (run,) = read_offline_runs(folder)
+    return run
 
 
 def test_an_offline_run_holds_its_settings_config_images_and_a_true_end(
@@ -27,9 +34,8 @@ def test_an_offline_run_holds_its_settings_config_images_and_a_true_end(
     folder.mkdir()
     logger.log_hyperparams(config)
     logger.log_picture("samples/ema", picture, step=1500)
-    close_trackers([logger], exit_code=0)
 
-    (run,) = read_offline_runs(folder)
+    run = only_run(folder, logger)
     assert run.config == config
     assert (run.run.project, run.run.display_name, run.run.run_group) == ("p", "run_a", "g")
     assert (list(run.run.tags), run.run.notes, run.exit_code) == (["a", "b"], "n", 0)
@@ -48,10 +54,11 @@ def test_scores_have_their_best_value_in_the_summary_and_no_curve_of_it(tmp_path
     for step, fid, coverage in ((10, 5.0, 0.2), (20, 3.5, 0.5), (30, 4.0, 0.6)):
         logger.log_metrics({"train/loss_g": 1.0}, step)
         logger.log_metrics({"val/fid": fid, "val/mine_coverage": coverage}, step)
+    logger.log_metrics({"own": 1.0}, step=29)  # `self.log` in a callback: it joins the last row
     logger.log_best({"iteration": 20, "fid": 3.5})
-    close_trackers([logger], exit_code=0)
-    (run,) = read_offline_runs(tmp_path)
+    run = only_run(tmp_path, logger)
     assert run.steps("val/fid") == run.steps("train/loss_g") == [10, 20, 30]
+    assert run.steps("own") == [30]
     assert (run.summary["val/fid"]["min"], run.summary["val/fid"]["last"]) == (3.5, 4.0)
     assert run.summary["val/mine_coverage"]["max"] == 0.6
     assert (run.summary["best/iteration"], run.summary["best/fid"]) == (20, 3.5)
@@ -63,94 +70,50 @@ def test_runs_that_follow_each_other_end_apart_and_closing_starts_none(tmp_path:
         (tmp_path / name).mkdir()
         logger = Wandb(tmp_path / name, offline=True)
         logger.log_metrics({"a": exit_code}, step=1)
-        close_trackers([logger], exit_code)
-    for name, exit_code in (("failed", 1), ("finished", 0)):
-        (run,) = read_offline_runs(tmp_path / name)
+        run = only_run(tmp_path / name, logger, exit_code)
         assert (run.exit_code, [row["a"] for row in run.history]) == (exit_code, [exit_code])
     close_trackers([Wandb(tmp_path / "none", offline=True)], exit_code=1)
     assert not (tmp_path / "none").exists()
 
 
-def test_a_row_that_comes_late_joins_the_last_one(tmp_path: Path) -> None:
-    """Lightning numbers what `self.log` logs in a callback one lower."""
-    logger = Wandb(tmp_path, offline=True)
-    logger.log_metrics({"a": 1.0}, step=2)
-    logger.log_metrics({"own": 1.0}, step=1)
-    close_trackers([logger], exit_code=0)
-    (run,) = read_offline_runs(tmp_path)
-    assert (run.steps("a"), run.steps("own")) == ([2], [2])
-
-
-class Run:
-    """A run of W&B, as far as it is used, whose server has `step` steps."""
-
-    def __init__(self, step: int) -> None:
-        self.step, self.config, self.rows = step, SimpleNamespace(update=lambda *_, **__: None), []
-
-    def define_metric(self, *names: str, **settings: Any) -> None: ...
-    def finish(self, exit_code: int) -> None: ...
-
-    def log(self, row: dict[str, Any], step: int) -> None:
-        self.rows.append((step, row["a"]))
-
-
-def rows_sent(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, server: int = 0, **settings: Any
-) -> list[tuple[int, float]]:
-    """What a run that was killed after row 6, with a checkpoint of iteration 4, is sent again."""
-    run, started = Run(server), []
+@pytest.mark.parametrize(
+    ("server", "closed_at", "first"),
+    [
+        (4, None, 4),  # the last step may lack something, and so is sent once more
+        (7, None, 6),
+        (0, None, 1),
+        ("offline", None, 1),  # a kill may take the end of W&B's file
+        ("offline", 2, 3),
+        ("offline", 4, 5),
+    ],
+)
+def test_a_run_killed_after_row_6_and_resumed_at_4_is_sent_what_is_missing(
+    server: Any, closed_at: int | None, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offline, started, sent = server == "offline", [], []
+    run = SimpleNamespace(
+        step=0 if offline else server,
+        config=SimpleNamespace(update=lambda *_, **__: None),
+        define_metric=lambda *_, **__: None,
+        log=lambda row, step: sent.append((step, row["a"])),
+        finish=lambda exit_code: None,
+    )
     monkeypatch.setenv("WANDB_MODE", "offline")  # needs no key
     monkeypatch.setattr("wandb.init", lambda **given: started.append(given) or run)
-    table = MetricsCSV(folder)
+    table = MetricsCSV(tmp_path)
     for step in range(1, 5):
         table.log_metrics({"a": step / 2}, step)
-    logger = Wandb(folder, id="abc", resume_at=4, **settings)
+    (tmp_path / "wandb").mkdir()
+    if closed_at is not None:
+        (tmp_path / "wandb" / "logged_up_to").write_text(str(closed_at))
+    logger = Wandb(tmp_path, id="abc", resume_at=4, offline=offline)
     logger.log_hyperparams({"seed": 0})
     for step in (5, 6, 7):
         logger.log_metrics({"a": step / 2}, step)
-    assert (started[0]["id"], started[0]["resume"]) == (
-        *("abc",),
-        None if settings.get("offline") else "allow",
-    )
-    return run.rows
-
-
-@pytest.mark.parametrize(("server", "first"), [(4, 4), (7, 6), (0, 1)])
-def test_a_resumed_online_run_is_sent_what_its_server_lacks(
-    server: int, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The last step may lack something, and so is sent once more if it is trained again."""
-    sent = rows_sent(tmp_path, monkeypatch, server)
+    assert (started[0]["id"], started[0]["resume"]) == ("abc", None if offline else "allow")
     assert sent == [(step, step / 2) for step in range(first, 8)]
-
-
-@pytest.mark.parametrize(("closed_at", "first"), [(None, 1), (2, 3), (4, 5)])
-def test_a_killed_offline_run_is_logged_again_from_where_it_was_last_closed(
-    closed_at: int | None, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """W&B holds back the end of its file, so that a kill may take it."""
-    if closed_at is not None:
-        (tmp_path / "wandb").mkdir()
-        (tmp_path / "wandb" / "logged_up_to").write_text(str(closed_at))
-    sent = rows_sent(tmp_path, monkeypatch, offline=True)
-    assert sent == [(step, step / 2) for step in range(first, 8)]
-
-
-def test_what_was_logged_a_minute_ago_is_not_logged_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    monkeypatch.setattr("wandb.init", lambda **_: Run(0))
-    (tmp_path / "wandb").mkdir()
-    logger = Wandb(tmp_path, offline=True)
-    noted = []
-    for step in range(1, 8):
-        logger.log_metrics({"a": 1.0}, step)
-        note = tmp_path / "wandb" / "logged_up_to"
-        noted.append(note.read_text() if note.is_file() else None)
-        now[0] += 30
-    assert noted == [None, None, "0", "0", "2", "2", "4"]
+    close_trackers([logger], exit_code=0)
+    assert (tmp_path / "wandb" / "logged_up_to").read_text() == "7"
 
 
 def test_a_run_of_an_agent_takes_its_id_and_project(
@@ -161,28 +124,23 @@ def test_a_run_of_an_agent_takes_its_id_and_project(
     wandb.teardown()
     logger = Wandb(tmp_path, offline=True, id="other", project="ours", entity="we")
     logger.log_metrics({"a": 1.0}, 1)
-    close_trackers([logger], exit_code=0)
+    run = only_run(tmp_path, logger)
     wandb.teardown()
-    (run,) = read_offline_runs(tmp_path)
     assert (run.run.run_id, run.run.project, run.run.sweep_id) == ("r1", "theirs", "s1")
 
 
 def test_a_command_with_a_secret_is_not_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = ["train.py", "seed=1", "data.root=/secret", "resume='a=b'"]
-    hidden = ["+a.api_key=***", "+c=***"]
-    assert masked([*overrides, "+a.api_key=x", "+c={b: 1, my_password: x}"]) == overrides + hidden
+    shown = ["train.py", "seed=1", "data.root=/secret", "resume='a=b'"]
+    hidden = masked([*shown, "+a.api_key=x", "+c={b: 1, my_password: x}"])
+    assert hidden == [*shown, "+a.api_key=***", "+c=***"]
     monkeypatch.setattr(sys, "argv", ["train.py", "+data.token=command-secret"])
     logger = Wandb(tmp_path, offline=True)
     logger.log_metrics({"a": 1.0}, 1)
-    close_trackers([logger], exit_code=0)
-    read_offline_runs(tmp_path)
+    only_run(tmp_path, logger)
     written = [path for path in (tmp_path / "wandb").rglob("*") if path.is_file()]
     assert not [path for path in written if b"command-secret" in path.read_bytes()]
-
-
-# Credentials
 
 
 @pytest.fixture

@@ -8,13 +8,5 @@ from forger.loggers.tensorboard import TensorBoard
 from forger.loggers.tracker import Tracker, close_trackers, send_checkpoints, trackers_of
 from forger.loggers.wandb import Wandb
 
-__all__ = [
-    "MLflow",
-    "MetricsCSV",
-    "TensorBoard",
-    "Tracker",
-    "Wandb",
-    "close_trackers",
-    "send_checkpoints",
-    "trackers_of",
-]
+__all__ = ["MLflow", "MetricsCSV", "TensorBoard", "Tracker", "Wandb"]
+__all__ += ["close_trackers", "send_checkpoints", "trackers_of"]

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import MLFlowLogger
-from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from forger.errors import ConfigError, RunError
@@ -30,13 +29,12 @@ class MLflow(Tracker, MLFlowLogger):
     hold the training up. Then the rest is sent from the run folder.
 
     Args:
-        save_dir: the run folder.
+        save_dir: the run folder; `configs/logger/mlflow.yaml` explains the others.
         local_dir: for database and files, without a `tracking_uri` or `MLFLOW_TRACKING_URI`.
-        id: of the run, ours, which becomes a tag; `configs/logger/mlflow.yaml` explains the others.
         resume_at: the iteration that a resumed run goes on after.
 
     Raises:
-        ConfigError: `tags` is one string, or the address holds a password.
+        ConfigError: the address holds a password.
         RunError: the run cannot start.
     """
 
@@ -58,7 +56,8 @@ class MLflow(Tracker, MLFlowLogger):
         log_model: CheckpointChoice = "none",
         resume_at: int | None = None,
     ) -> None:
-        self.check({"tags": tags, "tracking_uri": tracking_uri})
+        self.check({"tracking_uri": tracking_uri})
+        self.folder, self.log_model, self.resume_at = Path(save_dir), log_model, resume_at
         self._environment = os.environ.get(_ADDRESS)
         uri, artifacts = tracking_uri or self._environment, None
         if uri is None:
@@ -73,20 +72,18 @@ class MLflow(Tracker, MLFlowLogger):
             found = None if resume_at is None else _find_run(uri, project, id)
             super().__init__(
                 project,
-                run_name=name or Path(save_dir).resolve().name,
+                run_name=name or self.folder.resolve().name,
                 tracking_uri=uri,
                 tags=dict.fromkeys(tags, "true") | known,
                 artifact_location=artifacts,
                 run_id=found,
             )
-        self.folder, self.log_model, self.resume_at = Path(save_dir), log_model, resume_at
         self._begun, self._found = False, found is not None
         self._failed_at: int | None = None  # iteration
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
-        """Checks tags and address."""
-        Tracker.check(settings)
+        """Refuses an address with a password."""
         if urlsplit(str(settings.get("tracking_uri") or "")).password:
             raise ConfigError(
                 "logger.tracking_uri: holds a password, and the config is recorded; set"
@@ -98,7 +95,7 @@ class MLflow(Tracker, MLFlowLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """MLflow's client; the run begins at the first use."""
-        from mlflow.exceptions import MlflowException
+        from mlflow.exceptions import MlflowException  # an extra
 
         try:
             return super().experiment
@@ -107,72 +104,59 @@ class MLflow(Tracker, MLFlowLogger):
                 raise
             return super().experiment  # another job of a sweep has just made the project
 
-    @rank_zero_only
-    def log_hyperparams(self, params: Any) -> None:
-        """Begins the run, and logs the config; of a resumed one that is new here, all of it."""
-        with _starting():
-            self.experiment.update_run(self.run_id, status="RUNNING")
-        self._begun = True
-        git = (params.get("environment") or {}).get("git") or {}
-        self._call(0, "set_tag", "mlflow.source.git.commit", git.get("commit") or "")
-        self._call(0, "log_dict", dict(params), "config.json")
-        if not self._found:  # parameters are never changed later
-            settings = {key: value for key, value in params.items() if key != "environment"}
-            self._send(0, lambda: MLFlowLogger.log_hyperparams(self, settings))
-        if not self._found and self.resume_at is not None:
-            self.log_earlier(0, self.resume_at)
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Logs a row."""
-        self._send(step or 0, lambda: MLFlowLogger.log_metrics(self, metrics, step))
-
-    @rank_zero_only
-    def log_picture(self, key: str, picture: Image.Image, step: int) -> None:
-        """Sends a picture."""
-        self._call(step, "log_image", picture, key=key, step=step)
-
-    @rank_zero_only
-    def log_checkpoint(
-        self, path: Path, aliases: Sequence[str], metadata: Mapping[str, float]
-    ) -> None:
-        """Copies a checkpoint to `checkpoints/` of the run's artifacts, in place of the last."""
-        self._call(0, "log_artifact", str(path), "checkpoints")
-        about = {"aliases": list(aliases), **metadata}
-        self._call(0, "log_dict", about, f"checkpoints/{path.stem}.json")
-
     def finalize(self, status: str = "success") -> None:
         """Leaves the run open, which Lightning would end after training: `close` sends more."""
 
-    @rank_zero_only
+    def _try(self, step: int, send: Callable[..., None], *arguments: Any) -> bool:
+        if self._failed_at is None and not super()._try(step, send, *arguments):
+            self._failed_at = step
+        return self._failed_at is None
+
+    def _start(self, params: Any) -> int | None:
+        with _starting():
+            self.experiment.update_run(self.run_id, status="RUNNING")
+        self._begun = True
+        self._try(0, self._send_config, dict(params))
+        return None if self._found else 0
+
+    def _send_config(self, params: dict[str, Any]) -> None:
+        """Sends the config; of a resumed run as a file alone, for parameters cannot change."""
+        git = (params.get("environment") or {}).get("git") or {}
+        self.experiment.set_tag(self.run_id, "mlflow.source.git.commit", git.get("commit") or "")
+        self.experiment.log_dict(self.run_id, params, "config.json")
+        if not self._found:
+            settings = {key: value for key, value in params.items() if key != "environment"}
+            MLFlowLogger.log_hyperparams(self, settings)
+
+    def _send_row(self, row: dict[str, Any], step: int | None) -> None:
+        MLFlowLogger.log_metrics(self, row, step)
+
+    def _send_picture(self, key: str, picture: Image.Image, step: int) -> None:
+        self.experiment.log_image(self.run_id, picture, key=key, step=step)
+
+    def _send_checkpoint(self, path: Path, aliases: list[str], about: dict[str, Any]) -> None:
+        self.experiment.log_artifact(self.run_id, str(path), "checkpoints")
+        name = f"checkpoints/{path.stem}.json"
+        self.experiment.log_dict(self.run_id, {"aliases": aliases, **about}, name)
+
     def close(self, exit_code: int) -> None:
-        """Sends what could not be sent and the best scores, one value each, and ends the run."""
+        """Ends the run, if it has begun; sends first what could not be sent before."""
         import mlflow
 
-        if not self._begun:
-            return
-        if self._failed_at is not None:
+        if self._begun:
             first, self._failed_at = self._failed_at, None
-            self.log_earlier(first, sys.maxsize)
+            if first is not None:
+                self.log_earlier(first, sys.maxsize)
+            super().close(exit_code)
+            # Lightning has set ours for the whole process.
+            mlflow.set_tracking_uri(self._environment)  # type: ignore[arg-type]
+
+    def _end(self, exit_code: int) -> None:
         if self.best:
             best = {f"best/{name}": score for name, score in self.best.items()}
-            self.log_metrics(best, int(self.best["iteration"]))
+            self._send_row(best, int(self.best["iteration"]))
         status = "FINISHED" if exit_code == 0 else "KILLED" if exit_code > 128 else "FAILED"
-        self._call(0, "set_terminated", status)
-        # Lightning has set ours for the whole process.
-        mlflow.set_tracking_uri(self._environment)  # type: ignore[arg-type]
-
-    def _call(self, at: int, method: str, /, *arguments: Any, **more: Any) -> None:
-        self._send(at, lambda: getattr(self.experiment, method)(self.run_id, *arguments, **more))
-
-    def _send(self, step: int, send: Callable[[], object]) -> None:
-        if self._failed_at is None:
-            with self.harmless():
-                try:
-                    send()
-                except Exception:
-                    self._failed_at = step
-                    raise
+        self.experiment.set_terminated(self.run_id, status)
 
 
 def _find_run(uri: str, project: str, own_id: str | None) -> str | None:

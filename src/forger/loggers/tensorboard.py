@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from forger.loggers.tracker import Tracker
@@ -20,10 +18,6 @@ class TensorBoard(Tracker, TensorBoardLogger):
     Each row is on disk before the next iteration, so that a kill loses none. A resumed run hides
     what was logged after its checkpoint. A run that finishes appears on the HParams page with the
     scores of its best checkpoint.
-
-    Args:
-        save_dir: the run folder.
-        resume_at: the iteration that a resumed run goes on after.
     """
 
     title = "TensorBoard"
@@ -33,40 +27,29 @@ class TensorBoard(Tracker, TensorBoardLogger):
         super().__init__(
             str(save_dir), "", "tensorboard", default_hp_metric=False, purge_step=purge_step
         )
-        self.folder = Path(save_dir)
-        self.resume_at = None if Path(self.log_dir).is_dir() else resume_at
-
-    @rank_zero_only
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Keeps the config for the end, and logs what was before this tracker was added."""
-        super().log_hyperparams({k: v for k, v in params.items() if k != "environment"})
-        if self.resume_at is not None:
-            self.log_earlier(0, self.resume_at)
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Logs a row, and sees it to the disk."""
-        with self.harmless():
-            super().log_metrics(dict(metrics), step)
-            self.experiment.flush()
-
-    @rank_zero_only
-    def log_picture(self, key: str, picture: Image.Image, step: int) -> None:
-        """Sends a picture, and sees it to the disk."""
-        with self.harmless():
-            pixels = np.asarray(picture.convert("RGB"))
-            self.experiment.add_image(key, pixels, global_step=step, dataformats="HWC")
-            self.experiment.flush()
+        self.folder, self.resume_at = Path(save_dir), resume_at
+        self._lacks_all = not Path(self.log_dir).is_dir()
 
     def finalize(self, status: str) -> None:
         """Keeps the files open, which Lightning would close after training: `close` writes more."""
 
-    @rank_zero_only
-    def close(self, exit_code: int) -> None:
-        """Writes the entry of the HParams page, if the run has finished with scores."""
-        with self.harmless():
-            if exit_code == 0 and self.best:
-                scores = {f"best/{name}": value for name, value in self.best.items()}
-                step = int(self.best["iteration"])
-                super().log_hyperparams(dict(self.hparams), metrics=scores, step=step)
-            super().finalize("success" if exit_code == 0 else "failed")
+    def _start(self, params: Any) -> int | None:
+        settings = {key: value for key, value in params.items() if key != "environment"}
+        TensorBoardLogger.log_hyperparams(self, settings)  # written at the end
+        return 0 if self._lacks_all else None
+
+    def _send_row(self, row: dict[str, Any], step: int | None) -> None:
+        TensorBoardLogger.log_metrics(self, row, step)
+        self.experiment.flush()
+
+    def _send_picture(self, key: str, picture: Image.Image, step: int) -> None:
+        pixels = np.asarray(picture.convert("RGB"))
+        self.experiment.add_image(key, pixels, global_step=step, dataformats="HWC")
+        self.experiment.flush()
+
+    def _end(self, exit_code: int) -> None:
+        if exit_code == 0 and self.best:
+            scores = {f"best/{name}": value for name, value in self.best.items()}
+            step = int(self.best["iteration"])
+            TensorBoardLogger.log_hyperparams(self, dict(self.hparams), metrics=scores, step=step)
+        TensorBoardLogger.finalize(self, "success" if exit_code == 0 else "failed")

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from forger.checkpoints import BEST, FOLDER, LAST
-from forger.errors import ConfigError
 from forger.loggers.metrics_csv import read_rows
 
 log = logging.getLogger(__name__)
 
-CheckpointChoice: TypeAlias = Literal["none", "best", "all"]
-"""Which checkpoints are sent: none; the best, when the run ends; every new best, and the last."""
+CheckpointChoice = Literal["none", "best", "all"]  # `all`: each new best, and the last
 
 
 class Tracker(Logger):
-    """Mixed into a Lightning logger.
+    """Mixed into a Lightning logger, whose class writes `_start`, the `_send_...` and `_end`.
 
-    Training is worth more than its curves: what fails once it runs is told in the log, once, and
-    training goes on. `metrics.csv` and the run folder still get everything.
+    What fails once training runs is told in the log, once, and training goes on.
 
     Attributes:
         title: the tracker, as the log names it.
@@ -46,48 +43,59 @@ class Tracker(Logger):
 
     @staticmethod
     def check(settings: Mapping[str, Any]) -> None:
-        """Checks settings and credentials, before there is any work to lose.
+        """Raises `ConfigError` where a run could not start, before there is any work to lose."""
 
-        Raises:
-            ConfigError: the run could not start.
-        """
-        if isinstance(tags := settings.get("tags"), str):  # would become a tag for each letter
-            raise ConfigError(f"logger.tags={tags!r}: must be a list, for example [{tags}]")
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Starts the run with its config; a resumed one is sent what the tracker lacks of it."""
+        first = self._start(params)
+        if self.resume_at is not None and first is not None:
+            self.log_earlier(first, self.resume_at)
 
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Sends a row."""
+        self._try(step or 0, self._send_row, dict(metrics), step)
+
+    @rank_zero_only
     def log_picture(self, key: str, picture: Image.Image, step: int) -> None:
         """Sends a picture of a series such as `samples/ema`."""
-        raise NotImplementedError
+        self._try(step, self._send_picture, key, picture, step)
 
     def log_best(self, scores: Mapping[str, float]) -> None:
         """Takes note of the best scores so far, with their `iteration`."""
         self.best = dict(scores)
 
+    @rank_zero_only
     def log_checkpoint(
         self, path: Path, aliases: Sequence[str], metadata: Mapping[str, float]
     ) -> None:
-        """Sends a checkpoint, with its iteration and scores; here: nothing."""
+        """Sends a checkpoint, with its iteration and scores."""
+        self._try(0, self._send_checkpoint, path, list(aliases), dict(metadata))
 
+    @rank_zero_only
     def close(self, exit_code: int) -> None:
-        """Ends the run in the tracker: 0 finished, above 128 ended by a signal, else failed."""
-        raise NotImplementedError
+        """Ends a run that has started: 0 finished, above 128 ended by a signal, else failed."""
+        self._try(0, self._end, exit_code)
 
     def log_earlier(self, first: int, last: int) -> None:
-        """Logs rows and sample grids of the run folder, from one iteration to another, in order."""
+        """Sends rows and sample grids of the run folder, from one iteration to another."""
         found: list[tuple[int, Any]] = list(read_rows(self.folder))
         grids = sorted((self.folder / "samples").glob("[0-9]*_*.png"))
         found += [(int(path.name.partition("_")[0]), path) for path in grids]
         for step, item in sorted(found, key=itemgetter(0)):
-            if first <= step <= last and isinstance(item, Path):
-                with self.harmless(), Image.open(item, formats=["PNG"]) as picture:
-                    self.log_picture(f"samples/{item.stem.partition('_')[2]}", picture, step)
-            elif first <= step <= last:
-                self.log_metrics(item, step)
+            if first <= step <= last:
+                send = self._send_grid if isinstance(item, Path) else self._send_row
+                self._try(step, send, item, step)
 
-    @contextmanager
-    def harmless(self) -> Iterator[None]:
-        """Keeps what goes wrong inside from ending the training."""
+    def _send_grid(self, path: Path, step: int) -> None:
+        with Image.open(path, formats=["PNG"]) as picture:
+            self._send_picture(f"samples/{path.stem.partition('_')[2]}", picture, step)
+
+    def _try(self, step: int, send: Callable[..., None], *arguments: Any) -> bool:
+        """Returns whether it went well; what goes wrong must not end the training."""
         try:
-            yield
+            send(*arguments)
         except Exception as error:
             if not self._warned:
                 log.warning(
@@ -96,6 +104,16 @@ class Tracker(Logger):
                     *(self.title, type(error).__name__, error),
                 )
             self._warned = True
+            return False
+        return True
+
+    def _start(self, params: Any) -> int | None:
+        """Starts the run; returns the first iteration that the tracker lacks, None: nothing."""
+
+    def _send_row(self, row: dict[str, Any], step: int | None) -> None: ...
+    def _send_picture(self, key: str, picture: Image.Image, step: int) -> None: ...
+    def _send_checkpoint(self, path: Path, aliases: list[str], about: dict[str, Any]) -> None: ...
+    def _end(self, exit_code: int) -> None: ...
 
 
 def trackers_of(loggers: Iterable[Logger]) -> list[Tracker]:
