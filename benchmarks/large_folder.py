@@ -1,6 +1,6 @@
 """Times a folder of very many images: its decoding, the start of later runs, and their training.
 
-A folder of real files is decoded once by processes and once by threads. Another folder, of empty
+A folder of real files is decoded. Another folder, of empty
 files, has a cache of random images: a run that starts on it lists the files, looks at each and
 maps the cache, as it would with real ones. Then `python train.py` trains on that cache and on
 60,000 images in memory in turns, and the memory of both is watched. It needs no network.
@@ -26,30 +26,23 @@ from machine import describe_machine
 from timed_process import run
 from workloads import BATCH_SIZE, WORKLOADS
 
-from forger.data import decoding
 from forger.data.folder_cache import FolderCache
 from forger.data.folder_listing import list_images
 from forger.image_files import ImageFormat
 
 HERE = Path(__file__).parent
 PHOTO: Shape = (3, 32, 32)
-DECODERS = {"processes": {}, "threads": {"_MANY": float("inf")}}
 DATA = {"mapped": timed_folder.Mapped, "resident": timed_folder.Resident}
 
 
-def build(folder: Path, count: int) -> dict[str, float]:
-    """Decodes a folder in both ways, and returns images per second."""
+def build(folder: Path, count: int) -> float:
+    """Decodes a folder, and returns images per second."""
     root = write_images(folder / "images", count)
     names = list_images(root, test_fraction=0.0).names
-    found = {}
-    for way, settings in DECODERS.items():
-        before = {name: getattr(decoding, name) for name in settings}
-        vars(decoding).update(settings)
-        began = time.perf_counter()
-        FolderCache(root, names, folder / way, ImageFormat(*PHOTO[:2])).load_or_build()
-        found[way] = count / (time.perf_counter() - began)
-        vars(decoding).update(before)
-        print(f"decoding by {way}: {found[way]:.0f} images/s", flush=True)
+    began = time.perf_counter()
+    FolderCache(root, names, folder / "decoded", ImageFormat(*PHOTO[:2])).load_or_build()
+    found = count / (time.perf_counter() - began)
+    print(f"decoding: {found:.0f} images/s", flush=True)
     return found
 
 
@@ -149,15 +142,13 @@ def summarise(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 def markdown(found: dict[str, Any]) -> str:
     """Returns two tables, and a line about the machine below them."""
-    speeds, started, machine = found["decoding"], found["start"], found["machine"]
+    speed, started, machine = found["decoding"], found["start"], found["machine"]
     cached, count = started["cached"], f"{found['cached_images']:,}"
     size = f"{started['gigabytes']:.1f} GB"
     rows = [
         ("", ""),
         ("---", "---:"),
-        (f"decoding {found['images']:,} PNG files, {decoding._processors()} processes",
-         f"{speeds['processes']:,.0f} images/s"),
-        ("the same in threads", f"{speeds['threads']:,.0f} images/s"),
+        (f"decoding {found['images']:,} PNG files", f"{speed:,.0f} images/s"),
         (f"start on a cache of {count}, {size}", f"{cached['seconds']:.1f} s"),
         ("the same, not in the page cache", f"{started['not cached']['seconds']:.1f} s"),
         ("memory that the start takes", f"{cached['own_mib']:.0f} MiB"),
@@ -196,7 +187,7 @@ def _row(name: str, of: dict[str, Any]) -> tuple[str, ...]:
 
 def report(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Measures it all."""
-    speeds = build(folder, arguments.images)
+    speed = build(folder, arguments.images)
     root = write_empty(folder / "empty", arguments.cached)
     shapes = {name: WORKLOADS[name].shape for name in arguments.workloads}
     arrays = {s: write_cache(root, folder / "cache", s) for s in {PHOTO, *shapes.values()}}
@@ -208,7 +199,7 @@ def report(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "machine": describe_machine(),
         "images": arguments.images,
         "cached_images": arguments.cached,
-        "decoding": speeds,
+        "decoding": speed,
         "start": started,
         "workloads": {name: summarise(of) for name, of in runs.items()},
         "runs": runs,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,9 @@ def test_any_flipped_bit_any_cut_and_any_addition_is_found(tmp_path: Path) -> No
     content = path.read_bytes()
     cuts = [content[:size] for size in range(len(content))]
     flips = [flipped(content, place) for place in range(len(content))]
-    for damaged in [*cuts, *flips, content + b"\0"]:
+    for number, damaged in enumerate([*cuts, *flips, content + b"\0"]):
         path.write_bytes(damaged)
+        os.utime(path, (number, number))  # the clock of a file system may be too coarse to tell
         with pytest.raises(DamagedError, match="checksum is wrong"):
             mapped(path)
     path.write_bytes(content)
@@ -97,18 +99,12 @@ def test_only_what_was_copied_or_written_to_is_read_through(
     for _ in range(2):
         mapped(copy)
         assert reads == [copy]
-    copy.touch()
+    os.utime(copy)
     mapped(copy)
     assert len(reads) == 2
 
 
-def test_a_writer_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="shape"), array_writer(tmp_path / "a.npy") as append:
-        append(ROWS) or ROWS.reshape(7)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_and_not_a_crash_and_leaves_nothing(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", kilobytes=64) as disk:
         with pytest.raises(OSError, match="No space left"):
             write(disk / "a.npy", np.zeros((100, 4096), dtype=np.uint8))

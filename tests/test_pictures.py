@@ -11,10 +11,7 @@ from forger.pictures import image_grid, png_bytes, to_pil
 
 def test_values_map_to_pixels_by_rounding_and_clipping_alone() -> None:
     values = torch.tensor([-1.0, -0.5, 0.0, 0.25, 1.0, -3.0, 3.0])
-    images = values.view(-1, 1, 1, 1).expand(-1, 1, 64, 64)
-
-    grid = image_grid(images)
-
+    grid = image_grid(values.view(-1, 1, 1, 1).expand(-1, 1, 64, 64))
     # three columns: factor round(640 / 192) = 3, so cells of 192 pixels and a border of 2
     centres = [(row * 194 + 98, column * 194 + 98) for row in range(3) for column in range(3)]
     assert [int(grid[0, y, x]) for y, x in centres[:7]] == [0, 64, 128, 159, 255, 0, 255]
@@ -24,7 +21,6 @@ def test_values_map_to_pixels_by_rounding_and_clipping_alone() -> None:
 def test_images_keep_their_place_and_are_enlarged_without_blending() -> None:
     images = torch.rand(6, 3, 28, 20) * 2 - 1
     grid = image_grid(images)
-
     columns, factor = 3, 11  # round(640 / (3 * 20))
     assert grid.shape == (3, 2 * (28 * factor + 2) + 2, columns * (20 * factor + 2) + 2)
     fifth = grid[:, 28 * factor + 4 : -2, 20 * factor + 4 : 2 * 20 * factor + 4]
@@ -33,23 +29,17 @@ def test_images_keep_their_place_and_are_enlarged_without_blending() -> None:
     assert torch.equal(fifth[:, factor - 1 :: factor, factor - 1 :: factor], expected)
 
 
-@pytest.mark.parametrize(
-    ("n", "size"), [(1, 28), (16, 28), (64, 28), (64, 32), (64, 64), (100, 28)]
-)
+@pytest.mark.parametrize(("n", "size"), [(1, 28), (16, 28), (64, 28), (64, 64), (100, 28)])
 def test_grids_are_near_square_and_comfortable_to_look_at(n: int, size: int) -> None:
     _, height, width = image_grid(torch.zeros(n, 1, size, size)).shape
     assert 512 <= width <= 768
     assert height == width
-
-
-def test_large_images_are_left_at_their_size() -> None:
-    assert image_grid(torch.zeros(4, 3, 512, 512)).shape == (3, 1030, 1030)
+    assert image_grid(torch.zeros(4, 3, 512, 512)).shape == (3, 1030, 1030)  # left as they are
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
 def test_png_holds_the_same_pixels(channels: int, mode: str) -> None:
     image = torch.randint(0, 256, (channels, 5, 7), dtype=torch.uint8)
     decoded = Image.open(io.BytesIO(png_bytes(image)))
-    assert decoded.mode == mode
-    assert decoded.size == (7, 5)
+    assert (decoded.mode, decoded.size) == (mode, (7, 5))
     assert decoded.tobytes() == to_pil(image).tobytes() == image.permute(1, 2, 0).numpy().tobytes()

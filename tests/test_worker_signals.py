@@ -30,7 +30,7 @@ if __name__ == "__main__":  # what is spawned imports this file, and need not im
     import torch
     from torch.utils.data import DataLoader, TensorDataset
 
-    from forger.data.grouped import GroupedLoader
+    from forger.data import GroupedLoader
 
     told = set()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
@@ -39,18 +39,18 @@ if __name__ == "__main__":  # what is spawned imports this file, and need not im
     loader = DataLoader(
         data, 4, num_workers=1, worker_init_fn=own, multiprocessing_context=sys.argv[1]
     )
+    grouped = GroupedLoader(loader, 2)
     with subprocess.Popen([sys.executable, "-c", SEND]) as sender:
-        batches = list(GroupedLoader(loader, 2))
+        batches = list(grouped)
         sender.kill()
     print(len(batches), len(told))
-    left = iter(loader)  # Python ends its worker
+    left = iter(grouped)  # Python ends its worker
     next(left)
 """
 
 
 def test_workers_go_on_whichever_way_and_whenever_they_are_started(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    methods = multiprocessing.get_all_start_methods()
     started = {
         method: subprocess.Popen(
             [sys.executable, "program.py", method],
@@ -60,7 +60,7 @@ def test_workers_go_on_whichever_way_and_whenever_they_are_started(tmp_path: Pat
             text=True,
             start_new_session=True,
         )
-        for method in methods
+        for method in multiprocessing.get_all_start_methods()
     }
     for method, process in started.items():
         out, error = process.communicate(timeout=300)

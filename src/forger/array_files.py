@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,9 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from forger.whole_files import whole_file, write_whole
-
-_BLOCK = 1 << 22  # bytes read at a time
+from forger.whole_files import whole_file, write_json
 
 
 class DamagedError(ValueError):
@@ -46,39 +41,35 @@ def array_writer(path: Path) -> Iterator[Callable[[NDArray[Any]], None]]:
     Raises:
         OSError: the array cannot be written.
     """
-    count, header = 0, b""
+    count, header = 0, dict[str, Any]()
     with whole_file(path) as file:
 
         def write(rows: NDArray[Any]) -> None:
-            nonlocal count, header
+            nonlocal count
             count += len(rows)
-            header = _header(rows.dtype, (count, *rows.shape[1:]))
-            if file.tell() == 0:
-                file.write(header)  # of the same size whatever the count, which is not known yet
+            descr = np.lib.format.dtype_to_descr(rows.dtype)
+            header.update(descr=descr, fortran_order=False, shape=(count, *rows.shape[1:]))
+            if file.tell() == 0:  # the header is of one size whatever the count
+                np.lib.format.write_array_header_1_0(file, header)
             # Not a mapped file: a full disk is then an error and not a crash.
             file.write(np.ascontiguousarray(rows).tobytes())
 
         yield write
         file.seek(0)
-        file.write(header)
-    # Even seconds: every file system keeps them as they are, and hardly a later write hits one.
-    changed = int(time.time()) // 2 * 2 * 10**9
-    os.utime(path, ns=(changed, changed))
-    state = _state(path)
-    _write_checksum(path, _sha256(path), state)
+        np.lib.format.write_array_header_1_0(file, header)
+    write_json(checksum_file(path), {"sha256": _sha256(path), **_state(path)})
 
 
 def map_array(path: Path, dtype: torch.dtype, shape: tuple[int | None, ...]) -> Tensor:
-    """Maps an array into memory.
+    """Maps an array into read-only memory, which stays valid when the file is deleted.
 
-    It is compared with its checksum, for which it is read through, only where it is not the file
-    that was found good last, as a copy is not, or was written to since: its size, its time of
-    change and its number on the file system (inode) tell. Damage that changes none of them, as by a
-    failing disk, is not found.
+    It is read through and compared with its checksum only where its size, time of change or inode
+    are not those of the file that was found good last.
 
-    Returns:
-        The array, in read-only memory that stays valid when the file is deleted; None in `shape`
-        stands for any size.
+    Args:
+        path: of the array.
+        dtype: that it must have.
+        shape: that it must have; None stands for any size.
 
     Raises:
         DamagedError: it is not what was written, or of another type or shape.
@@ -89,10 +80,8 @@ def map_array(path: Path, dtype: torch.dtype, shape: tuple[int | None, ...]) -> 
         # Nothing here writes to it, which is what torch warns of.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         array = torch.from_numpy(np.load(path, mmap_mode="r", allow_pickle=False))
-    fits = len(array.shape) == len(shape) and all(
-        wanted in (None, size) for size, wanted in zip(array.shape, shape, strict=True)
-    )
-    if array.dtype != dtype or not fits:
+    expected = tuple(b if a is None else a for a, b in zip(shape, array.shape, strict=False))
+    if array.dtype != dtype or len(shape) != array.ndim or tuple(array.shape) != expected:
         raise DamagedError(f"holds {array.dtype} {tuple(array.shape)}, not {dtype} {shape}")
     return array
 
@@ -102,22 +91,17 @@ def _check(path: Path) -> None:
     state = _state(path)
     try:
         known = json.loads(checksum_file(path).read_bytes())
+        expected = known["sha256"]
     except FileNotFoundError:
         raise DamagedError("its checksum is missing") from None
-    except ValueError:
+    except (ValueError, TypeError, KeyError):
         raise DamagedError("its checksum cannot be read") from None
-    expected = known.get("sha256") if isinstance(known, dict) else None
     if known == {"sha256": expected, **state}:
         return
     if _sha256(path) != expected:
         raise DamagedError("its checksum is wrong")
     with suppress(OSError):  # else it is read through every time
-        _write_checksum(path, str(expected), state)
-
-
-def _write_checksum(path: Path, checksum: str, state: dict[str, int]) -> None:
-    content = {"sha256": checksum, **state}
-    write_whole(checksum_file(path), json.dumps(content, indent=2).encode())
+        write_json(checksum_file(path), {"sha256": expected, **state})
 
 
 def _state(path: Path) -> dict[str, int]:
@@ -128,14 +112,6 @@ def _state(path: Path) -> dict[str, int]:
 def _sha256(path: Path) -> str:
     digest = sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Returns what a `.npy` file begins with."""
-    buffer = io.BytesIO()
-    facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(buffer, facts)
-    return buffer.getvalue()

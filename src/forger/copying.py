@@ -17,9 +17,8 @@ Network = TypeVar("Network", bound=nn.Module)
 def copied(network: Network) -> Network:
     """Returns a deep copy.
 
-    torch copies no tensor with a history. The hooks of `weight_norm`, of the older `spectral_norm`
-    and of pruning keep their weight as one, and a network may keep what its last forward made: the
-    copy gets their values.
+    torch copies no tensor with a history, as `weight_norm`, the older `spectral_norm` and pruning
+    keep them: the copy gets their values.
     """
     memo: dict[int, Any] = {}
     for module in network.modules():

@@ -38,13 +38,10 @@ def visible_gpus() -> list[str]:
     alone, which is its GPU 0.
     """
     build = _torch_build()
-    if build.get("cuda"):
-        count, variable = _nvidia_count(), _NVIDIA
-    elif build.get("hip"):
-        count, variable = _amd_count(), _AMD
-    else:
+    if not (build.get("cuda") or build.get("hip")):
         return []
-    names = given_gpus(variable)
+    count = _nvidia_count() if build.get("cuda") else _amd_count()
+    names = given_gpus(_NVIDIA if build.get("cuda") else _AMD)
     if names is None:
         return [str(index) for index in range(count)]
     existing = takewhile(lambda name: not name.isdigit() or int(name) < count, names)
@@ -81,24 +78,19 @@ def _nvidia_count() -> int:
     """Asks the driver's management library; without it, counts the device files."""
     import ctypes  # takes milliseconds, and few settings ask for the count
 
+    count = ctypes.c_uint(0)
     try:
         nvml = ctypes.CDLL("libnvidia-ml.so.1")
-        count = ctypes.c_uint(0)
-        if nvml.nvmlInit_v2() == 0:
-            failed = nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
-            nvml.nvmlShutdown()
-            if not failed:
-                return count.value
+        nvml.nvmlInit_v2()
+        nvml.nvmlDeviceGetCount_v2(ctypes.byref(count))
+        nvml.nvmlShutdown()
     except (OSError, AttributeError):
         pass
-    files = Path("/dev").glob("nvidia*")
-    return sum(re.fullmatch(r"nvidia\d+", path.name) is not None for path in files)
+    return count.value or len([*Path("/dev").glob("nvidia[0-9]*")])
 
 
 @cache
 def _amd_count() -> int:
     """Counts the nodes of AMD's kernel driver that have compute units, CPUs left out."""
-    if not Path("/dev/kfd").exists():
-        return 0
     nodes = Path("/sys/class/kfd/kfd/topology/nodes").glob("*/properties")
     return sum(re.search(r"simd_count [1-9]", path.read_text()) is not None for path in nodes)

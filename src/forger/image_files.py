@@ -1,31 +1,23 @@
-"""Decodes image files to square uint8 arrays; without torch, so that other processes start soon."""
+"""Decodes image files to square uint8 arrays."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-
-from forger.worker_signals import leave_signals_to_parent
-
-Decoded: TypeAlias = tuple[NDArray[np.uint8], list[tuple[str, str]]]
-"""Images, and the paths of those that cannot be read, each with the reason."""
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _16_BITS = "16-bit"
-_DARK = 1 << 8  # of 16 bits: an image with no value as high would come out black
+_DARK = 1 << 12  # of 16 bits: an image with no value as high would come out nearly black
 
 
 @dataclass(frozen=True)
 class ImageFormat:
-    """What becomes of each image file; the settings are those of `ImageFolder`."""
+    """What each image file becomes; the settings are those of `ImageFolder`."""
 
     channels: int
     size: int
@@ -37,28 +29,15 @@ class ImageFormat:
         return (self.channels, self.size, self.size)
 
 
-def start_decoding_process(max_pixels: int | None, truncated: bool) -> None:
-    """Prepares a process that decodes for another one, whose limits of Pillow it takes over."""
-    leave_signals_to_parent()
-    Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = max_pixels, truncated
-    warnings.simplefilter("ignore")
-
-
-def decode_all(paths: Sequence[str], target: ImageFormat) -> Decoded:
-    """Decodes some images, going on where one cannot be read.
-
-    Returns:
-        uint8 `(N, C, S, S)`, those that can be read, in order; and what is wrong with the others.
-    """
-    images, faults = np.empty((len(paths), *target.shape), dtype=np.uint8), []
-    good = 0
-    for path in paths:
-        try:
-            images[good] = decode(path, target)
-            good += 1
-        except Exception as error:  # Pillow's plugins raise many types for a damaged file
-            faults.append((path, _reason(error)))
-    return images[:good], faults
+def try_decode(path: str, target: ImageFormat) -> NDArray[np.uint8] | str:
+    """Returns what `decode` does, or in words why the image cannot be read."""
+    try:
+        return decode(path, target)
+    except UnidentifiedImageError:
+        return "not an image, or its beginning is damaged"
+    except Exception as error:  # Pillow's plugins raise many types for a damaged file
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        return reason or type(error).__name__
 
 
 def decode(path: str | Path, target: ImageFormat) -> NDArray[np.uint8]:
@@ -80,51 +59,26 @@ def decode(path: str | Path, target: ImageFormat) -> NDArray[np.uint8]:
         # A JPEG decoder halves sizes at next to no cost; twice the result leaves the rest to an
         # antialiased resize.
         image.draft(None, (2 * size, 2 * size))
-        cut = _is_cut(image)
+        # Of 16-bit colours Pillow leaves the lower 8 bits out.
+        cut = ";16" in str(getattr(image, "tile", "")) and _depth(image) is None
         image.load()
         with suppress(Exception):  # damaged notes of a camera: its pixels are good
             ImageOps.exif_transpose(image, in_place=True)
         flat = _flat(image, target.value_range).convert("L" if target.channels == 1 else "RGB")
     width, height = flat.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
     if (width, height) != (size, size):
+        side = min(width, height)
+        left, top = (width - side) // 2, (height - side) // 2
         square = (left, top, left + side, top + side)
         flat = flat.resize((size, size), Image.Resampling.BILINEAR, box=square)
     pixels = np.asarray(flat, dtype=np.uint8).reshape(size, size, target.channels)
-    if cut and target.value_range is None and pixels.max() == 0:
+    if cut and target.value_range is None and pixels.max() < _DARK >> 8:
         raise ValueError(
-            "has 16-bit colours, of which Pillow gives the upper 8 bits, and these are black; "
-            "save it with 8 bits"
+            "has 16-bit colours, of which Pillow gives the upper 8 bits, and these are nearly"
+            " black; save it with 8 bits, or write data.value_range=[0,65535] to have it so"
         )
     chw: NDArray[np.uint8] = pixels.transpose(2, 0, 1)
     return chw
-
-
-def largest_of_16_bits(path: str | Path) -> int | None:
-    """Returns the largest value of an image of 16 bits; None: of another depth, or unreadable."""
-    with suppress(Exception), Image.open(path) as image:
-        if _depth(image) == _16_BITS:
-            return int(np.asarray(image).max())
-        if _is_cut(image):
-            return int(np.asarray(image.convert("RGB")).max()) << 8
-    return None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image, or its beginning is damaged"
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-    if reason and isinstance(
-        error, (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-    ):
-        return str(reason)
-    return f"{type(error).__name__}: {reason}"
-
-
-def _is_cut(image: Image.Image) -> bool:
-    """Tells whether Pillow leaves the lower 8 bits of 16 out, as it does with colours."""
-    return ";16" in str(getattr(image, "tile", "")) and _depth(image) is None
 
 
 def _depth(image: Image.Image) -> str | None:
@@ -138,8 +92,9 @@ def _depth(image: Image.Image) -> str | None:
 
 def _flat(image: Image.Image, value_range: tuple[float, float] | None) -> Image.Image:
     """Returns an opaque 8-bit image."""
-    if _depth(image) is not None:
-        return Image.fromarray(_eight_bits(image, value_range))
+    depth = _depth(image)
+    if depth is not None:
+        return Image.fromarray(_eight_bits(np.asarray(image), depth, value_range))
     palette = image.palette.mode if image.mode == "P" and image.palette is not None else ""
     if image.mode in _TRANSPARENT or "transparency" in image.info or palette.endswith("A"):
         colour = image.convert("RGBA")
@@ -147,21 +102,22 @@ def _flat(image: Image.Image, value_range: tuple[float, float] | None) -> Image.
     return image
 
 
-def _eight_bits(image: Image.Image, value_range: tuple[float, float] | None) -> NDArray[np.uint8]:
+def _eight_bits(
+    values: NDArray[np.generic], depth: str, value_range: tuple[float, float] | None
+) -> NDArray[np.uint8]:
     """Brings deep pixels to 8 bits."""
-    values = np.asarray(image)
-    if not np.isfinite(values).all():
-        raise ValueError("holds pixels that are no finite numbers")
     if value_range is not None:
+        if not np.isfinite(values).all():
+            raise ValueError("holds pixels that are no finite numbers")
         black, white = value_range
         scaled = (values.astype(np.float64) - black) * (255 / (white - black))
-        rounded: NDArray[np.uint8] = np.rint(scaled.clip(0, 255)).astype(np.uint8)
-        return rounded
-    low, high, depth = values.min(), values.max(), _depth(image)
+        values = np.rint(scaled.clip(0, 255))
+        return values.astype(np.uint8)
+    low, high = values.min(), values.max()
     if depth != _16_BITS or 0 < high < _DARK:
-        lost = ", which would come out black" if depth == _16_BITS else ""
+        lost = ", which would come out nearly black" if depth == _16_BITS else ""
         raise ValueError(
-            f"has {depth} pixels from {low:g} to {high:g}{lost}; "
-            f"write data.value_range=[<black>,<white>] for all images"
+            f"has {depth} pixels from {low:g} to {high:g}{lost}; write"
+            " data.value_range=[<black>,<white>], the values of both in all images"
         )
     return (values.clip(0, 65535).astype(np.int64) >> 8).astype(np.uint8)

@@ -24,13 +24,9 @@ def to_pixels(images: Tensor) -> Tensor:
 
 
 def image_grid(images: Tensor) -> Tensor:
-    """Lays images out as one near-square picture.
+    """Lays images `(N, C, H, W)` in [-1, 1] out as one near-square picture.
 
-    Each value x becomes round(127.5 (x + 1)): no image is stretched to its own range, so that two
-    grids can be compared. Small images are enlarged by a whole factor, without interpolation.
-
-    Args:
-        images: `(N, C, H, W)` with N >= 1 and C 1 or 3, in [-1, 1]; values outside are clipped.
+    No image is stretched to its own range, so that two grids can be compared.
 
     Returns:
         `(C, height, width)`, uint8, on the CPU.
@@ -72,13 +68,8 @@ def png_bytes(image: Tensor) -> bytes:
 
 
 def gif_bytes(frames: Iterable[Tensor], rate: int) -> bytes:
-    """Encodes `(C, H, W)` uint8 images as a GIF that repeats for ever, at `rate` frames a second.
-
-    GIF has 256 colours a frame, and counts time in hundredths of a second.
-    """
-    pictures = (to_pil(frame) for frame in frames)
-    buffer = io.BytesIO()
-    next(pictures).save(
-        buffer, "gif", save_all=True, append_images=pictures, duration=1000 // rate, loop=0
-    )
+    """Encodes `(C, H, W)` uint8 images as an endless GIF of `rate` frames a second."""
+    pictures, buffer = (to_pil(frame) for frame in frames), io.BytesIO()
+    settings = {"append_images": pictures, "duration": 1000 // rate, "loop": 0}
+    next(pictures).save(buffer, "gif", save_all=True, **settings)
     return buffer.getvalue()

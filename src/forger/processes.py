@@ -9,6 +9,16 @@ from hashlib import sha256
 
 LOCAL = "forger"  # run id of processes that a command starts on its own machine
 _INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs in which Lightning takes no part
+_VARIABLES = {  # in the order of the attributes below
+    "torchrun": (
+        *("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE"),
+        *("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"),
+    ),
+    "srun": (
+        *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS"),
+        *("SLURM_NTASKS_PER_NODE", "SLURM_NNODES"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -50,26 +60,13 @@ def this_process() -> Process | None:
     Lightning looks at the same variables in the same order: torchrun may itself be run by srun.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return Process(
-            "torchrun",
-            rank=int(os.environ["RANK"]),
-            local_rank=int(os.environ["LOCAL_RANK"]),
-            machine=int(os.environ["GROUP_RANK"]),
-            count=int(os.environ["WORLD_SIZE"]),
-            per_machine=_number("LOCAL_WORLD_SIZE"),
-            machines=_number("GROUP_WORLD_SIZE"),
-        )
-    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in _INTERACTIVE:
-        return Process(
-            "srun",
-            rank=_number("SLURM_PROCID") or 0,
-            local_rank=_number("SLURM_LOCALID") or 0,
-            machine=_number("SLURM_NODEID") or 0,
-            count=int(os.environ["SLURM_NTASKS"]),
-            per_machine=_number("SLURM_NTASKS_PER_NODE"),
-            machines=_number("SLURM_NNODES"),
-        )
-    return None
+        by = "torchrun"
+    elif "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in _INTERACTIVE:
+        by = "srun"
+    else:
+        return None
+    rank, local_rank, machine, count, *of_machines = map(_number, _VARIABLES[by])
+    return Process(by, rank or 0, local_rank or 0, machine or 0, count or 1, *of_machines)
 
 
 def rank() -> int:

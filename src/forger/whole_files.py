@@ -42,27 +42,15 @@ def whole_file(target: Path) -> Iterator[BinaryIO]:
             raise error.__context__ from None
         raise
     finally:
-        with suppress(OSError):  # where it is gone, or its disk, the error above says more
-            temporary.unlink()
-    _sync(target.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Makes moves within a folder outlive a power cut."""
-    with suppress(OSError):  # the file is in place already, and some systems cannot open folders
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        temporary.unlink(missing_ok=True)
+    with suppress(OSError):  # some systems cannot open folders, and the file is in place
+        folder = os.open(target.parent, os.O_RDONLY)
+        os.fsync(folder)  # so that the move outlives a power cut
+        os.close(folder)
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file as `whole_file` does.
-
-    Raises:
-        OSError: the file cannot be written; what was under the name is still there.
-    """
+    """Writes a file as `whole_file` does."""
     with whole_file(path) as file:
         file.write(content)
 

@@ -1,7 +1,7 @@
-"""Worker processes leave Ctrl-C, SIGTERM and SIGUSR1 to the process that started them.
+"""Worker processes of a loader leave Ctrl-C, SIGTERM and SIGUSR1 to the process that trains.
 
-A terminal sends Ctrl-C to all of them, and schedulers send their signals likewise. The process that
-trains saves first; a worker that ended, or told of the signal too, would only disturb that.
+A terminal or a scheduler sends them to all processes. The one that trains saves first; a worker
+that ended, or told of the signal too, would only disturb that.
 """
 
 from __future__ import annotations
@@ -16,46 +16,31 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 _LEFT_ALONE = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-_INTERVAL = 1.0  # seconds between looks at whether the parent is alive
 
 
-class QuietWorker:
-    """A `worker_init_fn` of a DataLoader: leaves signals to the parent, then calls the user's."""
+def start_worker(own: Callable[[int], Any] | None, worker: int) -> None:
+    """Prepares a worker of a DataLoader, in its process, and calls the user's `worker_init_fn`.
 
-    def __init__(self, then: Callable[[int], Any] | None) -> None:
-        self.then = then
-
-    def __call__(self, worker: int) -> None:
-        """Prepares the worker of that number, in its process."""
-        leave_signals_to_parent()
-        if self.then is not None:
-            self.then(worker)
-
-
-def leave_signals_to_parent() -> None:
-    """Has this process, a worker, pass over the three signals and end when its parent does.
-
-    SIGTERM from the parent still ends it: so Python ends workers that it needs no more. Where the
-    sender cannot be told, as on macOS, SIGTERM ends it whoever sends it.
+    SIGTERM from the parent still ends the worker: so Python ends those that it needs no more. Where
+    the sender cannot be told, as on macOS, SIGTERM ends it whoever sends it.
     """
     for number in _LEFT_ALONE:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    known = hasattr(signal, "sigtimedwait")
-    signal.pthread_sigmask(signal.SIG_BLOCK if known else signal.SIG_UNBLOCK, [signal.SIGTERM])
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    else:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    if own is not None:
+        own(worker)
 
 
 def _end_with_parent() -> None:
+    """Ends this process when its parent asks; torch ends it where the parent was killed."""
     parent = multiprocessing.parent_process()
-    assert parent is not None
-    if hasattr(signal, "sigtimedwait"):
-        while parent.is_alive():
-            found = signal.sigtimedwait([signal.SIGTERM], _INTERVAL)
-            if found is not None and found.si_pid == parent.pid:
-                break
-    else:
-        parent.join()
+    while parent is not None and signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent.pid:
+        pass
     os._exit(128 + signal.SIGTERM)
 
 
@@ -63,8 +48,8 @@ def _end_with_parent() -> None:
 def signals_held_back() -> Iterator[None]:
     """Holds the three signals back from processes that are started meanwhile.
 
-    A process that is spawned takes a while to reach `leave_signals_to_parent`, but has the mask of
-    its parent from its beginning. This process gets afterwards what came meanwhile.
+    A process that is spawned takes a while to reach `start_worker`, but has the mask of its parent
+    from its beginning. This process gets afterwards what came meanwhile.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _LEFT_ALONE)
     try:

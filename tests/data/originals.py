@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from forger.data import torchvision_sets
+from forger.data import CIFAR10, MNIST, FashionMNIST
 
 COUNTS = {"train": 12, "t10k": 5}
 
@@ -46,7 +46,7 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def expect_mnist(patch: pytest.MonkeyPatch, files: dict[str, bytes]) -> None:
-    patch.setattr(torchvision_sets, "MNIST_SUMS", {n: md5(c) for n, c in files.items()})
+    patch.setattr(MNIST, "sums", {name: md5(content) for name, content in files.items()})
 
 
 def expect_fashion(patch: pytest.MonkeyPatch, files: dict[str, bytes]) -> dict[str, bytes]:
@@ -59,7 +59,7 @@ def expect_fashion(patch: pytest.MonkeyPatch, files: dict[str, bytes]) -> dict[s
         for prefix, count in COUNTS.items()
         for kind, shape in {"images-idx3-ubyte": (28, 28), "labels-idx1-ubyte": ()}.items()
     }
-    patch.setattr(torchvision_sets, "FASHION_SHAPES", shapes)
+    patch.setattr(FashionMNIST, "shapes", shapes)
     return packed
 
 
@@ -78,6 +78,7 @@ def cifar_files(patch: pytest.MonkeyPatch, old_numpy: bool = False) -> dict[str,
         files[name] = content.replace(today, old) if old_numpy else content
     files["batches.meta"] = pickle.dumps({"label_names": list("abcdefghij")}, protocol=2)
     sums = {name: md5(content) for name, content in files.items()}
+    patch.setattr(CIFAR10, "sums", sums)
     train = [[f"data_batch_{i}", sums[f"data_batch_{i}"]] for i in range(1, 6)]
     patch.setattr(datasets.CIFAR10, "train_list", train)
     patch.setattr(datasets.CIFAR10, "test_list", [["test_batch", sums["test_batch"]]])

@@ -7,20 +7,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from forger.data.folder_listing import Listing, list_images
 from forger.data.folder_splits import image_endings
 from forger.errors import DataError
 
 
-def put(root: Path, *places: str, count: int = 2) -> Path:
-    """Puts some images into each folder."""
-    for place in places:
-        (root / place).mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            (root / place / f"{index}.png").touch()
-    return root
+def put(root: Path, *folders: str) -> None:
+    """Puts two images into each folder."""
+    for folder in folders:
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for index in range(2):
+            (root / folder / f"{index}.png").touch()
 
 
 def listed(root: Path, **settings: str | None) -> Listing:
@@ -38,39 +36,32 @@ def folders(listing: Listing) -> tuple[set[str], set[str]]:
     ("train", "test"),
     [
         *[("train", test) for test in ("test", "val", "valid", "validation", "eval", "dev")],
-        *[("Train", "Test"), ("TRAIN", "VAL"), ("training", "testing"), ("train", "TEST")],
+        *[("Train", "Test"), ("TRAIN", "VAL"), ("training", "testing"), ("train", "holdout")],
         *[("train2017", "val2017"), ("train", "test1"), ("train_set", "test_set")],
         *[("trainA", "testA"), ("traina", "testa"), ("seg_train", "seg_test")],
-        *[("TrainImages", "TestImages"), ("train-images", "test-images")],
+        *[("TrainImages", "TestImages"), ("train-images", "test_images")],
         *[("images_train", "images_val"), ("data/train", "data/test"), ("a/b/Train", "a/b/Val")],
     ],
 )
 def test_test_images_are_told_by_their_folder(tmp_path: Path, train: str, test: str) -> None:
-    put(tmp_path, train, test)
-    listing = listed(tmp_path)
+    put(tmp_path / "flat", train, test)
+    listing = listed(tmp_path / "flat")
     assert folders(listing) == ({train}, {test})
-    assert listing.test_folder == f"{test}/"
-    assert listing.classes is None
-    put(tmp_path, f"{train}/cats", f"{train}/dogs", f"{test}/cats")
-    for place in (train, test):
-        for path in (tmp_path / place).glob("*.png"):
-            path.unlink()
-    assert listed(tmp_path).classes == ("cats", "dogs")
-    assert folders(listed(tmp_path))[1] == {f"{test}/cats"}
+    assert (listing.test_folder, listing.classes) == (f"{test}/", None)
+    put(tmp_path / "deep", f"{train}/cats", f"{train}/dogs", f"{test}/cats")
+    assert listed(tmp_path / "deep").classes == ("cats", "dogs")
+    assert folders(listed(tmp_path / "deep"))[1] == {f"{test}/cats"}
 
 
 def test_test_goes_before_validation_and_the_rest_is_named(tmp_path: Path) -> None:
-    put(tmp_path, "train", "test", "val", "extra/more")
-    put(tmp_path, "", count=1)
+    put(tmp_path, "train", "test", "val", "extra/more", "", "__MACOSX", "train/@eaDir/0.png")
     for name in (".DS_Store", "Thumbs.db", "a.txt", "b.txt", "README", "x.heic"):
         (tmp_path / name).touch()
-    put(tmp_path, "__MACOSX", "train/@eaDir/0.png")
     listing = listed(tmp_path)
     assert folders(listing) == ({"train"}, {"test"})
-    images = ["1 images in ./", "2 images in extra/", "2 images in val/"]
+    images = ["2 images in ./", "2 images in extra/", "2 images in val/"]
     others = ["1 .db", "1 .heic", "2 .txt", "1 @eaDir", "1 __MACOSX", "1 hidden"]
-    others += ["1 no extension"]
-    assert list(listing.left_out) == images + others
+    assert list(listing.left_out) == [*images, *others, "1 no extension"]
 
 
 @pytest.mark.parametrize(
@@ -78,14 +69,10 @@ def test_test_goes_before_validation_and_the_rest_is_named(tmp_path: Path) -> No
     [
         (["trainA", "trainB", "testA", "testB"], "data.train_folder=trainA data.test_folder=testA"),
         (["Train", "train"], "write for example data.train_folder=Train, or"),
-        (["photos", "test"], "data.train_folder=. data.test_folder=test, or"),
         (["cats", "dogs", "test"], "data.train_folder=. data.test_folder=test, or"),
         (["", "val"], "data.train_folder=. data.test_folder=val, or"),
         (["train", "test1", "test2"], "data.train_folder=train data.test_folder=test1, or"),
-        (
-            ["plane", "train", "bus"],
-            "bus/, plane/, train/; write for example data.train_folder=train, or",
-        ),
+        (["plane", "train", "bus"], "bus/, plane/, train/; write for example data.train_folder="),
         (["x/plane", "x/train"], "or data.train_folder=x where all of them are classes"),
         (["cats/train", "cats/test", "dogs/train", "dogs/test"], "would train on cats/test/, "),
         (["cats/1", "dogs/deep/val"], "would train on dogs/deep/val/, which is named as if"),
@@ -103,13 +90,7 @@ def test_what_the_names_do_not_tell_is_refused(
 
 @pytest.mark.parametrize(
     "classes",
-    [
-        ["bullet_train", "steam_train", "bus"],
-        ["test_tube", "beaker"],
-        ["trains", "buses"],
-        ["contest", "trainers"],
-        ["interval", "valley"],
-    ],
+    [["bullet_train", "steam_train", "bus"], ["test_tube", "beaker"], ["contest", "trains"]],
 )
 def test_classes_that_only_sound_like_splits(tmp_path: Path, classes: list[str]) -> None:
     put(tmp_path, *classes)
@@ -122,7 +103,6 @@ def test_classes_that_only_sound_like_splits(tmp_path: Path, classes: list[str])
         (["trainA", "trainB", "testA"], ("trainA", "testA"), {"trainA"}, {"testA"}),
         (["plane", "train", "bus"], (".", None), {"plane", "train", "bus"}, None),
         (["cats", "dogs", "test"], (".", "test"), {"cats", "dogs"}, {"test"}),
-        (["a/train", "a/b"], ("a/train", None), {"a/train"}, None),
         (["train/cats", "train/val"], ("train/", None), {"train/cats", "train/val"}, None),
     ],
 )
@@ -145,10 +125,14 @@ def test_the_user_names_the_folders(
     ("settings", "words"),
     [
         ({"test_folder": "test"}, r"data\.test_folder=test: needs data\.train_folder"),
-        ({"train_folder": "trian"}, r"data\.train_folder=trian: there are no images in .*trian"),
+        (
+            {"train_folder": "trian"},
+            r"data\.train_folder=trian: must be .*; there are test/, train",
+        ),
         ({"train_folder": "../x"}, "must be a sub-folder"),
         ({"train_folder": "/tmp"}, "must be a sub-folder"),
         ({"train_folder": "train", "test_folder": "train"}, "leaves no images to train on"),
+        ({"train_folder": "train", "test_folder": "."}, "leaves no images to train on"),
     ],
 )
 def test_folders_that_are_not_there(tmp_path: Path, settings: dict[str, str], words: str) -> None:
@@ -161,11 +145,7 @@ def test_folders_that_are_not_there(tmp_path: Path, settings: dict[str, str], wo
     ("folders", "classes"),
     [
         (["img/img/cats", "img/img/dogs"], ("cats", "dogs")),  # alone in another
-        (["all/cats", "all/dogs"], ("cats", "dogs")),
-        (
-            ["seg_train/seg_train/cats", "seg_train/seg_train/dogs", "seg_test/cats"],
-            ("cats", "dogs"),
-        ),
+        (["train/train/cats", "train/train/dogs", "test/cats"], ("cats", "dogs")),
         (["train/images", "test/images"], None),  # one class is none
     ],
 )
@@ -173,32 +153,26 @@ def test_folders_alone_are_passed_through(
     tmp_path: Path, folders: list[str], classes: tuple[str, ...] | None
 ) -> None:
     put(tmp_path, *folders)
-    (tmp_path / "readme.txt").touch()
     listing = listed(tmp_path)
     assert listing.classes == classes
     assert (listing.labels is None) == (classes is None)
 
 
-def test_all_that_pillow_decodes_is_listed(tmp_path: Path) -> None:
+def test_all_that_pillow_decodes_is_listed_and_nothing_else(tmp_path: Path) -> None:
     endings = image_endings()
     assert {".jfif", ".gif", ".jp2", ".tga", ".webp", ".ppm", ".bmp", ".tif", ".mpo"} <= {*endings}
     assert not {".eps", ".ps", ".pdf", ".mpg", ".h5", ".wmf", ".svg"} & {*endings}
-    assert (".avif" in endings) == ("AVIF" in Image.OPEN)
+    for name in ("a.heic", "b.heic", "c.svg"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"holds no images.*; it has 2 \.heic, 1 \.svg"):
+        listed(tmp_path)
     for ending in endings:
         (tmp_path / f"a{ending.upper()}").touch()
     assert len(list_images(tmp_path, 0).names) == len(endings)
 
 
-def test_a_folder_of_what_pillow_does_not_read_says_what_there_is(tmp_path: Path) -> None:
-    for name in ("a.heic", "b.heic", "c.svg"):
-        (tmp_path / name).touch()
-    with pytest.raises(DataError, match=r"holds no images .*; it has 2 \.heic, 1 \.svg"):
-        listed(tmp_path)
-
-
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
 def test_names_of_any_bytes(tmp_path: Path) -> None:
-    if sys.platform != "linux":
-        pytest.skip("elsewhere names are Unicode")
     (tmp_path / b"a\xff.png".decode(errors="surrogateescape")).touch()
-    put(tmp_path, "", count=3)
-    assert len(listed(tmp_path).names) == 4
+    put(tmp_path, "")
+    assert len(listed(tmp_path).names) == 3

@@ -19,6 +19,8 @@ from forger.data import ImageFolder, folder_cache
 from forger.data.folder_cache import FolderCache
 from forger.errors import ConfigError, DataError
 
+Make = Callable[..., ImageFolder]
+
 
 def put(path: Path, value: int = 100, size: tuple[int, int] = (12, 12)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,9 +34,14 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make(tmp_path: Path, root: Path) -> Callable[..., ImageFolder]:
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def make(root: Path, cache: Path) -> Make:
     def build(**changes: Any) -> ImageFolder:
-        settings = {"root": root, "cache_dir": tmp_path / "cache", "image_size": 8, "channels": 1}
+        settings = {"root": root, "cache_dir": cache, "image_size": 8, "channels": 1}
         data = ImageFolder(**{**settings, "test_fraction": 0.0, **changes})
         data.prepare_data()
         data.setup("fit")
@@ -43,11 +50,13 @@ def make(tmp_path: Path, root: Path) -> Callable[..., ImageFolder]:
     return build
 
 
-Make = Callable[..., ImageFolder]
-
-
 def firsts(images: torch.Tensor) -> list[int]:
     return images[:, 0, 0, 0].tolist()
+
+
+def labels(found: torch.Tensor | None) -> list[int]:
+    assert found is not None
+    return found.tolist()
 
 
 def test_train_and_test_folders_are_the_splits(make: Make, root: Path) -> None:
@@ -59,11 +68,8 @@ def test_train_and_test_folders_are_the_splits(make: Make, root: Path) -> None:
     assert data.classes == ("a", "b")
     assert data.image_shape == (3, 8, 8)
     assert firsts(data.train_images) == [1, 2, 0]
-    assert data.train_labels is not None
-    assert data.train_labels.tolist() == [0, 0, 1]
     assert firsts(data.test_images) == [9]
-    assert data.test_labels is not None
-    assert data.test_labels.tolist() == [1]
+    assert (labels(data.train_labels), labels(data.test_labels)) == ([0, 0, 1], [1])
 
 
 @pytest.mark.parametrize("folder", ["", "train"])
@@ -77,6 +83,7 @@ def test_a_part_is_held_out_where_there_is_no_test_folder(
     assert data.num_train_images == 16
     assert sorted(firsts(data.train_images) + firsts(data.test_images)) == list(range(20))
     held_out = firsts(data.test_images)
+    assert held_out == [2, 3, 4, 6] or folder  # in every version, by the hash of the names
     assert firsts(make(test_fraction=0.2, seed=1).test_images) == held_out
     put(root / folder / "new.png", 200)  # moves hardly any other
     assert len({*held_out} - {*firsts(make(test_fraction=0.2).test_images)}) <= 1
@@ -93,7 +100,7 @@ def test_nothing_held_out_is_said_when_scores_ask_for_it(make: Make, root: Path)
 def test_later_runs_use_the_cache_and_nothing_is_written_into_the_root(
     make: Make,
     root: Path,
-    tmp_path: Path,
+    cache: Path,
     monkeypatch: pytest.MonkeyPatch,
     fingerprint: Callable[[Path], dict[str, str]],
 ) -> None:
@@ -103,7 +110,7 @@ def test_later_runs_use_the_cache_and_nothing_is_written_into_the_root(
     first = make()
     monkeypatch.setattr(FolderCache, "_build", None)
     assert torch.equal(first.train_images, make().train_images)
-    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".json", ".npy"]
+    assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".npy"]
     assert fingerprint(root) == before
 
 
@@ -111,11 +118,15 @@ def test_later_runs_use_the_cache_and_nothing_is_written_into_the_root(
     "change", ["pixels", "time", "name", "more", "size", "channels", "root", "range", "version"]
 )
 def test_any_change_builds_another_cache(
-    make: Make, root: Path, tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
+    make: Make, root: Path, cache: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put(root / "a.png", 1)
     make()
-    settings: dict[str, Any] = {}
+    settings = {
+        "size": {"image_size": 9},
+        "channels": {"channels": 3},
+        "range": {"value_range": (0, 255)},
+    }.get(change, {})
     if change == "pixels":
         put(path, 2, size=(30, 40))
     elif change == "time":
@@ -125,32 +136,24 @@ def test_any_change_builds_another_cache(
     elif change == "more":
         put(root / "b.png", 1)
     elif change == "root":
-        settings = {"root": root.rename(tmp_path / "moved")}
+        settings = {"root": root.rename(root.with_name("moved"))}
     elif change == "version":
         monkeypatch.setattr(folder_cache, "_VERSION", folder_cache._VERSION + 1)
-    else:
-        changed = {"size": {"image_size": 9}, "channels": {"channels": 3}}
-        settings = changed.get(change, {"value_range": (0, 255)})
     make(**settings)
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
-
-
-def cached(tmp_path: Path) -> Path:
-    (path,) = (tmp_path / "cache").glob("*.npy")
-    return path
+    assert len(list(cache.glob("*.npy"))) == 2
 
 
 def test_a_damaged_cache_is_told_and_made_again(
-    make: Make, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make: Make, root: Path, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for value in range(3):
         put(root / f"{value}.png", value)
     make()
-    path = cached(tmp_path)
+    (path,) = cache.glob("*.npy")
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     assert firsts(make().train_images) == [0, 1, 2]
     assert f"{path} is damaged (its checksum is wrong)" in caplog.text
-    assert np.load(cached(tmp_path)).max() == 2
+    assert np.load(path).max() == 2
 
 
 BUILDER = """
@@ -165,25 +168,24 @@ ImageFolder(root=sys.argv[1], cache_dir=sys.argv[2], image_size=8, channels=1,
 
 
 def test_several_decode_at_once_and_what_a_killed_one_left_is_removed(
-    make: Make, root: Path, tmp_path: Path
+    make: Make, root: Path, cache: Path
 ) -> None:
     put(root / "a.png", 1)
-    cache_dir = tmp_path / "cache"
-    with subprocess.Popen([sys.executable, "-c", BUILDER, str(root), str(cache_dir)]) as other:
-        while not (begun := list(cache_dir.glob(".*"))):
+    with subprocess.Popen([sys.executable, "-c", BUILDER, str(root), str(cache)]) as other:
+        while not (begun := list(cache.glob(".*"))):
             assert other.poll() is None
             time.sleep(0.005)
         assert firsts(make().train_images) == [1]
-        assert list(cache_dir.glob(".*")) == begun
+        assert list(cache.glob(".*")) == begun
         other.kill()
     os.utime(begun[0], (0, 0))  # more than a day ago
     put(root / "b.png", 2)
     assert firsts(make().train_images) == [1, 2]
-    assert list(cache_dir.glob(".*")) == []
+    assert list(cache.glob(".*")) == []
 
 
 def test_an_interrupted_decoding_leaves_nothing(
-    make: Make, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(root / "a.png")
 
@@ -193,13 +195,24 @@ def test_an_interrupted_decoding_leaves_nothing(
     monkeypatch.setattr(image_files, "decode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         make()
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert list(cache.iterdir()) == []
+
+
+def test_images_keep_their_order_over_many_blocks(
+    make: Make, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_cache, "_BLOCK", 3)
+    monkeypatch.setattr(folder_cache, "_BLOCK_BYTES", 1)
+    for value in range(20):
+        put(root / f"{value:02}.png", value)
+    (root / "05a.png").write_bytes(b"no image")
+    assert firsts(make(skip_unreadable=True).train_images) == list(range(20))
 
 
 # What is wrong with images
 
 
-def test_unreadable_images_are_named(make: Make, root: Path, tmp_path: Path) -> None:
+def test_unreadable_images_are_named(make: Make, root: Path, cache: Path) -> None:
     put(root / "good.png")
     for index in range(6):
         (root / f"bad{index}.png").write_bytes(b"no image")
@@ -209,12 +222,11 @@ def test_unreadable_images_are_named(make: Make, root: Path, tmp_path: Path) -> 
     message = str(caught.value)
     assert str(root / "bad0.png") in message
     assert message.endswith("and 2 more")
-    (listed,) = (tmp_path / "cache").iterdir()
+    (listed,) = cache.iterdir()
     assert str(listed) in message
     lines = listed.read_text().splitlines()
-    assert [line.partition("\t")[0] for line in lines] == sorted(
-        str(path) for path in root.iterdir() if path.name != "good.png"
-    )
+    bad = sorted(str(path) for path in root.iterdir() if path.name != "good.png")
+    assert [line.partition("\t")[0] for line in lines] == bad
     assert lines[0].endswith("\tnot an image, or its beginning is damaged")
 
 
@@ -230,7 +242,7 @@ def test_half_an_image_of_any_format_is_named(make: Make, root: Path, kind: str)
 
 
 def test_unreadable_images_are_skipped_where_it_is_wanted(
-    make: Make, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for value, name in enumerate(["train/a/0", "train/a/1", "train/b/2", "test/a/3", "test/b/4"]):
         put(root / f"{name}.png", value)
@@ -239,12 +251,9 @@ def test_unreadable_images_are_skipped_where_it_is_wanted(
     for _ in range(2):
         data = make(skip_unreadable=True)
         assert firsts(data.train_images) == [0, 1, 2]
-        assert data.train_labels is not None
-        assert data.train_labels.tolist() == [0, 0, 1]
         assert firsts(data.test_images) == [3, 4]
-        assert data.test_labels is not None
-        assert data.test_labels.tolist() == [0, 1]
-        (listed,) = (tmp_path / "cache").glob("*.unreadable.txt")
+        assert (labels(data.train_labels), labels(data.test_labels)) == ([0, 0, 1], [0, 1])
+        (listed,) = cache.glob("*.unreadable.txt")
         assert data.describe()[-1] == f"left out: 3 unreadable, named in {listed}"
         monkeypatch.setattr(FolderCache, "_build", None)  # the second time nothing is decoded
     with pytest.raises(DataError, match=r"3 of 8 images .*data\.skip_unreadable=true"):
@@ -285,7 +294,7 @@ def test_links_to_folders_elsewhere_are_followed_and_pipes_are_not_waited_for(
 
 @pytest.mark.parametrize("change", ["vanishes", "changes"])
 def test_a_file_changes_after_it_was_listed(
-    make: Make, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+    make: Make, root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     path = put(root / "a.png", 1)
     put(root / "b.png")
@@ -299,7 +308,7 @@ def test_a_file_changes_after_it_was_listed(
     words = r"1 of 2 images.*\n.*a\.png: No such file|images in .* changed while they were decoded"
     with pytest.raises(DataError, match=words):
         make()
-    assert not list((tmp_path / "cache").glob("*.npy"))
+    assert not list(cache.glob("*.npy"))
 
 
 def test_large_images_are_read_and_too_large_ones_named(
@@ -314,37 +323,25 @@ def test_large_images_are_read_and_too_large_ones_named(
         make()
 
 
-def test_16_bit_images_that_use_little_of_it_are_not_trained_on_black(
-    make: Make, root: Path
-) -> None:
-    root.mkdir()
-    Image.fromarray(np.array([[0, 4000]] * 2, np.uint16)).save(root / "a.png")
-    with pytest.raises(DataError, match=r"above 4000 .*data\.value_range=\[0,4095\] where"):
-        make()
-    bright = make(value_range=(0, 4000), image_size=2).train_images
-    assert bright[0, 0, 0].tolist() == [0, 255]
-    assert make(value_range=[0, 65535], image_size=2).train_images.max() == 16
-
-
 # Folders that cannot be read or written
 
 
 def test_missing_empty_and_wrong_folders(make: Make, root: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such folder"):
+    with pytest.raises(DataError, match=r"data\.root=.*there is none"):
         make()
     root.mkdir()
-    with pytest.raises(DataError, match=r"holds no images; there is nothing in it"):
+    with pytest.raises(DataError, match=r"holds no images.*it has nothing"):
         make()
     with pytest.raises(DataError, match="is a file"):
         make(root=put(tmp_path / "one.png"))
 
 
 @pytest.mark.parametrize("closed", ["images", "images/cats", "images/cats/a.png"])
-def test_no_permission(make: Make, root: Path, tmp_path: Path, closed: str) -> None:
+def test_no_permission(make: Make, root: Path, cache: Path, tmp_path: Path, closed: str) -> None:
     put(root / "cats" / "a.png")
     put(root / "dogs" / "a.png")
-    (tmp_path / "cache").mkdir(mode=0o777)
-    (tmp_path / "cache").chmod(0o777)
+    cache.mkdir()
+    cache.chmod(0o777)
     (tmp_path / closed).chmod(0)
     with (
         without_rights(tmp_path),
@@ -353,11 +350,10 @@ def test_no_permission(make: Make, root: Path, tmp_path: Path, closed: str) -> N
         make()
 
 
-def test_a_cache_that_cannot_be_written_or_read(make: Make, root: Path, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_or_read(make: Make, root: Path, cache: Path) -> None:
     put(root / "a.png", 5)
-    cache = tmp_path / "cache"
     cache.write_text("a file where the folder should be")
-    with pytest.raises(DataError, match=r"paths\.cache_dir: .*cannot take the decoded images"):
+    with pytest.raises(DataError, match=r"paths\.cache_dir: .*cannot be read or written"):
         make()
     cache.unlink()
     with read_only(cache), pytest.raises(DataError, match="Read-only file system"):
@@ -365,25 +361,26 @@ def test_a_cache_that_cannot_be_written_or_read(make: Make, root: Path, tmp_path
     make()
     with read_only(cache):
         assert firsts(make().train_images) == [5]
-    cached(tmp_path).chmod(0)
+    (path,) = cache.glob("*.npy")
+    path.chmod(0)
     with (
         without_rights(root),
-        pytest.raises(DataError, match=r"paths\.cache_dir: .*\.npy cannot be read: Permission"),
+        pytest.raises(DataError, match=r"paths\.cache_dir: .*\.npy cannot be read .*: Permission"),
     ):
         make()
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_full_disk_is_told_and_left_as_it_was(
-    make: Make, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+    make: Make, root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     """A quota is a limit that is not known before."""
     put(root / "a.png")
     if not known:
         monkeypatch.setattr(FolderCache, "_check_room", lambda _: None)
-    with small_disk(tmp_path / "cache", kilobytes=64) as disk:
-        words = r"they need 90,000 bytes, and 65,536 are free" if known else "No space left"
-        with pytest.raises(DataError, match=rf"paths\.cache_dir: .*decoded images: {words}"):
+    with small_disk(cache, kilobytes=64) as disk:
+        words = r"need 90,000 bytes .*, and 65,536 are free" if known else "No space left"
+        with pytest.raises(DataError, match=rf"paths\.cache_dir: .*{words}"):
             make(image_size=300)
         assert list(disk.iterdir()) == []
 
@@ -394,7 +391,7 @@ def test_a_full_disk_is_told_and_left_as_it_was(
 def test_images_beside_class_folders_are_ambiguous(make: Make, root: Path) -> None:
     put(root / "a.png")
     put(root / "cats" / "b.png")
-    with pytest.raises(DataError, match=r"directly \(1, such as a\.png\) and .*cats/b\.png"):
+    with pytest.raises(DataError, match=r"directly \(1, such as a\.png\) and .*cats/"):
         make()
 
 
@@ -407,8 +404,7 @@ def test_classes_of_test_images(make: Make, root: Path) -> None:
     with pytest.raises(DataError, match="the test images have the class 'cows'"):
         make()
     data = make(train_folder="train", test_folder="test/cows")
-    assert data.train_labels is not None
-    assert data.train_labels.tolist() == [0, 1]
+    assert labels(data.train_labels) == [0, 1]
     assert data.test_labels is None
 
 
@@ -421,24 +417,17 @@ def test_the_plan_names_classes_splits_and_what_is_left_out(make: Make, root: Pa
         "2 classes: cats, dogs",
         "left out: 1 images in val/, 1 .heic",
     ]
-    assert make(root=root / "train", test_fraction=0.1).describe() == [
-        "1 test images (held out of them: data.test_fraction)",
-        "2 classes: cats, dogs",
-        "left out: 1 .heic",
-    ]
+    held_out = make(root=root / "train", test_fraction=0.1).describe()[0]
+    assert held_out == "1 test images (held out of them: data.test_fraction)"
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"root": None}, r"data\.root: .*as in data\.root=path/to/images"),
-        ({"channels": 2}, r"data\.channels=2: must be 1 \(grey\) or 3 \(colour\)"),
         ({"test_fraction": 1.0}, r"data\.test_fraction=1\.0"),
-        ({"image_size": 0}, r"data\.image_size=0"),
         ({"image_size": None}, r"data\.image_size=None"),
-        ({"skip_unreadable": "yes"}, r"data\.skip_unreadable='yes'"),
-        ({"value_range": [1, 1]}, r"data\.value_range=\[1, 1\]: must be two numbers"),
-        ({"value_range": [0, 1, 2]}, r"data\.value_range=\[0, 1, 2\]: must be two numbers"),
+        ({"value_range": [1, 1]}, r"data\.value_range=\[1,1\]: must be two numbers"),
         ({"value_range": [0, float("nan")]}, r"data\.value_range=.*must be two numbers"),
     ],
 )

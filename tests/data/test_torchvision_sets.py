@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +14,11 @@ import numpy as np
 import originals
 import pytest
 import torch
-from disks import read_only, small_disk, without_rights
+from disks import read_only, small_disk
 from torchvision import datasets
 
-from forger.data import CIFAR10, MNIST, FashionMNIST, torchvision_sets
-from forger.errors import ConfigError, DataError
+from forger.data import CIFAR10, MNIST, FashionMNIST, MNISTSample, torchvision_sets
+from forger.errors import DataError
 
 Fingerprint = Callable[[Path], dict[str, str]]
 SETS: list[type[MNIST] | type[CIFAR10]] = [MNIST, FashionMNIST, CIFAR10]
@@ -94,37 +95,33 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-FAULTS = "(damaged|is not a file of|bytes, not|differs from).*Delete it"
-DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "empty": (lambda path: path.write_bytes(b""), FAULTS),
-    "half": (lambda path: path.write_bytes(path.read_bytes()[:-9]), FAULTS),
-    "longer": (lambda path: path.write_bytes(path.read_bytes() + b"\0"), FAULTS),
-    "flipped": (flip, FAULTS),
-    "folder": (lambda path: (path.unlink(), path.mkdir()), "cannot be read: Is a directory"),
-    "link": (
-        lambda path: (path.unlink(), path.symlink_to(path.with_name("gone"))),
-        "is a link to .*gone, which is not there",
-    ),
-}
+FAULTS = "(damaged|is not a file of|differs from).*Delete it"
+DAMAGE: list[tuple[Callable[[Path], object], str]] = [
+    (lambda path: path.write_bytes(b""), FAULTS),
+    (lambda path: path.write_bytes(path.read_bytes()[:-9]), FAULTS),
+    (lambda path: path.write_bytes(path.read_bytes() + b"\0"), FAULTS),
+    (flip, FAULTS),
+    (lambda path: (path.unlink(), path.mkdir()), "cannot be read: Is a directory"),
+    (lambda path: (path.unlink(), path.symlink_to("gone")), "cannot be read: No such file"),
+]
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind in SETS for name in kind.files], ids=str
+    ("kind", "name"), [(kind, name) for kind in SETS for name in kind.sums], ids=str
 )
 def test_any_damage_to_any_file_is_named_and_nothing_is_damaged_further(
     roots: Path, kind: type[MNIST], name: str, fingerprint: Fingerprint
 ) -> None:
     path = roots / kind.folder / name
     whole = path.read_bytes()
-    for damage, words in DAMAGE.values():
+    for damage, words in DAMAGE:
         damage(path)
         before = fingerprint(roots)
         for data in (kind(root=roots), kind(root=roots, download=False)):
             with pytest.raises(DataError, match=rf"/{name}: .*{words}"):
                 data.prepare_data()
-        if kind is CIFAR10 or name.startswith("train"):
-            with pytest.raises(DataError, match=rf"/{name}: .*{words}"):
-                kind(root=roots).setup("fit")  # without prepare_data too
+        with pytest.raises(DataError, match=rf"/{name}: .*{words}"):
+            kind(root=roots).setup("fit")  # without prepare_data too
         assert fingerprint(roots) == before
         path.rmdir() if path.is_dir() else path.unlink()
         path.write_bytes(whole)
@@ -140,7 +137,7 @@ def test_fashion_mnist_beside_half_a_compressed_file_or_none(roots: Path) -> Non
     assert ready(FashionMNIST(root=roots)).num_train_images == 12
     path = packed.with_suffix("")
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(DataError, match="has 3,935 bytes, not 3,936"):
+    with pytest.raises(DataError, match="is not a file of 3,920 unsigned bytes of shape"):
         FashionMNIST(root=roots).prepare_data()
 
 
@@ -153,14 +150,6 @@ def test_old_processed_files_are_not_taken_for_data(roots: Path) -> None:
     assert ready(MNIST(root=roots)).num_train_images == 12
 
 
-@pytest.mark.parametrize("closed", ["MNIST", "MNIST/raw/t10k-images-idx3-ubyte"])
-def test_files_without_permission(roots: Path, closed: str) -> None:
-    (roots / closed).chmod(0)
-    words = r"-images-idx3-ubyte: cannot be read: Permission"
-    with without_rights(roots), pytest.raises(DataError, match=words):
-        MNIST(root=roots).prepare_data()
-
-
 # Downloads
 
 
@@ -170,8 +159,6 @@ def test_missing_without_download(tmp_path: Path) -> None:
         MNIST(root=root, download=False).prepare_data()
     assert str(root / "MNIST/raw") in str(caught.value)
     assert not root.exists()
-    with pytest.raises(ConfigError, match=r"data\.download='no'"):
-        MNIST(root=root, download="no")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", SETS)
@@ -189,15 +176,10 @@ def test_offline_gives_one_message_with_the_choices(
     monkeypatch.setattr("urllib.request.urlopen", refuse)
     with pytest.raises(DataError) as caught:
         kind(root=tmp_path).prepare_data()
-    for words in (
-        str(tmp_path / kind.folder),
-        kind.files[0],
-        "Name or service not known",
-        "data=mnist_sample",
-        f"data.root=<folder that holds {kind.folder}>",
-        "data=image_folder data.root=<your images>",
-    ):
-        assert words in str(caught.value)
+    told = str(caught.value)
+    assert {str(tmp_path / kind.folder), *kind.sums} <= {*re.split(r":? |,|\n", told)}
+    assert "Name or service not known" in told
+    assert f"data.root=<folder that holds {kind.folder}>" in told
     assert caught.value.__suppress_context__  # no chain of torchvision's and urllib's traces
     assert capfd.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
@@ -292,5 +274,5 @@ def test_what_a_killed_download_leaves_is_no_data_and_goes_a_day_later(
 
 
 def test_how_good_a_classifier_scores_need_and_whether_they_are_computed_unasked() -> None:
-    facts = [(kind.min_accuracy, kind.scores_by_default) for kind in SETS]
-    assert facts == [(0.99, True), (0.9, True), (0.7, False)]
+    facts = [(kind.min_accuracy, kind.scores_by_default) for kind in (*SETS, MNISTSample)]
+    assert facts == [(0.99, True), (0.9, True), (0.7, False), (0.95, False)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forger.batches import IterationBatches
 from forger.data.folder import ImageFolder
-from forger.data.grouped import GroupedLoader
+from forger.data.loaders import GroupedLoader
 from forger.data.module import ImageDataModule
 from forger.data.own_module import GroupedDataModule
 from forger.data.sample import MNISTSample

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
-from math import inf
+from math import isfinite
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from forger.bounds import (
-    FractionBelowOne,
-    NonNegativeInt,
-    PositiveInt,
-    check_bounds,
-)
+from forger.bounds import FractionBelowOne, NonNegativeInt, PositiveInt, check_bounds
 from forger.data.folder_cache import FolderCache
 from forger.data.folder_listing import Listing, list_images
-from forger.data.module import ImageDataModule, Pixels, Residence, Split, check_flag
+from forger.data.module import ImageDataModule, Pixels, Residence, Split
 from forger.errors import ConfigError, DataError
 from forger.image_files import ImageFormat
 
@@ -44,10 +38,8 @@ class ImageFolder(ImageDataModule):
         value_range: values of pixels of more than 8 bits that become black and white; None: 0 and
             65535 for 16 bits, and a refusal for 32-bit and floating-point pixels.
         skip_unreadable: go on without images that cannot be read.
-        batch_size: images per batch of all processes together.
-        flip: mirror each training image with probability 1/2.
-        seed: of the order of the images and of the flips; not of what is held out.
-        device: where the training images stay, as in `ImageDataModule`.
+        batch_size, flip, seed, device: as in `ImageDataModule`; `seed` does not change what is held
+            out.
 
     Raises:
         ConfigError: `root` is not given or a value is out of range.
@@ -80,29 +72,41 @@ class ImageFolder(ImageDataModule):
             )
         check_bounds(image_size, PositiveInt, "data.image_size")
         check_bounds(test_fraction, FractionBelowOne, "data.test_fraction")
-        if channels not in (1, 3) or isinstance(channels, bool):
-            raise ConfigError(f"data.channels={channels!r}: must be 1 (grey) or 3 (colour)")
-        check_flag(skip_unreadable, "data.skip_unreadable")
+        if value_range is not None:
+            black, white = value_range
+            if not black < white or not isfinite(white - black):
+                raise ConfigError(
+                    f"data.value_range=[{black},{white}]: must be two numbers, the values that"
+                    " become black and white, the smaller first"
+                )
+            value_range = float(black), float(white)
         super().__init__(
             image_size=image_size, batch_size=batch_size, flip=flip, seed=seed, device=device
         )
         self.root, self.cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
-        self.channels, self.test_fraction = channels, test_fraction
-        self.train_folder, self.test_folder = train_folder, test_folder
-        self.value_range = _checked(value_range)
-        self.skip_unreadable = skip_unreadable
-        self._mapped: Tensor | None = None
-        self._unreadable: tuple[Path, int] | None = None
+        self.test_fraction, self.train_folder = test_fraction, train_folder
+        self.test_folder, self.skip_unreadable = test_folder, skip_unreadable
+        self._target = ImageFormat(channels, image_size, value_range)
+        self._unreadable: list[str] = []
 
     @cached_property
     def _listing(self) -> Listing:
         return list_images(self.root, self.test_fraction, self.train_folder, self.test_folder)
 
+    @cached_property
+    def _images(self) -> Tensor:
+        cache = FolderCache(self.root, self._listing.names, self.cache_dir, self._target)
+        images, left_out = cache.load_or_build(self.skip_unreadable)
+        if left_out:
+            self._listing = self._listing.without(left_out)
+            count = f"{len(left_out):,} unreadable"
+            self._unreadable = [f"left out: {count}, named in {cache.unreadable}"]
+        return images
+
     @property
     def native_shape(self) -> tuple[int, int, int]:
         """Shape of the images as they are cached."""
-        assert self.image_size is not None
-        return (self.channels, self.image_size, self.image_size)
+        return self._target.shape
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -111,17 +115,16 @@ class ImageFolder(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Lists the images and decodes them unless they are cached."""
-        self._pixels()
+        _ = self._images
 
     def read(self, split: Split) -> Pixels:
         """Maps the decoded images of one split into memory."""
-        listing = self._listing
+        images, listing = self._images, self._listing
         if split == "test" and listing.num_test == 0:
             raise DataError(
                 f"data.root={self.root}: has no test images; add a folder test/ beside train/, "
                 "or hold some out with data.test_fraction=0.1"
             )
-        images = self._pixels()
         own = slice(listing.num_train) if split == "train" else slice(listing.num_train, None)
         if listing.labels is None or (split == "test" and not listing.test_labelled):
             return images[own], None
@@ -135,39 +138,6 @@ class ImageFolder(ImageDataModule):
         if listing.classes is not None:
             shown = ", ".join(listing.classes[:10]) + ", ..." * (len(listing.classes) > 10)
             lines.append(f"{len(listing.classes)} classes: {shown}")
-        left_out = ", ".join(listing.left_out)
-        if left_out:
-            lines.append(f"left out: {left_out}")
-        if self._unreadable is not None:
-            path, count = self._unreadable
-            lines.append(f"left out: {count:,} unreadable, named in {path}")
-        return lines
-
-    def _pixels(self) -> Tensor:
-        if self._mapped is None:
-            assert self.image_size is not None
-            target = ImageFormat(self.channels, self.image_size, self.value_range)
-            cache = FolderCache(self.root, self._listing.names, self.cache_dir, target)
-            self._mapped, left_out = cache.load_or_build(self.skip_unreadable)
-            if left_out:
-                self._listing = self._listing.without(left_out)
-                self._unreadable = cache.unreadable, len(left_out)
-            self._listing.names.clear()  # of a million images, 90 MB that nothing needs any more
-        return self._mapped
-
-
-def _checked(value_range: Sequence[float] | None) -> tuple[float, float] | None:
-    """Returns the range as two numbers.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if value_range is None:
-        return None
-    numbers = [v for v in value_range if isinstance(v, (int, float)) and not isinstance(v, bool)]
-    if len(value_range) != 2 or len(numbers) != 2 or not -inf < numbers[0] < numbers[1] < inf:
-        raise ConfigError(
-            f"data.value_range={[*value_range]}: must be two numbers, the values that become black"
-            " and white, the smaller first"
-        )
-    return float(numbers[0]), float(numbers[1])
+        if listing.left_out:
+            lines.append(f"left out: {', '.join(listing.left_out)}")
+        return lines + self._unreadable

@@ -1,4 +1,4 @@
-"""Keeps the decoded images of a folder in one file on disk, which later runs map into memory."""
+"""Decodes the images of a folder into one file on disk, which later runs map into memory."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import shutil
 import stat
 import time
 import warnings
-from contextlib import closing
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 
 from forger.array_files import DamagedError, array_writer, map_array
-from forger.data.decoding import decode_in_parallel
 from forger.errors import DataError
-from forger.image_files import ImageFormat, decode_all, largest_of_16_bits
+from forger.image_files import ImageFormat, try_decode
 from forger.whole_files import remove_leftovers, write_whole
 
 log = logging.getLogger(__name__)
 
 _VERSION = 5  # raise when the same files would give other pixels, or another kind of file
 _NAMED = 5  # unreadable images named in the message
-_LOOKED_AT = 32  # images looked at before all are decoded
-_DIM = 1 << 12  # of 16 bits: images with no value as high would come out nearly black
-
-Faults = list[tuple[str, str]]
-"""Paths of images that cannot be read, each with the reason."""
+_BLOCK, _BLOCK_BYTES = 64, 1 << 24  # images that wait in memory: so many, or more if they fit
 
 
 class FolderCache:
@@ -57,21 +57,23 @@ class FolderCache:
         Raises:
             DataError: images cannot be read, or the cache cannot be read or written.
         """
-        with warnings.catch_warnings():
-            # Pillow warns of large images without naming them; twice as large ones it refuses.
-            warnings.simplefilter("ignore")
+        try:
             left_out = self._known_unreadable()
             if left_out and not skip_unreadable:
                 # What was wrong may lie elsewhere, and be mended.
-                if faults := decode_all([*map(self._join, left_out)], self.target)[1]:
+                if faults := self._decode(left_out, lambda _: None):
                     raise self._error(faults)
                 left_out = []
             images = self._load(len(left_out))
             if images is None:
                 left_out = self._build(skip_unreadable)
                 images = self._load(len(left_out))
-        if images is None:
-            raise DataError(f"paths.cache_dir: {self.path} cannot be read after it was written")
+        except OSError as error:
+            raise DataError(
+                f"paths.cache_dir: {error.filename or self.path.parent} cannot be read or written:"
+                f" {error.strerror or error}"
+            ) from None
+        assert images is not None
         return images, set(left_out)
 
     def _load(self, left_out: int) -> Tensor | None:
@@ -84,44 +86,59 @@ class FolderCache:
         except DamagedError as error:
             log.warning("%s is damaged (%s); decoding the images again", self.path, error)
             return None
-        except OSError as error:
-            raise _cannot_read(self.path, error) from None
 
     def _build(self, skip_unreadable: bool) -> list[str]:
         """Decodes all images into the file, and returns the names of those that it lacks."""
-        started, folder, faults = time.monotonic(), self.path.parent, Faults()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(folder, "images-*")
-            self._check_room()
-            self._check_depth()
-            with array_writer(self.path) as write:
-                with closing(decode_in_parallel(self.root, self.names, self.target)) as decoded:
-                    for images, bad in decoded:
-                        faults += bad
-                        if skip_unreadable or not faults:
-                            write(images)
-                self._tell(faults, skip_unreadable)
-                if self._hash() != self._key:
-                    raise DataError(
-                        f"data.root: images in {self.root} changed while they were decoded; "
-                        "start again when nothing writes there any more"
-                    )
-        except OSError as error:
-            raise _cannot_write(folder, error.strerror or str(error)) from None
+        started, folder = time.monotonic(), self.path.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder, "images-*")
+        self._check_room()
+        with array_writer(self.path) as write:
+            faults = self._decode(self.names, write, skip_unreadable)
+            if not faults:
+                self.unreadable.unlink(missing_ok=True)
+            else:
+                lines = (f"{self._join(name)}\t{reason}\n" for name, reason in faults.items())
+                write_whole(self.unreadable, "".join(lines).encode(errors="surrogateescape"))
+                if not skip_unreadable or len(faults) == len(self.names):
+                    raise self._error(faults)
+            if self._hash() != self._key:
+                raise DataError(
+                    f"data.root: images in {self.root} changed while they were decoded; "
+                    "start again when nothing writes there any more"
+                )
         seconds = time.monotonic() - started
         log.info("decoded %d images in %.1f s into %s", len(self.names), seconds, self.path)
-        return self._names({path for path, _ in faults})
+        return [*faults]
 
-    def _tell(self, faults: Faults, skip_unreadable: bool) -> None:
-        """Names in a file what cannot be read; raises `DataError` unless that may be skipped."""
-        if not faults:
-            self.unreadable.unlink(missing_ok=True)
-            return
-        lines = "".join(f"{path}\t{reason}\n" for path, reason in faults)
-        write_whole(self.unreadable, lines.encode(errors="surrogateescape"))
-        if not skip_unreadable or len(faults) == len(self.names):
-            raise self._error(faults)
+    def _decode(
+        self, names: list[str], write: Callable[[NDArray[Any]], None], skip_unreadable: bool = False
+    ) -> dict[str, str]:
+        """Decodes images in threads, since Pillow computes beside Python; returns what is wrong.
+
+        They are written one by one, in order; none after one that cannot be read, unless skipped.
+        """
+        faults: dict[str, str] = {}
+        block = max(_BLOCK, _BLOCK_BYTES // prod(self.target.shape))
+        console = Console(stderr=True)
+        with ThreadPoolExecutor() as pool, warnings.catch_warnings():
+            # Pillow warns of large images without naming them; twice as large ones it refuses.
+            warnings.simplefilter("ignore")
+            for begin in track(
+                range(0, len(names), block),
+                "decoding images",
+                console=console,
+                transient=True,
+                disable=not console.is_terminal,
+            ):
+                some = names[begin : begin + block]
+                decoded = pool.map(lambda name: try_decode(self._join(name), self.target), some)
+                for name, found in zip(some, decoded, strict=True):
+                    if isinstance(found, str):
+                        faults[name] = found
+                    elif skip_unreadable or not faults:
+                        write(found[None])
+        return faults
 
     def _known_unreadable(self) -> list[str]:
         """Returns the names of the images that an earlier build could not read."""
@@ -129,12 +146,11 @@ class FolderCache:
             content = self.unreadable.read_text(encoding="utf-8", errors="surrogateescape")
         except (FileNotFoundError, NotADirectoryError):
             return []
-        except OSError as error:
-            raise _cannot_read(self.unreadable, error) from None
-        return self._names({line.partition("\t")[0] for line in content.splitlines()})
+        paths = {line.partition("\t")[0] for line in content.splitlines()}
+        return [name for name in self.names if self._join(name) in paths]
 
-    def _error(self, faults: Faults) -> DataError:
-        shown = [f"{path}: {reason}" for path, reason in faults[:_NAMED]]
+    def _error(self, faults: dict[str, str]) -> DataError:
+        shown = [f"{self._join(name)}: {reason}" for name, reason in faults.items()][:_NAMED]
         if len(faults) > _NAMED:
             shown.append(f"and {len(faults) - _NAMED} more")
         return DataError(
@@ -143,35 +159,18 @@ class FolderCache:
             " without them" + "".join(f"\n  {line}" for line in shown)
         )
 
-    def _names(self, paths: set[str]) -> list[str]:
-        return [name for name in self.names if self._join(name) in paths] if paths else []
-
     def _join(self, name: str) -> str:
         return os.path.join(self.root, name)  # noqa: PTH118  (a million; Path takes twice as long)
-
-    def _check_depth(self) -> None:
-        """Looks at a few images: raises `DataError` if all have 16 bits and use little of them."""
-        some = self.names[:: max(1, len(self.names) // _LOOKED_AT)]
-        largest = [largest_of_16_bits(self._join(name)) for name in some]
-        deep = [value for value in largest if value is not None]
-        if not deep or self.target.value_range is not None:
-            return
-        if 0 < max(deep) < _DIM:
-            full = (1 << max(deep).bit_length()) - 1
-            raise DataError(
-                f"data.root: {len(deep)} 16-bit images looked at hold no value above {max(deep)} of"
-                f" 65535, and would come out nearly black; write data.value_range=[0,{full}] where"
-                " they are grey, save colours with 8 bits, or write [0,65535] to have them so"
-            )
-        log.info("16-bit pixels: 0 becomes black and 65535 white, see data.value_range")
 
     def _check_room(self) -> None:
         """Finds out before hours of decoding, rather than after."""
         needed = len(self.names) * prod(self.target.shape)
         free = shutil.disk_usage(self.path.parent).free
         if needed > free:
-            reason = f"they need {needed:,} bytes, and {free:,} are free"
-            raise _cannot_write(self.path.parent, reason)
+            raise DataError(
+                f"paths.cache_dir: the decoded images need {needed:,} bytes in {self.path.parent},"
+                f" and {free:,} are free"
+            )
 
     def _hash(self) -> str:
         """Hashes names, sizes and times of change, and what is made of them."""
@@ -187,11 +186,3 @@ class FolderCache:
             facts = f"{name}\0{found.st_size} {found.st_mtime_ns}\n"
             digest.update(facts.encode(errors="surrogateescape"))
         return digest.hexdigest()[:20]
-
-
-def _cannot_read(path: Path, error: OSError) -> DataError:
-    return DataError(f"paths.cache_dir: {path} cannot be read: {error.strerror or error}")
-
-
-def _cannot_write(folder: Path, reason: str) -> DataError:
-    return DataError(f"paths.cache_dir: {folder} cannot take the decoded images: {reason}")

@@ -21,8 +21,7 @@ class Listing:
 
     Attributes:
         names: path of each image below the root.
-        num_train: how many belong to the training split.
-        num_test: how many are held out for tests.
+        num_train: how many belong to the training split; the others are held out for tests.
         labels: index into `classes` of each image, or None.
         test_labelled: whether the labels of the test images mean something.
         classes: sorted names, or None.
@@ -32,22 +31,24 @@ class Listing:
 
     names: list[str]
     num_train: int
-    num_test: int
     labels: NDArray[np.int64] | None
     test_labelled: bool
     classes: tuple[str, ...] | None
     test_folder: str | None
-    left_out: tuple[str, ...]
+    left_out: list[str]
+
+    @property
+    def num_test(self) -> int:
+        """How many images are held out."""
+        return len(self.names) - self.num_train
 
     def without(self, unreadable: Collection[str]) -> Listing:
         """Returns the listing without some of its images."""
         kept = [name not in unreadable for name in self.names]
-        num_train = sum(kept[: self.num_train])
         return replace(
             self,
             names=[*compress(self.names, kept)],
-            num_train=num_train,
-            num_test=sum(kept) - num_train,
+            num_train=sum(kept[: self.num_train]),
             labels=None if self.labels is None else self.labels[kept],
         )
 
@@ -64,118 +65,87 @@ def list_images(
         DataError: no folder, no images, no telling which are for tests, images both beside and
             inside class folders, or a class of the test images that the training images lack.
     """
-    found = _walk(root)
-    splits = find_splits(root, found, train_folder, test_folder)
-    train, test = splits.folders(found)
-    # Names are kept once, and little else of each: there may be a million.
-    names, parent = _names(found, train), _class_folder(splits.train, train)
-    _check_not_mixed(root, found, parent, train)
-    known = sorted(_inside(parent, train))
-    labels, test_classes = _labels(names, parent, known), {*known}
-    if splits.test is None:
-        num_train = len(names) - _num_held_out(len(names), test_fraction)
-        order = _order(names, num_train)
-        names, labels = [names[place] for place in order.tolist()], labels[order]
-    else:
-        num_train, held_out = len(names), _names(found, test)
-        parent = _class_folder(splits.test, test, known)
-        _check_not_mixed(root, found, parent, test)
-        test_classes = _inside(parent, test)
-        extra = sorted(test_classes - {*known})
-        if known and extra:
-            raise DataError(
-                f"data.root={root}: the test images have the class {extra[0]!r}, which the training"
-                " images lack"
-            )
-        names += held_out
-        labels = np.concatenate((labels, _labels(held_out, parent, known)))
-    return Listing(
-        names=names,
-        num_train=num_train,
-        num_test=len(names) - num_train,
-        labels=labels if known else None,
-        test_labelled=bool(test_classes),
-        classes=tuple(known) or None,
-        test_folder=splits.test,
-        left_out=(*left_out(found, splits),),
-    )
-
-
-def _walk(root: Path) -> Found:
     try:
-        if not root.exists():
-            raise DataError(f"data.root={root}: there is no such folder (looked in {Path.cwd()})")
         if not root.is_dir():
-            raise DataError(f"data.root={root}: is a file; give the folder that holds the images")
-        return walk(root)
+            there = "it is a file" if root.exists() else f"there is none (looked in {Path.cwd()})"
+            raise DataError(f"data.root={root}: must be the folder that holds the images; {there}")
+        found = walk(root)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"data.root: {error.filename or root} cannot be read: {reason}") from None
+    splits = find_splits(root, found, train_folder, test_folder)
+    train_folders, test_folders = splits.folders(found)
+    names, labels, classes = _labelled(root, found, splits.train, train_folders)
+    if splits.test is None:
+        chosen = _hold_out(names, test_fraction)
+        order = np.argsort(chosen, kind="stable")
+        num_train, test_classes = int(np.count_nonzero(~chosen)), classes
+        names, labels = [names[index] for index in order.tolist()], labels[order]
+    else:
+        num_train = len(names)
+        held_out, own, test_classes = _labelled(root, found, splits.test, test_folders, classes)
+        names, labels = names + held_out, np.concatenate((labels, own))
+    return Listing(
+        names=names,
+        num_train=num_train,
+        labels=labels if classes else None,
+        test_labelled=bool(test_classes),
+        classes=tuple(classes) or None,
+        test_folder=splits.test,
+        left_out=left_out(found, splits),
+    )
 
 
-def _class_folder(split: str, folders: list[str], known: Collection[str] = ()) -> str:
-    """Returns the folder whose sub-folders are the classes of a split.
+def _labelled(
+    root: Path, found: Found, split: str, folders: list[str], known: Collection[str] = ()
+) -> tuple[list[str], NDArray[np.int64], list[str]]:
+    """Lists the images of a split, with labels, and its classes, the sub-folders of its folder.
 
-    A folder that holds a single folder and no image is passed through, as one class is no class;
-    not so, of test images, one of the `known` classes.
+    Labels count the `known` classes, of test images, or else its own.
     """
-    while split not in folders and len(inside := _inside(split, folders)) == 1:
-        (name,) = inside
-        if name in known:
+    parent = split
+    while parent not in folders and len(inside := _inside(parent, folders)) == 1:
+        if inside[0] in known:
             break
-        split += f"{name}/"
-    return split
-
-
-def _inside(parent: str, folders: list[str]) -> set[str]:
-    """Returns the names of the sub-folders."""
-    return {path[len(parent) :].partition("/")[0] for path in folders} - {""}
-
-
-def _labels(names: list[str], parent: str, classes: list[str]) -> NDArray[np.int64]:
-    """Returns the number of each image's class; 0 where there are none."""
-    index = {name: number for number, name in enumerate(classes)}
-    begin = len(parent)
-    found = (index.get(name[begin:].partition("/")[0], 0) for name in names)
-    return np.fromiter(found, np.int64, len(names))
-
-
-def _names(found: Found, folders: list[str]) -> list[str]:
-    """Lists the images of some folders in an order that is the same on every machine."""
-    return sorted(folder + name for folder in folders for name in found.images[folder])
-
-
-def _check_not_mixed(root: Path, found: Found, parent: str, folders: list[str]) -> None:
-    inside = [path for path in folders if path != parent]
-    if inside and parent in folders:
-        loose, first = found.images[parent], min(inside)
+        parent += f"{inside[0]}/"  # passed through, as one class is none
+    classes = _inside(parent, folders)
+    if classes and parent in folders:
+        loose, first = found.images[parent], min(path for path in folders if path != parent)
         raise DataError(
-            f"data.root: {root / parent} holds images both directly ({len(loose)}, such as "
-            f"{min(loose)}) and in sub-folders (such as "
-            f"{first[len(parent) :]}{min(found.images[first])}); "
-            "sub-folders are classes, so move all images into class folders, or all out of them"
+            f"data.root: {root / parent} holds images both directly ({len(loose)}, such as"
+            f" {min(loose)}) and in sub-folders (such as {first[len(parent) :]}); sub-folders are"
+            " classes, so move all images into class folders, or all out of them"
         )
-
-
-def _num_held_out(images: int, fraction: float) -> int:
-    count = max(1, round(images * fraction)) if fraction > 0 else 0
-    if count >= images:
+    if known and (extra := [name for name in classes if name not in known]):
         raise DataError(
-            f"data.test_fraction={fraction}: would hold out all of the {images} images; "
-            "add images, or write data.test_fraction=0"
+            f"data.root={root}: the test images have the class {extra[0]!r}, which the training"
+            " images lack"
         )
-    return count
+    # The same order on every machine
+    names = sorted(folder + name for folder in folders for name in found.images[folder])
+    index = {name: number for number, name in enumerate(known or classes)}
+    labels = (index.get(name[len(parent) :].partition("/")[0], 0) for name in names)
+    return names, np.fromiter(labels, np.int64, len(names)), classes
 
 
-def _order(names: list[str], num_train: int) -> NDArray[np.int64]:
-    """Returns the numbers of the images, those held out moved to the end.
+def _inside(parent: str, folders: list[str]) -> list[str]:
+    """Returns the names of the sub-folders, sorted."""
+    return sorted({path[len(parent) :].partition("/")[0] for path in folders} - {""})
+
+
+def _hold_out(names: list[str], fraction: float) -> NDArray[np.bool_]:
+    """Marks the images that are held out for tests.
 
     It divides by a hash of the names: without a seed, and a new image moves hardly any other.
     """
-    if num_train == len(names):
-        return np.arange(num_train)
+    count = max(1, round(len(names) * fraction)) if fraction > 0 else 0
+    if count >= len(names):
+        raise DataError(
+            f"data.test_fraction={fraction}: would hold out all of the {len(names)} images; "
+            "add images, or write data.test_fraction=0"
+        )
     hashes = (sha256(name.encode(errors="surrogateescape")).digest() for name in names)
     ranks = np.fromiter((int.from_bytes(found[:8], "big") for found in hashes), np.uint64)
-    held_out = np.zeros(len(names), dtype=bool)
-    held_out[np.argsort(ranks, kind="stable")[: len(names) - num_train]] = True
-    return np.argsort(held_out, kind="stable")
+    chosen = np.zeros(len(names), dtype=bool)
+    chosen[np.argsort(ranks, kind="stable")[:count]] = True
+    return chosen

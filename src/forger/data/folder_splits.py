@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
@@ -16,7 +15,6 @@ from forger.errors import DataError
 
 # What systems put beside files: folders of notes and thumbnails that look like images
 _OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-
 # Formats that Pillow names but cannot decode, or has another program run (PostScript).
 _NOT_DECODED = {"BUFR", "EMF", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 
@@ -46,18 +44,8 @@ class Found:
 
     def below(self, folder: str) -> list[str]:
         """Returns the sub-folders of a folder that hold images at any depth, sorted."""
-        return sorted(self.tree.get(folder, ()))
-
-    @cached_property
-    def tree(self) -> dict[str, set[str]]:
-        """Names of the sub-folders of each folder that has some, where they hold images."""
-        tree: dict[str, set[str]] = {}
-        for path in self.images:
-            while path:
-                parent = path[: path.rfind("/", 0, -1) + 1]
-                tree.setdefault(parent, set()).add(path[len(parent) : -1])
-                path = parent
-        return tree
+        inside = (path[len(folder) :] for path in self.images if path.startswith(folder))
+        return sorted({path.partition("/")[0] for path in inside} - {""})
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ class Splits:
     def folders(self, found: Found) -> tuple[list[str], list[str]]:
         """Returns the folders whose images are for training, and those for tests."""
         test = [p for p in found.images if self.test is not None and p.startswith(self.test)]
-        apart = set(test)
+        apart = {*test}
         return [p for p in found.images if p.startswith(self.train) and p not in apart], test
 
 
@@ -124,7 +112,11 @@ def find_splits(root: Path, found: Found, train: str | None, test: str | None) -
         DataError: there are no images, or the names of the folders do not tell.
     """
     if not found.images:
-        raise DataError(f"data.root={root}: holds no images{_instead(found)}")
+        there = ", ".join(f"{number:,} {kind}" for kind, number in found.other.most_common(5))
+        raise DataError(
+            f"data.root={root}: holds no images, which are known by their extensions; it has"
+            f" {there or 'nothing'}"
+        )
     if train is not None or test is not None:
         return _named_by_user(root, found, train, test)
     base = ""  # a folder that is alone in the root is passed through
@@ -132,11 +124,7 @@ def find_splits(root: Path, found: Found, train: str | None, test: str | None) -
         if any(_split_folders(inside).values()):
             break
         base += f"{inside[0]}/"
-    named = _split_folders(found.below(base))
-    if not any(named.values()):
-        splits = Splits(base, None)
-    else:
-        splits = _told_by_names(root, found, base, named)
+    splits = _told_by_names(root, found, base)
     _check_no_test_inside(root, found, splits.train)
     return splits
 
@@ -159,19 +147,9 @@ def _raise(error: OSError) -> None:
 
 def _check_circle(folder: Path, root: Path) -> None:
     """Raises `DataError` for a link to a folder that it lies in: images would be listed again."""
-    if not folder.is_symlink():
-        return
-    around = [path.resolve() for path in folder.parents if root in (path, *path.parents)]
-    if folder.resolve() in around:
+    around = (path for path in folder.parents if path.is_relative_to(root))
+    if folder.is_symlink() and folder.resolve() in {path.resolve() for path in around}:
         raise DataError(f"data.root={root}: {folder} is a link to a folder around it; remove it")
-
-
-def _instead(found: Found) -> str:
-    """Says what there is where images were looked for."""
-    if not found.other:
-        return "; there is nothing in it"
-    others = ", ".join(f"{number:,} {kind}" for kind, number in found.other.most_common(5))
-    return f" that Pillow reads, which are known by their extensions; it has {others}"
 
 
 def _named_by_user(root: Path, found: Found, train: str | None, test: str | None) -> Splits:
@@ -188,12 +166,14 @@ def _named_by_user(root: Path, found: Found, train: str | None, test: str | None
 def _folder(root: Path, found: Found, key: str, value: str) -> str:
     """Returns a folder below the root as `Found` has it."""
     parts = [part for part in value.split("/") if part not in ("", ".")]
-    if value.startswith("/") or ".." in parts:
-        raise DataError(f"{key}={value}: must be a sub-folder of data.root, such as train")
     path = "".join(f"{part}/" for part in parts)
-    if not any(folder.startswith(path) for folder in found.images):
+    below = any(folder.startswith(path) for folder in found.images)
+    if value.startswith("/") or ".." in parts or not below:
         there = ", ".join(f"{name}/" for name in found.below("")[:6]) or "no sub-folders"
-        raise DataError(f"{key}={value}: there are no images in {root / path}; there are {there}")
+        raise DataError(
+            f"{key}={value}: must be a sub-folder of data.root={root} that holds images; there are"
+            f" {there}"
+        )
     return path
 
 
@@ -220,37 +200,39 @@ def _split_folders(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _told_by_names(root: Path, found: Found, base: str, named: dict[str, list[str]]) -> Splits:
+def _told_by_names(root: Path, found: Found, base: str) -> Splits:
     """Takes the one folder for training, and the one for tests or else for validation."""
-    train, tests, inside = named["train"], named["test"] or named["val"], found.below(base)
-    others = len(inside) > sum(len(names) for names in named.values())
-    if len(train) == 1 and (len(tests) == 1 or not (tests or others)):
+    inside = found.below(base)
+    named = _split_folders(inside)
+    train, tests = named["train"], named["test"] or named["val"]
+    if not (train or tests):
+        return Splits(base, None)
+    if len(train) == 1 and (len(tests) == 1 or inside == train):
         return Splits(f"{base}{train[0]}/", f"{base}{tests[0]}/" if tests else None)
-    if not train:
-        problem = "a folder for tests and none for training"
-    elif len(train) > 1 or tests:
-        problem = "several folders for one split"
-    else:
-        problem = "a folder for training beside others"
     here = base.rstrip("/") or "."
     first = f"{base}{train[0]}" if train else here
     test = f" data.test_folder={base}{tests[0]}" if tests else ""
     shown = ", ".join(f"{base}{name}/" for name in inside[:6]) + ", ..." * (len(inside) > 6)
     raise DataError(
-        f"data.root={root}: has {problem}, {shown}; write for example"
-        f" data.train_folder={first}{test},"
+        f"data.root={root}: the names do not tell one folder for training and one for tests:"
+        f" {shown}; write for example data.train_folder={first}{test},"
         f" or data.train_folder={here} where all of them are classes"
     )
 
 
 def _check_no_test_inside(root: Path, found: Found, train: str) -> None:
     """Raises `DataError` where a folder among the training images is named as if for tests."""
-    for folder in sorted(path for path in found.tree if path.startswith(train)):
-        named = _split_folders(found.below(folder))
+    inside: dict[str, set[str]] = {}  # the sub-folders of each folder
+    for path in found.images:
+        while path != train and path.startswith(train):
+            parent = path[: path.rfind("/", 0, -1) + 1]
+            inside.setdefault(parent, set()).add(path[len(parent) : -1])
+            path = parent
+    for folder in sorted(inside):
+        named = _split_folders(sorted(inside[folder]))
         for name in named["test"] + named["val"]:
-            here = train.rstrip("/") or "."
             raise DataError(
                 f"data.root={root}: would train on {folder}{name}/, which is named as if for tests;"
                 " write data.train_folder=<folder> data.test_folder=<folder>, or"
-                f" data.train_folder={here} where it is a class"
+                f" data.train_folder={train.rstrip('/') or '.'} where it is a class"
             )

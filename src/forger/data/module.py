@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from lightning import LightningDataModule, Trainer
@@ -13,8 +12,7 @@ from torchvision.transforms.v2 import functional
 
 from forger.batches import IterationBatches
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
-from forger.data.grouped import GroupedLoader
-from forger.data.resident import ResidentLoader, StoredBatch
+from forger.data.loaders import GroupedLoader, ResidentLoader, StoredBatch
 from forger.errors import ConfigError, DataError
 
 Split: TypeAlias = Literal["train", "test"]
@@ -76,13 +74,8 @@ class ImageDataModule(LightningDataModule, ABC):
             check_bounds(image_size, PositiveInt, "data.image_size")
         check_bounds(batch_size, PositiveInt, "data.batch_size")
         check_bounds(seed, NonNegativeInt, "seed")
-        check_flag(flip, "data.flip")
-        if device not in get_args(Residence):
-            raise ConfigError(
-                f"data.device={device}: must be one of {', '.join(get_args(Residence))}"
-            )
-        self.device = device
         self.image_size, self.batch_size, self.flip, self.seed = image_size, batch_size, flip, seed
+        self.device = device
         self._splits: dict[Split, Pixels] = {}
 
     @property
@@ -152,7 +145,8 @@ class ImageDataModule(LightningDataModule, ABC):
             self.train_labels,
             batch_size=self.batch_size,
             seed=self.seed,
-            epoch=self._epoch_source(),
+            # Overfitting means the same batches in every epoch.
+            epoch=lambda: 0 if trainer is None or overfits(trainer) else trainer.current_epoch,
             flip=self.flip,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
@@ -164,7 +158,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Returns where the training images stay while `device` trains."""
         if device.type == "cpu" or self.device == "cpu":
             return torch.device("cpu")
-        fits = self.train_images.nbytes * _SHARE <= free_bytes(device)
+        fits = self.train_images.nbytes * _SHARE <= _free_bytes(device)
         return device if fits or self.device == "accelerator" else torch.device("cpu")
 
     def check_enough(self, batches: int) -> None:
@@ -176,13 +170,6 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"{self.num_train_images} training images; "
                 f"write data.batch_size={max(1, self.num_train_images // batches)} or less"
             )
-
-    def _epoch_source(self) -> Callable[[], int]:
-        trainer = self.trainer
-        # Overfitting means the same batches in every epoch.
-        if trainer is None or overfits(trainer):
-            return lambda: 0
-        return lambda: trainer.current_epoch
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Flips and scales on the device; a batch of a loader that isn't ours passes unchanged."""
@@ -201,26 +188,17 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _check_read(self, split: Split, images: Tensor, labels: Tensor | None) -> None:
         """Raises `DataError` where `read` returned something else than it promised."""
-        where = f"{type(self).__name__}.read({split!r})"
-        shape = tuple(self.native_shape)
-        if images.dtype != torch.uint8 or tuple(images.shape[1:]) != shape:
+        found = [images] if labels is None else [images, labels]
+        fits = images.dtype == torch.uint8 and images.shape[1:] == torch.Size(self.native_shape)
+        if labels is not None:
+            fits = fits and labels.dtype == torch.int64 and labels.shape == images.shape[:1]
+        if not fits or len(images) == 0:
+            shape = ", ".join(map(str, self.native_shape))
             raise DataError(
-                f"{where}: must return uint8 images of shape (N, {', '.join(map(str, shape))}), "
-                f"returned {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+                f"{type(self).__name__}.read({split!r}): must return uint8 images of shape"
+                f" (N, {shape}) and int64 labels of shape (N,) or None, with N at least 1; returned"
+                f" {' and '.join(f'{x.dtype} {tuple(x.shape)}' for x in found)}"
             )
-        if len(images) == 0:
-            raise DataError(f"{where}: returned no images")
-        if labels is not None and (labels.dtype != torch.int64 or labels.shape != images.shape[:1]):
-            raise DataError(
-                f"{where}: must return int64 labels of shape ({len(images)},), "
-                f"returned {str(labels.dtype).removeprefix('torch.')} {tuple(labels.shape)}"
-            )
-
-
-def check_flag(value: Any, name: str) -> None:
-    """Raises `ConfigError` unless `value` is a bool: the text "no" would count as true."""
-    if not isinstance(value, bool):
-        raise ConfigError(f"{name}={value!r}: must be true or false")
 
 
 def overfits(trainer: Trainer) -> bool:
@@ -228,7 +206,7 @@ def overfits(trainer: Trainer) -> bool:
     return bool(trainer.overfit_batches > 0)  # type: ignore[attr-defined]
 
 
-def free_bytes(device: torch.device) -> int:
+def _free_bytes(device: torch.device) -> int:
     """Returns the accelerator's free memory; 0 where it does not tell."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -238,11 +216,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """Resizes uint8 `(N, C, H, W)` to a square, antialiased and bilinear.
-
-    Returns:
-        uint8 `(N, C, size, size)`; `images` itself where nothing is to do.
-    """
+    """Resizes uint8 `(N, C, H, W)` to a square `(N, C, size, size)`, antialiased and bilinear."""
     if images.shape[-2:] == (size, size):
         return images
     out = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8)

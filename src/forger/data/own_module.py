@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sized
+from functools import partial
 from typing import Any, cast
 
-import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
@@ -22,20 +21,20 @@ from torch.utils.data import (
 )
 
 from forger.batches import IterationBatches, check_form, check_values, images_of
-from forger.bounds import PositiveInt, check_bounds
-from forger.data.grouped import GroupedLoader
+from forger.bounds import PositiveInt
+from forger.data.loaders import GroupedLoader
 from forger.data.module import overfits
 from forger.errors import ConfigError, DataError
 from forger.random_state import random_states, set_random_states
 from forger.seeds import Purpose, seed_for
-
-log = logging.getLogger(__name__)
 
 # Set on the instance, so that Lightning sees which of these the wrapped module defines.
 _DELEGATED = (
     *("prepare_data", "setup", "teardown", "state_dict", "load_state_dict", "on_exception"),
     *("val_dataloader", "test_dataloader", "predict_dataloader"),
 )
+_OF_BATCHES = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+# What a DataLoader with another sampler takes over
 _KEPT = (
     *("batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout"),
     *("worker_init_fn", "multiprocessing_context", "generator", "prefetch_factor"),
@@ -61,13 +60,14 @@ class GroupedDataModule(LightningDataModule):
     """
 
     def __init__(self, datamodule: LightningDataModule, size: PositiveInt, seed: int = 0) -> None:
-        check_bounds(size, PositiveInt, "size")
         self.datamodule = datamodule  # first: the setter of `trainer` needs it
         super().__init__()
         self.size, self.seed = size, seed
         self.prepare_data_per_node = datamodule.prepare_data_per_node
         for name in _DELEGATED:
             setattr(self, name, getattr(datamodule, name))
+        for name in _OF_BATCHES:
+            setattr(self, name, partial(self._each, name))
 
     @property
     def trainer(self) -> Trainer | None:
@@ -84,11 +84,10 @@ class GroupedDataModule(LightningDataModule):
         if type(self.datamodule).train_dataloader is LightningDataModule.train_dataloader:
             raise ConfigError(f"data={name}: needs a method train_dataloader")
         loader = self.datamodule.train_dataloader()
-        if isinstance(loader, (list, tuple, dict, CombinedLoader)):
-            raise ConfigError(f"{name}.train_dataloader: must return one loader, not several")
-        if not isinstance(loader, Iterable):
+        several = isinstance(loader, (list, tuple, dict, CombinedLoader))
+        if several or not isinstance(loader, Iterable):
             found = type(loader).__name__
-            raise ConfigError(f"{name}.train_dataloader: must return a loader, not {found}")
+            raise ConfigError(f"{name}.train_dataloader: must return one loader, not {found}")
         if isinstance(loader, DataLoader):
             loader = self._sampled(loader)
             batches = loader.batch_sampler
@@ -96,29 +95,16 @@ class GroupedDataModule(LightningDataModule):
                 batches.drop_last = True
             if loader.collate_fn is default_collate:
                 loader.collate_fn = _collate
-        grouped, length = GroupedLoader(loader, self.size), _length(loader)
+        length = _length(loader)
         if length is not None and length < self.size:
             raise ConfigError(
                 f"{name}.train_dataloader: has {length} batches per process, and one iteration"
                 f" takes {self.size} (n_critic x accumulation); lower its batch size"
             )
-        return grouped
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Calls the wrapped module's hook for each batch of an iteration."""
-        return self._each("on_before_batch_transfer", batch, dataloader_idx)
-
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        """Calls the wrapped module's hook for each batch of an iteration."""
-        return self._each("transfer_batch_to_device", batch, device, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Calls the wrapped module's hook for each batch of an iteration."""
-        return self._each("on_after_batch_transfer", batch, dataloader_idx)
+        return GroupedLoader(loader, self.size)
 
     def _each(self, hook: str, batch: Any, *args: Any) -> Any:
+        """Calls a hook of the wrapped module for each batch of an iteration."""
         call = getattr(self.datamodule, hook)
         if isinstance(batch, IterationBatches):
             return IterationBatches(call(one, *args) for one in batch)
@@ -169,12 +155,10 @@ def first_images(datamodule: LightningDataModule) -> Tensor:
     loader.set_generator(state)
     if first is None:
         raise ConfigError(f"data={type(datamodule).__name__}: train_dataloader gives no batch")
-    batch, moved = first[0], True
     try:
-        for hook in (datamodule.on_before_batch_transfer, datamodule.on_after_batch_transfer):
-            batch = hook(batch, 0)
-    except Exception as error:  # a hook may need the trainer, which there is not yet
-        log.debug("the first batch is looked at as the loader gave it: %s", error)
+        batch = datamodule.on_before_batch_transfer(first[0], 0)
+        batch, moved = datamodule.on_after_batch_transfer(batch, 0), True
+    except Exception:  # a hook may need the trainer, which there is not yet
         batch, moved = first[0], False
     images: Tensor = images_of(batch)
     check_form(images)

@@ -7,42 +7,35 @@ so that a broken one is never taken for data.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import logging
 import math
 import struct
 import warnings
-from abc import abstractmethod
 from contextlib import redirect_stderr, redirect_stdout
 from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
+from torchvision.datasets.utils import calculate_md5
 
 from forger.bounds import NonNegativeInt, PositiveInt
-from forger.data.module import ImageDataModule, Pixels, Residence, Split, check_flag
+from forger.data.module import ImageDataModule, Pixels, Residence, Split
 from forger.errors import DataError
 from forger.whole_files import remove_leftovers
 
 log = logging.getLogger(__name__)
 
 # md5 of the decompressed files, as published with the data set.
-MNIST_SUMS = {
+_MNIST_SUMS = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
     "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-FASHION_SHAPES: dict[str, tuple[int, ...]] = {
-    "train-images-idx3-ubyte": (60_000, 28, 28),
-    "train-labels-idx1-ubyte": (60_000,),
-    "t10k-images-idx3-ubyte": (10_000, 28, 28),
-    "t10k-labels-idx1-ubyte": (10_000,),
 }
 
 
@@ -53,11 +46,7 @@ class TorchvisionSet(ImageDataModule):
         root: folder that holds, or will hold, the data set's own folder. Nothing in it changes
             unless files are missing and `download` is true.
         download: fetch what is missing.
-        image_size: side of the square images in pixels; None keeps their own size.
-        batch_size: images per batch of all processes together.
-        flip: mirror each training image with probability 1/2.
-        seed: of the order of the images and of the flips.
-        device: where the training images stay, as in `ImageDataModule`.
+        image_size, batch_size, flip, seed, device: as in `ImageDataModule`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -66,7 +55,7 @@ class TorchvisionSet(ImageDataModule):
 
     dataset: ClassVar[type[datasets.VisionDataset[Any]]]
     folder: ClassVar[str]  # below the root
-    files: ClassVar[tuple[str, ...]]  # in the folder
+    sums: ClassVar[dict[str, str]]  # md5 of each file in the folder
 
     def __init__(
         self,
@@ -82,52 +71,51 @@ class TorchvisionSet(ImageDataModule):
         super().__init__(
             image_size=image_size, batch_size=batch_size, flip=flip, seed=seed, device=device
         )
-        check_flag(download, "data.download")
         self.root, self.download = Path(root).expanduser(), download
         self._verified: set[str] = set()
 
-    @abstractmethod
     def fault(self, path: Path) -> str | None:
         """Says in a few words what is wrong with an existing file, or None."""
+        return _md5_fault(path, self.sums[path.name])
 
     def prepare_data(self) -> None:
         """Checks every file that is there and downloads those that are missing."""
-        missing = [name for name in self.files if not self._verify(name)]
+        missing = self._missing()
         if missing and not self.download:
             raise self._unavailable(f"{', '.join(missing)} missing, and data.download=false")
         if missing:
             try:
                 self._download()
             except (OSError, RuntimeError, HTTPException) as error:  # URLError is an OSError
-                last_line = (str(error).strip() or repr(error)).splitlines()[-1]
-                reason = last_line.strip("<>").removeprefix("urlopen error ")
+                reason = (str(error).strip() or repr(error)).splitlines()[-1]
                 raise self._unavailable(f"the download failed ({reason})") from None
 
-    def verified_file(self, name: str) -> Path:
-        """Returns a file of the data set that has been checked.
+    def verified_folder(self) -> Path:
+        """Returns the folder of the files, all of which have been checked.
 
         Raises:
-            DataError: it is missing or damaged.
+            DataError: one is missing or damaged.
         """
-        if not self._verify(name):
-            raise self._unavailable(f"{name} is missing")
-        return self.root / self.folder / name
+        if missing := self._missing():
+            raise self._unavailable(f"{', '.join(missing)} missing")
+        return self.root / self.folder
 
-    def _verify(self, name: str) -> bool:
-        """Checks the file if it is there; returns whether it is."""
-        path = self.root / self.folder / name
-        try:
-            if path.is_symlink() and not path.exists():
-                raise DataError(f"{path}: is a link to {path.readlink()}, which is not there")
-            if not path.exists():
-                return False
-            fault = None if name in self._verified else self.fault(path)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-        if fault is not None:
-            raise DataError(f"{path}: {fault}. Delete it to download it again")
-        self._verified.add(name)
-        return True
+    def _missing(self) -> list[str]:
+        """Checks the files that are there; returns those that are not."""
+        missing = []
+        for name in self.sums.keys() - self._verified:
+            path = self.root / self.folder / name
+            try:
+                if not path.is_symlink() and not path.exists():
+                    missing.append(name)
+                    continue
+                fault = self.fault(path)
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+            if fault is not None:
+                raise DataError(f"{path}: {fault}. Delete it to download it again")
+            self._verified.add(name)
+        return sorted(missing)
 
     def _download(self) -> None:
         """Downloads in silence; files that are already there stay as they are."""
@@ -139,7 +127,7 @@ class TorchvisionSet(ImageDataModule):
             downloaded = Path(temporary, self.folder)
             with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
                 self.dataset(temporary, download=True)  # type: ignore[call-arg]
-            for file in self.files:
+            for file in self.sums:
                 if fault := self.fault(downloaded / file):
                     raise RuntimeError(f"{file}: {fault}")
             home.mkdir(parents=True, exist_ok=True)
@@ -150,7 +138,7 @@ class TorchvisionSet(ImageDataModule):
     def _unavailable(self, reason: str) -> DataError:
         return DataError(
             f"{self.dataset.__name__} is not available in {self.root / self.folder}: {reason}\n"
-            f"  expected there: {', '.join(self.files)}\n"
+            f"  expected there: {', '.join(self.sums)}\n"
             "  without a network, choose one of\n"
             "    data=mnist_sample  (5,000 real digits, no download)\n"
             f"    data.root=<folder that holds {self.folder}>\n"
@@ -167,22 +155,18 @@ class MNIST(TorchvisionSet):
 
     dataset = datasets.MNIST
     folder = "MNIST/raw"
-    files = tuple(MNIST_SUMS)
+    sums = _MNIST_SUMS
     native_shape = (1, 28, 28)
     classes = tuple("0123456789")
     min_accuracy = 0.99
     scores_by_default = True
 
-    def fault(self, path: Path) -> str | None:
-        """Compares the md5 sum of the file."""
-        return _md5_fault(path, MNIST_SUMS[path.name])
-
     def read(self, split: Split) -> Pixels:
         """Reads the images and labels of one split."""
         prefix = "train" if split == "train" else "t10k"
-        images = read_image_file(str(self.verified_file(f"{prefix}-images-idx3-ubyte")))
-        labels = read_label_file(str(self.verified_file(f"{prefix}-labels-idx1-ubyte")))
-        return images.unsqueeze(1), labels
+        beginning = f"{self.verified_folder()}/{prefix}"
+        images = read_image_file(f"{beginning}-images-idx3-ubyte")
+        return images.unsqueeze(1), read_label_file(f"{beginning}-labels-idx1-ubyte")
 
 
 class FashionMNIST(MNIST):
@@ -196,16 +180,29 @@ class FashionMNIST(MNIST):
 
     dataset = datasets.FashionMNIST
     folder = "FashionMNIST/raw"
+    shapes: ClassVar[dict[str, tuple[int, ...]]] = {
+        "train-images-idx3-ubyte": (60_000, 28, 28),
+        "train-labels-idx1-ubyte": (60_000,),
+        "t10k-images-idx3-ubyte": (10_000, 28, 28),
+        "t10k-labels-idx1-ubyte": (10_000,),
+    }
     classes = tuple(datasets.FashionMNIST.classes)
     min_accuracy = 0.9
 
     def fault(self, path: Path) -> str | None:
         """Checks the header and size and, where it is there, the compressed file."""
-        sums = dict(datasets.FashionMNIST.resources)
+        shape, content = self.shapes[path.name], path.read_bytes()
+        # 0, 0, 8 (unsigned bytes), the number of dimensions, each as a big-endian 32-bit number
+        header = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
+        if not content.startswith(header) or len(content) != len(header) + math.prod(shape):
+            return f"is not a file of {math.prod(shape):,} unsigned bytes of shape {shape}"
         packed = path.with_name(f"{path.name}.gz")
-        return _idx_fault(path, FASHION_SHAPES[path.name]) or (
-            _gzip_fault(path, packed, sums[packed.name]) if packed.is_file() else None
-        )
+        if not packed.is_file():
+            return None
+        if fault := _md5_fault(packed, dict(datasets.FashionMNIST.resources)[packed.name]):
+            return f"cannot be verified, since {packed.name} beside it is {fault}; delete that too"
+        same = gzip.decompress(packed.read_bytes()) == content
+        return None if same else f"differs from what is in {packed.name} beside it"
 
 
 class CIFAR10(TorchvisionSet):
@@ -217,7 +214,10 @@ class CIFAR10(TorchvisionSet):
 
     dataset = datasets.CIFAR10
     folder = datasets.CIFAR10.base_folder
-    files = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+    sums: ClassVar[dict[str, str]] = {
+        **dict((*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list)),
+        datasets.CIFAR10.meta["filename"]: datasets.CIFAR10.meta["md5"],
+    }
     native_shape = (3, 32, 32)
     classes = (
         *("airplane", "automobile", "bird", "cat", "deer"),
@@ -225,16 +225,9 @@ class CIFAR10(TorchvisionSet):
     )
     min_accuracy = 0.7  # a small network reaches nearly 0.8
 
-    def fault(self, path: Path) -> str | None:
-        """Compares the md5 sum of the file."""
-        known = datasets.CIFAR10
-        sums = dict([*known.train_list, *known.test_list])
-        return _md5_fault(path, {**sums, known.meta["filename"]: known.meta["md5"]}[path.name])
-
     def read(self, split: Split) -> Pixels:
         """Reads the images and labels of one split."""
-        for name in self.files:
-            self.verified_file(name)
+        self.verified_folder()
         with warnings.catch_warnings():
             # NumPy 2.4 warns of the published pickles, which an old NumPy wrote (numpy#29301).
             warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
@@ -244,37 +237,7 @@ class CIFAR10(TorchvisionSet):
 
 
 def _md5_fault(path: Path, expected: str) -> str | None:
-    with path.open("rb") as file:
-        found = _md5(file)
+    found = calculate_md5(path)
     if found == expected:
         return None
     return f"damaged or incomplete ({path.stat().st_size:,} bytes, md5 {found}, not {expected})"
-
-
-def _idx_fault(path: Path, shape: tuple[int, ...]) -> str | None:
-    """Checks an IDX file of bytes: its magic number, its dimensions and its exact size."""
-    # 0, 0, 8 (unsigned bytes), the number of dimensions, and each as a big-endian 32-bit number
-    expected = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
-    with path.open("rb") as file:
-        header = file.read(len(expected))
-    if header != expected:
-        return f"is not a file of unsigned bytes of shape {shape}"
-    size, expected_size = path.stat().st_size, len(expected) + math.prod(shape)
-    return None if size == expected_size else f"has {size:,} bytes, not {expected_size:,}"
-
-
-def _gzip_fault(path: Path, packed: Path, expected: str) -> str | None:
-    """Checks a file against the compressed one beside it, whose md5 sum is published."""
-    fault = _md5_fault(packed, expected)
-    if fault is not None:
-        return f"cannot be verified, because {packed.name} beside it is {fault}; delete that too"
-    with gzip.open(packed) as content, path.open("rb") as file:
-        same = _md5(file) == _md5(content)
-    return None if same else f"differs from what is in {packed.name} beside it"
-
-
-def _md5(file: IO[bytes] | gzip.GzipFile) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

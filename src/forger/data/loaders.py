@@ -1,0 +1,248 @@
+"""Two loaders: of images in memory, and of any other loader's batches grouped by iterations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from forger.batches import IterationBatches, images_of
+from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.errors import ConfigError, DataError
+from forger.random_state import random_states, set_random_states
+from forger.seeds import Purpose, stream
+from forger.worker_signals import signals_held_back, start_worker
+
+log = logging.getLogger(__name__)
+
+
+class StoredBatch(NamedTuple):
+    """What the loader yields: one process's share of a global batch, as stored.
+
+    Attributes:
+        images: uint8 `(B, C, H, W)`.
+        labels: int64 `(B,)`, or None.
+        flip: bool `(B,)`, which images to mirror once on the device; None: no flipping at all.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    flip: Tensor | None
+
+    def to(self, device: torch.device) -> StoredBatch:
+        """Moves it as Lightning asks, without waiting where it lies in pinned memory."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> StoredBatch:
+        """Copies it to pinned memory."""
+        return self._each(Tensor.pin_memory)
+
+    def scaled(self) -> tuple[Tensor, ...]:
+        """Returns the images, flipped and in [-1, 1], and the labels if there are any."""
+        images = self.images if self.flip is None else flip_some(self.images, self.flip)
+        floats = to_unit_range(images)
+        return (floats,) if self.labels is None else (floats, self.labels)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> StoredBatch:
+        labels, flip = (x if x is None else change(x) for x in (self.labels, self.flip))
+        return StoredBatch(change(self.images), labels, flip)
+
+
+def flip_some(images: Tensor, flip: Tensor) -> Tensor:
+    """Mirrors those images `(B, C, H, W)` left to right for which `flip`, bool `(B,)`, is set."""
+    # Gathering rows from both versions costs a quarter of torch.where, and unlike a boolean mask it
+    # doesn't make a GPU wait.
+    rows = torch.arange(len(images), device=images.device) + len(images) * flip
+    return torch.cat((images, images.flip(-1))).index_select(0, rows)
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """Scales uint8 to float32, `x / 127.5 - 1`: 0 gives exactly -1, and 255 exactly 1."""
+    return images.to(torch.float32).div_(127.5).sub_(1)
+
+
+class ResidentLoader:
+    """Batches gathered by index from resident tensors, in an order fixed by (seed, epoch).
+
+    Every epoch is one pass over a random permutation; its incomplete last batch is dropped. Process
+    r of R gets `batch[r::R]` of each global batch, so that the processes together compute what one
+    would. No worker processes, no global random state.
+
+    Args:
+        images: uint8 `(N, C, H, W)`, possibly memory-mapped; batches are gathered on their device.
+        labels: int64 `(N,)`, or None.
+        batch_size: the global batch, divided among `world_size` processes.
+        seed: of the order and the flips.
+        epoch: returns the number of the epoch; asked when its first batch is taken.
+        flip: mirror each image with probability 1/2.
+        pin: put batches into pinned memory, from where a GPU takes them while it computes.
+
+    Raises:
+        ConfigError: `batch_size` is not divisible by `world_size`.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        *,
+        batch_size: PositiveInt,
+        seed: NonNegativeInt,
+        epoch: Callable[[], int],
+        flip: bool = False,
+        rank: NonNegativeInt = 0,
+        world_size: PositiveInt = 1,
+        pin: bool = False,
+    ) -> None:
+        if batch_size % world_size:
+            raise ConfigError(
+                f"data.batch_size={batch_size}: is the global batch and must be divisible by the "
+                f"number of processes, {world_size}"
+            )
+        self.images = images
+        self.labels = None if labels is None else labels.to(images.device)
+        self.batch_size, self.seed, self.epoch, self.flip = batch_size, seed, epoch, flip
+        self.rank, self.world_size, self.pin = rank, world_size, pin
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch_size
+
+    def __iter__(self) -> Iterator[StoredBatch]:
+        return self.from_batch(0)
+
+    def from_batch(self, number: NonNegativeInt) -> Iterator[StoredBatch]:
+        """Yields the epoch's batches from that number on, counted from 0."""
+        order, flips = self._epoch_order(self.epoch())
+        for start in range(number * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            share = slice(start + self.rank, start + self.batch_size, self.world_size)
+            index = order[share]
+            batch = StoredBatch(
+                self.images.index_select(0, index),
+                None if self.labels is None else self.labels.index_select(0, index),
+                None if flips is None else flips[share],
+            )
+            yield batch.pinned() if self.pin else batch
+
+    def _epoch_order(self, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """Returns the order `(N,)` of an epoch's images and, in that order, which to flip."""
+        # Drawn on the CPU, so that both are the same everywhere, and all at once, so that any batch
+        # can be had without those before it.
+        device, count = self.images.device, len(self.images)
+        order = torch.randperm(count, generator=stream(Purpose.ORDER, self.seed, epoch))
+        if not self.flip:
+            return order.to(device), None
+        flips = torch.rand(count, generator=stream(Purpose.FLIPS, self.seed, epoch)) < 0.5
+        return order.to(device), flips.to(device)
+
+
+class GroupedLoader:
+    """Yields `IterationBatches` of `size` consecutive batches; an incomplete last group is dropped.
+
+    So is a batch of a single image after larger ones, the rest of an epoch, from which BatchNorm
+    could learn nothing.
+
+    Args:
+        loader: any iterable of batches; without a length, neither has this one (`TypeError`, as
+            Lightning expects).
+        size: batches in a group.
+
+    Attributes:
+        epoch_began: the random states in which the epoch began, where its order depends on them.
+    """
+
+    def __init__(self, loader: Iterable[Any], size: PositiveInt) -> None:
+        check_bounds(size, PositiveInt, "size")
+        self.loader, self.size = loader, size
+        self.epoch_began: dict[str, Any] | None = None
+        self._skip, self._largest, self._told = 0, 0, False
+
+    def __iter__(self) -> Iterator[IterationBatches]:
+        batches = self._batches()
+        while len(group := IterationBatches(islice(batches, self.size))) == self.size:
+            yield group
+
+    def __len__(self) -> int:
+        return len(self.loader) // self.size  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("sampler", "batch_sampler"):  # Lightning calls `set_epoch` on these
+            return getattr(self.loader, name)
+        raise AttributeError(name)
+
+    @property
+    def generator_state(self) -> Tensor | None:
+        """The state of the random generator that the loader was given, if it was."""
+        generator = getattr(self.loader, "generator", None)
+        return generator.get_state() if isinstance(generator, torch.Generator) else None
+
+    def set_generator(self, state: Tensor | None) -> None:
+        """Sets the state of the random generator that the loader was given, if it was."""
+        if state is not None and self.generator_state is not None:
+            self.loader.generator.set_state(state)  # type: ignore[attr-defined]
+
+    def resume(
+        self, groups: int, epoch_began: dict[str, Any] | None, generator_state: Tensor | None
+    ) -> None:
+        """Lets the next epoch begin behind its first groups, as if they had been taken.
+
+        A loader with a method `from_batch(number)` is asked to begin there. Any other goes through
+        the batches again, from the random states in which its epoch began, since its order and
+        augmentation depend on them.
+
+        `epoch_began` and `generator_state` are those of the loader that the groups came from.
+        """
+        self._skip, self.epoch_began = groups * self.size, epoch_began
+        self.set_generator(generator_state)
+
+    def _batches(self) -> Iterator[Any]:
+        """Begins an epoch, at once or, after `resume`, in its middle."""
+        skip, self._skip = self._skip, 0
+        if hasattr(self.loader, "from_batch"):
+            begun: Iterator[Any] = self.loader.from_batch(skip)
+            return begun
+        now = random_states()
+        if not skip:
+            self.epoch_began = now | {"generator": self.generator_state}
+            return self._without_single(self._begin())
+        assert self.epoch_began is not None
+        set_random_states(self.epoch_began)
+        self.set_generator(self.epoch_began["generator"])
+        batches = self._without_single(self._begin())
+        for _ in islice(batches, skip):
+            pass
+        set_random_states(now)
+        return batches
+
+    def _begin(self) -> Iterator[Any]:
+        """Begins an epoch of the loader, with worker processes that leave signals to this one."""
+        loader = self.loader
+        if not isinstance(loader, DataLoader) or loader.num_workers == 0:
+            return iter(loader)
+        own = loader.worker_init_fn
+        loader.worker_init_fn = partial(start_worker, own)
+        try:
+            with signals_held_back():
+                return iter(loader)
+        finally:
+            loader.worker_init_fn = own
+
+    def _without_single(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Leaves out a batch of one image that follows on larger ones."""
+        for batch in batches:
+            try:
+                count = len(images_of(batch))
+            except (DataError, TypeError):  # a hook of the data module makes images of it
+                count = 0
+            if count == 1 < self._largest:
+                if not self._told:
+                    log.info("a last batch of one image is left out; the others have more")
+                self._told = True
+                continue
+            self._largest = max(self._largest, count)
+            yield batch
