@@ -24,9 +24,9 @@ rename: ## Make this clone a project of your own: make rename NAME=<name>
 quickstart: setup ## Train on the embedded digits, offline, and say where the pictures are
 	$(BIN)/python train.py experiment=quickstart
 
-# Files of tests are dealt out to processes of one thread each: make test WORKERS=8
+# Files of tests are dealt out, the longest first, to processes of one thread each: make test WORKERS=8
 WORKERS ?= 2
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: setup ## Run the tests (minutes; no network, no GPU)
 	$(PYTEST)

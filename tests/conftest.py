@@ -5,4 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))  # for `helpers`, wherever a test lies
+
+# Files of a minute or more, the longest first: a file is one process's, and begun last it would run
+# alone in the end. xdist keeps this order with --no-loadscope-reorder.
+LONGEST = ("launchers", "properties", "evaluate", "dead_ranks", "distributed", "train", "own_code")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the longest files."""
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))

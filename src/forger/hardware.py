@@ -1,4 +1,4 @@
-"""Counts the accelerators that torch can use here, in milliseconds and without importing it.
+"""Counts the cores and accelerators that torch can use here, quickly and without importing it.
 
 CUDA is never initialised: that would break every process forked later.
 """
@@ -15,6 +15,12 @@ from itertools import takewhile
 from pathlib import Path
 
 _NVIDIA, _AMD = "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"
+
+
+def core_count() -> int:
+    """Returns the number of processor cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def accelerator(asked: str | None = "auto") -> str:

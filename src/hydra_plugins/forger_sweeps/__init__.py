@@ -1,1 +1,1 @@
-"""Where Hydra finds the sweeps."""
+"""Where Hydra finds the sweepers."""

@@ -32,7 +32,7 @@ from forger.app.run.evaluate import evaluate
 from forger.app.run.generate import generate
 from forger.app.run.load import load_run
 from forger.app.run.train import train
-from forger.app.sweep.jobs import Outcome
+from forger.app.sweep.folder import Outcome
 from forger.app.sweep.pictures import read_samples
 from forger.array_files import DamagedError, map_array
 from forger.errors import ConfigError, UserError

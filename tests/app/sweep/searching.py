@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -19,11 +19,9 @@ from omegaconf import OmegaConf
 from forger.app.cli import main  # noqa: F401  (registers the short_id resolver)
 from forger.app.config.command import Command
 from forger.app.sweep import search as searches
-from forger.app.sweep.folder import SweepFolder
-from forger.app.sweep.jobs import Job, Outcome
+from forger.app.sweep.folder import Job, Outcome, SweepFolder, as_searched
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-Ends = Callable[[Job], dict[str, Any]]
 
 
 class Killed(BaseException):
@@ -33,18 +31,18 @@ class Killed(BaseException):
 class FakeEngine:
     """Ends each job as `ends` says, and remembers it in the folder's stead."""
 
-    def __init__(self, folder: Path, ends: Ends, parallel: int = 1) -> None:
+    def __init__(
+        self, folder: Path, ends: Callable[[Job], dict[str, Any]], parallel: int = 1
+    ) -> None:
         self.folder, self.ends, self.parallel = SweepFolder(folder), ends, parallel
         program = (str(CONFIGS.parent / "train.py"),)
         self.task = SimpleNamespace(command=Command(CONFIGS, "train", (), program=program))
         self.known: dict[int, Outcome] = {}
-        self.judge: Callable[[Outcome], Outcome] = lambda outcome: outcome
         self.resumed = False
         self.batches: list[int] = []
         self.finished: list[Outcome] = []
 
-    @property
-    def earlier(self) -> Mapping[int, Outcome]:
+    def earlier(self) -> dict[int, Outcome]:
         return dict(self.known) if self.resumed else {}
 
     @contextmanager
@@ -59,7 +57,7 @@ class FakeEngine:
             own: dict[str, Any] = {"number": job.number, "overrides": job.overrides}
             own["folder"] = self.folder.path / str(job.number)
             try:
-                self.known[job.number] = Outcome(**own, **self.ends(job))
+                self.known[job.number] = as_searched(Outcome(**own, **self.ends(job)))
             except Killed:
                 self.known[job.number] = Outcome(**own, status="interrupted", reason="killed")
                 raise

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from forger.app.sweep.jobs import Outcome, Status
+from forger.app.sweep.folder import Outcome, Status
 from forger.pictures import pixel_grid, png_bytes
 
 

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from searching import CONFIGS, FakeEngine, Killed, by_rate, run_search, states, study_of, value
 
-from forger.app.sweep.jobs import Job
+from forger.app.sweep.folder import Job
 from forger.app.sweep.study import INTERRUPTED, REPEATS
 from forger.errors import ConfigError
 
@@ -102,8 +102,6 @@ def test_each_end_is_told_as_what_it_is(tmp_path: Path) -> None:
     assert reasons[3:] == ["falls behind", "loss is nan", "no such file", "killed by SIGKILL"]
     shown = ["finished", "pruned", "finished", "pruned", "pruned", "failed", "interrupted"]
     assert [outcome.status for outcome in engine.finished] == shown
-    lines = [engine.judge(engine.known[number]).status for number in range(7)]
-    assert lines == shown, "as in the table"
     engine.resumed = True
     run_search(engine, GOAL, LR, "hydra.sweeper.n_trials=7")
     assert sorted(engine.known) == [*range(8)], "what was killed is repeated when it goes on"
@@ -186,10 +184,10 @@ def test_nothing_is_begun_after_a_stop(tmp_path: Path) -> None:
         ([GOAL, "loss=hinge,hing"], "loss=hing: no such choice"),
         ([GOAL, LR, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be"),
         ([GOAL, LR, "hydra.sweeper.n_jobs=0"], "hydra.sweeper.n_jobs=0: must be"),
-        ([GOAL, LR, "hydra.sweeper.direction=up"], "minimize or maximize"),
+        ([GOAL, LR, "hydra.sweeper.direction=up"], "must be one of minimize, maximize"),
         ([GOAL, LR, "+hydra.sweeper.n_trial=3"], "did you mean 'n_trials'"),
         ([GOAL, LR, "hydra/sweeper/sampler=grid"], "is an interval, which has no end"),
-        ([GOAL, LR, "hydra.sweeper.sampler=random"], "write hydra/sweeper/sampler="),
+        ([GOAL, LR, "hydra.sweeper.sampler=random"], "random: is no class of optuna.samplers"),
         ([GOAL, LR, "hydra.sweeper.sampler._target_=optuna.samplers.TPSampler"], "TPESampler"),
         ([GOAL, LR, "hydra.sweeper.sampler._target_=own.Best"], "is no class of optuna.samplers"),
         ([GOAL, LR, "+hydra.sweeper.sampler.sed=1"], "did you mean 'seed'"),

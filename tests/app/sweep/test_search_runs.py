@@ -54,7 +54,9 @@ def test_a_search_killed_and_gone_on_with_ends_with_12_trials(
         search.communicate()
     assert search.returncode == -signal.SIGKILL, "it was killed in the middle"
     sweep = trained(tmp_path)[0].parent
-    done = command("-m", f"sweep.resume={sweep}", timeout=900)
+    done = command(
+        "--config-dir", str(tmp_path / "recipes"), "-m", f"sweep.resume={sweep}", timeout=900
+    )
     assert done.returncode == 0, done.stderr
 
     study = optuna.load_study(study_name="default", storage=f"sqlite:///{sweep}/optuna.db")
@@ -62,14 +64,14 @@ def test_a_search_killed_and_gone_on_with_ends_with_12_trials(
     others = [t for t in study.trials if not t.user_attrs.get(INTERRUPTED)]
     assert [t.state.name for t in others if t.state.name not in ("COMPLETE", "PRUNED")] == []
     assert len(others) == 12
-    assert any("diverged" in t.user_attrs.get("reason", "") for t in others)
+    assert any("diverged" in (t.user_attrs["reason"] or "") for t in others)
     assert any(t.state.name == "COMPLETE" for t in others)
     for trial in killed:
         (again,) = (t for t in others if t.user_attrs.get(REPEATS) == trial.number)
         assert again.params == trial.params
     for trial in others:
         run = Path(trial.user_attrs["folder"])
-        if "falls behind" in trial.user_attrs.get("reason", ""):
+        if "falls behind" in (trial.user_attrs["reason"] or ""):
             status = read_status(run)
             assert status is not None
             assert status["status"] == "pruned"

@@ -12,8 +12,8 @@ from PIL import Image
 from sweep_folders import grid, job
 
 from forger.app.sweep import pictures
-from forger.app.sweep.jobs import Outcome
-from forger.app.sweep.results import collect
+from forger.app.sweep.folder import Outcome
+from forger.app.sweep.report import collect
 
 
 def drawn(png: bytes | None) -> NDArray[np.uint8]:

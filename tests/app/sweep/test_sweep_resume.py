@@ -16,10 +16,10 @@ from training import ROOT, command
 
 from forger.app.config.command import Command
 from forger.app.run.resume import trust_of
-from forger.app.sweep.jobs import without_folders_elsewhere, without_trust
 from forger.app.sweep.resume import (
     resumed_command,
     untrusted_overrides,
+    without_folders_elsewhere,
 )
 from forger.errors import ConfigError
 from forger.trials import PRUNER, open_trial
@@ -154,8 +154,8 @@ def test_what_is_no_sweep(sweep: Path, tmp_path: Path) -> None:
             resumed(sweep)
     (sweep / "0").mkdir()
     for folder, told in {
-        tmp_path / "nowhere": "there is no such folder",
-        tmp_path: "has no sweep.json",
+        tmp_path / "nowhere": "there is no sweep.json",
+        tmp_path: "there is no sweep.json",
         sweep / "0": f"is one run of a sweep; write sweep.resume={sweep}",
     }.items():
         with pytest.raises(ConfigError, match=told):
@@ -175,38 +175,12 @@ def test_where_it_was_begun(sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert Path.cwd() == ROOT, "that of train.py is trusted"
 
 
-def test_config_files_of_its_own(sweep: Path, tmp_path: Path) -> None:
-    recipes = tmp_path / "recipes"
-    (recipes / "model").mkdir(parents=True)
-    flags = ["--config-dir", str(recipes)]
-    record(sweep, flags=flags)
-    good = "# @package _global_\nhydra: {sweeper: {n_trials: 3, params: {seed: 'choice(0,1)'}}}\n"
-    (recipes / "good.yaml").write_text(good)
-    (recipes / "model" / "good.yaml").write_text(
-        "generator: {_target_: forger.networks.mlp.Generator, hidden: [8]}\n"
-    )
-    assert list(resumed(sweep).config_flags) == flags
-    hostile = {
-        "bad.yaml": "# @package _global_\nhydra: {callbacks: {x: {_target_: os.system}}}\n",
-        "model/bad.yaml": "generator: {_target_: os.system}\n",
-        "hydra/launcher/bad.yaml": "_target_: os.system\n",
-        "tag.yaml": "a: !!python/object/apply:os.system ['touch x']\n",
-        "package.yaml": "# @package model.generator\n_target_: os.system\n",
-    }
-    for name, text in hostile.items():
-        path = recipes / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        with pytest.raises(ConfigError, match=f"does not decide over {path}"):
+def test_where_config_files_lie_is_written_again(sweep: Path, tmp_path: Path) -> None:
+    for flag in ("--config-dir", "--config-name", "--config-path"):
+        record(sweep, flags=[flag, str(tmp_path)])
+        with pytest.raises(ConfigError, match=f"write {flag} {tmp_path} again"):
             resumed(sweep)
-        path.unlink()
-    (recipes / "bad.yaml").write_text(hostile["bad.yaml"])
-    assert list(resumed(sweep, extra=recipes).config_flags) == flags, "written again"
-    assert list(resumed(sweep, f"trust=['{recipes}']").config_flags) == flags
-    for flag in ("--config-name", "--config-path"):
-        record(sweep, flags=[flag, "evil"])
-        with pytest.raises(ConfigError, match=f"write {flag} evil again"):
-            resumed(sweep)
+    assert resumed(sweep, extra=tmp_path).config_flags == ("--config-dir", str(tmp_path))
 
 
 def test_links_out_of_it_are_refused(sweep: Path, tmp_path: Path) -> None:
@@ -263,6 +237,3 @@ def test_a_sweep_of_one_s_own_goes_on_with_what_it_names() -> None:
     named = "trust=[more,own.G,http://there]"
     assert trust_of(cfg, own=True) == [named, "moved={'a.B':'c.D'}"]
     assert trust_of(cfg, own=False) == ["trust=[more]", "moved={'a.B':'c.D'}"]
-    assert without_trust(["seed=0", "trust=[own]", "sweep.resume=x", "moved={a.B:c.D}"]) == [
-        "seed=0"
-    ]

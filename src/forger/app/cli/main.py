@@ -34,10 +34,9 @@ from forger.app.config.sections import SCRIPTS
 from forger.app.run import resume
 from forger.app.run.folder import run_name
 from forger.app.run.several_processes import Agreed, agree, local_processes, run_in_processes
-from forger.app.sweep.jobs import Outcome
-from forger.app.sweep.process import JobTask, answer, end_with_parent
+from forger.app.sweep.folder import Outcome
+from forger.app.sweep.process import JobTask, answer, end_with_parent, jobs_at_once
 from forger.app.sweep.resume import resumed_command
-from forger.app.sweep.slots import jobs_at_once
 from forger.errors import ConfigError, Interrupted
 
 # What the config files call by `${name:arguments}`.

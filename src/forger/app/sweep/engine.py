@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,18 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.messages import near, quoted, setting, type_setting
 from forger.app.run.folder import locked, read_status
-from forger.app.sweep import report
-from forger.app.sweep.folder import SweepFolder
-from forger.app.sweep.jobs import (
-    BAD,
-    Job,
-    Outcome,
-    differing_keys,
-    without_folders_elsewhere,
-    without_trust,
-)
-from forger.app.sweep.process import NUMBER, JobTask
-from forger.app.sweep.slots import jobs_at_once
+from forger.app.sweep.folder import BAD, Job, Outcome, differing_keys
+from forger.app.sweep.process import NUMBER, JobTask, jobs_at_once
+from forger.app.sweep.report import line, write_report
+from forger.app.sweep.resume import without_folders_elsewhere
 from forger.errors import ConfigError, Interrupted
 from forger.secrets import masked
 
@@ -36,7 +28,6 @@ log = logging.getLogger(__name__)
 
 _POLL = 0.5  # seconds
 _FINAL = ("DivergedError", "ConfigError")  # with the same overrides they would come again
-_ATTEMPTS = 3  # of launching, where the launcher itself breaks
 
 
 class Engine:
@@ -50,26 +41,27 @@ class Engine:
     ) -> None:
         assert isinstance(task_function, JobTask)  # the cli passes one to the sweeper
         self.task = task_function
-        self.folder = SweepFolder(self.task.sweep)
+        self.folder = self.task.sweep
         self.objective: str | None = config.get("objective")
-        self.minimise = True  # whether a lower score is better; a search may set it, and this:
-        self.judge: Callable[[Outcome], Outcome] = lambda outcome: outcome
+        self.minimise = True  # whether a lower score is better; a search may set it
         self.resumed = bool(OmegaConf.select(config, "sweep.resume"))
-        self._dry_run = bool(config.get("dry_run"))
-        self._fail_fast = bool(OmegaConf.select(config, "sweep.fail_fast"))
         self.parallel = self.task.slots or jobs_at_once()
+        self._dry_run = bool(config.get("dry_run"))
+        plain: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+        self._subdir = str(plain["subdir"])
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=self.task, config=config
         )
         self._told: set[int] = set()
-        self._telling = threading.Lock()
         self._jobs: Sequence[Job] = ()
         self._signal: int | None = None
 
-    @property
     def earlier(self) -> dict[int, Outcome]:
-        """What this sweep did before it was interrupted, by number; empty for a new one."""
-        return self.folder.outcomes() if self.resumed else {}
+        """Returns what a sweep that goes on did before, by number, once all of that has ended."""
+        if not self.resumed:
+            return {}
+        self._await_orphans(self.folder.outcomes().values())
+        return self.folder.outcomes()
 
     @contextmanager
     def begun(self, jobs: Sequence[Job]) -> Iterator[None]:
@@ -84,7 +76,7 @@ class Engine:
         taken = f"sweep.resume={folder}: another process runs this sweep; wait for its end"
         with locked(folder, taken):
             self.folder.begin(self.task.command, jobs)
-            self._jobs = self.folder.jobs()
+            self._jobs = jobs
             slots = self.task.slots
             at_once = "as the launcher says" if slots is None else f"{slots} at a time"
             log.info("%-15s %s%s", "jobs", f"{len(jobs)}, " if jobs else "", at_once)
@@ -106,14 +98,13 @@ class Engine:
             self._told |= {job.number for job in jobs} - {job.number for job in waiting}
             if not waiting:
                 log.info("nothing is left to do: all %d jobs have ended", len(jobs))
-        for name in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # launchers list all jobs
         with self._stopped_by_signals(), self._watching(waiting):
-            for batch in [[job] for job in waiting] if self.task.in_turn else [waiting]:
-                self._launch(batch)
+            if waiting:
+                self._launch(waiting)
+        self._tell(waiting)
         if self._signal is not None:
             raise Interrupted(self._signal)
-        return self._tell(jobs)
+        return [self.folder.outcome(job) for job in jobs]
 
     def finish(self, outcomes: Sequence[Outcome], *, complete: bool = False) -> list[Outcome]:
         """Writes the sweep's tables and pictures, prints its table, and returns the outcomes.
@@ -121,42 +112,37 @@ class Engine:
         If it is `complete`, going on would do nothing, though jobs may have failed.
         """
         if not self._dry_run:
-            made = report.write(self.folder.path, outcomes, self.objective, self.minimise)
-            print(made.terminal(shutil.get_terminal_size((80, 24)).columns), flush=True)
+            width = shutil.get_terminal_size((80, 24)).columns
+            folder = self.folder.path
+            print(write_report(folder, outcomes, self.objective, self.minimise, width), flush=True)
             if not complete and any(o.status in BAD and o.error not in _FINAL for o in outcomes):
-                again = setting("sweep.resume", near(self.folder.path))
-                command = self.task.command
+                command, again = self.task.command, setting("sweep.resume", near(folder))
                 again = command.typed("train", *command.config_flags, "-m", again)
                 print(f"go on with      {again}")
         return list(outcomes)
 
     def _launch(self, jobs: Sequence[Job]) -> None:
-        """Runs jobs by the launcher; those that it lost, since it broke, once or twice more."""
-        for _ in range(_ATTEMPTS):
-            known = [self.folder.outcome(job) for job in jobs]
-            left = [job for job in known if job.status in ("missing", "interrupted")]
-            if not left or self.folder.stopped:
-                break
-            try:
-                self._launcher.launch([self._overrides(job) for job in left], left[0].number)
-                break
-            except Exception as error:  # of the launcher: a job tells its own in its file
-                log.warning("the launcher failed: %s: %s", type(error).__name__, error)
-                self._await_orphans(left)
-        self._tell(jobs)
+        for name in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # launchers list all jobs
+        try:
+            self._launcher.launch([self._overrides(job) for job in jobs], jobs[0].number)
+        except Exception as error:  # of the launcher: a job tells its own in its file
+            log.warning("the launcher failed: %s: %s", type(error).__name__, error)
+            self._await_orphans(jobs)
 
-    def _overrides(self, job: Outcome) -> list[str]:
+    def _overrides(self, job: Job) -> list[str]:
         """Returns the overrides by which the launcher composes the job's config."""
-        overrides = list(job.overrides)
+        known, overrides = self.folder.outcome(job), list(job.overrides)
         if self.resumed:
             overrides = without_folders_elsewhere(overrides, self.folder.path)
-        overrides.append(f"+hydra.job.env_set.{NUMBER}='{job.number}'")
-        if job.status != "missing":
-            subdir = job.folder.relative_to(self.folder.path)
-            overrides.append(f"hydra.sweep.subdir={quoted(subdir)}")
-        return overrides
+        # launchers number jobs in a row, where a sweep that goes on leaves some out
+        subdir = quoted(self._subdir.replace("${hydra.job.num}", str(job.number)), literal=False)
+        if known.status != "missing":
+            subdir = quoted(known.folder.relative_to(self.folder.path))
+        number = f"+hydra.job.env_set.{NUMBER}='{job.number}'"
+        return [*overrides, number, f"hydra.sweep.subdir={subdir}"]
 
-    def _await_orphans(self, jobs: Sequence[Job]) -> None:
+    def _await_orphans(self, jobs: Iterable[Job]) -> None:
         """Waits for jobs that outlive the process that launched them."""
         told = None
         while left := [job.number for job in jobs if self.folder.outcome(job).status == "running"]:
@@ -202,25 +188,14 @@ class Engine:
         finally:
             put_back()
 
-    def _tell(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Logs how each job ended, once; returns what became of all."""
-        outcomes = [self.folder.outcome(job) for job in jobs]
-        with self._telling:
-            for outcome in outcomes:
-                if outcome.number not in self._told and outcome.status not in (
-                    "missing",
-                    "running",
-                ):
-                    self._told.add(outcome.number)
-                    self._tell_one(self.judge(outcome))
-        return outcomes
-
-    def _tell_one(self, outcome: Outcome) -> None:
+    def _tell(self, jobs: Iterable[Job]) -> None:
+        """Logs how each job ended, once."""
         keys = differing_keys(job.overrides for job in self._jobs) if self._jobs[1:] else None
-        count = f"{len(self._told)}/{max(len(self._jobs), len(self._told))}"
-        log.info("%s", report.line(outcome, count, keys, self.objective, self.minimise))
-        if self._fail_fast and outcome.status in BAD:
-            self.folder.stop(f"job #{outcome.number} {outcome.status}")
+        for outcome in map(self.folder.outcome, jobs):
+            if outcome.number not in self._told and outcome.status not in ("missing", "running"):
+                self._told.add(outcome.number)
+                count = f"{len(self._told)}/{max(len(self._jobs), len(self._told))}"
+                log.info("%s", line(outcome, count, keys, self.objective, self.minimise))
 
 
 def _is_over(job: Outcome) -> bool:
@@ -238,11 +213,15 @@ def run_grid(engine: Engine, combinations: Sequence[Sequence[str]]) -> list[Outc
     Raises:
         ConfigError: a resumed sweep's overrides now make other jobs.
     """
-    overrides = [tuple(without_trust(one)) for one in combinations]
+    of_records = ("sweep.resume=", "trust=", "moved=")  # and not of a job
+    overrides = [
+        tuple(one for one in job if not one.lstrip("+").startswith(of_records))
+        for job in combinations
+    ]
     jobs = [Job(number=number, overrides=one) for number, one in enumerate(overrides)]
     with engine.begun(jobs):
-        recorded = engine.folder.jobs()
-        if [list(job.overrides) for job in recorded] != [masked(one) for one in overrides]:
+        recorded = [job["overrides"] for job in engine.folder.read()["jobs"]]
+        if recorded != [masked(one) for one in overrides]:
             raise ConfigError(
                 f"sweep.resume={engine.folder.path}: its overrides now make {len(jobs)} jobs where"
                 f" they made {len(recorded)} others; begin a new sweep"

@@ -1,31 +1,113 @@
-"""A sweep's folder: `sweep.json`, and `.jobs/<number>.json` for each job.
+"""A sweep's folder, and what its files say of the jobs: what was asked for, and how they ended.
 
-Jobs may run in other processes and on other machines: these files, in a folder that all of them
-see, are how they tell the sweep what became of them.
+Jobs may run in other processes and on other machines: `sweep.json` and `.jobs/<number>.json`, in a
+folder that all of them see, are how they tell the sweep what became of them.
 """
 
 from __future__ import annotations
 
+import csv
 import json
+import logging
+import math
 import os
+import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from omegaconf import OmegaConf
 
 from forger.app.config.command import Command
 from forger.app.run.folder import file_lock, is_locked, read_status
-from forger.app.sweep.jobs import Job, Outcome
-from forger.app.sweep.results import read_curve
-from forger.errors import RunError
+from forger.errors import DivergedError, RunError
 from forger.secrets import masked
-from forger.whole_files import write_whole
+from forger.whole_files import write_json
+
+Status: TypeAlias = Literal["finished", "pruned", "failed", "interrupted", "running", "missing"]
+"""`missing` has not begun; `interrupted` can go on; `pruned` was ended early by a search."""
+
+log = logging.getLogger(__name__)
+
+BAD: frozenset[Status] = frozenset({"failed", "interrupted", "missing"})
+"""What makes a sweep's exit code differ from 0."""
+
+TRIAL = "sweep.trial"  # the setting that makes a job a trial of a search
+_NOT_SHOWN = re.compile(r"(sweep|hydra)([./].*)?|resume")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One job to launch."""
+
+    number: int  # in the sweep, from 0
+    overrides: tuple[str, ...]  # as Hydra takes them; those of the whole sweep among them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome(Job):
+    """What became of one job."""
+
+    folder: Path  # of its run; it may not exist
+    status: Status
+    reason: str | None = None  # why it did not finish
+    error: str | None = None  # class name of what it raised, for example `DivergedError`
+    value: float | None = None  # the metric that `objective` names
+    seconds: float | None = None  # of all attempts
+
+
+def by_key(overrides: Iterable[str], keys: Collection[str] | None = None) -> dict[str, str]:
+    """Returns each override by the key that it sets; a later one replaces an earlier one.
+
+    Those for the sweep, for Hydra and for a resumed run are left out. The key of an override that
+    adds something (`+x=1`) is that of one that changes it; that of `~x` begins with `~`.
+
+    Args:
+        overrides: of a job.
+        keys: the only ones to return, in this order; `None`: all.
+    """
+    found: dict[str, str] = {}
+    for override in overrides:
+        key = override.partition("=")[0].strip().lstrip("+")
+        if not _NOT_SHOWN.fullmatch(key.lstrip("~")):
+            found[key] = override.strip()
+    return found if keys is None else {key: found[key] for key in keys if key in found}
+
+
+def differing_keys(jobs: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Returns the keys whose values differ between the overrides of jobs, in their order."""
+    values = [{key: value_in(one) for key, one in by_key(overrides).items()} for overrides in jobs]
+    keys = dict.fromkeys(key for job in values for key in job)
+    return tuple(key for key in keys if len({job.get(key) for job in values}) > 1)
+
+
+def value_in(override: str) -> str:
+    """Returns the value that an override sets, without quotes; `~x` sets none and is returned."""
+    _, equals, text = override.partition("=")
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return text if equals else override.strip()
+
+
+def read_curve(path: Path, name: str) -> list[tuple[int, float]]:
+    """Reads a score by iteration from a `metrics.csv`, but for a row that was cut off."""
+    points: list[tuple[int, float]] = []
+    try:
+        with path.open(newline="", errors="replace") as file:
+            for cells in csv.DictReader(line for line in file if line.endswith("\n")):
+                if text := cells.get(name):
+                    points.append((int(cells["step"]), float(text)))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        log.warning("%s: damaged, read up to %d scores: %s", path, len(points), error)
+    return points
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -35,11 +117,6 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
 @dataclass(frozen=True)
@@ -65,8 +142,7 @@ class SweepFolder:
         if not self.read():
             listed = [{"number": job.number, "overrides": masked(job.overrides)} for job in jobs]
             asked = {"words": masked(command.overrides), "flags": list(command.config_flags)}
-            content = {**asked, "cwd": str(Path.cwd()), "jobs": listed}
-            _write_json(self.path / "sweep.json", content)
+            write_json(self.path / "sweep.json", {**asked, "cwd": str(Path.cwd()), "jobs": listed})
 
     def read(self) -> dict[str, Any]:
         """Returns what `begin` wrote; nothing where this is no sweep's folder."""
@@ -86,7 +162,7 @@ class SweepFolder:
     def note(self, number: int, **content: Any) -> None:
         """Adds to what one job tells."""
         own = {"host": socket.gethostname(), "pid": os.getpid(), "updated": time.time()}
-        _write_json(self.job_file(number), read_json(self.job_file(number)) | own | content)
+        write_json(self.job_file(number), read_json(self.job_file(number)) | own | content)
 
     @contextmanager
     def held(self, number: int) -> Iterator[int]:
@@ -123,8 +199,8 @@ class SweepFolder:
             **{name: known.get(name) for name in ("reason", "error", "value", "seconds")},
         )
         if (gone and outcome.status == "running") or outcome.status == "interrupted":
-            return _ended_as_its_run(outcome)
-        return outcome
+            outcome = _ended_as_its_run(outcome)
+        return as_searched(outcome)
 
     def outcomes(self) -> dict[int, Outcome]:
         """Returns what is known about every job that has begun, by number."""
@@ -158,6 +234,17 @@ class SweepFolder:
         """Asks running jobs to save and end, and those that have not begun to stay away."""
         self.jobs_folder.mkdir(parents=True, exist_ok=True)
         (self.jobs_folder / "stop").write_text(reason)
+
+
+def as_searched(job: Outcome) -> Outcome:
+    """Returns a job's end; for a search, a trial that diverged was no accident and is pruned."""
+    if not any(override.startswith(f"{TRIAL}=") for override in job.overrides):
+        return job
+    if job.error == DivergedError.__name__:
+        return replace(job, status="pruned")
+    if job.status == "finished" and not math.isfinite(job.value or 0.0):
+        return replace(job, status="pruned", reason=f"its score is {job.value}")
+    return job
 
 
 def _ended_as_its_run(job: Outcome) -> Outcome:

@@ -7,29 +7,27 @@ import logging
 import math
 import textwrap
 import warnings
-from itertools import zip_longest
+from itertools import chain, repeat
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from omegaconf import OmegaConf
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageOps
 
-from forger.app.sweep.jobs import BAD, Outcome
-from forger.app.sweep.report import reason
-from forger.app.sweep.results import Results, Row, Setting
+from forger.app.sweep.folder import BAD, Outcome
+from forger.app.sweep.report import Results, Row, mean_of, reason
 
 log = logging.getLogger(__name__)
 
 LIMIT = 100  # jobs on a sheet
 _SIDE = 4  # images in a row and in a column of each job's crop
 _BORDER = 2  # pixels between the images of a grid, see forger.pictures
-_GAP, _LINES, _FONT = 14, 5, 12  # pixels between tiles; lines of a label at most; points
-_LINE = round(1.4 * _FONT)
-_EMPTY, _INK, _FAINT, _RED = "#d9dce1", "#111827", "#6b7280", "#b91c1c"
+_DPI, _GAP, _LINE, _LETTER = 100, 14, 16, 7.5  # pixels; of a label's lines and letters
+_LINES = 5  # of a label at most
+_EMPTY, _INK, _FAINT, _RED, _GREY = "#d9dce1", "#111827", "#6b7280", "#b91c1c", "#c3c9d1"
 _COLOURS = ["#1b6ca8", "#d95f02", "#2a9134", "#c1121f", "#7b4fb5", "#8c5a3c", "#d65fa8", "#12a5b8"]
 """Of the best settings; others are grey."""
 _WIDE = 10  # largest score by smallest, beyond which the axis is logarithmic
@@ -45,8 +43,6 @@ def contact_sheet(results: Results) -> bytes | None:
         A PNG; `None` where no job has samples.
     """
     rows = [row for setting in results.settings for row in setting.rows][:LIMIT]
-    if not rows:
-        return None
     pixels = 256 if len(rows) <= 24 else 176  # of a crop's longer side
     crops = [read_samples(row.outcome, pixels) for row in rows]
     if not any(crops):
@@ -54,27 +50,26 @@ def contact_sheet(results: Results) -> bytes | None:
     columns = math.ceil(math.sqrt(1.2 * len(rows)))  # a little wider than high
     labels = [_label(row, results, pixels) for row in rows]
     above = _LINE * max(label.count("\n") + 1 for label in labels)
-    height = above + pixels + 2 * _GAP
-    size = (_GAP + (pixels + _GAP) * columns, _GAP + height * math.ceil(len(rows) / columns))
-    sheet = Image.new("RGB", (size[0], size[1] + _LINE), "white")
-    pen = ImageDraw.Draw(sheet)
-    pen.font = ImageFont.truetype(findfont("DejaVu Sans Mono"), _FONT)  # comes with matplotlib
+    width = _GAP + (pixels + _GAP) * columns
+    height = (above + pixels + 2 * _GAP) * math.ceil(len(rows) / columns) + _LINE
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+
+    def write(x: int, y: int, text: str, colour: str) -> None:
+        font = {"family": "monospace", "size": 9}
+        figure.text(x / width, 1 - y / height, text, font, color=colour, va="top")
+
     for index, (row, label, crop) in enumerate(zip(rows, labels, crops, strict=True)):
-        x, y = _GAP + (pixels + _GAP) * (index % columns), _GAP + height * (index // columns)
-        ink = _RED if row.outcome.status in BAD else _INK
-        pen.multiline_text((x, y), label, fill=ink)
-        y += above
+        x = _GAP + (pixels + _GAP) * (index % columns)
+        y = (above + pixels + 2 * _GAP) * (index // columns)
+        write(x, y, label, _RED if row.outcome.status in BAD else _INK)
+        tile = crop or Image.new("RGB", (pixels, pixels), _EMPTY)
+        figure.figimage(np.asarray(tile), x, height - y - above - tile.height)
         if crop is None:
-            pen.rectangle((x, y, x + pixels, y + pixels), fill=_EMPTY)
             text = _folded(reason(row.outcome) or "no samples", pixels)
-            pen.multiline_text((x + _GAP, y + pixels // 2), text, fill=_FAINT)
-        else:
-            sheet.paste(crop, (x, y))
+            write(x + _GAP, y + above + pixels // 2, text, _FAINT)
     if left_out := len(results.rows) - len(rows):
-        pen.text((_GAP, size[1]), f"{left_out} more jobs are not shown", fill=_FAINT)
-    buffer = io.BytesIO()
-    sheet.save(buffer, "png")
-    return buffer.getvalue()
+        write(_GAP, height - _LINE, f"{left_out} more jobs are not shown", _FAINT)
+    return _png(figure)
 
 
 def read_samples(outcome: Outcome, pixels: int) -> Image.Image | None:
@@ -120,8 +115,7 @@ def _label(row: Row, results: Results, pixels: int) -> str:
 
 def _folded(text: str, pixels: int) -> str:
     """Breaks a text into lines of so many pixels, the first few of them."""
-    letters = int(pixels / (0.61 * _FONT))  # of DejaVu Sans Mono
-    lines = textwrap.wrap(text, letters, max_lines=_LINES, placeholder=" …")
+    lines = textwrap.wrap(text, int(pixels / _LETTER), max_lines=_LINES, placeholder=" …")
     return "\n".join(lines)
 
 
@@ -129,40 +123,39 @@ def score_plot(results: Results) -> bytes | None:
     """Draws the score of each job over iterations, in the colour of its setting.
 
     The legend names settings from best to worst. A cross ends the line of a job that failed.
-    pyplot is not touched, so that no display and no plots of a notebook are involved.
 
     Returns:
         A PNG; `None` where no job has a score over iterations.
     """
-    drawn = [s for s in results.settings if any(row.finite for row in s.rows)]
+    drawn = [s for s in results.settings if any(row.curve for row in s.rows)]
     if not drawn:
         return None
     named = drawn[: len(_COLOURS)]
     figure = Figure(figsize=(10, 4.8 + 0.2 * len(named)), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    for setting, colour in zip_longest(drawn, _COLOURS[: len(drawn)], fillvalue="#c3c9d1"):
-        assert isinstance(setting, Setting)
-        for row in setting.rows:
-            if row.finite:
-                axes.plot(*np.array(row.finite).T, color=colour, marker=".", linewidth=1.5)
-                if row.outcome.status in BAD:
-                    axes.plot(*row.finite[-1], color=colour, marker="x", ms=8, mew=2)
-    rows = [row for setting in drawn for row in setting.rows]
-    scores = [score for row in rows for _, score in row.finite]
+    colours = dict(zip((s.label for s in drawn), chain(_COLOURS, repeat(_GREY)), strict=False))
+    rows = [row for setting in drawn for row in setting.rows if row.curve]
+    for row in rows:
+        colour = colours[row.setting]
+        axes.plot(*np.array(row.curve).T, color=colour, marker=".", linewidth=1.5)
+        if row.outcome.status in BAD:
+            axes.plot(*row.curve[-1], color=colour, marker="x", ms=8, mew=2)
+    scores = [score for row in rows for _, score in row.curve]
     if min(scores) > 0 and max(scores) / min(scores) > _WIDE:
         axes.set_yscale("log")
-    better = "lower" if results.minimise else "higher"
-    axes.set(xlabel="iteration", ylabel=f"{results.score} ({better} is better)")
+    axes.set(xlabel="iteration", ylabel=f"{results.score} ({results.better} is better)")
     axes.set_title("legend: best score; x: ended early", fontsize=9, color=_FAINT, loc="left")
     axes.grid(alpha=0.25)
-    handles = [Line2D([], [], color=colour, linewidth=2) for colour in _COLOURS[: len(named)]]
-    texts = [
-        f"{textwrap.fill(one.label, 40, max_lines=2, placeholder=' …')}\n{one.best or ''}"
-        for one in named
-    ]
+    handles = [Line2D([], [], color=colours[one.label], linewidth=2) for one in named]
+    texts = [f"{textwrap.fill(s.label, 40, max_lines=2)}\n{mean_of(s.best)}" for s in named]
     if more := len(drawn) - len(named):
         texts[-1] += f"\n(grey: {more} more settings)"
     figure.legend(handles, texts, loc="outside right upper", frameon=False, fontsize=9)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    """Encodes a figure without pyplot, and so without a display or a notebook's plots."""
     FigureCanvasAgg(figure)
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a value may hold $

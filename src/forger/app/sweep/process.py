@@ -1,16 +1,16 @@
-"""Runs one job of a sweep as a process of its own, under every launcher."""
+"""Runs one job of a sweep as a process of its own, on its share of the machine."""
 
 from __future__ import annotations
 
-import json
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +18,21 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from forger import hardware
 from forger.app.config.command import Command
 from forger.app.config.compose import quieten_hydra
 from forger.app.config.messages import quoted
 from forger.app.run.folder import read_status, run_name
 from forger.app.run.resume import trust_of
-from forger.app.sweep.folder import SweepFolder, read_json
-from forger.app.sweep.slots import share_of, slot, slots_of
+from forger.app.sweep.folder import BAD, Job, SweepFolder, read_json
 from forger.secrets import masked
-from forger.whole_files import write_whole
+from forger.whole_files import write_json
 
-ANSWER = "FORGER_ANSWER"  # tells a job's process the file in which to say how it ended
+# Variables by which a job's process is told
+ANSWER = "FORGER_ANSWER"  # the file in which to say how it ended
 NUMBER = "FORGER_JOB"  # the job's number in its sweep
 SWEEP = "FORGER_SWEEP"  # name of the sweep's folder
+CORES = "FORGER_CORES"  # how many processor cores of this machine it may use
 _POLL = 0.3  # seconds
 _PATIENCE = 120.0  # seconds in which a job that was asked to end may save
 _TAIL = 4000  # bytes of what a dead process wrote last
@@ -49,23 +51,30 @@ OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 class JobTask:
     """What a launcher calls for each job, with the job's config."""
 
-    sweep: Path  # the sweep's folder
+    sweep: SweepFolder
     command: Command  # of the sweep
     cwd: Path  # where it was given
     launcher: str  # name of its class
     slots: int | None  # jobs at once on this machine; `None`: the launcher divides it
+    fail_fast: bool
     # overrides by which runs of the jobs are trusted; `None`: what their configs name is the user's
     trust: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, command: Command, config: DictConfig) -> JobTask:
         """Returns the task of a sweep's jobs; `config` is that of the command as a whole."""
-        launcher = config.hydra.launcher
-        kind = str(launcher._target_).rpartition(".")[2]
-        resumed = OmegaConf.select(config, "sweep.resume") is not None
-        trust = tuple(trust_of(config, own=False)) if resumed else None
-        sweep, slots = Path(str(config.hydra.sweep.dir)).absolute(), slots_of(kind, launcher)
-        return cls(sweep, command, Path.cwd(), kind, slots, trust)
+        kind = str(config.hydra.launcher._target_).rpartition(".")[2]
+        own = OmegaConf.select(config, "sweep") or {}
+        resumed = own.get("resume") is not None
+        return cls(
+            sweep=SweepFolder(Path(str(config.hydra.sweep.dir)).absolute()),
+            command=command,
+            cwd=Path.cwd(),
+            launcher=kind,
+            slots=slots_of(kind, config.hydra.launcher),
+            fail_fast=bool(own.get("fail_fast")),
+            trust=tuple(trust_of(config, own=False)) if resumed else None,
+        )
 
     @property
     def in_turn(self) -> bool:
@@ -74,32 +83,33 @@ class JobTask:
 
     def __call__(self, cfg: DictConfig) -> None:
         """Runs the job to its end, and notes in the sweep's folder how it ended."""
-        sweep, number, parent = SweepFolder(self.sweep), int(os.environ[NUMBER]), os.getppid()
+        number, parent = int(os.environ[NUMBER]), os.getppid()
         folder = Path(HydraConfig.get().runtime.output_dir).absolute()
 
         def is_to_end() -> bool:
             orphaned = self.launcher == "JoblibLauncher" and os.getppid() != parent
-            return sweep.stopped or orphaned
+            return self.sweep.stopped or orphaned
 
         if not self.in_turn:
             with suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep asks jobs to end
-        with slot(sweep.jobs_folder, self.slots) if self.slots else nullcontext(0) as own:
+        with slot(self.sweep.jobs_folder, self.slots) as own:
             if is_to_end():
-                sweep.remove_run_folder(folder)
+                self.sweep.remove_run_folder(folder)
                 return
-            with sweep.held(number) as lock:
-                earlier = read_json(sweep.job_file(number)).get("seconds") or 0.0
-                trust = trust_of(cfg, own=True) if self.trust is None else self.trust
-                command = self._begin(sweep, number, folder, trust)
-                share, began = share_of(own, self.slots or 1), time.monotonic()
-                environment = {**share, SWEEP: self.sweep.name, NUMBER: str(number)}
-                found = self._run(sweep, number, command, environment, is_to_end, lock)
-                sweep.note(number, **found, seconds=earlier + time.monotonic() - began)
+            with self.sweep.held(number) as lock:
+                earlier = read_json(self.sweep.job_file(number)).get("seconds") or 0.0
+                command = self._begin(cfg, number, folder)
+                environment = share_of(own, self.slots or 1)
+                began = time.monotonic()
+                found = self._run(number, command, environment, is_to_end, lock)
+                self.sweep.note(number, **found, seconds=earlier + time.monotonic() - began)
+            job = Job(number=number, overrides=tuple(HydraConfig.get().overrides.task))
+            status = self.sweep.outcome(job).status
+            if self.fail_fast and status in BAD:
+                self.sweep.stop(f"job #{number} {status}")
 
-    def _begin(
-        self, sweep: SweepFolder, number: int, folder: Path, trust: Sequence[str]
-    ) -> Command:
+    def _begin(self, cfg: DictConfig, number: int, folder: Path) -> Command:
         """Notes that a job has begun, and returns the command that runs it alone.
 
         A run that was broken off goes on; what never saved anything begins afresh.
@@ -108,14 +118,15 @@ class JobTask:
         own = list(given.task)
         saved = (folder / "config.yaml").is_file() and any((folder / "checkpoints").glob("*.ckpt"))
         if saved and status not in (None, "finished", "pruned"):
+            trust = trust_of(cfg, own=True) if self.trust is None else self.trust
             own = [f"resume={quoted(folder)}", *trust]
         elif status in ("failed", "interrupted"):
             shutil.rmtree(folder)
             folder.mkdir()
-        sweep.note(
+        self.sweep.note(
             number,
-            overrides=read_json(sweep.job_file(number)).get("overrides") or masked(given.task),
-            folder=os.path.relpath(folder, sweep.path),
+            overrides=read_json(self.sweep.job_file(number)).get("overrides") or masked(given.task),
+            folder=os.path.relpath(folder, self.sweep.path),
             status="running",
             **dict.fromkeys(("reason", "error", "value")),
         )
@@ -125,7 +136,6 @@ class JobTask:
 
     def _run(
         self,
-        sweep: SweepFolder,
         number: int,
         command: Command,
         environment: Mapping[str, str],
@@ -133,14 +143,15 @@ class JobTask:
         lock: int,
     ) -> dict[str, Any]:
         """Runs a job's command, which inherits its lock; returns how it ended, as for `note`."""
-        answer = sweep.job_file(number, "answer")
+        answer = self.sweep.job_file(number, "answer")
         answer.unlink(missing_ok=True)
-        output = None if self.in_turn else sweep.job_file(number, "log")
+        output = None if self.in_turn else self.sweep.job_file(number, "log")
         own = {key: value for key, value in os.environ.items() if not key.startswith(_OF_SLURM)}
+        own |= {**environment, SWEEP: self.sweep.path.name, NUMBER: str(number)}
         with nullcontext() if output is None else output.open("ab") as file:
             process = subprocess.Popen(
                 [*command.program, *command.arguments()],
-                env={**own, **environment, ANSWER: str(answer)},
+                env=own | {ANSWER: str(answer)},
                 cwd=self.cwd if self.cwd.is_dir() else None,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -199,5 +210,65 @@ def answer(code: int, reason: str | None, error: str | None, value: float | None
     """
     path = os.environ.get(ANSWER)
     if path and os.environ.get("LOCAL_RANK", "0") == "0":
-        content = {"code": code, "reason": reason, "error": error, "value": value}
-        write_whole(Path(path), json.dumps(content).encode())
+        write_json(Path(path), {"code": code, "reason": reason, "error": error, "value": value})
+
+
+def jobs_at_once() -> int:
+    """Returns how many jobs suit this machine: one on each GPU, or on each core.
+
+    A job takes about a gigabyte of memory; two are reckoned with.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**31
+    return hardware.gpu_count() or max(1, min(hardware.core_count(), memory))
+
+
+def slots_of(kind: str, launcher: Mapping[str, Any]) -> int | None:
+    """Returns how many jobs a launcher runs at once on this machine; `None`: it divides machines.
+
+    `kind` is the name of its class, and `launcher` its config.
+    """
+    if kind == "BasicLauncher":
+        return 1
+    if kind == "JoblibLauncher":
+        wanted = int(launcher["n_jobs"])
+        return wanted if wanted > 0 else max(1, hardware.core_count() + 1 + wanted)
+    if kind == "LocalLauncher":  # submitit's starts all jobs at once
+        each = int(launcher.get("cpus_per_task") or 1)
+        return hardware.gpu_count() or max(1, hardware.core_count() // each)
+    return None
+
+
+@contextmanager
+def slot(folder: Path, count: int | None) -> Iterator[int]:
+    """Waits for one of `count` slots among the processes of this machine that name `folder`.
+
+    Yields its number, from 0. A lock on a file holds it, which ends with its process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    while count is not None:
+        for number in range(count):
+            with (folder / f"slot_{number}").open("a") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                except OSError:  # a file system without locks
+                    pass
+                yield number
+                return
+        time.sleep(_POLL)
+    yield 0
+
+
+def share_of(number: int, count: int) -> dict[str, str]:
+    """Returns the environment of a job in one of `count` slots: its threads and its GPU.
+
+    The only slot is the whole machine. What the user set for threads stays.
+    """
+    if count == 1:
+        return {}
+    own = str(max(1, hardware.core_count() // count))
+    environment = {CORES: own, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", own)}
+    if gpus := hardware.visible_gpus():
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+    return environment

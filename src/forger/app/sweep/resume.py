@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from forger.app.config.command import Command, expanded, text_of
 from forger.app.config.messages import quoted, type_setting
 from forger.app.config.records import find_untrusted
 from forger.app.config.trust import is_in_use, is_named, links_out_of, says_where
-from forger.app.sweep.folder import SweepFolder
-from forger.app.sweep.jobs import FOLDERS
+from forger.app.sweep.folder import TRIAL, SweepFolder
 from forger.errors import ConfigError
 
 _KEY = "sweep.resume"
 _LAUNCHER = ("hydra/launcher", "hydra.launcher")
 _COUNTS = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")
+_FOLDERS = ("paths.log_dir", "paths.cache_dir", "paths.data_dir", "data.cache_dir")
 _ALLOWED = (*_LAUNCHER, *_COUNTS, "sweep.fail_fast", "trust", "moved")
 _PARAMS = "hydra.sweeper.params."
 _HARMLESS = re.compile(
@@ -58,7 +58,12 @@ def resumed_command(command: Command) -> Command:
     if links := links_out_of(folder, trust):
         raise ConfigError(f"{where}: {links[0]}")
     _check_overrides(own, known["words"], trust, where)
-    command = _with_flags(command, known["flags"], where, trust)
+    if known["flags"] and not command.config_flags:
+        text = " ".join(known["flags"])
+        raise ConfigError(
+            f"{where}: was begun with {text}, and a record, which may be anybody's, does not decide"
+            f" where config files lie; if you know what is there, write {text} again"
+        )
     _go_to(Path(known["cwd"]), where, trust, command)
     left_out = {_key(override) for override in own} | {_KEY, "hydra.sweep.dir"}
     if any(key.startswith(_LAUNCHER) for key in left_out):
@@ -66,6 +71,29 @@ def resumed_command(command: Command) -> Command:
     kept = [override for override in known["words"] if _key(override) not in left_out]
     mine = [f"{_KEY}={quoted(folder)}", f"hydra.sweep.dir={quoted(folder)}"]
     return replace(command, overrides=(*kept, *own, *mine), multirun=True)
+
+
+def _read(folder: Path, where: str) -> dict[str, Any]:
+    """Returns what a sweep was asked for."""
+    known = SweepFolder(folder).read()
+    if not known and SweepFolder(folder.parent).read():
+        right = type_setting(_KEY, folder.parent)
+        raise ConfigError(f"{where}: is one run of a sweep; write {right}")
+    if not known:
+        raise ConfigError(f"{where}: is not the folder of a sweep; there is no sweep.json in it")
+    lists = [known.get("words"), known.get("flags"), [known.get("cwd")]]
+    if not all(isinstance(one, list) and all(isinstance(t, str) for t in one) for one in lists):
+        raise ConfigError(f"{where}: sweep.json is damaged; it does not say what the sweep was")
+    return known
+
+
+def _trusted(overrides: Sequence[str]) -> list[str]:
+    """Returns what a command's `trust=[...]` names."""
+    found = [override for override in overrides if _key(override) == "trust"]
+    value = OmegaConf.from_dotlist(["trust=[]", *found]).trust
+    if not OmegaConf.is_list(value):
+        raise ConfigError(f"{found[-1]}: must be a list; write trust=[my_nets]")
+    return [str(one) for one in value]
 
 
 def _check_overrides(
@@ -86,64 +114,11 @@ def _check_overrides(
             )
     for key in sorted(hidden - typed):
         raise ConfigError(f"{where}: {key} looks secret and is not on record; write it again")
-    for key, override in doubtful.items():
-        if key not in typed:
-            raise ConfigError(
-                f"{where}: its {override} is not for a record to decide, which may be anybody's; if"
-                " you know what it does, write it again, or trust=[<the module or folder it names>]"
-            )
-
-
-def _read(folder: Path, where: str) -> dict[str, Any]:
-    """Returns what a sweep was asked for."""
-    if not folder.is_dir():
-        raise ConfigError(f"{where}: there is no such folder; write {_KEY}=<folder of a sweep>")
-    known = SweepFolder(folder).read()
-    if not known and SweepFolder(folder.parent).read():
-        right = type_setting(_KEY, folder.parent)
-        raise ConfigError(f"{where}: is one run of a sweep; write {right}")
-    if not known:
-        raise ConfigError(f"{where}: is not the folder of a sweep; it has no sweep.json")
-    lists = [known.get("words"), known.get("flags"), [known.get("cwd")]]
-    if not all(isinstance(one, list) and all(isinstance(t, str) for t in one) for one in lists):
-        raise ConfigError(f"{where}: sweep.json is damaged; it does not say what the sweep was")
-    return known
-
-
-def _trusted(overrides: Sequence[str]) -> list[str]:
-    """Returns what a command's `trust=[...]` names."""
-    found = [override for override in overrides if _key(override) == "trust"]
-    value = OmegaConf.from_dotlist(["trust=[]", *found]).trust
-    if not OmegaConf.is_list(value):
-        raise ConfigError(f"{found[-1]}: must be a list; write trust=[my_nets]")
-    return [str(one) for one in value]
-
-
-def _with_flags(
-    command: Command, flags: Sequence[str], where: str, trust: Sequence[str]
-) -> Command:
-    """Returns the command with a sweep's flags, where the files that they choose are harmless."""
-    if command.config_flags or not flags:
-        return command
-    parts = [part for flag in flags for part in flag.split("=", 1)]
-    given = dict(zip(parts[::2], parts[1::2], strict=False))
-    extra, doubtful = given.get("--config-dir"), ["it"]
-    if extra is not None and len(given) == 1:
-        files = sorted(Path(extra).rglob("*.y*ml"))
-        doubtful = [str(one) for one in files if not _is_harmless_file(one, Path(extra), trust)]
-    if doubtful and not all(is_named(value, trust) for value in given.values()):
-        text = " ".join(flags)
+    for key in doubtful.keys() - typed:
         raise ConfigError(
-            f"{where}: was begun with {text}, and a record, which may be anybody's, does not"
-            f" decide over {doubtful[0]}; if you know what that does, write {text} again"
+            f"{where}: its {doubtful[key]} is not for a record to decide, which may be anybody's;"
+            " if you know what it does, write it again, or trust=[<the module or folder it names>]"
         )
-    return replace(
-        command,
-        config_dir=Path(given.get("--config-path", command.config_dir)),
-        config_name=given.get("--config-name", command.config_name),
-        extra_config_dir=extra,
-        config_flags=tuple(flags),
-    )
 
 
 def _go_to(folder: Path, where: str, trust: Sequence[str], command: Command) -> None:
@@ -157,6 +132,21 @@ def _go_to(folder: Path, where: str, trust: Sequence[str], command: Command) -> 
             f" looked for; go there first, or write trust=['{folder}']"
         )
     os.chdir(folder)
+
+
+def without_folders_elsewhere(overrides: Iterable[str], folder: Path) -> list[str]:
+    """Leaves out of a job's overrides where a sweep wants to write beside its own folder.
+
+    A cache or data that are there stay; for the rest the command's own config decides.
+    """
+
+    def stays(override: str) -> bool:
+        key, value = _key(override), override.partition("=")[2].strip("'\"")
+        if key == "paths.log_dir":
+            return Path(value).absolute() in folder.parents
+        return key not in _FOLDERS or is_in_use(key.rpartition(".")[2], value)
+
+    return list(filter(stays, overrides))
 
 
 def _key(override: str) -> str:
@@ -186,23 +176,6 @@ def _is_harmless(override: str, trust: Sequence[str]) -> bool:
     return all(_may_be(key, leaf, trust) for key, leaf in _leaves(parsed.key_or_group, values))
 
 
-def _is_harmless_file(path: Path, config_dir: Path, trust: Sequence[str]) -> bool:
-    group = path.relative_to(config_dir).parts[:-1]
-    package = re.findall(r"@package\s+(\S+)", path.read_text(errors="replace"))
-    if group[:1] == ("hydra",) or package not in ([], ["_global_"]):
-        return False
-    try:
-        node: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except Exception:  # whatever YAML may be damaged by
-        return False
-    if not isinstance(node, dict):
-        return not node
-    node.pop("defaults", None)
-    hydra = {} if package else {"hydra": node.pop("hydra", {})}
-    leaves = [*_leaves("" if package else ".".join(group), node), *_leaves("", hydra)]
-    return all(_may_be(key, value, trust) for key, value in leaves)
-
-
 def _may_be(key: str, value: Any, trust: Sequence[str]) -> bool:
     """Tells whether a sweep may give a setting this value, which is no mapping and no list."""
     text = value if isinstance(value, str) else ""
@@ -216,10 +189,10 @@ def _may_be(key: str, value: Any, trust: Sequence[str]) -> bool:
         # a sweep that goes on has its folder and mode from where it lies
         own = key in ("hydra.sweep.dir", "hydra.mode") or value == {}
         return own or (_HARMLESS.fullmatch(key) is not None and _PLAIN.fullmatch(text) is not None)
-    if _RESOLVER.search(text) or key.startswith("sweep.trial"):
+    if _RESOLVER.search(text) or key.startswith(TRIAL):
         return False
     name = key.rpartition(".")[2]
-    if key not in FOLDERS and says_where(name) and value is not None:
+    if key not in _FOLDERS and says_where(name) and value is not None:
         kept = name == "root" and is_in_use(name, text)
         return kept or is_named(str(value), trust)
     node: Any = None if "${" in text else value  # what another setting says is judged there

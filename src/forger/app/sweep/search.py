@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import optuna
 from hydra.core.config_loader import ConfigLoader
@@ -15,8 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.samplers import CmaEsSampler, GridSampler
 
 from forger.app.config.messages import choice, given, quoted
+from forger.app.config.type_checks import refusal
 from forger.app.run.tables import Table
-from forger.app.sweep.jobs import Job, Outcome
+from forger.app.sweep.engine import Engine
+from forger.app.sweep.folder import TRIAL, Job, Outcome
 from forger.app.sweep.search_space import Space, check_space, read_space
 from forger.app.sweep.study import (
     FOLDER,
@@ -25,54 +27,25 @@ from forger.app.sweep.study import (
     REASON,
     REPEATS,
     SearchStudy,
-    build,
-    judged,
+    build_part,
     state_of,
     storage_url,
 )
+from forger.bounds import PositiveInt
 from forger.errors import ConfigError
 from forger.secrets import masked
 from forger.whole_files import write_whole
 
-if TYPE_CHECKING:
-    from forger.app.sweep.engine import Engine
-
 log = logging.getLogger(__name__)
 
-_KEY = "hydra.sweeper"
-_SETTINGS = {
-    *("sampler", "pruner", "direction", "n_trials", "n_jobs", "storage", "study_name", "params")
+_SETTINGS: dict[str, Any] = {
+    **dict.fromkeys(("sampler", "pruner"), Any),
+    "direction": Literal["minimize", "maximize"],
+    "n_trials": PositiveInt,
+    "n_jobs": PositiveInt | None,
+    **dict.fromkeys(("storage", "study_name"), str | None),
+    "params": dict,
 }
-
-
-def read_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings that configs/hydra/sweeper/optuna.yaml explains, as plain values.
-
-    Raises:
-        ConfigError: one of them is unknown or senseless.
-    """
-    node: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(dict(settings)), resolve=True)  # type: ignore[assignment]
-
-    def refuse(key: str, reason: str) -> ConfigError:
-        return ConfigError(f"{given(f'{_KEY}.{key}', node.get(key))}: {reason}")
-
-    for key in node.keys() - _SETTINGS:
-        raise refuse(key, "unknown setting" + choice(key, _SETTINGS))
-    for key in ("sampler", "pruner"):
-        if not isinstance(node[key], dict) or "_target_" not in node[key]:
-            raise refuse(key, f"must name a _target_; write hydra/sweeper/{key}=...")
-    if node["direction"] not in ("minimize", "maximize"):
-        raise refuse("direction", "must be minimize or maximize")
-    for key in ("n_trials", "n_jobs"):
-        count = 1 if key == "n_jobs" and node[key] is None else node[key]
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise refuse(key, "must be a whole number, at least 1")
-    for key in ("storage", "study_name"):
-        if node[key] is not None and not (isinstance(node[key], str) and node[key].strip()):
-            raise refuse(key, "must be text or null")
-    if not isinstance(node["params"] or {}, dict):
-        raise refuse("params", "must be settings with what may be chosen")
-    return node | {"params": node["params"] or {}}
 
 
 def search(
@@ -88,16 +61,22 @@ def search(
         engine: runs the trials.
         loader: Hydra's config loader.
         config: of the whole sweep.
-        settings: of `hydra.sweeper`.
+        settings: of `hydra.sweeper`, which configs/hydra/sweeper/optuna.yaml explains.
         overrides: of the command, those for Hydra itself left out.
 
     Raises:
         ConfigError: the search makes no sense; no trial has begun.
     """
-    wanted = read_settings(settings)
+    wanted: Any = OmegaConf.to_container(OmegaConf.create(dict(settings)), resolve=True)
+    for key, value in wanted.items():
+        where = given(f"hydra.sweeper.{key}", value)
+        if key not in _SETTINGS:
+            raise ConfigError(f"{where}: unknown setting{choice(key, _SETTINGS)}")
+        if allowed := refusal(value, _SETTINGS[key]):
+            raise ConfigError(f"{where}: must be {allowed}")
     space = read_space(overrides, wanted["params"], loader)
-    sampler = build("sampler", wanted["sampler"], space)  # mistakes, before there is a file
-    build("pruner", wanted["pruner"], space)  # the same: each trial's own process asks one
+    sampler = build_part("sampler", wanted["sampler"], space)  # mistakes, before there is a file
+    build_part("pruner", wanted["pruner"], space)  # the same: each trial's own process asks one
     resumed = OmegaConf.select(config, "sweep.resume")
     if resumed and isinstance(sampler, CmaEsSampler) and "cmaes" not in (config.get("trust") or ()):
         raise ConfigError(
@@ -106,108 +85,93 @@ def search(
         )
     cfg = check_space(loader, config, space)
     folder = engine.folder.path
-    url = storage_url(wanted["storage"], folder)
     name = wanted["study_name"] or (folder.name if wanted["storage"] else str(cfg.name))
     # what Optuna and its database tools say at every trial is left to our own lines
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    url = storage_url(wanted["storage"], folder)
     study = SearchStudy(url, name, wanted, space, str(cfg.objective))
+    engine.minimise = wanted["direction"] == "minimize"
+    trials = wanted["n_trials"]
+    if isinstance(sampler, GridSampler):
+        trials = min(trials, math.prod(map(len, space.grid().values())))
     with engine.begun(()):
-        return _Search(engine, study, url, space).run(wanted["n_trials"], wanted["n_jobs"])
+        return _search(engine, study, space, trials, wanted["n_jobs"] or engine.parallel)
 
 
-class _Search:
-    """One search, or what is left of it; the jobs report to the study at `url`."""
+def _search(
+    engine: Engine, study: SearchStudy, space: Space, trials: int, at_once: int
+) -> list[Outcome]:
+    """Runs trials until as many have ended by themselves, and reports however that ends.
 
-    def __init__(self, engine: Engine, study: SearchStudy, url: str, space: Space) -> None:
-        self.engine, self.study, self.url, self.space = engine, study, url, space
-        engine.judge = judged
-        engine.minimise = study.study.direction.name == "MINIMIZE"
+    What is interrupted is not tried again here, where the same might end it again, but when the
+    search goes on. Trials that earlier searches of the study ended count as well.
+    """
+    known, is_new = engine.earlier(), not study.trials
+    repeated, counts = study.settle(known), study.counts()
+    left = trials - sum(counts.values()) + counts[INTERRUPTED]
+    begins = "" if is_new else f"goes on: {max(left, 0)} of "
+    log.info("%-15s %s%d trials, %d of them again", "search", begins, trials, repeated)
+    if left <= 0:
+        more = "write hydra.sweeper.n_trials=<more>, unless a grid is complete"
+        log.info("%-15s nothing is left to do: %s", "search", more)
+    try:
+        while left > 0 and not engine.folder.stopped:
+            batch = [_next_job(engine, study, space) for _ in range(min(left, at_once))]
+            for outcome in engine.run(batch):
+                known[outcome.number] = outcome
+                study.tell(outcome)
+            left -= len(batch)
+    finally:
+        ended = [trial for trial in study.trials if trial.state.is_finished()]
+        replaced = {trial.user_attrs.get(REPEATS) for trial in ended}
+        shown = [known[number] for number in sorted(known.keys() - replaced)]
+        outcomes = engine.finish(shown, complete=left <= 0)
+        _report(engine, study)
+    return outcomes
 
-    def run(self, trials: int, at_once: int | None) -> list[Outcome]:
-        """Runs trials until as many have ended by themselves, and reports however that ends.
 
-        What is interrupted is not tried again here, where the same might end it again, but when the
-        search goes on.
+def _next_job(engine: Engine, study: SearchStudy, space: Space) -> Job:
+    """Asks for a trial; returns the job that runs it, which bears its number."""
+    trial = study.study.ask(space.distributions)
+    overrides, number = space.overrides(trial.params), trial.number
+    trial.set_user_attr(FOLDER, str(engine.folder.path / str(number)))
+    trial.set_user_attr(OVERRIDES, [*engine.task.command.config_flags, *masked(overrides)])
+    url, name = quoted(study.url), quoted(study.study.study_name)
+    own = f"storage:{url},study:{name},number:{number},metric:{quoted(study.objective)}"
+    return Job(number=number, overrides=(*overrides, f"{TRIAL}={{{own}}}"))
 
-        Args:
-            trials: that are to end, earlier ones among them; a grid has no more than it has.
-            at_once: chosen and run at a time; `None`: what the launcher runs at once.
-        """
-        if isinstance(self.study.study.sampler, GridSampler):
-            trials = min(trials, math.prod(map(len, self.space.grid().values())))
-        before = len(self.study.study.trials)
-        repeated = self.study.settle(lambda: self.engine.earlier)
-        known, counts = dict(self.engine.earlier), self.study.counts()
-        left = trials - sum(counts.values()) + counts[INTERRUPTED]
-        goes_on = f"goes on: {max(left, 0)} of " if before else ""
-        log.info("%-15s %s%d trials, %d of them again", "search", goes_on, trials, len(repeated))
-        if left <= 0:
-            more = "write hydra.sweeper.n_trials=<more>, unless a grid is complete"
-            log.info("%-15s nothing is left to do: %s", "search", more)
-        try:
-            while left > 0 and not self.engine.folder.stopped:
-                batch = min(left, at_once or self.engine.parallel)
-                for outcome in self.engine.run([self._next_job() for _ in range(batch)]):
-                    known[outcome.number] = outcome
-                    self.study.tell(outcome.number, outcome)
-                left -= batch
-        finally:
-            finished = [trial for trial in self.study.study.trials if trial.state.is_finished()]
-            replaced = {trial.user_attrs.get(REPEATS) for trial in finished}
-            shown = [judged(known[number]) for number in sorted(known.keys() - replaced)]
-            outcomes = self.engine.finish(shown, complete=left <= 0)
-            self._report()
-        return outcomes
 
-    def _next_job(self) -> Job:
-        """Asks for a trial; returns the job that runs it, which bears its number."""
-        trial = self.study.study.ask(self.space.distributions)
-        overrides, number = self.space.overrides(trial.params), trial.number
-        trial.set_user_attr(FOLDER, str(self.engine.folder.path / str(number)))
-        command = [*self.engine.task.command.config_flags, *masked(overrides)]
-        trial.set_user_attr(OVERRIDES, command)
-        told = {
-            "storage": quoted(self.url),
-            "study": quoted(self.study.study.study_name),
-            "number": str(number),
-            "metric": quoted(self.study.objective),
-        }
-        own = "sweep.trial={" + ",".join(f"{key}:{value}" for key, value in told.items()) + "}"
-        return Job(number=number, overrides=(*overrides, own))
+def _report(engine: Engine, study: SearchStudy) -> None:
+    """Writes `search.md` and `optuna_results.yaml`, and says what is best."""
+    counts, name, folder = study.counts(), study.study.study_name, engine.folder.path
+    lines = {"trials": ", ".join(f"{number} {end}" for end, number in counts.items())}
+    lines["best"] = "none: no trial has completed"
+    results: dict[str, Any] = {"name": "optuna", "study_name": name}
+    results |= {"storage": study.url, "trials": counts}
+    if counts["complete"]:
+        best = study.study.best_trial
+        run, score = best.user_attrs[FOLDER], f"{study.objective} = {best.value:.6g}"
+        lines["best"] = f"trial {best.number}: {score}, in {run}"
+        lines["again"] = engine.task.command.typed("train", *best.user_attrs[OVERRIDES])
+        parse = OverridesParser.create().parse_override  # the study keeps a choice as text
+        values = {key: parse(f"{key}={text}").value() for key, text in best.params.items()}
+        results |= {"best_evaluated_params": values, "best_evaluated_value": best.value}
+        results |= {"best_folder": run, "best_command": lines["again"]}
+    notes = [f"- {key}: `{text}`" for key, text in (lines | {"storage": study.url}).items()]
+    page = "\n".join([f"# Search {name}", "", *notes, "", _table(study).markdown(), ""])
+    write_whole(folder / "optuna_results.yaml", OmegaConf.to_yaml(results).encode())
+    write_whole(folder / "search.md", page.encode())
+    for key, text in (lines | {"search": str(folder / "search.md")}).items():
+        log.info("%-15s %s", key, text)
 
-    def _report(self) -> None:
-        """Writes `search.md` and `optuna_results.yaml`, and says what is best."""
-        study, counts = self.study.study, self.study.counts()
-        best, objective = study.best_trial if counts["complete"] else None, self.study.objective
-        lines = {"trials": ", ".join(f"{number} {name}" for name, number in counts.items())}
-        results: dict[str, Any] = {"name": "optuna", "study_name": study.study_name}
-        results |= {"storage": self.url, "trials": counts}
-        if best is None:
-            lines["best"] = "none: no trial has completed"
-        else:
-            command = self.engine.task.command.typed("train", *best.user_attrs[OVERRIDES])
-            run = best.user_attrs[FOLDER]
-            lines["best"] = f"trial {best.number}: {objective} = {best.value:.6g}, in {run}"
-            lines["again"] = command
-            parse = OverridesParser.create().parse_override  # the study keeps a choice as text
-            values = {key: parse(f"{key}={text}").value() for key, text in best.params.items()}
-            results |= {"best_evaluated_params": values, "best_evaluated_value": best.value}
-            results |= {"best_folder": run, "best_command": command}
-        notes = [f"- {name}: `{text}`" for name, text in (lines | {"storage": self.url}).items()]
-        page = [f"# Search {study.study_name}", "", *notes, "", self._table().markdown(), ""]
-        folder = self.engine.folder.path
-        write_whole(folder / "optuna_results.yaml", OmegaConf.to_yaml(results).encode())
-        write_whole(folder / "search.md", "\n".join(page).encode())
-        for name, text in (lines | {"search": str(folder / "search.md")}).items():
-            log.info("%-15s %s", name, text)
 
-    def _table(self) -> Table:
-        """Returns a row per trial."""
-        keys, rows = [*self.space.distributions], []
-        for trial in self.study.study.trials:
-            run = Path(str(trial.user_attrs.get(FOLDER, ""))).name
-            values = [trial.params.get(key) for key in keys]
-            end = [trial.number, state_of(trial), trial.value]
-            rows.append([*end, *values, run, trial.user_attrs.get(REASON)])
-        return Table(["trial", "state", self.study.objective, *keys, "run", "reason"], rows)
+def _table(study: SearchStudy) -> Table:
+    """Returns a row per trial."""
+    keys, rows = list(dict.fromkeys(key for trial in study.trials for key in trial.params)), []
+    for trial in study.trials:
+        run, reason = trial.user_attrs.get(FOLDER), trial.user_attrs.get(REASON)
+        values = [trial.params.get(key) for key in keys]
+        cells = [trial.number, state_of(trial), trial.value, *values]
+        rows.append([*cells, run and Path(run).name, reason])
+    return Table(["trial", "state", study.objective, *keys, "run", "reason"], rows)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,24 +27,7 @@ from forger.app.config.compose import worded
 from forger.app.config.messages import listed, written
 from forger.errors import ConfigError
 
-Value: TypeAlias = "str | int | float"
 _NOT_OF_JOBS = ("sweep.", "trust", "moved")
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One setting that is searched."""
-
-    key: str  # as it stands in an override, perhaps with a `+`
-    distribution: BaseDistribution  # values of `a,b` and `choice(a,b)` are kept as text
-    values: tuple[Value, ...] | None = None  # all that there are; `None`: an interval
-
-    @property
-    def extremes(self) -> tuple[Value, ...]:
-        """The values between which all others lie: of a choice all, of numbers the ends."""
-        if isinstance(self.distribution, (FloatDistribution, IntDistribution)):
-            return (self.distribution.low, self.distribution.high)
-        return self.values or ()
 
 
 @dataclass(frozen=True)
@@ -52,30 +35,41 @@ class Space:
     """Fixed overrides and settings that are searched; all that a trial's command is made of."""
 
     fixed: tuple[str, ...]
-    parameters: tuple[Parameter, ...]
-
-    @property
-    def distributions(self) -> dict[str, BaseDistribution]:
-        """What Optuna chooses from."""
-        return {parameter.key: parameter.distribution for parameter in self.parameters}
+    # by setting as it stands in an override, perhaps with a `+`; choices are kept as text
+    distributions: dict[str, BaseDistribution]
 
     def overrides(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Returns the overrides of one trial."""
-        return (*self.fixed, *(f"{p.key}={values[p.key]}" for p in self.parameters))
+        return (*self.fixed, *(f"{key}={values[key]}" for key in self.distributions))
 
-    def grid(self) -> dict[str, list[Value]]:
+    def grid(self) -> dict[str, list[Any]]:
         """Returns all values of every setting.
 
         Raises:
             ConfigError: there is no end of them.
         """
-        for parameter in self.parameters:
-            if parameter.values is None:
+        for key, distribution in self.distributions.items():
+            if isinstance(distribution, FloatDistribution) and distribution.step is None:
                 raise ConfigError(
-                    f"hydra/sweeper/sampler=grid: {parameter.key} is an interval, which has no end"
-                    " of values; write choice(...) or range(...) for it, or another sampler"
+                    f"hydra/sweeper/sampler=grid: {key} is an interval, which has no end of"
+                    " values; write choice(...) or range(...) for it, or another sampler"
                 )
-        return {p.key: list(p.values or ()) for p in self.parameters}
+        return {key: _all_values(one) for key, one in self.distributions.items()}
+
+
+def _all_values(distribution: BaseDistribution) -> list[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, (IntDistribution, FloatDistribution))
+    low, high, step = distribution.low, distribution.high, distribution.step or 1
+    return [min(high, low + index * step) for index in range(round((high - low) / step) + 1)]
+
+
+def _extremes(distribution: BaseDistribution) -> Sequence[Any]:
+    """Returns the values between which all others lie: of a choice all, of numbers the ends."""
+    if isinstance(distribution, (FloatDistribution, IntDistribution)):
+        return (distribution.low, distribution.high)
+    return _all_values(distribution)
 
 
 def read_space(arguments: Iterable[str], params: Mapping[str, Any], loader: Any = None) -> Space:
@@ -103,15 +97,15 @@ def read_space(arguments: Iterable[str], params: Mapping[str, Any], loader: Any 
             text = value if isinstance(value, str) else written(value)
             recipe.append(_parsed(parser, f"{key}={text}", "hydra.sweeper.params: "))
     known = [o for o in (*recipe, *typed) if not o.get_key_element().startswith(_NOT_OF_JOBS)]
-    searched = [override for override in known if override.is_sweep_override()]
+    fixed = tuple(str(one.input_line) for one in known if not one.is_sweep_override())
+    searched = {o.get_key_element(): _distribution(o) for o in known if o.is_sweep_override()}
     if not searched:
         raise ConfigError(
             "hydra/sweeper=optuna: nothing to search; write for example"
             " 'optimizer.lr=tag(log,interval(1e-5,1e-2))', or choose a recipe,"
             " hparams_search=<choice>"
         )
-    fixed = (str(override.input_line) for override in known if not override.is_sweep_override())
-    return Space(tuple(fixed), tuple(_parameter(override) for override in searched))
+    return Space(fixed, searched)
 
 
 def _parsed(parser: OverridesParser, text: str, where: str = "") -> Override:
@@ -122,40 +116,23 @@ def _parsed(parser: OverridesParser, text: str, where: str = "") -> Override:
         raise ConfigError(f"{where}{text}: cannot be read: {reason}") from None
 
 
-def _parameter(override: Override) -> Parameter:
-    key, sweep = override.get_key_element(), override.value()
+def _distribution(override: Override) -> BaseDistribution:
+    sweep: Any = override.value()
     try:
         if isinstance(sweep, IntervalSweep):
-            return Parameter(key, _interval(sweep))
-        if isinstance(sweep, RangeSweep):
-            return _range(key, sweep, list(override.sweep_iterator()))
-        choices = tuple(dict.fromkeys(override.sweep_string_iterator()))
-        return Parameter(key, CategoricalDistribution(choices), choices)
-    except (ValueError, HydraException) as error:
+            low, high, step = sweep.start, sweep.end, None
+        elif isinstance(sweep, RangeSweep):
+            numbers: list[Any] = list(override.sweep_iterator())
+            low, high, step = min(numbers), max(numbers), abs(sweep.step or 1)
+        else:
+            return CategoricalDistribution([*dict.fromkeys(override.sweep_string_iterator())])
+        assert low is not None
+        assert high is not None
+        if isinstance(low, int) and isinstance(high, int):
+            return IntDistribution(low, high, log="log" in sweep.tags, step=int(step or 1))
+        return FloatDistribution(low, high, log="log" in sweep.tags, step=step)
+    except (TypeError, ValueError, HydraException) as error:
         raise ConfigError(f"{override.input_line}: {error}") from None
-
-
-def _interval(sweep: IntervalSweep) -> BaseDistribution:
-    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
-    if low is None or high is None or low > high:
-        raise ValueError("the smaller number must come first")
-    if isinstance(low, int) and isinstance(high, int):
-        return IntDistribution(low, high, log=log)
-    return FloatDistribution(low, high, log=log)
-
-
-def _range(key: str, sweep: RangeSweep, numbers: Sequence[Any]) -> Parameter:
-    if not numbers:
-        raise ValueError("holds no number")
-    log, step = "log" in sweep.tags, abs(sweep.step or 1)
-    if all(isinstance(number, int) for number in numbers):
-        low, high = min(numbers), max(numbers)
-        whole = IntDistribution(low, high, log=log, step=int(step))
-        return Parameter(key, whole, tuple(sorted(numbers)))
-    if log:
-        raise ValueError("steps have no logarithm; write interval(...)")
-    values = tuple(sorted(map(float, numbers)))
-    return Parameter(key, FloatDistribution(values[0], values[-1], step=float(step)), values)
 
 
 def check_space(loader: ConfigLoader, master: DictConfig, space: Space) -> DictConfig:
@@ -168,19 +145,20 @@ def check_space(loader: ConfigLoader, master: DictConfig, space: Space) -> DictC
         ConfigError: a setting does not exist, a value is not allowed, or `objective` is missing.
     """
     problems: list[str] = []
-    for parameter in space.parameters:
-        for value in parameter.extremes:
-            problems += _problems(loader, master, [*space.fixed, f"{parameter.key}={value}"])
+    values = {key: _extremes(one) for key, one in space.distributions.items()}
+    for key, some in values.items():
+        for value in some:
+            problems += _problems(loader, master, [*space.fixed, f"{key}={value}"])
+    if "objective" in values:
+        problems.append("objective: a search has one; name one metric")
     if problems:
         raise ConfigError(listed(problems))
-    first = {parameter.key: parameter.extremes[0] for parameter in space.parameters}
-    cfg = loader.load_sweep_config(master, list(space.overrides(first)))
+    first = space.overrides({key: some[0] for key, some in values.items()})
+    cfg = loader.load_sweep_config(master, list(first))
     if cfg.objective is None:
         raise ConfigError(
             "objective=null: a search needs a score; write for example objective=val/classifier_fid"
         )
-    if any(parameter.key == "objective" for parameter in space.parameters):
-        raise ConfigError("objective: a search has one; name one metric")
     return cfg
 
 

@@ -1,1 +1,0 @@
-"""Where Hydra finds the search with Optuna."""
