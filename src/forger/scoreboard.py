@@ -6,6 +6,7 @@ import logging
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
 
 from forger.losses import AdversarialLoss
 from forger.score_names import RATES, RELATIVE
@@ -55,6 +56,34 @@ def confusion_rates(
 def middle_of(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Returns the middle between the mean logit of real images and that of fake ones."""
     return (real_logits.mean() + fake_logits.mean()) / 2
+
+
+def discriminator_scores(
+    train_logits: Tensor, test_logits: Tensor, fake_logits: Tensor, boundary: float | None
+) -> dict[str, float]:
+    """Scores a discriminator by its logits `(N,)`, on held-out real images and fresh fakes.
+
+    - `d_tpr`, `d_accuracy` and so on, or `d_relative_tpr` without a boundary: `confusion_rates`.
+    - `d_auroc`: probability that a held-out real image has a higher logit than a fake.
+    - `d_train_logit`, `d_test_logit`, `d_gap`: mean on training images, on held-out ones, and the
+      difference.
+    - `d_gap_auroc`: probability that a training image has a higher logit than a held-out one: 0.5
+      without overfitting, 1 for a discriminator that knows its training images by heart.
+    """
+    rates = confusion_rates(test_logits.double(), fake_logits.double(), boundary)
+    train, test = (logits.double().mean().item() for logits in (train_logits, test_logits))
+    means = {"d_train_logit": train, "d_test_logit": test, "d_gap": train - test}
+    auroc = {"d_auroc": _auroc(test_logits, fake_logits)}
+    gap = {"d_gap_auroc": _auroc(train_logits, test_logits)}
+    return {f"d_{name}": rate.item() for name, rate in rates.items()} | auroc | means | gap
+
+
+def _auroc(higher: Tensor, lower: Tensor) -> float:
+    """Returns `P(a > b) + P(a = b) / 2` for a of `higher` and b of `lower`."""
+    values, ranks = torch.unique(torch.cat([higher, lower]), return_inverse=True)
+    target = torch.cat([torch.ones_like(higher), torch.zeros_like(lower)]).long()
+    # Ranks: torchmetrics applies a sigmoid to logits, which makes a critic's large ones equal.
+    return binary_auroc(ranks.double() / len(values), target).item()
 
 
 class ProbabilityWatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from forger.metrics.extractor import Features
-from forger.metrics.fidelity import FidelityScores, Reference
+from forger.metrics.fidelity import Reference, fidelity_scores
 from forger.metrics.inception import Inception
 from forger.metrics.settings import ScoreSettings
 
 COUNT = 500
-SUBSETS, SPLITS = 100, 10
+SETTINGS = ScoreSettings(kid_subset_size=COUNT // 2, neighbour_images=COUNT)
 
 
 class Images(Dataset):
@@ -52,43 +53,44 @@ def random_weights(path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_same_scores_as_torch_fidelity(tmp_path, monkeypatch) -> None:
+def test_same_scores_as_torch_fidelity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch_fidelity = pytest.importorskip("torch_fidelity")
     weights = random_weights(tmp_path / "weights.pth")
     fakes, reals = structured(0, contrast=0.8), structured(1, contrast=1.0)
     seen = recorded(monkeypatch)
-    layers = {f"feature_layer_{score}": "192" for score in ("fid", "kid", "prc")}
     theirs = torch_fidelity.calculate_metrics(
         input1=Images(fakes),
         input2=Images(reals),
         feature_extractor="inception-v3-compat",
         feature_extractor_weights_path=str(weights),
-        **layers,
+        **{f"feature_layer_{score}": "192" for score in ("fid", "kid", "prc")},
         **dict.fromkeys(("fid", "kid", "isc", "prc"), True),
         **dict.fromkeys(("cuda", "cache", "verbose"), False),
         save_cpu_ram=True,
-        kid_subsets=SUBSETS,
-        kid_subset_size=COUNT // 2,
-        isc_splits=SPLITS,
-        prc_neighborhood=3,
+        kid_subsets=SETTINGS.kid_subsets,
+        kid_subset_size=SETTINGS.kid_subset_size,
+        isc_splits=SETTINGS.splits,
+        prc_neighborhood=SETTINGS.precision_k,
     )
-    features = Features(*(torch.cat(part) for part in zip(*seen, strict=True)))
-    of_fakes = Features(*(part[:COUNT] for part in features))
-    of_reals = Features(*(part[COUNT:] for part in features))
-
+    of_fakes, of_reals = (
+        Features(*(torch.cat(part)[rows] for part in zip(*seen, strict=True)))
+        for rows in (slice(COUNT), slice(COUNT, None))
+    )
     extractor = Inception(weights=weights, layer="192")
     extractor.prepare(Bars(), tmp_path)
     for found, expected in zip(extractor(reals[-8:]), of_reals, strict=True):
         torch.testing.assert_close(found, expected[-8:], rtol=1e-4, atol=1e-5)
 
-    ours = scores(of_fakes, of_reals, extractor)
+    ours, _ = fidelity_scores(Reference(SETTINGS, [of_reals]), [of_fakes], COUNT, extractor)
+    ours = {name.removeprefix(extractor.prefix): value for name, value in ours.items()}
     assert ours["fid"] == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
     kid, kid_std = (theirs[f"kernel_inception_distance_{key}"] for key in ("mean", "std"))
-    assert ours["kid"] == pytest.approx(kid, abs=3 * kid_std / math.sqrt(SUBSETS))
+    assert ours["kid"] == pytest.approx(kid, abs=3 * kid_std / math.sqrt(SETTINGS.kid_subsets))
     assert ours["kid_std"] == pytest.approx(kid_std, rel=0.3)
     score, score_std = (theirs[f"inception_score_{key}"] for key in ("mean", "std"))
     assert score > 1.05  # the comparison means something
-    assert ours["inception_score"] == pytest.approx(score, abs=score_std / math.sqrt(SPLITS))
+    within = score_std / math.sqrt(SETTINGS.splits)
+    assert ours["inception_score"] == pytest.approx(score, abs=within)
     for key in ("precision", "recall"):
         assert 0 < ours[key] < 1
         assert ours[key] == pytest.approx(theirs[key], abs=1e-6), key
@@ -101,7 +103,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
     seen: list[tuple[Tensor, Tensor]] = []
     forward = Network.forward
 
-    def watched(self, images: Tensor) -> tuple[Tensor, ...]:
+    def watched(self: Any, images: Tensor) -> tuple[Tensor, ...]:
         outputs = forward(self, images)
         by_name = dict(zip(self.features_list, outputs, strict=True))
         seen.append((by_name["192"], by_name["logits_unbiased"]))
@@ -109,14 +111,3 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
 
     monkeypatch.setattr(Network, "forward", watched)
     return seen
-
-
-def scores(fakes: Features, reals: Features, extractor: Inception) -> dict[str, float]:
-    settings = ScoreSettings(
-        kid_subsets=SUBSETS, kid_subset_size=COUNT // 2, splits=SPLITS, neighbour_images=COUNT
-    )
-    reference = Reference(settings)
-    reference.update(reals)
-    ours = FidelityScores(reference, COUNT, extractor)
-    ours.update(fakes)
-    return {name.removeprefix(extractor.prefix): value for name, value in ours.compute().items()}

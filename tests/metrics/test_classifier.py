@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from disks import small_disk, without_rights
+from disks import without_rights
 from labelled_bars import Bars
 from rich.console import Console
 
@@ -37,31 +37,30 @@ def prepared(cache_dir: Path, data: Any = None, **arguments: Any) -> Classifier:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache that holds the classifier of the bars."""
+    """The cached classifier of the bars."""
     cache_dir = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier, "RECIPE", SHORT)
         prepared(cache_dir)
-    return cache_dir
+    (path,) = cache_dir.iterdir()
+    return path
 
 
 def test_learns_classes_and_sees_them_in_images(trained: Path) -> None:
     data = Bars()
-    extractor = prepared(trained, data)
+    extractor = prepared(trained.parent, data)
     seen = extractor(data.test_images)
     assert seen.features.shape == (30, extractor.num_features)
     assert seen.logits.shape == (30, 3)
-    assert seen.features.dtype == seen.logits.dtype == torch.float32
     assert extractor.classes == data.classes
     assert data.test_labels is not None
     share = (seen.logits.argmax(1) == data.test_labels).float().mean().item()
     assert share > 0.9
     description = extractor.description
     assert description["accuracy"] == pytest.approx(share)
-    assert description["name"] == "classifier"
+    assert (description["name"], description["resize"]) == ("classifier", "none")
     assert description["fingerprint"] == extractor.fingerprint
     assert (description["num_train"], description["num_test"]) == (90, 30)
-    assert description["resize"] == "none"
 
 
 def test_the_training_is_announced_and_shown_and_happens_once(
@@ -78,39 +77,34 @@ def test_the_training_is_announced_and_shown_and_happens_once(
     before, after = caplog.messages
     (file,) = tmp_path.glob("classifier-*.pt")
     assert before == f"training a classifier on 90 images for scores; once, then cached at {file}"
-    assert "% of 30 test images rightly (scores need 66.67 %)" in after
+    assert "% of 30 test images rightly" in after
     assert "training the classifier of the scores" in screen.getvalue()
     assert Classifier().to_do(Bars(), tmp_path) is None
     prepared(tmp_path)
     assert len(caplog.messages) == 2
 
 
-def in_default_dtype(dtype: torch.dtype) -> Any:
-    class Default:
-        def __enter__(self) -> None:
-            torch.set_default_dtype(dtype)
-
-        def __exit__(self, *_: object) -> None:
-            assert torch.get_default_dtype() == dtype
-            torch.set_default_dtype(torch.float32)
-
-    return Default()
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    yield
+    assert torch.get_default_dtype() == dtype
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize(
     "context",
     [
-        torch.no_grad,
         torch.inference_mode,
         lambda: torch.autocast("cpu", torch.bfloat16),
-        lambda: in_default_dtype(torch.bfloat16),
+        lambda: default_dtype(torch.bfloat16),
     ],
 )
 def test_the_same_data_gives_the_same_bits_inside_any_training(
     trained: Path, tmp_path: Path, context: Callable[[], Any]
 ) -> None:
     """Whatever the precision, the number of threads and the random state, which stay."""
-    expected, threads = prepared(trained), torch.get_num_threads()
+    expected, threads = prepared(trained.parent), torch.get_num_threads()
     torch.manual_seed(7)
     before = torch.get_rng_state()
     try:
@@ -135,9 +129,9 @@ def test_other_data_or_recipes_get_another_classifier(
     assert label.test_labels is not None
     label.test_labels[4] = 0
     for other in (pixel, label, Bars(classes=("a", "b", "c"))):
-        assert Classifier().to_do(other, trained) is not None
+        assert Classifier().to_do(other, trained.parent) is not None
     monkeypatch.setattr(classifier, "RECIPE", Recipe(seed=1))
-    assert Classifier().to_do(Bars(), trained) is not None
+    assert Classifier().to_do(Bars(), trained.parent) is not None
 
 
 def test_too_low_an_accuracy_is_refused_without_training_again(
@@ -146,15 +140,11 @@ def test_too_low_an_accuracy_is_refused_without_training_again(
     hard = Bars(counts={"train": 90, "test": 30}, min_accuracy=0.999)
     assert hard.test_labels is not None
     hard.test_labels[:10] = (hard.test_labels[:10] + 1) % 3  # cannot be named rightly
-    with pytest.raises(DataError, match=r"need 99\.90 %; accept it with") as refused:
+    with pytest.raises(DataError, match=r"^metrics\.min_accuracy: .* need 99\.90%; ac") as refused:
         prepared(tmp_path, hard)
     message = str(refused.value)
-    assert message.startswith("metrics.min_accuracy: a classifier trained on 90 images names ")
-    for way_out in (
-        "metrics/features=inception metrics.inception_weights=",
-        "metrics/features=pixels",
-    ):
-        assert way_out in message
+    assert "metrics/features=pixels" in message
+    assert "metrics/features=inception metrics.inception_weights=" in message
     caplog.set_level(logging.INFO, logger="forger")
     with pytest.raises(DataError, match=r"metrics\.min_accuracy"):
         Classifier().to_do(hard, tmp_path)
@@ -163,62 +153,36 @@ def test_too_low_an_accuracy_is_refused_without_training_again(
     assert caplog.messages == []
 
 
-def test_always_sees_in_float32_and_eval_mode(trained: Path) -> None:
-    extractor, images = prepared(trained), Bars().test_images
-    expected = extractor(images)
-    extractor.train()
-    with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
-        found = extractor(images)
-    for a, b in zip(found, expected, strict=True):
-        assert torch.equal(a, b)
-        assert not a.requires_grad
-    with pytest.raises(ValueError, match="must be uint8"):
-        extractor(images.float())
-
-
-@pytest.mark.parametrize(
-    "damage", ["truncated", "not a file of torch", "other weights", "other accuracy"]
-)
+@pytest.mark.parametrize("damage", ["truncated", "other weights", "other accuracy"])
 def test_a_damaged_file_is_noticed_and_replaced(
     trained: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (source,) = trained.glob("classifier-*.pt")
-    path, content = tmp_path / source.name, source.read_bytes()
-    stored = torch.load(source, weights_only=True)
+    path, content = tmp_path / trained.name, trained.read_bytes()
+    stored = torch.load(trained, weights_only=True)
     if damage == "truncated":
         path.write_bytes(content[: len(content) // 2])
     elif damage == "other weights":
         stored["weights"]["output.bias"] += 1
         torch.save(stored, path)
-    elif damage == "other accuracy":
-        torch.save(stored | {"accuracy": 0.99}, path)
     else:
-        path.write_text("hello")
+        torch.save(stored | {"accuracy": 0.99}, path)
     extractor = prepared(tmp_path)
     (warning,) = (x.getMessage() for x in caplog.records if x.levelno == logging.WARNING)
     assert warning.startswith(f"{path} is damaged")
-    assert extractor.fingerprint == prepared(trained).fingerprint
+    assert extractor.fingerprint == prepared(trained.parent).fingerprint
     assert prepared(tmp_path).fingerprint == extractor.fingerprint
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_cache_that_cannot_be_written_is_told_before_the_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cache_that_cannot_be_written_is_told_before_the_training_and_so_is_one_not_read(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classifier, "train_network", None)
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"paths\.cache_dir: .*file/cache cannot take the classif"):
         prepared(tmp_path / "file" / "cache")
-    with small_disk(tmp_path / "disk", kilobytes=64) as disk:
-        with pytest.raises(DataError, match=r"cannot take the classifier of .*: No space left on"):
-            prepared(disk)
-        assert list(disk.iterdir()) == []
-
-
-def test_a_classifier_that_may_not_be_read_is_named(trained: Path, tmp_path: Path) -> None:
-    (source,) = trained.glob("classifier-*.pt")
-    (tmp_path / source.name).write_bytes(source.read_bytes())
-    (tmp_path / source.name).chmod(0)
+    (tmp_path / trained.name).write_bytes(trained.read_bytes())
+    (tmp_path / trained.name).chmod(0)
     with (
         without_rights(tmp_path),
         pytest.raises(DataError, match=r"paths\.cache_dir: .*/classifier-.*: Permission denied"),
@@ -227,14 +191,13 @@ def test_a_classifier_that_may_not_be_read_is_named(trained: Path, tmp_path: Pat
 
 
 def test_a_file_of_code_runs_nothing(trained: Path, tmp_path: Path) -> None:
-    (source,) = trained.glob("classifier-*.pt")
     ran = tmp_path / "ran"
 
     class Code:
         def __reduce__(self) -> Any:
             return Path.touch, (ran,)
 
-    torch.save({"weights": Code()}, tmp_path / source.name)
+    torch.save({"weights": Code()}, tmp_path / trained.name)
     prepared(tmp_path)
     assert not ran.exists()
 
@@ -242,9 +205,10 @@ def test_a_file_of_code_runs_nothing(trained: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels_of": ()}, r"Bars has no labels .*write metrics/features=pixels .*its classes"),
+        ({"labels_of": ()}, r"Bars has no labels to train .*write metrics/features=pixels"),
         ({"labels_of": ("train",)}, "Bars has no labels of test images to test a classifier on"),
-        ({"classes": ("lying", "standing")}, "names 2 classes"),
+        ({"classes": ("lying", "standing")}, "has 2 classes and labels from 0 to 2"),
+        ({"classes": ("bar",)}, "has 1 classes"),
     ],
 )
 def test_data_that_no_classifier_can_be_trained_on(
@@ -253,15 +217,6 @@ def test_data_that_no_classifier_can_be_trained_on(
     with pytest.raises(DataError, match=message):
         prepared(tmp_path, Bars(**changes))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_single_class_is_refused(tmp_path: Path) -> None:
-    single = Bars(classes=("bar",))
-    for labels in (single.train_labels, single.test_labels):
-        assert labels is not None
-        labels.zero_()
-    with pytest.raises(DataError, match="a single class, 'bar'"):
-        prepared(tmp_path, single)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28), (1, 5, 40), (3, 65, 65), (3, 256, 256)])
@@ -282,6 +237,4 @@ def test_shifted_images_repeat_their_border() -> None:
 @pytest.mark.slow
 def test_learns_real_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier, "RECIPE", Recipe())
-    started = time.process_time()
     assert prepared(tmp_path, MNISTSample()).description["accuracy"] >= 0.97
-    assert time.process_time() - started < 60

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 from helpers import Squares
+from projection import Projection
+from torch import Tensor
 
-from forger.metrics.extractor import float32_only, weights_hash
+from forger.metrics.extractor import Features, float32_only, weights_hash
 from forger.metrics.pixels import Pixels
 
 CPU = torch.device("cpu")
@@ -23,25 +25,17 @@ def test_switches_are_restored_after_an_error() -> None:
         own = cudnn.allow_tf32, cudnn.benchmark, cudnn.deterministic
         return (*own, torch.get_default_dtype(), torch.get_float32_matmul_precision())
 
-    before, inside = switches(), None
-    with contextlib.suppress(RuntimeError), float32_only(CPU):
-        inside = switches()
-        raise RuntimeError
-    assert inside == (False, False, True, torch.float32, "highest")
-    assert switches() == before
-
-
-def test_products_are_exact_under_medium_precision() -> None:
-    left, right = torch.randn(64, 64), torch.randn(64, 64)
-    exact = left @ right
-    before = torch.get_float32_matmul_precision()
+    default, inside = torch.get_float32_matmul_precision(), None
+    torch.set_float32_matmul_precision("medium")
+    before = switches()
     try:
-        torch.set_float32_matmul_precision("medium")
-        with float32_only(CPU), torch.no_grad():
-            assert torch.equal(left @ right, exact)
-        assert torch.get_float32_matmul_precision() == "medium"
+        with contextlib.suppress(RuntimeError), float32_only(CPU):
+            inside = switches()
+            raise RuntimeError
+        assert inside == (False, False, True, torch.float32, "highest")
+        assert switches() == before
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(default)
 
 
 @pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch below 2.9")
@@ -67,6 +61,31 @@ def test_the_hash_of_weights_is_of_values() -> None:
     assert weights_hash(weights, "net", 2) != first
     strided["b"][0, 0, 0, 0] *= 1 + 1e-6
     assert weights_hash(strided, "net", 1) != first
+
+
+class Own(Projection):
+    """With weights, a dropout and a product that autocast would round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.Dropout(0.5))
+
+    def forward(self, images: Tensor) -> Features:
+        found = self.layer(images.flatten(1).float())
+        return Features(found, found)
+
+
+def test_any_extractor_sees_in_float32_and_eval_mode_without_gradients() -> None:
+    extractor, images = Own(), torch.randint(0, 256, (3, 1, 4, 4), dtype=torch.uint8)
+    expected = extractor(images)
+    extractor.train()
+    with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
+        found = extractor(images)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a, b)
+        assert not a.requires_grad
+    with pytest.raises(ValueError, match="must be uint8"):
+        extractor(images.float())
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 32, 64), (5, 1, 8, 12)])

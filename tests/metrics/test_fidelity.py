@@ -1,9 +1,11 @@
-"""Scores against a reference: closed forms, properties and memory."""
+"""Scores against a reference: closed forms, properties, second implementations and memory."""
 
 from __future__ import annotations
 
-import io
 import math
+import weakref
+from collections.abc import Iterator
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,14 @@ from torch import Tensor
 
 from forger.errors import ConfigError
 from forger.metrics.extractor import Features
-from forger.metrics.fidelity import FidelityScores, Reference, kernel_distance
+from forger.metrics.fidelity import (
+    InceptionScore,
+    Reference,
+    class_counts,
+    classes_reached,
+    fidelity_scores,
+    kernel_distance,
+)
 from forger.metrics.settings import ScoreSettings
 
 DIM = 16
@@ -30,25 +39,23 @@ def drawn(count: int, seed: int, dim: int = DIM, shift: float = 0.0) -> Features
     return Features(features, 3 * torch.randn(count, 10, generator=generator))
 
 
-def reference(images: Features, settings: ScoreSettings = SETTINGS, batch: int = 128) -> Reference:
-    real = Reference(settings)
-    for features, logits in zip(*(part.split(batch) for part in images), strict=True):
-        real.update(Features(features, logits))
-    return real
+def batches(images: Features, size: int = 128) -> Iterator[Features]:
+    for features, logits in zip(*(part.split(size) for part in images), strict=True):
+        yield Features(features, logits)
 
 
-def extractor(has_classes: bool = False) -> Any:
+def reference(images: Features, settings: ScoreSettings = SETTINGS) -> Reference:
+    return Reference(settings, batches(images))
+
+
+def scored(real: Reference, images: Features, has_classes: bool = True) -> dict[str, float]:
+    return shared(real, images, has_classes)[0]
+
+
+def shared(real: Reference, images: Features, has_classes: bool = True) -> Any:
     classes = tuple("abcdefghij") if has_classes else None
-    return SimpleNamespace(prefix="", score_name="classifier_score", classes=classes)
-
-
-def scored(
-    real: Reference, images: Features, batch: int = 128, has_classes: bool = True
-) -> FidelityScores:
-    scores = FidelityScores(real, len(images.features), extractor(has_classes))
-    for features, logits in zip(*(part.split(batch) for part in images), strict=True):
-        scores.update(Features(features, logits))
-    return scores
+    extractor: Any = SimpleNamespace(prefix="", score_name="classifier_score", classes=classes)
+    return fidelity_scores(real, batches(images), len(images.features), extractor)
 
 
 def frechet(real: Tensor, fake: Tensor) -> float:
@@ -58,10 +65,10 @@ def frechet(real: Tensor, fake: Tensor) -> float:
 
 
 @pytest.mark.parametrize(("count", "dim"), [(600, 16), (100, 192)])
-def test_a_set_against_itself(count, dim) -> None:
+def test_a_set_against_itself(count: int, dim: int) -> None:
     """The second has fewer images than features: its covariance is singular."""
     images = drawn(count, 0, dim)
-    scores = scored(reference(images), images).compute()
+    scores = scored(reference(images), images)
     trace = float(np.trace(np.cov(images.features.numpy(), rowvar=False)))
     assert 0 <= scores["fid"] < 1e-6 * trace
     assert (scores["precision"], scores["recall"], scores["coverage"]) == (1, 1, 1)
@@ -70,25 +77,21 @@ def test_a_set_against_itself(count, dim) -> None:
 @pytest.mark.parametrize("kept", [10, 500])
 def test_fid_is_the_distance_of_the_moments_of_all_images(kept: int) -> None:
     real, fake = drawn(700, 0), drawn(400, 1, shift=0.3)
-    settings = ScoreSettings(neighbour_images=kept, kid_subsets=1)
-    found = scored(reference(real, settings), fake).compute()["fid"]
-    assert found == pytest.approx(frechet(real.features, fake.features), rel=1e-9)
+    found = scored(reference(real, ScoreSettings(neighbour_images=kept, kid_subsets=1)), fake)
+    assert found["fid"] == pytest.approx(frechet(real.features, fake.features), rel=1e-9)
 
 
 def test_worse_images_score_worse() -> None:
     real = reference(drawn(500, 0))
-    scores = [scored(real, drawn(500, 1, shift=shift)).compute() for shift in (0.0, 1.0, 2.0)]
+    scores = [scored(real, drawn(500, 1, shift=shift)) for shift in (0.0, 1.0, 2.0)]
     for key, sign in {"fid": 1, "kid": 1, "precision": -1, "coverage": -1}.items():
         assert sign * scores[0][key] < sign * scores[1][key] < sign * scores[2][key], key
 
 
 def test_kid_of_one_distribution_is_zero_on_average() -> None:
-    values = [
-        kernel_distance(
-            torch.randn(100, DIM), torch.randn(150, DIM), subsets=5, subset_size=50, seed=seed
-        )[0]
-        for seed in range(60)
-    ]
+    settings = [ScoreSettings(kid_subsets=5, kid_subset_size=50, seed=seed) for seed in range(60)]
+    pairs = ((torch.randn(100, DIM), torch.randn(150, DIM), one) for one in settings)
+    values = [kernel_distance(*pair)[0] for pair in pairs]
     assert np.mean(values) == pytest.approx(0, abs=4 * np.std(values) / math.sqrt(60))
     assert min(values) < 0  # unbiased: it may not be clamped
 
@@ -98,78 +101,137 @@ def test_kid_by_hand_on_one_subset() -> None:
     real, fake = drawn(30, 0).features.double(), drawn(30, 1, shift=0.4).features.double()
     xx, yy, xy = ((a @ b.T / DIM + 1) ** 3 for a, b in ((real, real), (fake, fake), (real, fake)))
     within = sum((k.sum() - k.trace()) / (30 * 29) for k in (xx, yy))
-    mean, deviation = kernel_distance(real, fake, subsets=3, subset_size=1000, seed=0)
+    mean, deviation = kernel_distance(real, fake, ScoreSettings(kid_subsets=3))
     assert mean == pytest.approx((within - 2 * xy.mean()).item(), rel=1e-9)
     assert deviation == pytest.approx(0, abs=1e-9)
 
 
-def test_kid_depends_on_its_seed_alone_and_leaves_the_global_stream() -> None:
-    real, fake = drawn(300, 0), drawn(300, 1)
-    found = []
-    for seed in (0, 1234):
-        torch.manual_seed(seed)
-        before = torch.get_rng_state()
-        found.append(scored(reference(real), fake).compute())
-        assert torch.equal(torch.get_rng_state(), before)
-    assert found[0] == found[1]
-    other = reference(real, ScoreSettings(kid_subsets=20, kid_subset_size=200, seed=1))
-    assert scored(other, fake).compute()["kid"] != found[0]["kid"]
-
-
-def test_one_reference_serves_many_and_stays_as_it_is() -> None:
-    real, floor, fake = reference(drawn(400, 0)), drawn(400, 1), drawn(300, 2, shift=0.2)
-    first = scored(real, fake).compute()
-    scored(real, floor).compute()
-    again = scored(real, fake).compute()
-    assert first == again == scored(reference(drawn(400, 0)), fake).compute()
+def test_scores_depend_on_the_images_and_their_seed_alone() -> None:
+    """One reference serves many, and the global stream is neither used nor moved."""
+    images, fake = drawn(400, 0), drawn(300, 2, shift=0.2)
+    real = reference(images)
+    first = scored(real, fake)
+    torch.manual_seed(1234)
+    before = torch.get_rng_state()
+    scored(real, drawn(400, 1))
+    assert first == scored(real, fake) == scored(reference(images), fake)
+    assert torch.equal(torch.get_rng_state(), before)
+    other = reference(images, ScoreSettings(kid_subsets=20, kid_subset_size=200, seed=1))
+    assert scored(other, fake)["kid"] != first["kid"]
 
 
 def test_the_keys() -> None:
     real, fake = reference(drawn(200, 0)), drawn(200, 1)
     common = ["fid", "kid", "kid_std", "precision", "recall", "density", "coverage"]
     common += ["classifier_score", "classifier_score_std"]
-    scores = scored(real, fake).compute()
+    scores = scored(real, fake)
     assert list(scores) == [*common, "class_entropy", "classes_reached"]
     assert all(type(value) is float for value in scores.values())
-    assert list(scored(real, fake, has_classes=False).compute()) == common
+    assert list(scored(real, fake, has_classes=False)) == common
 
 
 def test_mode_collapse_in_classes() -> None:
     real, fake = drawn(400, 0), drawn(400, 1)
     fake.logits[:, :7] -= 100
-    scores = scored(reference(real), fake)
-    values = scores.compute()
+    values, shares = shared(reference(real), fake)
     assert values["classes_reached"] == 3
-    assert values["class_entropy"] < math.log(3)
-    assert scores.class_shares is not None
-    assert scores.class_shares[:7] == [0] * 7
-    assert sum(scores.class_shares) == pytest.approx(1)
-    assert scored(reference(real), fake, has_classes=False).class_shares is None
+    assert shares[:7] == [0] * 7
+    assert sum(shares) == pytest.approx(1)
+    nats = -sum(share * math.log(share) for share in shares if share)
+    assert values["class_entropy"] == pytest.approx(nats, abs=1e-12)
+    assert shared(reference(real), fake, has_classes=False)[1] is None
 
 
-def held(real: Reference, scores: FidelityScores) -> int:
-    """Bytes of all that both refer to; a tensor counts with the whole memory it is a view of."""
-    buffer = io.BytesIO()
-    torch.save((real, scores), buffer)
-    return buffer.tell()
+def test_no_batch_is_held_so_that_memory_does_not_grow() -> None:
+    alive: list[int] = []
+
+    def watched(count: int) -> Iterator[Features]:
+        owners: list[Any] = []
+        for seed in range(count):
+            arrays = [part.numpy().copy() for part in drawn(100, seed)]
+            owners += [weakref.ref(array) for array in arrays]
+            batch = Features(*(torch.from_numpy(array) for array in arrays))
+            del arrays
+            yield batch
+            del batch
+            alive.append(sum(owner() is not None for owner in owners))
+
+    extractor: Any = SimpleNamespace(prefix="", score_name="s", classes=None)
+    real = Reference(SETTINGS, watched(20))
+    fidelity_scores(real, watched(20), 2000, extractor)
+    assert max(alive) <= 2  # features and logits of the batch at hand
+    assert len(real.kept) == SETTINGS.neighbour_images
 
 
-def test_memory_does_not_grow_with_the_number_of_images() -> None:
-    sizes = []
-    for count in (10_000, 50_000):
-        real, fake = reference(drawn(count, 0), batch=900), drawn(count, 1)
-        scores = scored(real, fake, batch=900)
-        scores.compute()
-        sizes.append(held(real, scores))
-    kept = 2 * SETTINGS.neighbour_images * DIM * 4
-    assert sizes[1] == pytest.approx(sizes[0], abs=64)
-    assert sizes[0] > kept
-
-
-@pytest.mark.parametrize(("real", "fake"), [(5, 100), (100, 3), (0, 100), (100, 0)])
-def test_too_few_images_for_k(real, fake) -> None:
-    known = reference(drawn(real, 0)) if real else Reference(SETTINGS)
+@pytest.mark.parametrize(("real", "fake"), [(5, 100), (100, 3), (100, 0)])
+def test_too_few_images_for_k(real: int, fake: int) -> None:
     name = "coverage_k=5" if real == 5 else "precision_k=3"
     text = rf"^metrics\.{name}: must be below the number of .*, {min(real, fake)}(; write|$)"
     with pytest.raises(ConfigError, match=text):
-        FidelityScores(known, fake, extractor())
+        fidelity_scores(reference(drawn(real, 0)), [], fake, SimpleNamespace())  # type: ignore[arg-type]
+
+
+def random_logits(count: int) -> Tensor:
+    return 3 * torch.randn(count, 10, generator=torch.Generator().manual_seed(0))
+
+
+def inception_score(logits: Tensor, splits: int, batch: int = 64) -> tuple[float, float]:
+    streamed = InceptionScore(len(logits), splits)
+    for part in logits.split(batch):
+        streamed.update(part)
+    return streamed.compute()
+
+
+def naive(logits: Tensor, splits: int) -> tuple[float, float]:
+    p = np.exp(logits.double().numpy())
+    p /= p.sum(1, keepdims=True)
+    bounds = [i * len(p) // splits for i in range(splits + 1)]
+    parts = [p[begin:end] for begin, end in pairwise(bounds)]
+    values = [np.exp((x * np.log(x / x.mean(0))).sum(1).mean()) for x in parts]
+    return float(np.mean(values)), float(np.std(values))
+
+
+@pytest.mark.parametrize(
+    ("count", "splits", "batch"),
+    [(500, 10, 64), (503, 10, 1), (7, 7, 3), (50, 1, 40), (23, 4, 1000)],
+)
+def test_inception_score_against_the_formula(count: int, splits: int, batch: int) -> None:
+    """Batches may cross splits."""
+    logits = random_logits(count)
+    found = inception_score(logits, splits, batch)
+    assert found == pytest.approx(naive(logits, splits), rel=1e-12)
+
+
+def test_inception_score_as_torch_fidelity() -> None:
+    isc = pytest.importorskip("torch_fidelity.metric_isc")
+    logits = random_logits(503)
+    theirs = isc.isc_features_to_metric(logits, splits=10, shuffle=False)
+    assert inception_score(logits, 10) == pytest.approx(tuple(theirs.values()), rel=1e-12)
+
+
+def test_inception_score_of_certainty_about_all_classes_and_about_none() -> None:
+    """Also where a probability underflows to 0, whose logarithm is not finite."""
+    logits = 1e5 * torch.eye(10).repeat(20, 1)
+    assert inception_score(logits, 2) == pytest.approx((10, 0), abs=1e-12)
+    same = random_logits(1).repeat(100, 1)
+    assert inception_score(same, 4) == pytest.approx((1, 0), abs=1e-12)
+
+
+def test_images_count_for_their_largest_logit() -> None:
+    logits = torch.tensor([[0.1, -3, 0, -9], [2, 1, 9, 0], [5, 4, 4.9, 0], [1, 0, 0, 0]])
+    assert class_counts(logits).tolist() == [3, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("counts", "reached"),
+    [
+        ([1000, 0, 0], 1),
+        ([951, 30, 19], 2),
+        ([950, 30, 20], 3),  # both exactly a tenth
+        ([95, 3, 2], 3),  # whatever the count
+    ],
+)
+def test_a_class_is_reached_from_a_tenth_of_its_share_on(counts: list[int], reached: int) -> None:
+    assert classes_reached(torch.tensor(counts), torch.tensor([500, 300, 200])) == reached
+    lacking = torch.tensor([*counts, 500]), torch.tensor([500, 300, 200, 0])
+    assert classes_reached(*lacking) <= reached  # what the reference lacks does not count

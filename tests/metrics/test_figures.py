@@ -14,6 +14,8 @@ from forger.metrics import figures
 
 WARNING = (193, 18, 31)  # red
 EMPTY = (236, 236, 236)
+RATES = {"d_tpr": 0.9, "d_fnr": 0.1, "d_fpr": 0.3, "d_tnr": 0.7}
+RATES |= {key.replace("d_", "d_relative_"): value for key, value in RATES.items()}
 
 
 def read(png: bytes) -> np.ndarray:
@@ -22,10 +24,6 @@ def read(png: bytes) -> np.ndarray:
     assert image.format == "PNG"
     assert not image.text  # no date, no program: the same bytes tomorrow
     return np.asarray(image.convert("RGB"))
-
-
-def count(png: bytes, colour: tuple[int, int, int]) -> int:
-    return int((read(png) == colour).all(-1).sum())
 
 
 def is_warned(png: bytes) -> bool:
@@ -52,40 +50,30 @@ def class_grid(predicted: list[int], classes: list[str], **settings: int) -> byt
     return figures.class_grid(images, torch.tensor(predicted), confidence, classes, **settings)
 
 
-def test_a_class_that_was_never_generated_is_marked() -> None:
-    names = ["cat", "dog", "owl"]
-    whole = figures.class_histogram([0.2, 0.3, 0.5], [1 / 3] * 3, names)
-    collapsed = figures.class_histogram([1.0, 0.0, 0.0], [1 / 3] * 3, names)
-    assert not is_warned(whole)
-    assert is_warned(collapsed)
-
-
-def test_bars_are_as_long_as_shares() -> None:
+def test_bars_are_as_long_as_shares_and_a_class_that_was_never_generated_is_marked() -> None:
     orange, grey = (217, 95, 2), (154, 165, 177)
-    pixels = read(figures.class_histogram([0.25, 0.75], [0.5, 0.5], ["a", "b"]))
-    pixels = pixels[60:]  # below the legend
+    whole = figures.class_histogram([0.25, 0.75], [0.5, 0.5], ["a", "b"])
+    pixels = read(whole)[60:]  # below the legend
     lengths = [int((row == orange).all(-1).sum()) for row in pixels]
     middle = next(y for y, length in enumerate(lengths) if length == max(lengths))
     first, second = max(lengths[: middle - 1]), max(lengths)
     assert second / first == pytest.approx(3, abs=0.05)
     reference = max(int((row == grey).all(-1).sum()) for row in pixels)
     assert reference / first == pytest.approx(2, abs=0.05)
+    assert not is_warned(whole)
+    assert is_warned(figures.class_histogram([1.0, 0.0], [0.5, 0.5], ["a", "b"]))
 
 
-RATES = {"d_tpr": 0.9, "d_fnr": 0.1, "d_fpr": 0.3, "d_tnr": 0.7}
-RATES |= {key.replace("d_", "d_relative_"): value for key, value in RATES.items()}
-
-
-def test_confusion_matrix_shades_each_cell_by_its_share() -> None:
-    pixels = read(figures.confusion_matrix(RATES, 0.0)).astype(int)
-    shade = pixels.sum(-1)
+@pytest.mark.parametrize("boundary", [0.0, None])
+def test_confusion_matrix_shades_each_cell_by_its_share(boundary: float | None) -> None:
+    shade = read(figures.confusion_matrix(RATES, boundary)).astype(int).sum(-1)
     height, width = shade.shape
-    cells = {}
-    for row, y in (("real", 0.12), ("fake", 0.55)):
-        for column, x in (("called real", 0.25), ("called fake", 0.85)):
-            cells[row, column] = shade[int(y * height), int(x * width)]
-    order = sorted(cells, key=lambda cell: cells[cell])
-    assert order == [
+    cells = {
+        (row, column): shade[int(y * height), int(x * width)]
+        for row, y in (("real", 0.12), ("fake", 0.55))
+        for column, x in (("called real", 0.25), ("called fake", 0.85))
+    }
+    assert sorted(cells, key=lambda cell: cells[cell]) == [
         ("real", "called real"),
         ("fake", "called fake"),
         ("fake", "called real"),
@@ -115,35 +103,27 @@ def test_neighbours_stand_in_the_row_of_their_sample(channels: int) -> None:
 
 def test_class_grid_takes_the_first_of_each_class_in_order() -> None:
     png = class_grid([1, 0, 1, 1, 0, 1], ["cat", "dog", "owl"], per_class=3)
-    cats, dogs = (
-        [where(png, 20 + index) for index in (1, 4)],
-        [where(png, 20 + index) for index in (0, 2, 3)],
-    )
+    cats, dogs = ([where(png, 20 + i) for i in members] for members in ((1, 4), (0, 2, 3)))
     for row in (cats, dogs):
         assert len({place[:2] for place in row}) == 1
         assert [place[2] for place in row] == sorted(place[2] for place in row)
     assert [place[2] for place in cats] == [place[2] for place in dogs[:2]]
     assert dogs[0][0] > cats[0][0]
-    assert count(png, (25, 25, 25)) < 28 * 28  # the fourth dog, but for edges of letters
+    assert (read(png) == 25).all(-1).sum() < 28 * 28  # the fourth dog, but for edges of letters
     side = 56  # 28 pixels twice as large
-    assert count(png, EMPTY) >= 4 * side * side  # one cat and three owls are missing
-    assert count(png, EMPTY) < 5 * side * side
+    missing = (read(png) == EMPTY).all(-1).sum()
+    assert 4 * side * side <= missing < 5 * side * side  # one cat and three owls
     assert is_warned(png)  # no owl
 
 
 @pytest.mark.parametrize("name", ["$5", "a_$b$_{", "犬", "<i>"])
-def test_names_of_any_kind_are_drawn(name: str) -> None:
+def test_names_of_any_kind_are_drawn_and_a_notebooks_own_plots_are_left_alone(name: str) -> None:
+    from matplotlib import pyplot as plt
+
+    backend = plt.get_backend()
     for png in (
         class_grid([0, 0], [name]),
         figures.class_histogram([0.5, 0.5], [0.5, 0.5], [name, "b"]),
     ):
         assert (read(png) < 255).any()
-
-
-def test_a_notebooks_own_plots_are_left_alone() -> None:
-    from matplotlib import pyplot as plt
-
-    backend = plt.get_backend()
-    figures.confusion_matrix(RATES, 0.0)
-    assert plt.get_fignums() == []
-    assert plt.get_backend() == backend
+    assert (plt.get_fignums(), plt.get_backend()) == ([], backend)

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from forger.errors import ConfigError
 from forger.metrics import neighbours
 from forger.metrics.neighbours import Balls, nearest, neighbour_scores
 
@@ -44,7 +43,7 @@ def naive(real: np.ndarray, fake: np.ndarray, k: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("k", [1, 3, 5, 20])
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_against_the_formulas(k, offset) -> None:
+def test_against_the_formulas(k: int, offset: float) -> None:
     """Far from the origin too, where distances from products of float32 features are noise."""
     real = normal(150) + offset
     fake = (0.6 * normal(130, seed=1) + 0.5) + offset
@@ -67,24 +66,18 @@ def test_by_hand_on_a_line() -> None:
     """Real 0, 1, 3 have radii 1, 1, 2; fake 0.5, 1.5, 9 have radii 1, 1, 7.5."""
     real = torch.tensor([[0.0], [1.0], [3.0]])
     fake = torch.tensor([[0.5], [1.5], [9.0]])
-    assert scores_of(real, 1, fake) == pytest.approx(
-        {"precision": 2 / 3, "recall": 1.0, "density": 4 / 3, "coverage": 1.0}
-    )
+    expected = {"precision": 2 / 3, "recall": 1.0, "density": 4 / 3, "coverage": 1.0}
+    assert scores_of(real, 1, fake) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_a_set_against_itself(k) -> None:
+def test_a_set_against_itself(k: int) -> None:
     features = normal(300, 64) * 100 + 1000
     scores = scores_of(features, k, features[torch.randperm(300)])
     assert scores == {"precision": 1, "recall": 1, "density": (k + 1) / k, "coverage": 1}
     copies = features[:20].repeat(4, 1)  # balls without extent
     scores = scores_of(copies, 3, copies)
     assert (scores["precision"], scores["recall"], scores["coverage"]) == (1, 1, 1)
-
-
-def test_density_is_one_for_two_sets_of_one_distribution() -> None:
-    scores = scores_of(normal(2000), 5, normal(2000, seed=1))
-    assert scores["density"] == pytest.approx(1, abs=0.05)
 
 
 @pytest.mark.parametrize("block", [1, 700])
@@ -104,44 +97,29 @@ def test_no_more_than_a_block_of_distances_is_held(
     assert max(computed) <= max(block, 100)  # at least a row
 
 
-@pytest.mark.parametrize(("real", "fake", "count"), [(5, 100, 5), (100, 4, 4)])
-def test_too_few_images_for_k(real, fake, count) -> None:
-    with pytest.raises(ConfigError, match=rf"^k=5: must be below .* images, {count}$"):
-        scores_of(normal(real), 5, normal(fake))
-
-
-@pytest.mark.parametrize("batch", [1, 7, 50, 1000])
-def test_nearest_in_a_database_read_once_by_batches(batch) -> None:
+@pytest.mark.parametrize("batch", [1, 7, 1000])
+def test_nearest_in_a_database_of_batches(batch: int) -> None:
     database, queries = normal(50), normal(4, seed=1)
-    found = nearest(queries, database.split(batch), k=3)
+    indices, found = nearest(queries, database.split(batch), k=3)
     distances = (queries[:, None] - database[None]).double().norm(dim=-1).sort(dim=1)
-    assert found.indices.tolist() == distances.indices[:, :3].tolist()
-    torch.testing.assert_close(found.distances, distances.values[:, :3], rtol=1e-6, atol=0)
+    assert indices.tolist() == distances.indices[:, :3].tolist()
+    torch.testing.assert_close(found, distances.values[:, :3], rtol=1e-6, atol=0)
 
 
-def test_copies_are_found_at_no_distance_and_the_first_comes_first() -> None:
+def test_copies_are_found_at_no_distance_the_first_first_and_no_batch_is_held() -> None:
     database = normal(10, seed=2).repeat(3, 1) + 1e4
-    found = nearest(database[[4, 7]], database.split(4), k=3)
-    assert found.indices.tolist() == [[4, 14, 24], [7, 17, 27]]
-    assert found.distances.eq(0).all()
-
-
-def test_the_database_is_not_held() -> None:
     alive: list[int] = []
 
     def batches() -> Iterator[Tensor]:
         references: list[weakref.ref[Tensor]] = []
-        for seed in range(6):
-            batch = normal(10, seed=seed)
+        for part in database.split(4):
+            batch = part.clone()
             references.append(weakref.ref(batch))
             yield batch
             del batch
             alive.append(sum(reference() is not None for reference in references))
 
-    nearest(normal(2), batches(), k=3)
+    indices, distances = nearest(database[[4, 7]], batches(), k=3)
+    assert indices.tolist() == [[4, 14, 24], [7, 17, 27]]
+    assert distances.eq(0).all()
     assert max(alive) <= 1  # the one at hand
-
-
-def test_a_database_smaller_than_k() -> None:
-    with pytest.raises(ConfigError, match=r"^k=4: must be at most .* searched, 3$"):
-        nearest(normal(2), [normal(3)], k=4)

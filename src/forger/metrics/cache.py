@@ -11,17 +11,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from forger.array_files import DamagedError, array_writer, map_array
 from forger.errors import DataError
 from forger.metrics.extractor import HASH_DIGITS, FeatureExtractor, Features, ImageData
+from forger.metrics.settings import Split, images_of
 from forger.sampling.sampler import CHUNK  # the last bits of features depend on it
 from forger.whole_files import remove_leftovers
 
@@ -36,17 +36,7 @@ _hashes: WeakKeyDictionary[ImageData, str] = WeakKeyDictionary()
 
 
 def data_hash(data: ImageData) -> str:
-    """Hashes both splits: pixels and labels; and the names of the classes.
-
-    Args:
-        data: is remembered, so that it is read through once.
-
-    Returns:
-        Hex digits, equal where the contents are, on any machine.
-
-    Raises:
-        DataError: a split is missing or cannot be read.
-    """
+    """Hashes pixels and labels of both splits, and the names of the classes, once for `data`."""
     if data not in _hashes:
         digest = sha256(repr((_FORMAT, data.classes)).encode())
         for images, labels in (
@@ -62,15 +52,7 @@ def data_hash(data: ImageData) -> str:
 
 @contextmanager
 def written_to(cache_dir: Path, contents: str) -> Iterator[None]:
-    """Lets files of the cache be written inside, after what killed writers left was removed.
-
-    Args:
-        cache_dir: where they lie.
-        contents: what is written, for the message.
-
-    Raises:
-        DataError: in place of `OSError`.
-    """
+    """Makes a `DataError` that names `contents` of what keeps files from being written inside."""
     remove_leftovers(cache_dir, "*")
     try:
         yield
@@ -79,33 +61,13 @@ def written_to(cache_dir: Path, contents: str) -> Iterator[None]:
         raise DataError(f"paths.cache_dir: {cache_dir} cannot take {contents}: {reason}") from None
 
 
-class RealFeatures:
-    """The features and logits of a split, memory-mapped: only what is used is read."""
-
-    def __init__(self, features: Tensor, logits: Tensor) -> None:
-        self.features, self.logits = features, logits  # float32 (N, D) and (N, K), read-only
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def batches(self, indices: Tensor | None = None) -> Iterator[Features]:
-        """Yields copies of at most `CHUNK` rows at a time.
-
-        Args:
-            indices: int64 `(M,)`, the rows in the order wanted; None: all of them in order.
-        """
-        chosen = torch.arange(len(self)) if indices is None else indices.cpu()
-        for rows in torch.split(chosen, CHUNK):
-            yield Features(self.features.index_select(0, rows), self.logits.index_select(0, rows))
-
-
 def cached_features(
     extractor: FeatureExtractor,
     data: ImageData,
-    split: Literal["train", "test"],
+    split: Split,
     cache_dir: Path,
     device: torch.device | str = "cpu",
-) -> RealFeatures:
+) -> Features:
     """Maps the features of a whole split into memory, extracting them first if that wasn't done.
 
     Args:
@@ -113,28 +75,31 @@ def cached_features(
         data: the real images.
         split: which of them.
         cache_dir: is made where it is missing.
-        device: where features are extracted; they are kept apart by its type, since their last
-            bits depend on it.
+        device: where features are extracted; their last bits depend on its type.
 
     Raises:
-        DataError: the split cannot be read, or the cache not be written.
+        DataError: the cache cannot be read or written.
     """
-    images = data.train_images if split == "train" else data.test_images
-    device = torch.device(device)
+    images, device = images_of(data, split), torch.device(device)
     facts = (_LAYOUT, CHUNK, data_hash(data), split, extractor.fingerprint, device.type)
     name = sha256(repr(facts).encode()).hexdigest()[:HASH_DIGITS]
     targets = cache_dir / f"features-{name}.npy", cache_dir / f"logits-{name}.npy"
     found = _load(targets, len(images))
     if found is None:
         log.info("extracting features of %s %s images; then cached", f"{len(images):,}", split)
-        _extract(extractor.to(device), images, f"features of {split} images", targets, device)
+        extractor = extractor.to(device)
+        chunks = torch.split(images, CHUNK)
+        with written_to(cache_dir, "features"), ExitStack() as stack:
+            writers = [stack.enter_context(array_writer(target)) for target in targets]
+            for chunk in progress(chunks, f"features of {split} images", len(chunks)):
+                for write, values in zip(writers, extractor(chunk.to(device)), strict=True):
+                    write(values.cpu().numpy())
         found = _load(targets, len(images))
-        if found is None:
-            raise DataError(f"paths.cache_dir: {targets[0]} cannot be read after it was written")
+        assert found is not None
     return found
 
 
-def _load(targets: tuple[Path, Path], count: int) -> RealFeatures | None:
+def _load(targets: tuple[Path, Path], count: int) -> Features | None:
     """Maps both files; None where one is missing, and with a warning where one is damaged."""
     tensors = []
     for target in targets:
@@ -149,23 +114,7 @@ def _load(targets: tuple[Path, Path], count: int) -> RealFeatures | None:
             raise DataError(
                 f"paths.cache_dir: {target} cannot be read: {error.strerror or error}"
             ) from None
-    return RealFeatures(*tensors)
-
-
-def _extract(
-    extractor: FeatureExtractor,
-    images: Tensor,
-    what: str,
-    targets: tuple[Path, Path],
-    device: torch.device,
-) -> None:
-    """Writes chunk by chunk, so that memory does not grow with the number of images."""
-    with written_to(targets[0].parent, "features"), ExitStack() as stack:
-        writers = [stack.enter_context(array_writer(target)) for target in targets]
-        chunks = torch.split(images, CHUNK)
-        for chunk in progress(chunks, what, len(chunks)):
-            for write, values in zip(writers, extractor(chunk.to(device)), strict=True):
-                write(values.cpu().numpy())
+    return Features(*tensors)
 
 
 def progress(steps: Iterable[Step], what: str, total: int) -> Iterable[Step]:

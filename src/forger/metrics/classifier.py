@@ -1,8 +1,4 @@
-"""A classifier of the data set itself as feature extractor: trained once, then kept in the cache.
-
-For digits and other images unlike photographs, Inception's features say little; features of a
-classifier of the same images are the usual choice.
-"""
+"""A classifier of the data set itself as feature extractor, trained once and kept in the cache."""
 
 from __future__ import annotations
 
@@ -24,11 +20,9 @@ from forger.metrics.cache import data_hash, written_to
 from forger.metrics.classifier_training import (
     NETWORK_VERSION,
     NUM_FEATURES,
-    OTHER_FEATURES,
     ClassifierNetwork,
     Recipe,
     accuracy,
-    class_names,
     train_network,
     untrained,
 )
@@ -46,7 +40,10 @@ from forger.whole_files import whole_file
 log = logging.getLogger(__name__)
 
 RECIPE = Recipe()
-_ROOM = 1 << 22  # bytes, more than the weights of a classifier take
+_OTHERS = (
+    "write metrics/features=pixels (crude, but needs nothing else) or"
+    " metrics/features=inception metrics.inception_weights=<file>"
+)
 
 
 class Classifier(FeatureExtractor):
@@ -59,9 +56,6 @@ class Classifier(FeatureExtractor):
     Args:
         min_accuracy: share of the test images that it must name rightly, from 0 to 1; None: the
             data's own `min_accuracy`, or else halfway between chance and 1.
-
-    Raises:
-        ConfigError: `min_accuracy` is out of range.
     """
 
     name = "classifier"
@@ -78,16 +72,12 @@ class Classifier(FeatureExtractor):
         self.register_buffer("_on_device", torch.empty(0), persistent=False)
 
     def to_do(self, data: ImageData, cache_dir: Path) -> str | None:
-        """Tells whether a classifier of this data has to be trained first.
-
-        Raises:
-            DataError: the data has no labels, or the classifier is not accurate enough.
-        """
-        classes = class_names(data)
+        """Tells whether a classifier of this data has to be trained first."""
+        classes = _class_names(data)
         trained = load_classifier(_path(data, cache_dir))
         if trained is None:
             return f"a classifier has to be trained on {len(data.train_images):,} images first"
-        trained.check_accuracy(self._least_accuracy(data, classes))
+        self._check_accuracy(trained, data, classes)
         return None
 
     def prepare(self, data: ImageData, cache_dir: Path) -> None:
@@ -97,14 +87,14 @@ class Classifier(FeatureExtractor):
             DataError: the data has no labels or no test images, the cache cannot be written, or
                 the classifier is not accurate enough.
         """
-        classes = class_names(data)
-        least, path = self._least_accuracy(data, classes), _path(data, cache_dir)
+        classes, path = _class_names(data), _path(data, cache_dir)
+        channels, height, width = data.train_images.shape[1:]
         device = self.get_buffer("_on_device").device
         # Inference mode, in which Lightning validates, would make weights that cannot be trained.
         with torch.inference_mode(False), float32_only(device):
-            trained = load_classifier(path) or _train(data, classes, path, device, least)
-            trained.check_accuracy(least)
-            network = _untrained(data, classes)
+            network = untrained((channels, height, width), len(classes), RECIPE)
+            trained = load_classifier(path) or _train(network.to(device), data, path)
+            self._check_accuracy(trained, data, classes)
             network.load_state_dict(trained.weights)
             self.network = network.requires_grad_(False).eval().to(device)
         self.classes, self.trained = classes, trained
@@ -122,26 +112,25 @@ class Classifier(FeatureExtractor):
         facts = {key: value for key, value in vars(self.trained).items() if key != "weights"}
         return {**super().description, **facts, "resize": "none"}
 
-    def train(self, mode: bool = True) -> Classifier:
-        """Stays in eval mode: nothing else is ever scored with."""
-        return super().train(False)
-
     def forward(self, images: Tensor) -> Features:
-        """Extracts: uint8 `(B, C, H, W)` to features `(B, 128)` and logits `(B, K)`.
-
-        Raises:
-            ValueError: the images are not uint8.
-        """
+        """Extracts: uint8 `(B, C, H, W)` to features `(B, 128)` and logits `(B, K)`."""
         assert self.network is not None, "prepare comes first"
-        if images.dtype != torch.uint8:
-            raise ValueError(f"images: must be uint8, are {images.dtype}")
-        with torch.no_grad(), float32_only(images.device):
-            features: Features = self.network(images)
-            return features
+        features: Features = self.network(images)
+        return features
 
-    def _least_accuracy(self, data: ImageData, classes: tuple[str, ...]) -> float:
-        given = data.min_accuracy if self.min_accuracy is None else self.min_accuracy
-        return (1 + 1 / len(classes)) / 2 if given is None else given
+    def _check_accuracy(
+        self, trained: TrainedClassifier, data: ImageData, classes: tuple[str, ...]
+    ) -> None:
+        least = data.min_accuracy if self.min_accuracy is None else self.min_accuracy
+        least = (1 + 1 / len(classes)) / 2 if least is None else least
+        if trained.accuracy < least:
+            enough = math.floor(trained.accuracy * 1000) / 1000  # rounded down: it is accepted
+            raise DataError(
+                f"metrics.min_accuracy: a classifier trained on {trained.num_train:,} images names"
+                f" {trained.accuracy:.2%} of the {trained.num_test:,} test images rightly, and"
+                f" scores need {least:.2%}; accept it with metrics.min_accuracy={enough:g}, or"
+                f" {_OTHERS}"
+            )
 
 
 @dataclass(frozen=True)
@@ -165,24 +154,9 @@ class TrainedClassifier:
         facts = (self.fingerprint, self.accuracy, self.num_train, self.num_test, self.recipe)
         return sha256(repr(facts).encode()).hexdigest()
 
-    def check_accuracy(self, least: float) -> None:
-        """Raises `DataError` where the accuracy lies below `least`."""
-        if self.accuracy < least:
-            enough = math.floor(self.accuracy * 1000) / 1000  # rounded down: what is advised works
-            raise DataError(
-                f"metrics.min_accuracy: a classifier trained on {self.num_train:,} images names "
-                f"{_percent(self.accuracy)} of the {self.num_test:,} test images rightly, and "
-                f"scores need {_percent(least)}; accept it with metrics.min_accuracy={enough:g}, "
-                f"or {OTHER_FEATURES}"
-            )
-
 
 def load_classifier(path: Path) -> TrainedClassifier | None:
-    """Reads a file of the cache; None where there is none, and with a warning where it is damaged.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """Reads a file of the cache; None where it is missing, and with a warning where damaged."""
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         checksum = stored.pop("seal")
@@ -206,14 +180,27 @@ def _path(data: ImageData, cache_dir: Path) -> Path:
     return cache_dir / f"classifier-{digits}.pt"
 
 
-def _untrained(data: ImageData, classes: tuple[str, ...]) -> ClassifierNetwork:
-    channels, height, width = data.train_images.shape[1:]
-    return untrained((channels, height, width), len(classes), RECIPE)
+def _class_names(data: ImageData) -> tuple[str, ...]:
+    """Returns the classes that a classifier can learn; `DataError` where it cannot."""
+    if data.train_labels is None:
+        reason = "has no labels to train a classifier on"
+    elif data.test_labels is None:
+        reason = "has no labels of test images to test a classifier on"
+    else:
+        lowest, highest = (
+            int(x) for x in torch.cat([data.train_labels, data.test_labels]).aminmax()
+        )
+        classes = data.classes or tuple(str(label) for label in range(highest + 1))
+        if lowest >= 0 and len(classes) > max(highest, 1):
+            return classes
+        reason = (
+            f"has {len(classes)} classes and labels from {lowest} to {highest}; a classifier needs"
+            " two classes or more, and labels from 0 on"
+        )
+    raise DataError(f"metrics/features=classifier: {type(data).__name__} {reason}; {_OTHERS}")
 
 
-def _train(
-    data: ImageData, classes: tuple[str, ...], path: Path, device: torch.device, least: float
-) -> TrainedClassifier:
+def _train(network: ClassifierNetwork, data: ImageData, path: Path) -> TrainedClassifier:
     """Trains, tests and stores a classifier, whether accurate enough or not."""
     assert data.train_labels is not None
     assert data.test_labels is not None
@@ -223,12 +210,8 @@ def _train(
         *(f"{num_train:,}", path),
     )
     started = time.monotonic()
+    # The file is opened first: what cannot be written is told before the work.
     with written_to(path.parent, "the classifier of the scores"), whole_file(path) as file:
-        file.write(bytes(_ROOM))  # a full disk is told before the work
-        file.flush()
-        file.seek(0)
-        file.truncate()
-        network = _untrained(data, classes).to(device)
         train_network(network, data.train_images, data.train_labels, RECIPE)
         share = accuracy(network, data.test_images, data.test_labels)
         weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
@@ -237,11 +220,7 @@ def _train(
         torch.save(asdict(trained) | {"seal": trained.checksum}, buffer)
         file.write(buffer.getvalue())
     log.info(
-        "the classifier names %s of %s test images rightly (scores need %s); trained in %.0f s",
-        *(_percent(share), f"{num_test:,}", _percent(least), time.monotonic() - started),
+        "the classifier names %.2f %% of %s test images rightly; trained in %.0f s",
+        *(100 * share, f"{num_test:,}", time.monotonic() - started),
     )
     return trained
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %".replace(".00 ", " ")

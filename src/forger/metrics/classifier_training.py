@@ -8,23 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from forger.errors import DataError
 from forger.metrics.cache import progress
-from forger.metrics.extractor import Features, ImageData
+from forger.metrics.extractor import Features
 from forger.sampling.sampler import CHUNK
 from forger.seeds import Purpose, seed_for, stream
 
 NETWORK_VERSION = 1  # raise when the same weights would give other features
 NUM_FEATURES = 128
-OTHER_FEATURES = (
-    "write metrics/features=pixels (crude, but needs nothing else) or"
-    " metrics/features=inception metrics.inception_weights=<file>"
-)
 _SMALLEST = 4  # pixels: stages halve the map until it is no larger
 _LARGE = 64  # pixels: a larger map is halved by its convolution, to bound memory and time
 
@@ -57,14 +53,8 @@ class Recipe:
 class ClassifierNetwork(nn.Module):
     """Convolutions that halve the map down to 4 x 4 pixels or less, then 128 features, then logits.
 
-    Each stage is a 3 x 3 convolution, a 2 x 2 maximum, BatchNorm and ReLU. BatchNorm comes after
-    the maximum, where it has a quarter of the work and gives the same kind of function. The last
-    three stages have `width`, 2 `width` and 4 `width` channels, earlier ones `width`.
-
-    Args:
-        image_shape: `(C, H, W)`.
-        num_classes: K.
-        width: channels of the third stage from the end.
+    Each stage is a 3 x 3 convolution, a 2 x 2 maximum, BatchNorm and ReLU. The last three stages
+    have `width`, 2 `width` and 4 `width` channels, earlier ones `width`.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, width: int) -> None:
@@ -72,20 +62,18 @@ class ClassifierNetwork(nn.Module):
         channels, *sides = image_shape
         # The mean and deviation of all training pixels: zero padding then has the mean colour.
         layers: list[nn.Module] = [nn.BatchNorm2d(channels, affine=False, momentum=None)]
-        stages = _count_stages(sides)
-        for stage in range(stages):
-            out = width * 2 ** max(0, stage + 3 - stages)
-            halved, strided = [side > _SMALLEST for side in sides], max(sides) > _LARGE
-            steps = (1 + halved[0], 1 + halved[1])
-            sides = _halved(sides)
-            stride = steps if strided else 1
+        maps = _map_sizes(sides)
+        for stage, (before, _) in enumerate(pairwise(maps)):
+            out = width * 2 ** max(0, stage + 4 - len(maps))
+            steps, strided = [1 + (side > _SMALLEST) for side in before], max(before) > _LARGE
+            stride = (steps[0], steps[1]) if strided else 1
             layers.append(nn.Conv2d(channels, out, 3, stride=stride, padding=1, bias=False))
             if not strided:
-                layers.append(nn.MaxPool2d(steps))
+                layers.append(nn.MaxPool2d((steps[0], steps[1])))
             layers += [nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
             channels = out
         self.stages = nn.Sequential(*layers)
-        self.hidden = nn.Linear(channels * sides[0] * sides[1], NUM_FEATURES)
+        self.hidden = nn.Linear(channels * maps[-1][0] * maps[-1][1], NUM_FEATURES)
         self.output = nn.Linear(NUM_FEATURES, num_classes)
         self.to(memory_format=torch.channels_last)  # twice as fast on a CPU
 
@@ -96,43 +84,13 @@ class ClassifierNetwork(nn.Module):
         return Features(features, self.output(features))
 
 
-def _halved(sides: list[int]) -> list[int]:
-    """Returns the sides of the map behind a stage."""
-    odd = int(max(sides) > _LARGE)  # a stride keeps the odd last row, a maximum does not
-    return [(side + odd) // 2 if side > _SMALLEST else side for side in sides]
-
-
-def _count_stages(sides: list[int]) -> int:
-    return 0 if max(sides) <= _SMALLEST else 1 + _count_stages(_halved(sides))
-
-
-def class_names(data: ImageData) -> tuple[str, ...]:
-    """Returns the names of the classes that a classifier of this data can learn.
-
-    Raises:
-        DataError: a split or its labels are missing, or there is only one class.
-    """
-    name = type(data).__name__
-    train_labels, test_labels = data.train_labels, data.test_labels
-    if train_labels is None or test_labels is None:
-        what, use = ("", "train") if train_labels is None else (" of test images", "test")
-        raise DataError(
-            f"metrics/features=classifier: {name} has no labels{what} to {use} a classifier on;"
-            f" {OTHER_FEATURES}; the sub-folders of a folder of images would be its classes"
-        )
-    count = int(max(train_labels.max(), test_labels.max())) + 1
-    classes = data.classes or tuple(str(label) for label in range(count))
-    if len(classes) < 2:
-        raise DataError(
-            f"metrics/features=classifier: {name} has a single class, {classes[0]!r}, and a "
-            f"classifier needs two or more; {OTHER_FEATURES}"
-        )
-    lowest = int(min(train_labels.min(), test_labels.min()))
-    if lowest < 0 or count > len(classes):
-        raise DataError(
-            f"{name}: has labels from {lowest} to {count - 1}, but names {len(classes)} classes"
-        )
-    return classes
+def _map_sizes(sides: list[int]) -> list[list[int]]:
+    """Returns the sides of the map before the first stage and behind each."""
+    maps = [sides]
+    while max(sides := maps[-1]) > _SMALLEST:
+        odd = int(max(sides) > _LARGE)  # a stride keeps the odd last row, a maximum does not
+        maps.append([(side + odd) // 2 if side > _SMALLEST else side for side in sides])
+    return maps
 
 
 def untrained(
@@ -149,30 +107,27 @@ def untrained(
 def train_network(
     network: ClassifierNetwork, images: Tensor, labels: Tensor, recipe: Recipe
 ) -> None:
-    """Trains in place with a bar, and leaves the network in eval mode without gradients.
+    """Trains in place, on its device, and leaves the network in eval mode without gradients.
 
     Args:
-        network: fresh from `untrained`, on the device to train on.
+        network: fresh from `untrained`.
         images: uint8 `(N, C, H, W)`, possibly memory-mapped.
         labels: int64 `(N,)`.
         recipe: the settings.
     """
     device = next(network.parameters()).device
-    total = recipe.updates(len(images))
-    rate = recipe.learning_rate
+    total, rate = recipe.updates(len(images)), recipe.learning_rate
     optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, rate, total_steps=total, pct_start=0.2
     )
     network.train()
-    batches = progress(
-        _batches(images, recipe, total), "training the classifier of the scores", total
-    )
+    batches = _batches(images, recipe, total)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
     try:
         with torch.enable_grad():
-            for chosen, moves in batches:
+            for chosen, moves in progress(batches, "training the classifier of the scores", total):
                 batch = shifted(images.index_select(0, chosen).to(device), moves.to(device))
                 targets = labels.index_select(0, chosen).to(device)
                 optimizer.zero_grad()
@@ -201,12 +156,7 @@ def _batches(images: Tensor, recipe: Recipe, total: int) -> Iterator[tuple[Tenso
 
 
 def shifted(images: Tensor, moves: Tensor) -> Tensor:
-    """Moves each image down and to the right by whole pixels; its border is repeated.
-
-    Args:
-        images: `(B, C, H, W)`.
-        moves: int64 `(B, 2)`, negative for up and left.
-    """
+    """Moves each `(C, H, W)` down and right by whole pixels, `(B, 2)`; its border is repeated."""
     height, width = images.shape[2:]
     positions = torch.arange(max(height, width), device=images.device)
     rows = (positions[:height] - moves[:, :1]).clamp(0, height - 1)  # (B, H)

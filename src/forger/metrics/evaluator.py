@@ -1,4 +1,4 @@
-"""Scores of generated images against a data set's real ones: what is compared with what."""
+"""Scores a generator and its discriminator on a data set: what is compared with what."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from forger.metrics.cache import RealFeatures, cached_features, data_hash
-from forger.metrics.class_scores import class_shares
-from forger.metrics.discriminator import discriminator_scores, logits_of
+from forger.copying import copied
+from forger.metrics.cache import cached_features, data_hash
 from forger.metrics.extractor import FeatureExtractor, Features, ImageData, float32_only
-from forger.metrics.fidelity import FidelityScores, Reference
+from forger.metrics.fidelity import Reference, fidelity_scores
 from forger.metrics.settings import (
     SPLITS,
     ScoreSettings,
@@ -24,7 +23,9 @@ from forger.metrics.settings import (
     images_of,
     other_split,
 )
-from forger.sampling.sampler import Sampler, chunk_sizes
+from forger.random_state import random_state_kept
+from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
+from forger.scoreboard import discriminator_scores
 from forger.seeds import STREAMS, Purpose, stream
 
 
@@ -69,17 +70,14 @@ class Evaluator:
         cache_dir: Path,
         device: torch.device,
     ) -> None:
+        check_counts(data, settings, reference=reference, num_real=num_real, num_fake=None)
         self.extractor = extractor.to(device)
         self.data, self.settings, self.device = data, settings, device
-        self.reference_split: Split = reference
-        self.floor_split: Split = other_split(reference)
+        self.reference_split, self.floor_split = reference, other_split(reference)
         self.cache_dir = cache_dir
-        self._real: dict[Split, RealFeatures] = {}
-        check_counts(data, settings, reference=reference, num_real=num_real, num_fake=None)
+        self._real: dict[Split, Features] = {}
         self.num_real = num_real or len(images_of(data, reference))
-        self.reference = Reference(settings)
-        for batch in self.real(reference).batches(self._chosen(reference, self.num_real)):
-            self.reference.update(batch)
+        self.reference = Reference(settings, self._batches(reference, self.num_real))
 
     def evaluate(
         self,
@@ -102,50 +100,48 @@ class Evaluator:
             boundary: the logit at which the discriminator decides; None: its loss has none.
         """
         sampler, judge = sampler.to(self.device), discriminator.to(self.device)
-        scores = FidelityScores(self.reference, num_fake, self.extractor)
         fake_logits: list[Tensor] = []
 
-        def produce(number: int, size: int) -> Tensor:
+        def look(number: int, size: int) -> Tensor:
             images = sampler.chunk(number, size, seed)
-            seen = self.extractor(images)
-            return torch.cat([*seen, logits_of(judge, [images]).unsqueeze(1)], dim=1)
+            logits = logits_of(judge, images).unsqueeze(1)
+            return torch.cat([*self.extractor(images), logits], dim=1)
+
+        def batches() -> Iterator[Features]:
+            width = self.extractor.num_features
+            for found in in_order(look, chunk_sizes(num_fake)):
+                fake_logits.append(found[:, -1].cpu())
+                yield Features(found[:, :width].cpu(), found[:, width:-1].cpu())
 
         with float32_only(self.device):
-            for result in in_order(produce, chunk_sizes(num_fake)):
-                width = self.extractor.num_features
-                scores.update(Features(result[:, :width].cpu(), result[:, width:-1].cpu()))
-                fake_logits.append(result[:, -1].cpu())
+            scores, shares = fidelity_scores(self.reference, batches(), num_fake, self.extractor)
             train, test = (self._real_logits(judge, split, num_fake) for split in SPLITS)
-            judged = discriminator_scores(train, test, torch.cat(fake_logits), boundary)
-            return Evaluation(scores.compute() | judged, scores.class_shares, scores.prefix)
+            scores |= discriminator_scores(train, test, torch.cat(fake_logits), boundary)
+        return Evaluation(scores, shares, self.extractor.prefix)
 
     def evaluate_floor(self, num_fake: int) -> Evaluation:
         """Scores `num_fake` real images of the other split, or all if it has fewer."""
         count = self.floor_count(num_fake)
-        scores = FidelityScores(self.reference, count, self.extractor)
-        for batch in self.real(self.floor_split).batches(self._chosen(self.floor_split, count)):
-            scores.update(batch)
-        return Evaluation(scores.compute(), scores.class_shares, scores.prefix)
+        batches = self._batches(self.floor_split, count)
+        found = fidelity_scores(self.reference, batches, count, self.extractor)
+        return Evaluation(*found, self.extractor.prefix)
 
     def floor_count(self, num_fake: int) -> int:
         """Returns how many real images the floor takes."""
         return min(num_fake, len(images_of(self.data, self.floor_split)))
 
-    def real(self, split: Split) -> RealFeatures:
-        """Returns the features of a whole split; computed on first use."""
+    def real(self, split: Split) -> Features:
+        """Returns the features of a whole split, memory-mapped; computed on first use."""
         if split not in self._real:
-            self._real[split] = cached_features(
-                self.extractor, self.data, split, self.cache_dir, self.device
-            )
+            given = self.extractor, self.data, split, self.cache_dir, self.device
+            self._real[split] = cached_features(*given)
         return self._real[split]
 
     @property
     def reference_shares(self) -> list[float] | None:
         """Share of each class in the reference, as the extractor sees it; None: it knows none."""
         counts = self.reference.class_counts
-        if counts is None or self.extractor.classes is None:
-            return None
-        return class_shares(counts).tolist()
+        return None if self.extractor.classes is None else (counts.double() / counts.sum()).tolist()
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -163,26 +159,42 @@ class Evaluator:
             "random_streams": STREAMS,
         }
 
+    def _batches(self, split: Split, count: int) -> Iterator[Features]:
+        """Yields the features of some real images."""
+        for rows in self._chosen(split, count):
+            yield Features(*(part.index_select(0, rows) for part in self.real(split)))
+
     def _real_logits(self, discriminator: nn.Module, split: Split, at_most: int) -> Tensor:
         """Returns the discriminator's logits of some real images, on the CPU."""
         images = images_of(self.data, split)
         chosen = self._chosen(split, min(at_most, len(images)))
-        sizes = chunk_sizes(len(chosen))
 
-        def produce(number: int, size: int) -> Tensor:
-            begin = number * sizes[0]
-            batch = images[chosen[begin : begin + size]].to(self.device)
-            return logits_of(discriminator, [batch])
+        def look(number: int, _: int) -> Tensor:
+            return logits_of(discriminator, images[chosen[number]].to(self.device))
 
-        return torch.cat([logits.cpu() for logits in in_order(produce, sizes)])
+        return torch.cat([found.cpu() for found in in_order(look, [len(c) for c in chosen])])
 
-    def _chosen(self, split: Split, count: int) -> Tensor:
-        """Returns indices of `count` images of a split in random order, the same each time.
+    def _chosen(self, split: Split, count: int) -> tuple[Tensor, ...]:
+        """Returns indices of `count` images of a split in random order, in chunks.
 
         Folders are sorted by class: what only sees the first images must see all classes.
         """
         generator = stream(Purpose.SCORED_REAL, self.settings.seed, SPLITS.index(split))
-        return torch.randperm(len(images_of(self.data, split)), generator=generator)[:count]
+        order = torch.randperm(len(images_of(self.data, split)), generator=generator)
+        return torch.split(order[:count], CHUNK)
+
+
+@torch.no_grad()
+def logits_of(discriminator: nn.Module, images: Tensor) -> Tensor:
+    """Returns a discriminator's logits `(N,)` of pixels, uint8 `(N, C, H, W)`.
+
+    A copy of it runs, in eval mode and float32: weights, buffers, modes and the random state stay
+    as they are, in bits.
+    """
+    judge = copied(discriminator).float().eval()
+    with random_state_kept(images.device), torch.autocast(images.device.type, enabled=False):
+        logits: Tensor = judge(images.float() / 127.5 - 1)
+    return logits.reshape(len(images)).float()
 
 
 def in_order(produce: Callable[[int, int], Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
@@ -200,13 +212,13 @@ def in_order(produce: Callable[[int, int], Tensor], sizes: Sequence[int]) -> Ite
     if world == 1:
         yield from (produce(number, size) for number, size in enumerate(sizes))
         return
-    for first in range(0, len(sizes), world):
+    for begin in range(0, len(sizes), world):
         # a spare process repeats the last chunk
-        mine = min(first + distributed.get_rank(), len(sizes) - 1)
+        mine = min(begin + distributed.get_rank(), len(sizes) - 1)
         result = produce(mine, sizes[mine])
         padding = [0, 0] * (result.ndim - 1) + [0, sizes[0] - sizes[mine]]
         padded = F.pad(result, padding).contiguous()
         gathered = [torch.empty_like(padded) for _ in range(world)]
         distributed.all_gather(gathered, padded)
-        for size, theirs in zip(sizes[first:], gathered, strict=False):
+        for size, theirs in zip(sizes[begin:], gathered, strict=False):
             yield theirs[:size]

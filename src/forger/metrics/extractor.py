@@ -16,15 +16,10 @@ HASH_DIGITS = 20  # hexadecimal, 80 bits
 
 
 class Features(NamedTuple):
-    """What an extractor sees in images, float32.
+    """What an extractor sees in B images, float32."""
 
-    Attributes:
-        features: `(B, D)`.
-        logits: `(B, K)`, one per class that the extractor knows.
-    """
-
-    features: Tensor
-    logits: Tensor
+    features: Tensor  # (B, D)
+    logits: Tensor  # (B, K), one per class that the extractor knows
 
 
 class ImageData(Protocol):
@@ -60,19 +55,12 @@ class FeatureExtractor(nn.Module, ABC):
 
     To add an extractor, derive from this class and write `prepare`, `forward` and `fingerprint`.
 
-    Attributes:
-        name: as it stands in a protocol, and in front of the names of its scores.
-        score_name: what exp of the mean KL divergence of its class probabilities is called; None:
-            it knows no classes, and its logits are not looked at.
-        num_features: D; known after `prepare`.
-        classes: names of the data set's own classes, if the logits stand for these; after
-            `prepare`.
     """
 
-    name: ClassVar[str]
-    score_name: ClassVar[str | None] = None
-    num_features: int
-    classes: tuple[str, ...] | None = None
+    name: ClassVar[str]  # as it stands in a protocol, and in front of the names of its scores
+    score_name: ClassVar[str | None] = None  # of its Inception score; None: it knows no classes
+    num_features: int  # D; known after `prepare`
+    classes: tuple[str, ...] | None = None  # of the data, if the logits stand for these; the same
 
     def __init__(self) -> None:  # nn.Module's own seems to take any setting
         super().__init__()
@@ -88,7 +76,6 @@ class FeatureExtractor(nn.Module, ABC):
         Raises:
             UserError: the data cannot be scored by this extractor.
         """
-        return None
 
     @abstractmethod
     def prepare(self, data: ImageData, cache_dir: Path) -> None:
@@ -112,13 +99,17 @@ class FeatureExtractor(nn.Module, ABC):
     def forward(self, images: Tensor) -> Features:
         """Extracts: uint8 `(B, C, H, W)` to features `(B, D)` and logits `(B, K)`."""
 
+    def __call__(self, images: Tensor) -> Features:
+        """Extracts; `ValueError` where the images are not uint8."""
+        if images.dtype != torch.uint8:
+            raise ValueError(f"images: must be uint8, are {images.dtype}")
+        with torch.no_grad(), float32_only(images.device):
+            features: Features = super(FeatureExtractor, self.eval()).__call__(images)
+            return features
+
 
 def weights_hash(weights: Mapping[str, Tensor], *facts: object) -> str:
-    """Hashes names, shapes and values of weights, and the `repr` of what else decides.
-
-    Returns:
-        Hex digits, the same whatever device or memory layout the weights have.
-    """
+    """Hashes names, shapes and values of weights, whatever their layout, and other facts."""
     digest = sha256(repr(facts).encode())
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()
@@ -132,9 +123,6 @@ def float32_only(device: torch.device) -> Iterator[None]:
     """Computes in plain float32: no autocast, no TF32, no other default type, repeatable kernels.
 
     What was set before is restored at the end, also after an error.
-
-    Args:
-        device: where the work is done.
     """
     with ExitStack() as restore:
         restore.enter_context(torch.autocast(device.type, enabled=False))
@@ -142,10 +130,8 @@ def float32_only(device: torch.device) -> Iterator[None]:
         restore.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         cudnn, newer = torch.backends.cudnn, cast(Any, torch.backends)
-        switches: list[tuple[Any, str, object]] = [
-            (cudnn, "benchmark", False),
-            (cudnn, "deterministic", True),
-        ]
+        switches: list[tuple[Any, str, object]] = [(cudnn, "benchmark", False)]
+        switches.append((cudnn, "deterministic", True))
         try:
             precision, _ = torch.get_float32_matmul_precision(), cudnn.allow_tf32
         except RuntimeError:  # set by torch's newer switches, which refuse to mix with the older

@@ -1,20 +1,15 @@
-"""Draws figures that show what scores mean, as PNG.
-
-Nothing here touches pyplot, so that no display and no state of a notebook's own plots is involved.
-"""
+"""Draws figures that show what scores mean, as PNG; pyplot and its state are left alone."""
 
 from __future__ import annotations
 
 import io
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from torch import Tensor
 
@@ -28,12 +23,7 @@ _CELL = 64  # pixels, about: the width that a small image is enlarged to by a wh
 def class_histogram(
     shares: Sequence[float], reference_shares: Sequence[float], classes: Sequence[str]
 ) -> bytes:
-    """Draws each class's share of the generated images beside its share of the reference.
-
-    Args:
-        shares: of the generated images, as the classifier sees them, in [0, 1], one per class.
-        reference_shares: the same of the reference images.
-        classes: names.
+    """Draws each class's share of the generated images, in [0, 1], beside that of the reference.
 
     Returns:
         A PNG; a class that was never generated is marked in red.
@@ -73,13 +63,10 @@ def confusion_matrix(scores: Mapping[str, float], boundary: float | None) -> byt
     tpr, fnr, fpr, tnr = (scores[f"{prefix}{name}"] for name in ("tpr", "fnr", "fpr", "tnr"))
     figure = Figure(figsize=(5.2, 4.6), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
-    rows = [[tpr, fnr], [fpr, tnr]]
-    axes.imshow(rows, cmap="Blues", vmin=0, vmax=1)
-    for y, row in enumerate(rows):
-        for x, share in enumerate(row):
-            colour = "white" if share > 0.6 else "black"
-            label = f"{100 * share:.1f} %"
-            axes.text(x, y, label, ha="center", va="center", fontsize=20, color=colour)
+    axes.imshow([[tpr, fnr], [fpr, tnr]], cmap="Blues", vmin=0, vmax=1)
+    for x, y, share in ((0, 0, tpr), (1, 0, fnr), (0, 1, fpr), (1, 1, tnr)):
+        colour, label = "white" if share > 0.6 else "black", f"{100 * share:.1f} %"
+        axes.text(x, y, label, ha="center", va="center", fontsize=20, color=colour)
     threshold = "middle" if boundary is None else f"{boundary:.3g}"
     calls = [f"called real\n(logit > {threshold})", f"called fake\n(logit ≤ {threshold})"]
     axes.set_xticks([0, 1], calls, fontsize=11)
@@ -101,24 +88,21 @@ def nearest_neighbours(samples: Tensor, neighbours: Tensor, distances: Tensor) -
     Returns:
         A PNG; a memorised image looks like its neighbour and is near it.
     """
-    (count, k), size = distances.shape, samples.shape[-2:]
-    factor = _factor(size[1])
-    height, width = size[0] * factor, size[1] * factor
-    column, line, top, gap = max(width, 48) + 8, height + 22, 66, 28
-    left, heading = 12 + column + gap, "nearest training images, with distance of features"
-    sheet = _Sheet(left + 8 + max(column * k, _text_width(heading, 10)), top + line * count + 4)
+    (count, k), (height, width) = distances.shape, _drawn_size(samples)
+    column, line, top = max(width, 48) + 8, height + 22, 66
+    left = column + 40
+    sheet = _Sheet(left + 8 + max(column * k, 350), top + line * count + 4)
     sheet.text(12, 20, "Is the generator memorising?", 13)
     sheet.text(12, 50, "generated", 10, color=_GENERATED)
-    sheet.text(left, 50, heading, 10)
+    sheet.text(left, 50, "nearest training images, with distance of features", 10)
     for row in range(count):
         y = top + line * row
-        sheet.image(12, y, samples[row], factor)
+        sheet.image(12, y, samples[row])
         for index in range(k):
             x = left + column * index
-            sheet.image(x, y, neighbours[row, index], factor)
+            sheet.image(x, y, neighbours[row, index])
             label = f"{float(distances[row, index]):.3g}"
             sheet.text(x + width / 2, y + height + 9, label, 8, ha="center", color=_FAINT)
-    sheet.line(8 + column + gap / 2, top, sheet.height - 26)
     return _png(sheet.figure)
 
 
@@ -141,12 +125,10 @@ def class_grid(
     Returns:
         A PNG; cells of a class that was seldom or never reached stay empty.
     """
-    predicted, confidence = predicted.cpu(), confidence.cpu()
-    size, factor = images.shape[-2:], _factor(images.shape[-1])
-    height, width = size[0] * factor + 4, size[1] * factor + 4
-    names, empty = [_short(name) for name in classes], torch.full((3, *size), 236).byte()
-    left = math.ceil(24 + max(150, *(_text_width(name, 11) for name in names)))
-    line, top = max(height, 40), 46
+    empty = torch.full_like(images[0], 236)
+    height, width = (side + 4 for side in _drawn_size(images))
+    names = [_short(name) for name in classes]
+    left, line, top = 24 + max(150, *(9 * len(name) for name in names)), max(height, 40), 46
     sheet = _Sheet(max(left + width * per_class + 8, 460), top + line * len(classes) + 8)
     sheet.text(12, 22, f"The first {per_class} of each class, as the classifier sees it", 13)
     for label, name in enumerate(names):
@@ -157,9 +139,8 @@ def class_grid(
         colour = _FAINT if len(members) else _WARNING
         sheet.text(12, y + height / 2 + 9, f"{len(members):,} images{sure}", 8, color=colour)
         for column in range(per_class):
-            missing = column >= len(members)
-            pixels = empty if missing else images[members[column]]
-            sheet.image(left + width * column, y, pixels, factor)
+            pixels = images[members[column]] if column < len(members) else empty
+            sheet.image(left + width * column, y, pixels)
     return _png(sheet.figure)
 
 
@@ -169,41 +150,23 @@ class _Sheet:
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = math.ceil(width), math.ceil(height)
         self.figure = Figure(figsize=(self.width / _DPI, self.height / _DPI), dpi=_DPI)
-        FigureCanvasAgg(self.figure)
 
     def text(self, x: float, y: float, text: str, size: float, **style: str) -> None:
         position = x / self.width, 1 - y / self.height
         self.figure.text(*position, text, fontsize=size, va="center", **style)  # type: ignore[arg-type]
 
-    def line(self, x: float, y: float, end: float) -> None:
-        heights = [1 - y / self.height, 1 - end / self.height]
-        self.figure.add_artist(Line2D([x / self.width] * 2, heights, color=_REFERENCE, lw=1))
-
-    def image(self, x: float, y: float, pixels: Tensor, factor: int) -> None:
+    def image(self, x: float, y: float, pixels: Tensor) -> None:
+        factor = _drawn_size(pixels)[0] // pixels.shape[-2]
         large = pixels.cpu().repeat_interleave(factor, -2).repeat_interleave(factor, -1)
         rows = large.expand(3, -1, -1).permute(1, 2, 0).numpy()
         self.figure.figimage(rows, round(x), self.height - round(y) - len(rows))
 
 
-def _factor(width: int) -> int:
-    return max(1, round(_CELL / width))
-
-
-def _text_width(text: str, size: float) -> float:
-    """Returns pixels."""
-    figure = Figure(dpi=_DPI)
-    drawn = figure.text(0, 0, text, fontsize=size, parse_math=False)
-    FigureCanvasAgg(figure)
-    with _any_letters():
-        return drawn.get_window_extent().width
-
-
-@contextmanager
-def _any_letters() -> Iterator[None]:
-    """Shows letters that the font lacks as boxes, without a warning for each."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
-        yield
+def _drawn_size(images: Tensor) -> tuple[int, int]:
+    """Returns height and width of images `(..., H, W)`, enlarged by a whole factor."""
+    height, width = images.shape[-2:]
+    factor = max(1, round(_CELL / width))
+    return height * factor, width * factor
 
 
 def _short(name: str) -> str:
@@ -215,6 +178,7 @@ def _png(figure: Figure) -> bytes:
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # a class may be called $5
     buffer = io.BytesIO()
-    with _any_letters():
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # letters are shown as boxes
         figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
     return buffer.getvalue()

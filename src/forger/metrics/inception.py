@@ -17,13 +17,7 @@ import torch
 from torch import Tensor
 
 from forger.errors import ConfigError, DataError
-from forger.metrics.extractor import (
-    FeatureExtractor,
-    Features,
-    ImageData,
-    float32_only,
-    weights_hash,
-)
+from forger.metrics.extractor import FeatureExtractor, Features, ImageData, weights_hash
 
 if TYPE_CHECKING:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -76,12 +70,7 @@ class Inception(FeatureExtractor):
         return "" if self.layer == "2048" else f"inception{self.layer}_"
 
     def to_do(self, data: ImageData, cache_dir: Path) -> str | None:
-        """Tells whether the weights have to be downloaded first.
-
-        Raises:
-            ConfigError: there is no such file.
-            DataError: the images are neither grey nor colour.
-        """
+        """Tells whether the weights have to be downloaded first."""
         channels = data.train_images.shape[1]
         if channels not in (1, 3):
             raise DataError(
@@ -90,20 +79,14 @@ class Inception(FeatureExtractor):
             )
         if self.path.is_file():
             return None
-        if not self.published:
-            raise ConfigError(
-                f"metrics.inception_weights={self.path}: there is no such file; it is fetched from"
-                f" {URL}"
-            )
-        return "Inception's weights, 96 MB, have to be downloaded first"
+        if self.published:
+            return "Inception's weights, 96 MB, have to be downloaded first"
+        raise ConfigError(
+            f"metrics.inception_weights={self.path}: no such file; fetch it from {URL}"
+        )
 
     def prepare(self, data: ImageData, cache_dir: Path) -> None:
-        """Loads the weights, after downloading them where they are missing.
-
-        Raises:
-            ConfigError: the given file is missing or not of the right format.
-            DataError: the download failed or is damaged, or the images are neither grey nor colour.
-        """
+        """Loads the weights, after downloading them where they are missing."""
         if self.to_do(data, cache_dir) is not None:
             _download(self.path)
         # Takes seconds, and most runs do without it.
@@ -118,9 +101,20 @@ class Inception(FeatureExtractor):
                     self.name, [self.layer, "logits_unbiased"], str(self.path)
                 )
         except Exception as error:  # what is no file of torch raises many kinds
-            raise self._unusable(error) from None
-        if not self.published:
-            _warn_of_other_weights(self.path)
+            reason = str(error).strip().partition("\n")[0].rstrip(".:")
+            if self.published:
+                raise DataError(f"{self.path}: is damaged ({reason}); delete it") from None
+            raise ConfigError(
+                f"metrics.inception_weights={self.path}: is not torch-fidelity's InceptionV3"
+                f" ({reason}); fetch it from {URL}"
+            ) from None
+        digest = _SHA256 if self.published else sha256(self.path.read_bytes()).hexdigest()
+        if not digest.startswith(_SHA256):
+            log.warning(
+                "metrics.inception_weights=%s: is not the published file, whose SHA-256 begins with"
+                " %s: a FID by it is not the one of papers",
+                *(self.path, _SHA256),
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -134,45 +128,12 @@ class Inception(FeatureExtractor):
         facts = {"layer": self.layer, "resize": RESIZE, "weights": self.path.name}
         return {**super().description, **facts}
 
-    def train(self, mode: bool = True) -> Inception:
-        """Stays in eval mode: scores of a network in train mode mean nothing."""
-        return super().train(False)
-
     def forward(self, images: Tensor) -> Features:
-        """Extracts: uint8 `(B, C, H, W)`, C 1 or 3, to `(B, layer)` and logits `(B, 1008)`.
-
-        Raises:
-            ValueError: the images are not uint8, or have another number of channels.
-        """
+        """Extracts: uint8 `(B, C, H, W)`, C 1 or 3, to `(B, layer)` and logits `(B, 1008)`."""
         assert self.network is not None, "prepare comes first"
-        if images.dtype != torch.uint8 or images.shape[1] not in (1, 3):
-            raise ValueError(
-                "images: must be uint8 of 1 or 3 channels, are "
-                f"{images.dtype} {tuple(images.shape)}"
-            )
-        with torch.no_grad(), float32_only(images.device):
-            colour = images.expand(-1, 3, -1, -1)
-            parts = [self.network(part) for part in torch.split(colour, _AT_ONCE)]
-            features, logits = (torch.cat(part) for part in zip(*parts, strict=True))
-            return Features(features, logits)
-
-    def _unusable(self, error: Exception) -> ConfigError | DataError:
-        reason = str(error).strip().partition("\n")[0].rstrip(".:")
-        if self.published:
-            return DataError(f"{self.path}: is damaged ({reason}); delete it to download it again")
-        return ConfigError(
-            f"metrics.inception_weights={self.path}: is not torch-fidelity's InceptionV3"
-            f" ({reason}); fetch it from {URL}"
-        )
-
-
-def _warn_of_other_weights(path: Path) -> None:
-    if not sha256(path.read_bytes()).hexdigest().startswith(_SHA256):
-        log.warning(
-            "metrics.inception_weights=%s: is not the published file, whose SHA-256 begins with"
-            " %s: a FID by it is not the one of papers",
-            *(path, _SHA256),
-        )
+        colour = images.expand(-1, 3, -1, -1)
+        parts = [self.network(part) for part in torch.split(colour, _AT_ONCE)]
+        return Features(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def _download(path: Path) -> None:
@@ -184,12 +145,11 @@ def _download(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(URL, str(path), hash_prefix=_SHA256, progress=False)
     except (OSError, HTTPException, RuntimeError) as error:
-        reason = getattr(error, "reason", None) or error
         raise DataError(
-            f"metrics/features=inception: its weights cannot be downloaded to {path}: {reason}; "
-            f"fetch {URL} on a machine with network and write metrics.inception_weights=<file>; "
-            "without it, metrics/features=classifier scores images with labels, and "
-            "metrics/features=pixels any, crudely"
+            f"metrics/features=inception: its weights cannot be downloaded to {path}:"
+            f" {getattr(error, 'reason', None) or error}; fetch {URL} on a machine with network and"
+            " write metrics.inception_weights=<file>, or metrics/features=classifier (of images"
+            " with labels) or pixels (crude)"
         ) from None
     finally:
         socket.setdefaulttimeout(before)

@@ -6,12 +6,9 @@ Distances are computed in blocks, and no matrix of all pairs is ever held.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from forger.errors import ConfigError
 
 _BLOCK = 1 << 22  # distances held at a time: 32 MiB
 # What rounding may add to a distance near 0, in units of the largest norm. A distance d near it
@@ -20,36 +17,26 @@ _ROUNDING = 1e-6
 
 
 class Balls:
-    """The balls around images that reach to their k-th nearest neighbour: where a set of them lies.
+    """The balls around images that reach to their k-th nearest other image, with `radii` by k.
 
-    The radius of image i is the distance to its k-th nearest other image. A ball holds its border,
-    and images equal to its centre, so that ties come out the same whatever the rounding.
-
-    Attributes:
-        radii: `(N,)` by k.
+    A ball holds its border, and images equal to its centre, so that ties come out the same whatever
+    the rounding.
 
     Args:
         features: `(N, D)`.
         *ks: neighbours, each below N.
         centre: `(D,)`, subtracted before distances are taken, since these cancel badly far from 0;
             None: the mean.
-
-    Raises:
-        ConfigError: there are no k neighbours.
     """
 
     def __init__(self, features: Tensor, *ks: int, centre: Tensor | None = None) -> None:
-        if max(ks) >= len(features):
-            raise ConfigError(f"k={max(ks)}: must be below the number of images, {len(features)}")
+        assert max(ks) < len(features)
         self.features = features
         self.centre = features.double().mean(dim=0) if centre is None else centre
         points = self.points()
-        nearest = torch.cat(
-            [
-                block.topk(max(ks) + 1, largest=False).values  # + 1: an image is its own nearest
-                for _, block in _distances(points, points)
-            ]
-        )
+        blocks = (block for _, block in _distances(points, points))
+        # + 1: an image is its own nearest
+        nearest = torch.cat([block.topk(max(ks) + 1, largest=False).values for block in blocks])
         margin = _ROUNDING * points.square().sum(dim=1).max().sqrt()
         self.radii = {k: torch.hypot(nearest[:, k], margin) for k in ks}
 
@@ -69,18 +56,13 @@ def neighbour_scores(
       which has k = 5);
     - coverage: share of real balls that hold any fake (arXiv:2002.09797, eq. 4).
 
-    All lie in [0, 1] but density, whose mean is 1 for two sets of one distribution. A set against
-    itself has precision, recall and coverage 1, and density (k + 1) / k, for an image lies in its
-    own ball.
+    All lie in [0, 1] but density, whose mean is 1 for two sets of one distribution.
 
     Args:
         real: of N images, with radii for both k.
-        fake_features: `(M, D)`.
+        fake_features: `(M, D)`, M above `precision_k`.
         precision_k: k of precision and recall.
         coverage_k: k of density and coverage.
-
-    Raises:
-        ConfigError: M is not above `precision_k`.
     """
     fake = Balls(fake_features, precision_k, centre=real.centre)
     fake_points, real_points = fake.points(), real.points()
@@ -102,19 +84,7 @@ def neighbour_scores(
     }
 
 
-class Nearest(NamedTuple):
-    """The k nearest of a database to each query, nearest first.
-
-    Attributes:
-        indices: int64 `(Q, k)`; of equally near ones, the first comes first.
-        distances: Euclidean, float64 `(Q, k)`; 0 for a copy.
-    """
-
-    indices: Tensor
-    distances: Tensor
-
-
-def nearest(queries: Tensor, database: Iterable[Tensor], k: int) -> Nearest:
+def nearest(queries: Tensor, database: Iterable[Tensor], k: int) -> tuple[Tensor, Tensor]:
     """Finds the nearest neighbours of a few queries in a database that is read once, by batches.
 
     Args:
@@ -122,8 +92,9 @@ def nearest(queries: Tensor, database: Iterable[Tensor], k: int) -> Nearest:
         database: batches `(B, D)`; each is read when its turn comes and then let go.
         k: how many.
 
-    Raises:
-        ConfigError: the database has fewer than k entries.
+    Returns:
+        Indices, int64 `(Q, k)`, nearest first, and of equally near ones the first; and Euclidean
+        distances, float64 `(Q, k)`, 0 for a copy.
     """
     queries = queries.double()
     distances = queries.new_empty(len(queries), 0)
@@ -137,9 +108,7 @@ def nearest(queries: Tensor, database: Iterable[Tensor], k: int) -> Nearest:
         distances, order = torch.cat([distances, block], dim=1).sort(dim=1, stable=True)
         distances, indices = distances[:, :k].clone(), candidates.gather(1, order[:, :k])
         seen += len(batch)
-    if k > seen:
-        raise ConfigError(f"k={k}: must be at most the number of images searched, {seen}")
-    return Nearest(indices, distances)
+    return indices, distances
 
 
 def _distances(rows: Tensor, columns: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from forger.metrics.extractor import FeatureExtractor, Features, ImageData, float32_only
+from forger.metrics.extractor import FeatureExtractor, Features, ImageData
 
 SIDE = 16  # pixels, at most
 
@@ -17,9 +16,7 @@ SIDE = 16  # pixels, at most
 class Pixels(FeatureExtractor):
     """Averages each image down to 16 x 16 pixels at most, in [-1, 1], and takes these as features.
 
-    Such scores see colours, brightness, coarse shapes and their variety: they tell noise, a
-    collapse and an early stage from a better one. They see no detail and no content: a shift by a
-    few pixels counts as much as another object. They compare runs on one data set, roughly.
+    Such scores see colours, brightness and coarse shapes, but no detail and no content.
     """
 
     name = "pixels"
@@ -45,13 +42,6 @@ class Pixels(FeatureExtractor):
         return {**super().description, "resize": resize}
 
     def forward(self, images: Tensor) -> Features:
-        """Extracts: uint8 `(B, C, H, W)` to features `(B, D)` and logits `(B, 1)` that say nothing.
-
-        Raises:
-            ValueError: the images are not uint8.
-        """
-        if images.dtype != torch.uint8:
-            raise ValueError(f"images: must be uint8, are {images.dtype}")
-        with torch.no_grad(), float32_only(images.device):
-            features = adaptive_avg_pool2d(images.float() / 127.5 - 1, self.size).flatten(1)
-            return Features(features, features.new_zeros(len(features), 1))
+        """Extracts: uint8 `(B, C, H, W)` to features `(B, D)` and logits `(B, 1)` of zeros."""
+        features = adaptive_avg_pool2d(images.float() / 127.5 - 1, self.size).flatten(1)
+        return Features(features, features.new_zeros(len(features), 1))

@@ -1,12 +1,12 @@
-"""The settings of the scores, and how many images they need. Imports nothing heavy."""
+"""The settings of the scores, and how many images they need; imports nothing heavy."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal, get_type_hints
+from typing import TYPE_CHECKING, Literal
 
-from forger.bounds import AtLeastTwo, PositiveInt, Seed, check_bounds
+from forger.bounds import AtLeastTwo, PositiveInt, Seed, check_fields
 from forger.errors import ConfigError
 
 if TYPE_CHECKING:  # imports torch
@@ -38,20 +38,11 @@ class ScoreSettings:
     seed: Seed = 0  # of KID's subsets
 
     def __post_init__(self) -> None:
-        for name, bounds in get_type_hints(ScoreSettings, include_extras=True).items():
-            check_bounds(getattr(self, name), bounds, f"metrics.{name}")
+        check_fields(self, "metrics")
         self.check()
 
     def check(self, num_real: int | None = None, num_fake: int | None = None) -> None:
-        """Checks that there are enough images.
-
-        Args:
-            num_real: images that others are compared with; None: enough.
-            num_fake: images to score; None: enough.
-
-        Raises:
-            ConfigError: there are too few.
-        """
+        """Raises `ConfigError` where there are too few images; None: enough."""
         for name, reason in too_few(asdict(self), num_real, num_fake):
             raise ConfigError(f"metrics.{name}={getattr(self, name)}: {reason}")
 
@@ -61,10 +52,7 @@ def too_few(
 ) -> Iterator[tuple[str, str]]:
     """Yields the settings that need more images than there are, each with what is wrong.
 
-    Args:
-        settings: by name; None: not known.
-        num_real: images that others are compared with; None: not known.
-        num_fake: images to score; None: not known.
+    None stands for what is not known yet.
     """
     real = ("real images to compare with (metrics.num_real)", num_real)
     fake = ("images to score (metrics.num_fake)", num_fake)
@@ -90,42 +78,34 @@ def check_counts(
     num_fake: int | None,
     floor: bool = False,
 ) -> None:
-    """Finds out whether the data has the images that scores need, before any work.
+    """Raises `ConfigError` where the data has fewer images than scores need, before any work.
 
     Args:
-        data: the real images; both splits are read.
+        data: the real images; both splits are read, since the discriminator is judged by both.
         settings: of the scores.
         reference: split that is compared with.
         num_real: images of it; None: all.
         num_fake: images to generate; None: not known yet.
         floor: whether real images of the other split are scored too, as many as are generated.
-
-    Raises:
-        ConfigError: there are too few.
-        DataError: a split is missing or cannot be read.
     """
-    # both are read: the discriminator is judged by both
-    counts = {split: len(images_of(data, split)) for split in SPLITS}
-    available, others = counts[reference], counts[other_split(reference)]
+    available, others = (len(images_of(data, s)) for s in (reference, other_split(reference)))
     if num_real is not None and num_real > available:
         raise ConfigError(
             f"metrics.num_real={num_real}: the {reference} split has {available} images;"
             f" allowed: up to {available}, or null for all"
         )
-    if floor and num_fake is not None and num_fake > others and reference == "test":
-        raise ConfigError(
-            f"metrics.num_fake={num_fake}: the floor, real images scored like generated ones,"
-            f" needs as many, and the train split has {others}; allowed: up to {others}, or null"
-        )
-    scored = min(num_fake, others) if floor and num_fake is not None else num_fake
-    settings.check(num_real or available, scored)
+    if floor and num_fake is not None and num_fake > others:
+        if reference == "test":
+            raise ConfigError(
+                f"metrics.num_fake={num_fake}: the floor needs as many real images, and the train"
+                f" split has {others}; allowed: up to {others}, or null"
+            )
+        num_fake = others
+    settings.check(num_real or available, num_fake)
 
 
 def usual_count(data: ImageData, reference: Split) -> int:
-    """Returns how many images to generate where no number is given.
-
-    10,000, or all that the floor has if fewer, since FID depends on the number.
-    """
+    """Returns 10,000 images to generate, or as many as the floor has: FID depends on the number."""
     return min(DEFAULT_FAKES, len(images_of(data, other_split(reference))))
 
 

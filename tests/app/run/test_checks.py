@@ -20,7 +20,7 @@ from forger.app.run.train import train
 from forger.callbacks import SampleGrid
 from forger.errors import ConfigError
 from forger.gan import GAN
-from forger.metrics.discriminator import logits_of
+from forger.metrics.evaluator import logits_of
 from forger.networks import mlp
 from forger.sampling.sampler import Sampler
 
@@ -108,7 +108,7 @@ def test_networks_with_hooks_train_sample_and_load(reparametrise: Any, tmp_path:
     check_networks(gan, SHAPE)
     trainer = fit(gan, tmp_path, callbacks=[SampleGrid(n=4, every_n_steps=1)])
     pixels = torch.zeros(3, *SHAPE, dtype=torch.uint8)
-    found = logits_of(gan.discriminator, [pixels])
+    found = logits_of(gan.discriminator, pixels)
     fit(gan, tmp_path)  # and on, after it was scored
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     again = make()

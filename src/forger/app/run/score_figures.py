@@ -10,7 +10,7 @@ from torch import Tensor
 from forger.metrics import figures
 from forger.metrics.evaluator import Evaluation, Evaluator
 from forger.metrics.neighbours import nearest
-from forger.sampling.sampler import Sampler, chunk_sizes
+from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
 from forger.whole_files import write_whole
 
 SAMPLES, NEIGHBOURS = 12, 6  # whose nearest training images are shown, and how many of them
@@ -28,7 +28,7 @@ def draw_figures(
     """Writes the figures of one evaluation as PNG; `boundary` is that of the loss."""
     images, features, logits = _look(evaluator, sampler, seed)
     training = evaluator.data.train_images
-    database = (batch.features for batch in evaluator.real("train").batches())
+    database = torch.split(evaluator.real("train").features, CHUNK)
     # is the generator memorising?
     indices, distances = nearest(features[:SAMPLES], database, min(NEIGHBOURS, len(training)))
     neighbours = figures.nearest_neighbours(images[:SAMPLES], training[indices], distances)
