@@ -59,10 +59,10 @@ def without_rights(folder: Path) -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
-    modes = {path: path.stat().st_mode for path in (folder, *folder.parents)}
+    own = [path for path in (folder, *folder.parents) if path.stat().st_uid == 0]
+    modes = {path: path.stat().st_mode for path in own}
     for path, mode in modes.items():
-        if path.stat().st_uid == 0:
-            path.chmod(mode | 0o055)
+        path.chmod(mode | 0o055)
     os.setegid(NOBODY)
     os.seteuid(NOBODY)
     try:
@@ -71,8 +71,7 @@ def without_rights(folder: Path) -> Iterator[None]:
         os.seteuid(0)
         os.setegid(0)
         for path, mode in modes.items():
-            if path.stat().st_uid == 0:
-                path.chmod(mode)
+            path.chmod(mode)
 
 
 def fill(folder: Path) -> None:

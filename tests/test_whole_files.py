@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,23 +13,15 @@ from disks import read_only, small_disk
 
 from forger.whole_files import remove_leftovers, whole_file, write_whole
 
+KILLED = """
+import sys; from pathlib import Path; from forger.whole_files import whole_file
+with whole_file(Path(sys.argv[1])) as file:
+    file.write(b'half'); file.flush(); print('ready', flush=True); sys.stdin.read()
+"""
+
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def kill_writer(target: Path) -> None:
-    """Has another process write half of `target` and kills it there."""
-    code = (
-        "import sys; from pathlib import Path; from forger.whole_files import whole_file\n"
-        "with whole_file(Path(sys.argv[1])) as file:\n"
-        "    file.write(b'half'); file.flush(); print('ready', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", code, str(target)]
-    with subprocess.Popen(command, stdin=-1, stdout=-1) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        process.kill()
 
 
 def test_the_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -41,26 +34,19 @@ def test_the_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     write_whole(target, b"other")
     assert target.read_bytes() == b"other"
     assert names(target.parent) == ["a.bin"]
-    ordinary = tmp_path / "b"
-    ordinary.touch()
-    assert target.stat().st_mode == ordinary.stat().st_mode
+    (tmp_path / "b").touch()
+    assert target.stat().st_mode == (tmp_path / "b").stat().st_mode
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])
 def test_a_failure_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, error: type[BaseException]
 ) -> None:
-    target = tmp_path / "a"
-    write_whole(target, b"old")
-
-    def write() -> None:
-        with whole_file(target) as file:
-            file.write(b"new")
-            raise error
-
-    with pytest.raises(error):
-        write()
-    assert target.read_bytes() == b"old"
+    write_whole(tmp_path / "a", b"old")
+    with suppress(error), whole_file(tmp_path / "a") as file:
+        file.write(b"new")
+        raise error
+    assert (tmp_path / "a").read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
 
 
@@ -72,7 +58,6 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> Non
             write_whole(target, b"new" * 30_000)
         assert target.read_bytes() == b"old" * 1000
         assert names(disk) == ["a"]
-        write_whole(target, b"new" * 1000)
 
 
 def test_a_read_only_folder_and_a_folder_under_the_name(tmp_path: Path) -> None:
@@ -112,7 +97,11 @@ def test_what_a_killed_writer_left_is_removed_once_nobody_can_be_writing_it(
 ) -> None:
     target = tmp_path / "a-1.b"
     write_whole(target, b"old")
-    kill_writer(target)
+    command = [sys.executable, "-c", KILLED, str(target)]
+    with subprocess.Popen(command, stdin=-1, stdout=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
     assert target.read_bytes() == b"old"
     (left,) = (name for name in names(tmp_path) if name != "a-1.b")
     others = ["b", ".b", ".a-1.b.swp", f"{left}x"]

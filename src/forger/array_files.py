@@ -29,17 +29,10 @@ def checksum_file(path: Path) -> Path:
 
 @contextmanager
 def array_writer(path: Path) -> Iterator[Callable[[NDArray[Any]], None]]:
-    """Writes an array row by row, so that it need not fit into memory.
+    """Yields a function that appends rows `(n, ...)` of one type and shape, at least once.
 
-    It appears under its name when the context is left without an error, and only when it is whole;
-    its checksum follows. A writer killed in between leaves an array that `map_array` calls damaged.
-
-    Yields:
-        A function that appends rows, `(n, ...)`: at least once, always of one type and one shape
-        behind the first dimension.
-
-    Raises:
-        OSError: the array cannot be written.
+    The array appears under its name when the context is left without an error, and only when it is
+    whole; its checksum follows. In between a kill leaves what `map_array` calls damaged.
     """
     count, header = 0, dict[str, Any]()
     with whole_file(path) as file:

@@ -30,7 +30,7 @@ class ImageFormat:
 
 
 def try_decode(path: str, target: ImageFormat) -> NDArray[np.uint8] | str:
-    """Returns what `decode` does, or in words why the image cannot be read."""
+    """Returns what `decode` does, or why the image cannot be read."""
     try:
         return decode(path, target)
     except UnidentifiedImageError:
@@ -49,8 +49,7 @@ def decode(path: str | Path, target: ImageFormat) -> NDArray[np.uint8]:
         uint8 `(C, S, S)`.
 
     Raises:
-        OSError, ValueError, SyntaxError: what Pillow raises for a file that it cannot read; or deep
-            pixels would lose their contrast.
+        ValueError: deep pixels would lose their contrast; Pillow raises many others.
     """
     size = target.size
     with Image.open(path) as image:

@@ -23,25 +23,15 @@ _VARIABLES = {  # in the order of the attributes below
 
 @dataclass(frozen=True)
 class Process:
-    """One of the processes that torchrun, srun or a command of ours started.
+    """One of the processes that torchrun, srun or a command of ours started."""
 
-    Attributes:
-        by: `torchrun` or `srun`.
-        rank: of this process among all.
-        local_rank: among those of its machine.
-        machine: number of its machine.
-        count: processes of the whole run.
-        per_machine: processes of each machine; `None`: srun does not tell.
-        machines: of the run; `None`: srun does not tell.
-    """
-
-    by: str
-    rank: int
-    local_rank: int
-    machine: int
-    count: int
-    per_machine: int | None
-    machines: int | None
+    by: str  # torchrun or srun
+    rank: int  # among all
+    local_rank: int  # among those of its machine
+    machine: int  # number of its machine
+    count: int  # processes of the whole run
+    per_machine: int | None  # processes of each machine; None: srun does not tell
+    machines: int | None  # of the run; None: srun does not tell
 
     @property
     def is_local(self) -> bool:
@@ -76,11 +66,7 @@ def rank() -> int:
 
 
 def slurm_job(overrides: Iterable[str]) -> str | None:
-    """Names the run of a SLURM job: the same for the same command after the job was requeued.
-
-    Args:
-        overrides: as typed; a job may run several commands.
-    """
+    """Names the run of a SLURM job by its overrides: the same after the job was requeued."""
     number = os.environ.get("SLURM_JOB_ID")
     if number is None:
         return None

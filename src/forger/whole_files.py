@@ -65,7 +65,7 @@ def remove_leftovers(folder: Path, name: str = "*", older_than: float = DAY) -> 
 
     Args:
         folder: may be missing.
-        name: of the file that they were to become; `*` stands for any characters.
+        name: of the file that they were to become, a glob pattern.
         older_than: seconds since they were last written to; 0 where nobody else writes here.
     """
     for path in folder.glob(f".{name}.*.tmp"):

@@ -36,9 +36,7 @@ _BLOCK, _BLOCK_BYTES = 64, 1 << 24  # images that wait in memory: so many, or mo
 class FolderCache:
     """The decoded images of a folder, in a file whose name holds a hash of all they depend on.
 
-    Attributes:
-        path: of the decoded images.
-        unreadable: text file that names the images which cannot be read; missing if there are none.
+    Beside it lies a text file `unreadable` that names the images which cannot be read, if any.
     """
 
     def __init__(self, root: Path, names: list[str], cache_dir: Path, target: ImageFormat) -> None:
@@ -92,7 +90,9 @@ class FolderCache:
         started, folder = time.monotonic(), self.path.parent
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder, "images-*")
-        self._check_room()
+        needed, free = len(self.names) * prod(self.target.shape), shutil.disk_usage(folder).free
+        if needed > free:  # found out before hours of decoding, rather than after
+            raise OSError(f"the images need {needed:,} bytes, and {free:,} are free")
         with array_writer(self.path) as write:
             faults = self._decode(self.names, write, skip_unreadable)
             if not faults:
@@ -120,17 +120,13 @@ class FolderCache:
         """
         faults: dict[str, str] = {}
         block = max(_BLOCK, _BLOCK_BYTES // prod(self.target.shape))
-        console = Console(stderr=True)
+        console, blocks = Console(stderr=True), range(0, len(names), block)
+        hidden = not console.is_terminal
+        shown = track(blocks, "decoding images", console=console, transient=True, disable=hidden)
         with ThreadPoolExecutor() as pool, warnings.catch_warnings():
             # Pillow warns of large images without naming them; twice as large ones it refuses.
             warnings.simplefilter("ignore")
-            for begin in track(
-                range(0, len(names), block),
-                "decoding images",
-                console=console,
-                transient=True,
-                disable=not console.is_terminal,
-            ):
+            for begin in shown:
                 some = names[begin : begin + block]
                 decoded = pool.map(lambda name: try_decode(self._join(name), self.target), some)
                 for name, found in zip(some, decoded, strict=True):
@@ -161,16 +157,6 @@ class FolderCache:
 
     def _join(self, name: str) -> str:
         return os.path.join(self.root, name)  # noqa: PTH118  (a million; Path takes twice as long)
-
-    def _check_room(self) -> None:
-        """Finds out before hours of decoding, rather than after."""
-        needed = len(self.names) * prod(self.target.shape)
-        free = shutil.disk_usage(self.path.parent).free
-        if needed > free:
-            raise DataError(
-                f"paths.cache_dir: the decoded images need {needed:,} bytes in {self.path.parent},"
-                f" and {free:,} are free"
-            )
 
     def _hash(self) -> str:
         """Hashes names, sizes and times of change, and what is made of them."""

@@ -17,25 +17,15 @@ from forger.errors import DataError
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a folder, training split first.
+    """The images of a folder, training split first."""
 
-    Attributes:
-        names: path of each image below the root.
-        num_train: how many belong to the training split; the others are held out for tests.
-        labels: index into `classes` of each image, or None.
-        test_labelled: whether the labels of the test images mean something.
-        classes: sorted names, or None.
-        test_folder: where the test images lie; None: they are held out of the training folder.
-        left_out: what in the folder is not used, by folder or type and number.
-    """
-
-    names: list[str]
+    names: list[str]  # path of each image below the root
     num_train: int
-    labels: NDArray[np.int64] | None
-    test_labelled: bool
-    classes: tuple[str, ...] | None
-    test_folder: str | None
-    left_out: list[str]
+    labels: NDArray[np.int64] | None  # index into `classes` of each image
+    test_labelled: bool  # whether the labels of the test images mean something
+    classes: tuple[str, ...] | None  # sorted
+    test_folder: str | None  # None: test images are held out of the training folder
+    left_out: list[str]  # what in the folder is not used, by folder or type and number
 
     @property
     def num_test(self) -> int:
@@ -144,8 +134,7 @@ def _hold_out(names: list[str], fraction: float) -> NDArray[np.bool_]:
             f"data.test_fraction={fraction}: would hold out all of the {len(names)} images; "
             "add images, or write data.test_fraction=0"
         )
-    hashes = (sha256(name.encode(errors="surrogateescape")).digest() for name in names)
-    ranks = np.fromiter((int.from_bytes(found[:8], "big") for found in hashes), np.uint64)
+    hashes = [sha256(name.encode(errors="surrogateescape")).digest() for name in names]
     chosen = np.zeros(len(names), dtype=bool)
-    chosen[np.argsort(ranks, kind="stable")[:count]] = True
+    chosen[sorted(range(len(names)), key=hashes.__getitem__)[:count]] = True
     return chosen

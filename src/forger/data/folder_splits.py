@@ -32,14 +32,11 @@ _BESIDE = re.compile(r"(set|split|data|images?|imgs?|photos?|pictures?|[a-d])?\d
 
 @dataclass
 class Found:
-    """What lies below a folder.
+    """What lies below a folder."""
 
-    Attributes:
-        images: names of the images in each folder; a folder's path ends in "/", the root's is "".
-        other: how many files are no images, by their extension, or "hidden".
-    """
-
+    # The names of the images in each folder; a folder's path ends in "/", the root's is ""
     images: dict[str, list[str]] = field(default_factory=dict)
+    # How many files are no images, by their extension, or "hidden"
     other: Counter[str] = field(default_factory=Counter)
 
     def below(self, folder: str) -> list[str]:
@@ -50,15 +47,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Splits:
-    """Where the images of each split lie, below the root.
-
-    Attributes:
-        train: folder of the training images, "" or with "/" behind.
-        test: folder of the test images, inside `train` too; None: a part of `train` is held out.
-    """
+    """Where the images of each split lie, below the root."""
 
     train: str
-    test: str | None
+    test: str | None  # may lie inside `train`; None: a part of `train` is held out
 
     def folders(self, found: Found) -> tuple[list[str], list[str]]:
         """Returns the folders whose images are for training, and those for tests."""
@@ -83,16 +75,20 @@ def walk(root: Path) -> Found:
         OSError: a folder cannot be read.
         DataError: a link leads in a circle.
     """
+
+    def stop(error: OSError) -> None:
+        raise error
+
     found, endings = Found(), image_endings()
-    for folder, subfolders, files in os.walk(root, onerror=_raise, followlinks=True):
+    for folder, subfolders, files in os.walk(root, onerror=stop, followlinks=True):
         parent = folder[len(str(root)) :].lstrip("/")
         parent += "/" if parent else ""
         for name in list(subfolders):
             if name.startswith(".") or name in _OF_SYSTEMS:
                 subfolders.remove(name)
                 found.other["hidden" if name.startswith(".") else name] += 1
-            else:
-                _check_circle(Path(folder, name), root)
+            elif Path(folder, name).is_symlink():
+                _check_circle(root, Path(folder, name))
         for name in files:
             if name.startswith("."):
                 found.other["hidden"] += 1
@@ -117,8 +113,15 @@ def find_splits(root: Path, found: Found, train: str | None, test: str | None) -
             f"data.root={root}: holds no images, which are known by their extensions; it has"
             f" {there or 'nothing'}"
         )
-    if train is not None or test is not None:
-        return _named_by_user(root, found, train, test)
+    if train is not None:
+        first = _folder(root, found, "data.train_folder", train)
+        second = None if test is None else _folder(root, found, "data.test_folder", test)
+        splits = Splits(first, second)
+        if splits.folders(found)[0]:
+            return splits
+        raise DataError(f"data.test_folder={test}: leaves no images to train on")
+    if test is not None:
+        raise DataError(f"data.test_folder={test}: needs data.train_folder beside it")
     base = ""  # a folder that is alone in the root is passed through
     while base not in found.images and len(inside := found.below(base)) == 1:
         if any(_split_folders(inside).values()):
@@ -141,26 +144,11 @@ def left_out(found: Found, splits: Splits) -> list[str]:
     return sorted(lines) + [f"{n:,} {kind}" for kind, n in sorted(found.other.items())]
 
 
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _check_circle(folder: Path, root: Path) -> None:
+def _check_circle(root: Path, link: Path) -> None:
     """Raises `DataError` for a link to a folder that it lies in: images would be listed again."""
-    around = (path for path in folder.parents if path.is_relative_to(root))
-    if folder.is_symlink() and folder.resolve() in {path.resolve() for path in around}:
-        raise DataError(f"data.root={root}: {folder} is a link to a folder around it; remove it")
-
-
-def _named_by_user(root: Path, found: Found, train: str | None, test: str | None) -> Splits:
-    if train is None:
-        raise DataError(f"data.test_folder={test}: needs data.train_folder beside it")
-    first = _folder(root, found, "data.train_folder", train)
-    second = None if test is None else _folder(root, found, "data.test_folder", test)
-    splits = Splits(first, second)
-    if not splits.folders(found)[0]:
-        raise DataError(f"data.test_folder={test}: leaves no images to train on")
-    return splits
+    around = (path for path in link.parents if path.is_relative_to(root))
+    if link.resolve() in {path.resolve() for path in around}:
+        raise DataError(f"data.root={root}: {link} is a link to a folder around it; remove it")
 
 
 def _folder(root: Path, found: Found, key: str, value: str) -> str:

@@ -23,25 +23,15 @@ log = logging.getLogger(__name__)
 
 
 class StoredBatch(NamedTuple):
-    """What the loader yields: one process's share of a global batch, as stored.
+    """What the loader yields: one process's share of a global batch, as stored."""
 
-    Attributes:
-        images: uint8 `(B, C, H, W)`.
-        labels: int64 `(B,)`, or None.
-        flip: bool `(B,)`, which images to mirror once on the device; None: no flipping at all.
-    """
-
-    images: Tensor
-    labels: Tensor | None
-    flip: Tensor | None
+    images: Tensor  # uint8 (B, C, H, W)
+    labels: Tensor | None  # int64 (B,)
+    flip: Tensor | None  # bool (B,): which images to mirror once on the device
 
     def to(self, device: torch.device) -> StoredBatch:
         """Moves it as Lightning asks, without waiting where it lies in pinned memory."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
-
-    def pinned(self) -> StoredBatch:
-        """Copies it to pinned memory."""
-        return self._each(Tensor.pin_memory)
+        return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def scaled(self) -> tuple[Tensor, ...]:
         """Returns the images, flipped and in [-1, 1], and the labels if there are any."""
@@ -49,7 +39,8 @@ class StoredBatch(NamedTuple):
         floats = to_unit_range(images)
         return (floats,) if self.labels is None else (floats, self.labels)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> StoredBatch:
+    def each(self, change: Callable[[Tensor], Tensor]) -> StoredBatch:
+        """Changes each of the tensors."""
         labels, flip = (x if x is None else change(x) for x in (self.labels, self.flip))
         return StoredBatch(change(self.images), labels, flip)
 
@@ -77,14 +68,11 @@ class ResidentLoader:
     Args:
         images: uint8 `(N, C, H, W)`, possibly memory-mapped; batches are gathered on their device.
         labels: int64 `(N,)`, or None.
-        batch_size: the global batch, divided among `world_size` processes.
+        batch_size: the global batch, divided among `world_size` processes without a rest.
         seed: of the order and the flips.
         epoch: returns the number of the epoch; asked when its first batch is taken.
         flip: mirror each image with probability 1/2.
         pin: put batches into pinned memory, from where a GPU takes them while it computes.
-
-    Raises:
-        ConfigError: `batch_size` is not divisible by `world_size`.
     """
 
     def __init__(
@@ -127,7 +115,7 @@ class ResidentLoader:
                 None if self.labels is None else self.labels.index_select(0, index),
                 None if flips is None else flips[share],
             )
-            yield batch.pinned() if self.pin else batch
+            yield batch.each(Tensor.pin_memory) if self.pin else batch
 
     def _epoch_order(self, epoch: int) -> tuple[Tensor, Tensor | None]:
         """Returns the order `(N,)` of an epoch's images and, in that order, which to flip."""

@@ -43,22 +43,16 @@ class ImageDataModule(LightningDataModule, ABC):
         device: where the training images stay: `auto` is the accelerator that trains, if they take
             at most a quarter of its free memory; `cpu`; or `accelerator`, even if they take more.
 
-    Attributes:
-        min_accuracy: share of test images that a classifier trained on the training split must name
-            rightly before scores are built on it; None: metrics.min_accuracy or a default decide.
-        scores_by_default: whether a run scores itself without being asked, training the classifier
-            first.
-        mapped: whether the images are a file mapped into memory, whose pages the system takes back
-            when it needs them.
-
     Raises:
         ConfigError: a value is out of range, or an iteration needs more images than there are.
         DataError: the data is missing, damaged or of the wrong shape.
     """
 
+    # The share of test images that a classifier must name rightly before scores are built on it;
+    # None: metrics.min_accuracy or a default decide
     min_accuracy: float | None = None
-    scores_by_default: ClassVar[bool] = False
-    mapped: ClassVar[bool] = False
+    scores_by_default: ClassVar[bool] = False  # whether a run scores itself without being asked
+    mapped: ClassVar[bool] = False  # whether the images are a file mapped into memory
 
     def __init__(
         self,

@@ -112,31 +112,32 @@ class GroupedDataModule(LightningDataModule):
 
     def _sampled(self, loader: DataLoader[Any]) -> DataLoader[Any]:
         """Replaces the sampler of a map-style DataLoader where the trainer needs another."""
-        trainer = self.trainer
-        inner = getattr(loader.batch_sampler, "sampler", loader.sampler)
+        trainer, sampler = self.trainer, loader.sampler
+        inner = getattr(loader.batch_sampler, "sampler", sampler)
         if trainer is None or isinstance(loader.dataset, IterableDataset):
             return loader
-        if trainer.world_size > 1 and not isinstance(inner, DistributedSampler):
-            return _with_sampler(loader, self._distributed(loader, trainer))
-        if trainer.world_size == 1 and overfits(trainer) and _is_plain(loader):
-            return _with_sampler(loader, SequentialSampler(cast(Sized, loader.dataset)))
-        return loader
-
-    def _distributed(self, loader: DataLoader[Any], trainer: Trainer) -> DistributedSampler[Any]:
+        if trainer.world_size == 1 and not (overfits(trainer) and _is_plain(loader)):
+            return loader
+        if trainer.world_size > 1 and isinstance(inner, DistributedSampler):
+            return loader
         if not _is_plain(loader):
             raise ConfigError(
                 f"{type(self.datamodule).__name__}.train_dataloader: has its own order, which "
                 f"can't be divided among {trainer.world_size} processes; "
                 "give it a torch.utils.data.DistributedSampler"
             )
-        return DistributedSampler(
-            loader.dataset,
-            num_replicas=trainer.world_size,
-            rank=trainer.global_rank,
-            shuffle=isinstance(loader.sampler, RandomSampler) and not overfits(trainer),
-            seed=seed_for(Purpose.ORDER, self.seed),
-            drop_last=True,
-        )
+        own: Sampler[Any] = SequentialSampler(cast(Sized, loader.dataset))
+        if trainer.world_size > 1:
+            own = DistributedSampler(
+                loader.dataset,
+                num_replicas=trainer.world_size,
+                rank=trainer.global_rank,
+                shuffle=isinstance(sampler, RandomSampler) and not overfits(trainer),
+                seed=seed_for(Purpose.ORDER, self.seed),
+                drop_last=True,
+            )
+        settings: dict[str, Any] = {name: getattr(loader, name) for name in _KEPT}
+        return DataLoader(loader.dataset, sampler=own, **settings)
 
 
 def first_images(datamodule: LightningDataModule) -> Tensor:
@@ -193,9 +194,3 @@ def _is_plain(loader: DataLoader[Any]) -> bool:
         and type(loader.sampler) in (RandomSampler, SequentialSampler)
         and type(loader.batch_sampler) in (BatchSampler, type(None))
     )
-
-
-def _with_sampler(loader: DataLoader[Any], sampler: Sampler[Any]) -> DataLoader[Any]:
-    """Builds the same loader with another sampler."""
-    settings: dict[str, Any] = {name: getattr(loader, name) for name in _KEPT}
-    return DataLoader(loader.dataset, sampler=sampler, **settings)
