@@ -35,8 +35,8 @@ def folders(listing: Listing) -> tuple[set[str], set[str]]:
 @pytest.mark.parametrize(
     ("train", "test"),
     [
-        *[("train", test) for test in ("test", "val", "valid", "validation", "eval", "dev")],
-        *[("Train", "Test"), ("TRAIN", "VAL"), ("training", "testing"), ("train", "holdout")],
+        *[("train", test) for test in ("test", "val", "valid", "eval", "dev", "holdout")],
+        *[("Train", "Test"), ("TRAIN", "VAL"), ("training", "testing"), ("train", "validation")],
         *[("train2017", "val2017"), ("train", "test1"), ("train_set", "test_set")],
         *[("trainA", "testA"), ("traina", "testa"), ("seg_train", "seg_test")],
         *[("TrainImages", "TestImages"), ("train-images", "test_images")],

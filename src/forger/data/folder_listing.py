@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from forger.data.folder_splits import Found, find_splits, left_out, walk
+from forger.data.folder_splits import Found, find_splits, walk
 from forger.errors import DataError
 
 
@@ -63,27 +64,42 @@ def list_images(
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"data.root: {error.filename or root} cannot be read: {reason}") from None
-    splits = find_splits(root, found, train_folder, test_folder)
-    train_folders, test_folders = splits.folders(found)
-    names, labels, classes = _labelled(root, found, splits.train, train_folders)
-    if splits.test is None:
+    train, test = find_splits(root, found, train_folder, test_folder)
+    held_out = [path for path in found.images if test is not None and path.startswith(test)]
+    apart = {*held_out}
+    folders = [path for path in found.images if path.startswith(train) and path not in apart]
+    if not folders:
+        raise DataError(f"data.test_folder={test_folder}: leaves no images to train on")
+    names, labels, classes = _labelled(root, found, train, folders)
+    if test is None:
         chosen = _hold_out(names, test_fraction)
         order = np.argsort(chosen, kind="stable")
         num_train, test_classes = int(np.count_nonzero(~chosen)), classes
         names, labels = [names[index] for index in order.tolist()], labels[order]
     else:
         num_train = len(names)
-        held_out, own, test_classes = _labelled(root, found, splits.test, test_folders, classes)
-        names, labels = names + held_out, np.concatenate((labels, own))
+        others, own, test_classes = _labelled(root, found, test, held_out, classes)
+        names, labels = names + others, np.concatenate((labels, own))
     return Listing(
         names=names,
         num_train=num_train,
         labels=labels if classes else None,
         test_labelled=bool(test_classes),
         classes=tuple(classes) or None,
-        test_folder=splits.test,
-        left_out=left_out(found, splits),
+        test_folder=test,
+        left_out=_left_out(found, train, {*folders, *held_out}),
     )
+
+
+def _left_out(found: Found, train: str, used: Collection[str]) -> list[str]:
+    """Says which images and other files are not used, by folder or type and number."""
+    depth = max(1, train.count("/"))
+    images: Counter[str] = Counter()
+    for path, names in found.images.items():
+        if path not in used:
+            images["/".join(path.split("/")[:depth]) or "."] += len(names)
+    lines = [f"{number:,} images in {path}/" for path, number in images.items()]
+    return sorted(lines) + [f"{n:,} {kind}" for kind, n in sorted(found.other.items())]
 
 
 def _labelled(

@@ -45,20 +45,6 @@ class Found:
         return sorted({path.partition("/")[0] for path in inside} - {""})
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Where the images of each split lie, below the root."""
-
-    train: str
-    test: str | None  # may lie inside `train`; None: a part of `train` is held out
-
-    def folders(self, found: Found) -> tuple[list[str], list[str]]:
-        """Returns the folders whose images are for training, and those for tests."""
-        test = [p for p in found.images if self.test is not None and p.startswith(self.test)]
-        apart = {*test}
-        return [p for p in found.images if p.startswith(self.train) and p not in apart], test
-
-
 def image_endings() -> tuple[str, ...]:
     """Returns the extensions, in lower case, of all files that Pillow decodes."""
     return tuple(
@@ -87,8 +73,10 @@ def walk(root: Path) -> Found:
             if name.startswith(".") or name in _OF_SYSTEMS:
                 subfolders.remove(name)
                 found.other["hidden" if name.startswith(".") else name] += 1
-            elif Path(folder, name).is_symlink():
-                _check_circle(root, Path(folder, name))
+            elif (link := Path(folder, name)).is_symlink():
+                around = (path.resolve() for path in link.parents if path.is_relative_to(root))
+                if link.resolve() in around:
+                    raise DataError(f"data.root={root}: {link} is a link to a folder around it")
         for name in files:
             if name.startswith("."):
                 found.other["hidden"] += 1
@@ -99,10 +87,15 @@ def walk(root: Path) -> Found:
     return found
 
 
-def find_splits(root: Path, found: Found, train: str | None, test: str | None) -> Splits:
-    """Tells which images are for training and which for tests.
+def find_splits(
+    root: Path, found: Found, train: str | None, test: str | None
+) -> tuple[str, str | None]:
+    """Tells in which folders the training images and the test images lie, below the root.
 
-    `train` and `test` are the folders below `root` that the user named, if any; "." is `root`.
+    `train` and `test` are the folders that the user named, if any; "." is `root`.
+
+    Returns:
+        Two folders as `Found` has them; the second may lie in the first. None: there is none.
 
     Raises:
         DataError: there are no images, or the names of the folders do not tell.
@@ -114,12 +107,8 @@ def find_splits(root: Path, found: Found, train: str | None, test: str | None) -
             f" {there or 'nothing'}"
         )
     if train is not None:
-        first = _folder(root, found, "data.train_folder", train)
-        second = None if test is None else _folder(root, found, "data.test_folder", test)
-        splits = Splits(first, second)
-        if splits.folders(found)[0]:
-            return splits
-        raise DataError(f"data.test_folder={test}: leaves no images to train on")
+        own = _folder(root, found, "data.train_folder", train)
+        return own, None if test is None else _folder(root, found, "data.test_folder", test)
     if test is not None:
         raise DataError(f"data.test_folder={test}: needs data.train_folder beside it")
     base = ""  # a folder that is alone in the root is passed through
@@ -128,27 +117,8 @@ def find_splits(root: Path, found: Found, train: str | None, test: str | None) -
             break
         base += f"{inside[0]}/"
     splits = _told_by_names(root, found, base)
-    _check_no_test_inside(root, found, splits.train)
+    _check_no_test_inside(root, found, splits[0])
     return splits
-
-
-def left_out(found: Found, splits: Splits) -> list[str]:
-    """Says which images and other files are not used, by folder or type and number."""
-    used = {path for paths in splits.folders(found) for path in paths}
-    depth = max(1, splits.train.count("/"))
-    images: Counter[str] = Counter()
-    for path, names in found.images.items():
-        if path not in used:
-            images["/".join(path.split("/")[:depth]) or "."] += len(names)
-    lines = [f"{number:,} images in {path}/" for path, number in images.items()]
-    return sorted(lines) + [f"{n:,} {kind}" for kind, n in sorted(found.other.items())]
-
-
-def _check_circle(root: Path, link: Path) -> None:
-    """Raises `DataError` for a link to a folder that it lies in: images would be listed again."""
-    around = (path for path in link.parents if path.is_relative_to(root))
-    if link.resolve() in {path.resolve() for path in around}:
-        raise DataError(f"data.root={root}: {link} is a link to a folder around it; remove it")
 
 
 def _folder(root: Path, found: Found, key: str, value: str) -> str:
@@ -188,15 +158,15 @@ def _split_folders(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _told_by_names(root: Path, found: Found, base: str) -> Splits:
+def _told_by_names(root: Path, found: Found, base: str) -> tuple[str, str | None]:
     """Takes the one folder for training, and the one for tests or else for validation."""
     inside = found.below(base)
     named = _split_folders(inside)
     train, tests = named["train"], named["test"] or named["val"]
     if not (train or tests):
-        return Splits(base, None)
+        return base, None
     if len(train) == 1 and (len(tests) == 1 or inside == train):
-        return Splits(f"{base}{train[0]}/", f"{base}{tests[0]}/" if tests else None)
+        return f"{base}{train[0]}/", f"{base}{tests[0]}/" if tests else None
     here = base.rstrip("/") or "."
     first = f"{base}{train[0]}" if train else here
     test = f" data.test_folder={base}{tests[0]}" if tests else ""

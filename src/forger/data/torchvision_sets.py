@@ -30,14 +30,6 @@ from forger.whole_files import remove_leftovers
 
 log = logging.getLogger(__name__)
 
-# md5 of the decompressed files, as published with the data set.
-_MNIST_SUMS = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-
 
 class TorchvisionSet(ImageDataModule):
     """What the data sets from torchvision share: find, check and, if allowed, download the files.
@@ -80,15 +72,13 @@ class TorchvisionSet(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Checks every file that is there and downloads those that are missing."""
-        missing = self._missing()
-        if missing and not self.download:
-            raise self._unavailable(f"{', '.join(missing)} missing, and data.download=false")
-        if missing:
+        if self.download and self._missing():
             try:
                 self._download()
             except (OSError, RuntimeError, HTTPException) as error:  # URLError is an OSError
                 reason = (str(error).strip() or repr(error)).splitlines()[-1]
                 raise self._unavailable(f"the download failed ({reason})") from None
+        self.verified_folder()
 
     def verified_folder(self) -> Path:
         """Returns the folder of the files, all of which have been checked.
@@ -97,25 +87,24 @@ class TorchvisionSet(ImageDataModule):
             DataError: one is missing or damaged.
         """
         if missing := self._missing():
-            raise self._unavailable(f"{', '.join(missing)} missing")
+            but = "" if self.download else ", and data.download=false"
+            raise self._unavailable(f"{', '.join(missing)} missing{but}")
         return self.root / self.folder
 
     def _missing(self) -> list[str]:
         """Checks the files that are there; returns those that are not."""
         missing = []
-        for name in self.sums.keys() - self._verified:
+        for name in self.sums:
             path = self.root / self.folder / name
             try:
                 if not path.is_symlink() and not path.exists():
                     missing.append(name)
-                    continue
-                fault = self.fault(path)
+                elif name not in self._verified and (fault := self.fault(path)):
+                    raise DataError(f"{path}: {fault}. Delete it to download it again")
             except OSError as error:
                 raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-            if fault is not None:
-                raise DataError(f"{path}: {fault}. Delete it to download it again")
-            self._verified.add(name)
-        return sorted(missing)
+        self._verified = self.sums.keys() - missing
+        return missing
 
     def _download(self) -> None:
         """Downloads in silence; files that are already there stay as they are."""
@@ -155,7 +144,12 @@ class MNIST(TorchvisionSet):
 
     dataset = datasets.MNIST
     folder = "MNIST/raw"
-    sums = _MNIST_SUMS
+    sums: ClassVar[dict[str, str]] = {  # of the decompressed files, as published with them
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    }
     native_shape = (1, 28, 28)
     classes = tuple("0123456789")
     min_accuracy = 0.99
