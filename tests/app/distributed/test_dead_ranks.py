@@ -182,7 +182,7 @@ def test_a_busy_rank_is_ended_too(rank: int, busy: int, start: Callable[..., Run
 def test_a_rank_that_dies_before_the_processes_meet_ends_the_run(start: Callable[..., Run]) -> None:
     run = start("+callbacks.bad._target_=bad.AtStart")
     assert run.end(run.died()) < LIMIT
-    assert run.process.returncode == 1
+    assert run.process.returncode == 2  # as of one process alone
     assert run.stderr().startswith("error: rank 1: callbacks.bad: ")
     assert "ValueError: boom" in run.stderr()
 

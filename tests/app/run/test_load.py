@@ -37,31 +37,25 @@ def changed(run: Path, tmp_path: Path) -> Callable[[Change], Path]:
     """Copies the run with another content in its checkpoint."""
 
     def change(how: Change) -> Path:
-        copy = tmp_path / "run"
-        shutil.copytree(run, copy)
-        path = copy / "checkpoints" / "last.ckpt"
+        shutil.copytree(run, tmp_path / "run")
+        path = tmp_path / "run" / "checkpoints" / "last.ckpt"
         content = torch.load(path, weights_only=True)
-        torch.save(how(content) or content, path)
-        return copy
+        how(content)
+        torch.save(content, path)
+        return tmp_path / "run"
 
     return change
 
 
-def test_a_folder_and_its_file_are_the_same_run(run: Path) -> None:
+def test_a_folder_and_its_file_are_the_same_run(run: Path, tmp_path: Path) -> None:
     file = run / "checkpoints" / "last.ckpt"
-    by_folder, by_file = load_run(run), load_run(str(file))
-    for loaded in (by_folder, by_file):
+    for loaded in (load_run(run), load_run(str(file))):
         assert (loaded.folder, loaded.checkpoint) == (run, file)
         assert (loaded.iteration, loaded.image_shape) == (4, (1, 28, 28))
         assert loaded.cfg.model.prior == "uniform"
         assert not loaded.gan.training
     assert torch.equal(forger.load(run).sample(3), forger.load(file).sample(3))
-
-
-def test_a_moved_run_is_found(run: Path, tmp_path: Path) -> None:
-    shutil.copytree(run, tmp_path / "moved")
-    assert load_run(tmp_path / "moved").folder == tmp_path / "moved"
-    shutil.copy(run / "checkpoints" / "last.ckpt", tmp_path / "alone.ckpt")
+    shutil.copy(file, tmp_path / "alone.ckpt")
     assert load_run(tmp_path / "alone.ckpt").folder == tmp_path
 
 
@@ -71,11 +65,9 @@ def test_a_notebook_gets_the_averaged_generator(run: Path) -> None:
     sampler = forger.load(run)
     assert torch.equal(torch.get_rng_state(), state)
     weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    first = "layers.0.weight" if "generator.layers.0.weight" in weights else None
-    first = first or next(name[10:] for name in weights if name.startswith("generator."))
-    assert torch.equal(
-        sampler.generator.state_dict()[first], weights[f"ema_generator.module.{first}"]
-    )
+    first = next(name[10:] for name in weights if name.startswith("generator."))
+    averaged = weights[f"ema_generator.module.{first}"]
+    assert torch.equal(sampler.generator.state_dict()[first], averaged)
     assert not sampler.generator.training
     assert all(p.dtype == torch.float32 and not p.requires_grad for p in sampler.parameters())
     assert sampler.prior == "uniform"
@@ -85,19 +77,18 @@ def test_a_notebook_gets_the_averaged_generator(run: Path) -> None:
     assert torch.equal(sampler.sample(4, seed=1), forger.load(run).sample(4, seed=1))
 
 
-@pytest.mark.parametrize("weights", ["ema", "raw"])
-def test_the_generator_alone_is_that_of_the_whole_run(run: Path, weights: str) -> None:
-    origin, sampler = load_sampler(run, weights=weights)
+def test_the_generator_alone_is_that_of_the_whole_run(run: Path) -> None:
     whole = load_run(run)
-    assert (origin.checkpoint, origin.iteration) == (whole.checkpoint, whole.iteration)
-    assert torch.equal(sampler.sample(3), whole.sampler(weights).sample(3))
+    for weights in ("ema", "raw"):
+        origin, sampler = load_sampler(run, weights=weights)
+        assert (origin.checkpoint, origin.iteration) == (whole.checkpoint, whole.iteration)
+        assert torch.equal(sampler.sample(3), whole.sampler(weights).sample(3))
 
 
 def test_what_is_not_of_the_generator_need_not_fit(changed: Callable[[Change], Path]) -> None:
     def without_discriminator(content: dict[str, Any]) -> None:
-        weights = content["state_dict"]
-        for name in [name for name in weights if name.startswith("discriminator.")]:
-            del weights[name]
+        own = content["state_dict"]
+        content["state_dict"] = {k: v for k, v in own.items() if not k.startswith("discriminator.")}
 
     run = changed(without_discriminator)
     assert len(forger.load(run).sample(2)) == 2
@@ -122,20 +113,17 @@ print(sorted({{"lightning", "torchvision", "torchmetrics", "matplotlib"}} & set(
         ({"checkpoint": "best"}, "write checkpoint=last"),
         ({"checkpoint": "first"}, "checkpoint=first: must be one of last, best"),
         ({"weights": "average"}, "weights=average: must be one of ema, raw"),
+        ({"run": "none.ckpt"}, "run=none.ckpt: there is no such folder or file"),
+        ({"run": "configs"}, "run=configs: is not a run folder"),
     ],
 )
-def test_senseless_choices(run: Path, settings: dict[str, str], message: str) -> None:
+def test_senseless_choices(
+    run: Path, settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
     with pytest.raises(UserError) as caught:
-        forger.load(run, **settings)
+        forger.load(**({"run": run} | settings))
     assert message in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["none", "none.ckpt", "empty"])
-def test_no_checkpoint_there(name: str, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"no such folder or file|is not a run folder") as caught:
-        forger.load(tmp_path / name)
-    assert f"run={tmp_path / name}: " in str(caught.value)
 
 
 def half(checkpoint: Path, target: Path) -> None:
@@ -147,70 +135,45 @@ def half(checkpoint: Path, target: Path) -> None:
     "damage",
     [
         lambda _, target: target.write_bytes(b""),
-        lambda _, target: target.write_bytes(b"not a checkpoint"),
         half,
         lambda _, target: torch.save({"state_dict": nn.Linear(2, 2)}, target),  # holds code
+        lambda _, target: torch.save({"weights": torch.zeros(3)}, target),
     ],
 )
 def test_a_damaged_file_is_named_and_not_executed(
     damage: Callable[[Path, Path], Any], run: Path, tmp_path: Path
 ) -> None:
     damage(run / "checkpoints" / "last.ckpt", tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match=r"cannot be read as a ch|is not a checkpoint"):
+    with pytest.raises(UserError, match=r"last.ckpt: (cannot be read as a ch|is not a checkpoint)"):
         forger.load(tmp_path / "last.ckpt")
-
-
-@pytest.mark.parametrize("content", [torch.zeros(3), {"weights": torch.zeros(3)}])
-def test_some_other_file_of_tensors(content: Any, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="is not a checkpoint of a run"):
-        forger.load(tmp_path / "other.pt")
 
 
 @pytest.mark.parametrize("name", ["config", "image_shape"])
 def test_a_checkpoint_without_its_config(name: str, changed: Callable[[Change], Path]) -> None:
     with pytest.raises(UserError, match="does not hold the config of a forger run"):
-        forger.load(changed(lambda content: content.pop(name) and None))
+        forger.load(changed(lambda content: content.pop(name)))
 
 
-def unknown_setting(content: dict[str, Any]) -> None:
-    content["config"]["model"]["generator"]["attention"] = True
-
-
-def unknown_class(content: dict[str, Any]) -> None:
-    content["config"]["model"]["generator"]["_target_"] = "forger.networks.biggan.Generator"
-
-
-def missing_setting(content: dict[str, Any]) -> None:
-    del content["config"]["model"]["generator"]
-
-
-def missing_weights(content: dict[str, Any]) -> None:
-    content["state_dict"].popitem()
-
-
-def other_shapes(content: dict[str, Any]) -> None:
-    content["config"]["model"]["generator"]["width"] = 8
-
-
-def no_seed(content: dict[str, Any]) -> None:
-    del content["config"]["seed"]
-
-
-def bad_shape(content: dict[str, Any]) -> None:
-    content["image_shape"] = [1, 28]
-
-
-VERSIONS = [unknown_setting, unknown_class, missing_setting, missing_weights, other_shapes]
-
-
-@pytest.mark.parametrize("change", [*VERSIONS, no_seed, bad_shape])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("config.model.generator.attention", True),
+        ("config.model.generator._target_", "forger.networks.biggan.Generator"),
+        ("config.model.generator.width", 8),
+        ("config.model.generator", None),
+        ("state_dict", {}),
+        ("image_shape", [1, 28]),
+    ],
+)
 def test_a_run_of_another_version_is_named(
-    change: Change, changed: Callable[[Change], Path]
+    key: str, value: Any, changed: Callable[[Change], Path]
 ) -> None:
     def older(content: dict[str, Any]) -> None:
         content |= {"forger_version": "0.0.7", "commit": "abc123"}
-        change(content)
+        *groups, name = key.split(".")
+        for group in groups:
+            content = content[group]
+        content[name] = value
 
     run = changed(older)
     with pytest.raises(UserError) as caught:
@@ -219,4 +182,3 @@ def test_a_run_of_another_version_is_named(
     for part in (str(run), "0.0.7", "abc123", forger.__version__, "What failed: "):
         assert part in message
     assert len(message) < 1000
-    assert "Traceback" not in message

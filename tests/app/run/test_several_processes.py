@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from forger.app.config.check import find_problems
 from forger.app.config.command import Command
 from forger.app.run import resume, several_processes
-from forger.app.run.several_processes import Agreed, _difference, agree
+from forger.app.run.several_processes import Agreed, _complaint, agree
 from forger.errors import ConfigError
 from forger.processes import Process, rank, slurm_job, this_process, was_requeued
 
@@ -145,11 +145,15 @@ def test_srun_without_processes_per_machine_is_refused(
     assert "srun --ntasks-per-node=<n>" in problem
 
 
-def prepare(command: Command) -> tuple[Command, DictConfig]:
+def prepare(command: Command) -> Agreed:
     """Stands in for the check of a command."""
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         words = list(command.overrides)
-        return command, compose("train", words, return_hydra_config=True)
+        return Agreed(command, compose("train", words, return_hydra_config=True))
+
+
+def resumed(command: Command) -> tuple[Command, DictConfig]:
+    return command, prepare(command).config
 
 
 def agreed(folder: Path, *words: str) -> Agreed:
@@ -157,7 +161,7 @@ def agreed(folder: Path, *words: str) -> Agreed:
     words = (*words, "data=mnist_sample", f"paths.log_dir={folder / 'logs'}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(several_processes, "_prepare", prepare)
-        patch.setattr(resume, "prepare", prepare)
+        patch.setattr(resume, "prepare", resumed)
         found = agree(Command(CONFIGS, "train", words))
     assert found is not None
     return found
@@ -200,8 +204,8 @@ def test_a_sweep_by_several_processes_is_refused(environment: Environment) -> No
 
 
 def test_commands_that_differ_between_machines_are_told() -> None:
-    plan = {"typed": ["loss=hinge", "data.root=/a"]}
-    assert _difference(plan, ["data.root=/b", "loss=hinge"]) is None
-    told = _difference(plan, ["loss=wgan"])
+    plan = {"typed": ["loss=hinge", "data.root=/a"], "checkpoint": None, "folder": "x"}
+    assert _complaint(plan, ["data.root=/b", "loss=hinge"]) is None
+    told = _complaint(plan, ["loss=wgan"])
     assert told is not None
     assert told.startswith("was started with loss=wgan where rank 0 has loss=hinge")

@@ -17,19 +17,11 @@ from typing import Any
 from forger.errors import Interrupted, UserError
 from forger.processes import LOCAL
 
-_FILE = "TORCHELASTIC_ERROR_FILE"  # the launcher tells it, and reads it when a process has failed
-# Seconds in which processes that a signal has reached may save; torch's default is 30.
-_SAVING = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "3600"}
+_SAVING = 3600  # seconds in which processes that a signal has reached may save; torch's default: 30
 
 
 class ProcessFailedError(UserError):
-    """One of the processes failed.
-
-    Args:
-        reason: of the first one that did.
-        kind: class name of its error.
-        exit_code: its own, or 1 where a signal killed it.
-    """
+    """One of the processes failed: why, the class of its error, and its exit code."""
 
     def __init__(self, reason: str, kind: str, exit_code: int) -> None:
         super().__init__(reason)
@@ -37,16 +29,10 @@ class ProcessFailedError(UserError):
 
 
 def run_processes(program: Sequence[str], count: int) -> None:
-    """Runs a program as several processes, and waits until all have ended.
-
-    Signals are passed on to them. If one fails, the others are ended.
-
-    Args:
-        program: command and arguments.
-        count: of processes.
+    """Runs a program as several processes, passes signals on to them, and waits for their end.
 
     Raises:
-        ProcessFailedError: one of them failed.
+        ProcessFailedError: one of them failed, and the others were ended.
         Interrupted: a signal ended them.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -56,7 +42,7 @@ def run_processes(program: Sequence[str], count: int) -> None:
     def stop(number: int, _: FrameType | None) -> None:  # as torch does for SIGTERM and Ctrl-C
         raise SignalException(f"signal {number}", signal.Signals(number))
 
-    os.environ |= {name: value for name, value in _SAVING.items() if name not in os.environ}
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SAVING))
     signal.signal(signal.SIGUSR1, stop)
     logging.disable(logging.ERROR)  # torch's own account of it
     with tempfile.TemporaryDirectory(prefix="forger_") as folder:
@@ -84,31 +70,24 @@ def _first_failure(failures: Mapping[int, Any]) -> BaseException:
     """Returns the error of the process that failed first, not because of another one's end."""
 
     def order(rank: int) -> tuple[bool, float]:
-        failure = failures[rank]
-        if failure.exitcode < 0:
-            return failure.exitcode == -signal.SIGTERM, failure.timestamp  # by which others end
-        told = failure.error_file_data
-        return told.get("follows", True), told.get("time", failure.timestamp)
+        code, told = failures[rank].exitcode, failures[rank].error_file_data
+        if code < 0:
+            return code == -signal.SIGTERM, failures[rank].timestamp  # by which others end
+        return told.get("follows", True), told.get("time", failures[rank].timestamp)
 
     rank = min(failures, key=order)
-    told = failures[rank].error_file_data
-    if 0 in failures and failures[0].error_file_data.get("reason") == told.get("reason"):
-        rank = 0  # of a failure of all alike
-    code = failures[rank].exitcode
+    code, told = failures[rank].exitcode, failures[rank].error_file_data
     if code > 128:
         return Interrupted(code - 128)
-    reason, kind = _reason(rank, code, told.get("reason")), told.get("kind", "ProcessFailedError")
-    return ProcessFailedError(reason, kind, code if code > 0 else 1)
-
-
-def _reason(rank: int, code: int, told: str | None) -> str:
-    if told is not None:
-        return told if rank == 0 else f"rank {rank}: {told}"
-    if code >= 0:
-        return f"rank {rank} ended with exit code {code}; its output says why"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    hint = "; so does Linux when memory runs out" if name == "SIGKILL" else ""
-    return f"rank {rank} was killed by {name}{hint}"
+    reason: str | None = told.get("reason")
+    if code < 0:
+        hint = "; so does Linux when memory runs out" if code == -signal.SIGKILL else ""
+        reason = f"rank {rank} was killed by {signal.Signals(-code).name}{hint}"
+    elif reason is None:
+        reason = f"rank {rank} ended with exit code {code}; its output says why"
+    elif 0 not in failures or failures[0].error_file_data.get("reason") != reason:
+        reason = f"rank {rank}: {reason}"  # else all failed alike, or rank 0 alone
+    return ProcessFailedError(reason, told.get("kind", "ProcessFailedError"), max(code, 1))
 
 
 def write_error_file(
@@ -116,14 +95,10 @@ def write_error_file(
 ) -> None:
     """Writes why this process fails, for what launched it; does nothing in a process alone.
 
-    Args:
-        reason: in a line.
-        code: exit code.
-        follows: whether it is only because of another process's end.
-        kind: class name of the error.
-        details: a traceback.
+    `reason` is a line, `kind` the error's class, `details` a traceback; `follows` tells whether it
+    fails only because of another process's end.
     """
-    if path := os.environ.get(_FILE):
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         now = time.time()
         extra = {"py_callstack": details or reason, "timestamp": str(int(now))}
         message = {"message": reason, "errorCode": code, "extraInfo": extra}  # as torch reads it

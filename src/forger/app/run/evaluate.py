@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 import forger
 from forger.app.config.check import check
@@ -19,21 +19,25 @@ from forger.app.config.messages import near
 from forger.app.config.settings import with_absolute_paths
 from forger.app.config.trust import is_in_use, is_named, links_out_of, named
 from forger.app.run.build import build_data
-from forger.app.run.comparison import compare, print_scores
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.load import LoadedRun, load_run, refuse_untrusted
-from forger.app.run.score_figures import draw_figures
-from forger.app.run.scoring import build_evaluator, build_extractor, check_scorable
+from forger.app.run.scoring import build_evaluator, check_scorable
+from forger.app.run.tables import compare, print_scores
 from forger.data import ImageDataModule
-from forger.errors import ConfigError, DataError, UserError
-from forger.metrics.evaluator import Evaluator
-from forger.whole_files import write_json
+from forger.errors import ConfigError, UserError
+from forger.metrics import figures
+from forger.metrics.evaluator import Evaluation, Evaluator
+from forger.metrics.neighbours import nearest
+from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
+from forger.whole_files import write_json, write_whole
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CACHE = Path(".cache/forger")  # as in configs/paths/default.yaml
 FORMAT = 2  # of scores.json; raise when an older one could not be repeated
 _REPEATED = ("checkpoint", "device", "threads", "metrics")  # settings that a protocol holds
+SAMPLES, NEIGHBOURS = 12, 6  # whose nearest training images are shown, and how many of them
+LOOKED_AT = 1_000  # for the grid per class
 
 
 def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
@@ -55,7 +59,7 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
     trust, moved = cfg.get("trust") or (), cfg.get("moved")
     runs = [load_run(name, cfg.checkpoint, trust, moved) for name in names]
     with threads(cfg.threads):
-        records = [evaluate_run(cfg, run, protocol) for run in runs]
+        records = [_evaluate_run(cfg, run, protocol) for run in runs]
     if len(runs) > 1:
         try:
             for path in compare(runs, records):
@@ -65,16 +69,18 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
     return records
 
 
-def evaluate_run(
+def _evaluate_run(
     cfg: DictConfig, run: LoadedRun, repeated: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Scores one run, writes and shows what came out; `repeated` is the protocol to repeat."""
-    figures = _make_folder(run, cfg.get("trust") or ())
-    device, cache_dir = pick_device(cfg.device), _cache_dir(cfg, run)
-    data = rebuild_data(cfg, run, cache_dir)
+    folder, device, cache_dir = (
+        _make_folder(cfg, run),
+        pick_device(cfg.device),
+        _cache_dir(cfg, run),
+    )
+    data = _rebuild_data(cfg, run, cache_dir)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
-    extractor = build_extractor(cfg.metrics)
-    num_fake, _ = check_scorable(cfg.metrics, extractor, data, cache_dir, floor=True)
+    _, num_fake, _ = check_scorable(cfg.metrics, data, cache_dir, floor=True)
     evaluator = build_evaluator(cfg.metrics, data, cache_dir, device)
     if repeated is not None:
         _refuse_another(cfg, repeated, evaluator.protocol)
@@ -100,17 +106,37 @@ def evaluate_run(
     write_json(run.folder / "scores.json", record)
     print_scores(record, run)
     log.info("scores          %s", near(run.folder / "scores.json"))
-    draw_figures(figures, evaluator, sampler, found, seed, boundary)
-    log.info("figures         %s", near(figures))
+    for name, png in _figures(evaluator, sampler, found, seed, boundary).items():
+        write_whole(folder / f"{name}.png", png)
+    log.info("figures         %s", near(folder))
     return record
 
 
-def rebuild_data(cfg: DictConfig, run: LoadedRun, cache_dir: Path) -> ImageDataModule:
-    """Builds the data of a run as it recorded it, apart from where it lies.
+def _make_folder(cfg: DictConfig, run: LoadedRun) -> Path:
+    """Makes the folder of the figures: that it can be written is known before the work."""
+    folder = run.folder / "scores"
+    if links := links_out_of(folder, cfg.get("trust") or (), run.folder):
+        raise UserError(f"run={run.folder}: {links[0]}")
+    try:
+        folder.mkdir(exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"run={run.folder}: scores cannot be written there: {reason}") from error
 
-    Raises:
-        UserError: it is not there, is not the data of the run, or cannot be scored.
-    """
+
+def _cache_dir(cfg: DictConfig, run: LoadedRun) -> Path:
+    """Returns the folder for what is kept: as set, or the run's, where that is in use already."""
+    if cfg.paths.cache_dir is not None:
+        return Path(cfg.paths.cache_dir)
+    recorded = str(run.cfg.paths.cache_dir)
+    own = is_in_use("cache_dir", recorded) or is_named(recorded, cfg.get("trust") or ())
+    return Path(recorded) if own else DEFAULT_CACHE
+
+
+def _rebuild_data(cfg: DictConfig, run: LoadedRun, cache_dir: Path) -> ImageDataModule:
+    """Builds the data of a run as it recorded it, apart from where it lies."""
     plain = {"data": OmegaConf.to_container(run.cfg.data)}
     refuse_untrusted(plain, run.checkpoint, named(cfg.get("trust"), cfg.get("moved")), ["data"])
     recorded = OmegaConf.create(plain)
@@ -138,13 +164,6 @@ def rebuild_data(cfg: DictConfig, run: LoadedRun, cache_dir: Path) -> ImageDataM
             f" {data.image_shape}; give the data that it was trained on with data.root=<folder>"
         )
     data.prepare_data()
-    try:
-        len(data.test_images)
-    except DataError as error:
-        raise DataError(
-            f"run={run.folder}: {error}; scores need images that were held out when the run was"
-            " trained"
-        ) from error
     return data
 
 
@@ -152,7 +171,7 @@ def _repeated(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     """Returns the settings and the protocol of an earlier evaluation, for this one's run and paths.
 
     Raises:
-        UserError: the file cannot be read, or does not hold a protocol that can be repeated.
+        UserError: the file, which may be anybody's, does not hold a protocol that can be repeated.
     """
     path = Path(cfg.protocol).expanduser()
     try:
@@ -160,10 +179,8 @@ def _repeated(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
         protocol, version = content["protocol"], content["format"]
         settings = protocol["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        kind = type(error).__name__
-        raise UserError(
-            f"protocol={path}: is not a scores.json of evaluate.py ({kind}: {error})"
-        ) from error
+        reason = f"is not a scores.json of evaluate.py ({type(error).__name__}: {error})"
+        raise UserError(f"protocol={path}: {reason}") from error
     if version != FORMAT:
         raise UserError(
             f"protocol={path}: was written by another version of forger, which scored otherwise;"
@@ -171,7 +188,6 @@ def _repeated(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
         )
     if not isinstance(settings, dict) or settings.keys() - {*_REPEATED}:
         raise UserError(f"protocol={path}: settings may be {', '.join(_REPEATED)}")
-    # the file may be anybody's
     refuse_untrusted(settings, path, named(cfg.get("trust"), cfg.get("moved")), ["metrics"])
     merged = OmegaConf.merge(cfg, settings)
     assert isinstance(merged, DictConfig)
@@ -201,7 +217,8 @@ def _protocol(
 ) -> dict[str, Any]:
     """Returns all that a score depends on; `settings` alone repeats it."""
     size = run.cfg.data.get("image_size")
-    device, count = str(evaluator.device), torch.get_num_threads()
+    hardware = {"device": str(evaluator.device), "threads": torch.get_num_threads()}
+    metrics = OmegaConf.to_container(with_absolute_paths(cfg).metrics, resolve=True)
     return {
         **evaluator.protocol,
         "resize": f"to {size}x{size}, bilinear, antialiased" if size else "none",
@@ -213,42 +230,44 @@ def _protocol(
             "iteration": run.iteration,
         },
         "floor": {"split": evaluator.floor_split, "count": evaluator.floor_count(num_fake)},
-        "device": device,
-        "threads": count,
+        **hardware,
         "versions": {"forger": forger.__version__, "torch": torch.__version__},
-        "settings": {
-            "checkpoint": cfg.checkpoint,
-            "device": device,
-            "threads": count,
-            "metrics": OmegaConf.to_container(with_absolute_paths(cfg).metrics, resolve=True),
-        },
+        "settings": {"checkpoint": cfg.checkpoint, **hardware, "metrics": metrics},
     }
 
 
-def _make_folder(run: LoadedRun, trust: Sequence[str]) -> Path:
-    """Makes the folder of the figures: that it can be written is known before the work.
+def _figures(
+    evaluator: Evaluator, sampler: Sampler, scored: Evaluation, seed: int, boundary: float | None
+) -> dict[str, bytes]:
+    """Draws the figures of an evaluation, as PNG by name; `boundary` is that of the loss."""
+    images, features, logits = _first_images(evaluator, sampler, seed)
+    training = evaluator.data.train_images
+    database = torch.split(evaluator.real("train").features, CHUNK)
+    indices, distances = nearest(features[:SAMPLES], database, min(NEIGHBOURS, len(training)))
+    neighbours = figures.nearest_neighbours(images[:SAMPLES], training[indices], distances)
+    pictures = {
+        "confusion_matrix": figures.confusion_matrix(scored.scores, boundary),
+        "nearest_neighbours": neighbours,  # is the generator memorising?
+    }
+    classes, shares = evaluator.extractor.classes, scored.class_shares
+    if classes is not None:
+        reference = evaluator.reference_shares
+        assert shares is not None
+        assert reference is not None
+        confidence, predicted = logits.softmax(1).max(1)
+        pictures["classes"] = figures.class_grid(images, predicted, confidence, classes)
+        pictures["class_histogram"] = figures.class_histogram(shares, reference, classes)
+    return pictures
 
-    Raises:
-        UserError: it cannot, or it is a link out of the run's folder.
-    """
-    folder = run.folder / "scores"
-    if links := links_out_of(folder, trust, run.folder):
-        raise UserError(f"run={run.folder}: {links[0]}")
-    try:
-        folder.mkdir(exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"run={run.folder}: scores cannot be written there: {error.strerror or error}"
-        ) from error
-    return folder
 
-
-def _cache_dir(cfg: DictConfig, run: LoadedRun) -> Path:
-    """Returns the folder for what is kept: as set, or the run's, where that is in use already."""
-    if cfg.paths.cache_dir is not None:
-        return Path(cfg.paths.cache_dir)
-    recorded = str(run.cfg.paths.cache_dir)
-    own = is_in_use("cache_dir", recorded) or is_named(recorded, cfg.get("trust") or ())
-    return Path(recorded) if own else DEFAULT_CACHE
+def _first_images(
+    evaluator: Evaluator, sampler: Sampler, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Generates the first images again, with their features and logits."""
+    images, features, logits = [], [], []
+    for number, size in enumerate(chunk_sizes(LOOKED_AT)):
+        images.append(sampler.chunk(number, size, seed))
+        seen = evaluator.extractor(images[-1])
+        features.append(seen.features.cpu())
+        logits.append(seen.logits.cpu())
+    return torch.cat(images).cpu(), torch.cat(features), torch.cat(logits)

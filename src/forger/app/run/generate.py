@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,6 @@ from forger.app.config.messages import near
 from forger.app.config.trust import links_out_of
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.load import Run, load_sampler
-from forger.app.run.output_folder import check_replaceable, replaced
 from forger.errors import UserError
 from forger.pictures import gif_bytes, pixel_grid, png_bytes, to_pixels
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
@@ -29,6 +32,9 @@ GRID = 400  # images in grid.png, at most
 WALKERS, STOPS = 16, 6  # of walk.gif: images side by side, and points that each of them visits
 _RATE = 20  # frames per second
 _WALK_WIDTH = 384  # pixels, about
+_RECORD = "generated.json"  # stands in every folder that generate.py wrote
+_OURS = re.compile(r"grid\.png|images|images/\d{6,}\.png|images\.npz|walk\.gif|generated\.json")
+_OF_FILE_MANAGERS = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def generate(cfg: DictConfig) -> Path:
@@ -36,11 +42,11 @@ def generate(cfg: DictConfig) -> Path:
 
     It writes `images/000000.png` and so on, one per image in its own size, `grid.png` with the
     first 400 at most, and `generated.json`, which says what they come from. The images lie apart so
-    that `images/` is a folder that scoring tools such as pytorch-fid and torch-fidelity can read.
-    `npz` adds `images.npz`, `walk` adds `walk.gif`, in which the first 16 images wander through
-    latent space and come back. The same settings on the same device give the same bytes.
+    that scoring tools such as pytorch-fid can read `images/`. `npz` adds `images.npz`, `walk` adds
+    `walk.gif`, in which the first 16 images wander through latent space and come back. The same
+    settings on the same device give the same bytes.
 
-    Memory: a chunk of 250 images; `npz` holds all of them, 3 H W bytes each.
+    Memory: a chunk of 250 images; with `npz` all of them, twice for a moment.
 
     Args:
         cfg: composed from `configs/generate.yaml`, and checked. `output` is replaced as a whole, or
@@ -54,19 +60,18 @@ def generate(cfg: DictConfig) -> Path:
     trust, moved = cfg.get("trust") or (), cfg.get("moved")
     run, sampler = load_sampler(cfg.run, cfg.checkpoint, cfg.weights, trust, moved)
     output = _output(cfg, run)
-    check_replaceable(output)
+    _check_replaceable(output)
     sampler.to(device)
     log.info("run             %s", near(run.folder))
     log.info(
         "generator       %s, iteration %s, %s weights, on %s",
         *(run.checkpoint.name, f"{run.iteration:,}", cfg.weights, device),
     )
-    with threads(cfg.threads), replaced(output) as folder:
+    with threads(cfg.threads), _replaced(output) as folder:
         write_images(folder, sampler, cfg.n, cfg.seed, cfg.npz)
         if cfg.walk:
             (folder / "walk.gif").write_bytes(_walk(sampler, cfg.seed, cfg.frames))
-        record = json.dumps(_record(cfg, run, device), indent=2)
-        (folder / "generated.json").write_text(record + "\n")
+        (folder / _RECORD).write_text(json.dumps(_record(cfg, run, device), indent=2) + "\n")
     shown = "" if cfg.n <= GRID else f" (the first {GRID})"
     log.info("images          %s in %s", f"{cfg.n:,}", near(output / "images"))
     log.info("grid            %s%s", near(output / "grid.png"), shown)
@@ -79,7 +84,7 @@ def write_images(folder: Path, sampler: Sampler, n: int, seed: int, npz: bool) -
     """Writes the seed's first n images, their grid, and on request the array of them all."""
     (folder / "images").mkdir()
     first: list[Tensor] = []
-    array: Any = None
+    arrays: list[Tensor] = []
     for number, size in enumerate(chunk_sizes(n)):
         begin = number * CHUNK
         pixels = sampler.chunk(number, size, seed).cpu()
@@ -87,14 +92,11 @@ def write_images(folder: Path, sampler: Sampler, n: int, seed: int, npz: bool) -
             (folder / "images" / f"{index:06d}.png").write_bytes(png_bytes(image))
         if begin < GRID:
             first.append(pixels[: GRID - begin])
-        if npz:
-            if array is None:
-                array = np.empty((n, *pixels.shape[2:], 3), np.uint8)
-            # (B, C, H, W) to (B, H, W, 3): grey repeated, as scoring tools have three channels
-            array[begin : begin + size] = pixels.permute(0, 2, 3, 1).numpy()
+        if npz:  # grey repeated, as scoring tools have three channels: (B, H, W, 3)
+            arrays.append(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
     (folder / "grid.png").write_bytes(png_bytes(pixel_grid(torch.cat(first))))
     if npz:  # the name that ADM's evaluator reads (github.com/openai/guided-diffusion)
-        np.savez(folder / "images.npz", arr_0=array)
+        np.savez(folder / "images.npz", arr_0=torch.cat(arrays).numpy())
 
 
 def _output(cfg: DictConfig, run: Run) -> Path:
@@ -127,3 +129,39 @@ def _record(cfg: DictConfig, run: Run, device: torch.device) -> dict[str, Any]:
         "device": device.type,
         "forger_version": forger.__version__,
     }
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuses a folder with anything in it that generate.py did not write."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output={folder}: is a file; name a folder")
+    ours = (folder / _RECORD).is_file()
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if path.name not in _OF_FILE_MANAGERS and not (ours and _OURS.fullmatch(name)):
+            raise UserError(
+                f"output={folder}: holds {name}, which generate.py did not write, and would be"
+                " replaced as a whole; name a new or an empty folder"
+            )
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder that takes the place of `folder` at the end, if nothing is raised."""
+    building, previous = (folder.with_name(f".{folder.name}.{x}") for x in ("partial", "previous"))
+    try:
+        for left in (building, previous):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        building.mkdir(parents=True)
+        yield building
+        if folder.exists():
+            folder.rename(previous)
+        building.rename(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"output={folder}: cannot be written: {reason}") from error
+    finally:
+        if previous.exists() and not folder.exists():
+            previous.rename(folder)
+        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(previous, ignore_errors=True)

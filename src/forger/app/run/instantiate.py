@@ -28,7 +28,7 @@ def instantiate(node: Any, kind: Any = None, key: str | None = None, /, **runtim
 
     Args:
         node: of the config; its target may be any callable.
-        kind: class of what must come out, `Callable` among them; `None`: whatever does.
+        kind: class of what must come out; `None`: whatever does.
         key: the node's key in the config, where it does not know it itself.
         runtime: arguments beside those of the node.
 
@@ -39,16 +39,15 @@ def instantiate(node: Any, kind: Any = None, key: str | None = None, /, **runtim
     if key is None:
         key = str(node._get_full_key(None)) if OmegaConf.is_config(node) else ""
     plain: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    for path, inner in _targets(plain, key):
-        _check_call(path, inner, runtime if inner is plain else {})
-    target = str(plain["_target_"])
+    found, *_ = [_import(path, inner) for path, inner in _targets(plain, key)]
+    target, names = str(plain["_target_"]), (plain.keys() | runtime.keys()) - _HYDRA_KEYS
     try:
         if plain.get("_partial_"):
+            if signature := _signature(found):  # else its call would tell, once training begins
+                signature.bind_partial(**dict.fromkeys(names))
             made = hydra.utils.instantiate(node, _convert_="all", **runtime)
         else:  # not by Hydra, which would make plain mappings of dataclasses among the arguments
             made = hydra.utils.instantiate(node, _convert_="all", _partial_=True)(**runtime)
-    except UserError:
-        raise
     except (InstantiationException, *_BROKEN) as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) else error
         if isinstance(cause, UserError):
@@ -66,8 +65,7 @@ def instantiate(node: Any, kind: Any = None, key: str | None = None, /, **runtim
 def all_refusals() -> Iterator[Callable[..., Any]]:
     """Yields a function that calls others and notes what they refuse, to raise all at the end.
 
-    Raises:
-        ConfigError: lists the refusals; what was refused is None until then.
+    What was refused is None until then.
     """
     refused: list[ConfigError] = []
 
@@ -79,18 +77,13 @@ def all_refusals() -> Iterator[Callable[..., Any]]:
             return None
 
     yield attempt
-    if len(refused) == 1:
-        raise refused[0]
     if refused:
-        raise ConfigError(listed([str(error) for error in refused]))
+        several = len(refused) > 1
+        raise ConfigError(listed([str(error) for error in refused])) if several else refused[0]
 
 
 def import_targets(cfg: DictConfig) -> None:
-    """Imports what a config names of the user's own, before there is any work to lose.
-
-    Raises:
-        TargetError: an import fails, or what it gives cannot be called.
-    """
+    """Imports what a config names of the user's own, before there is any work to lose."""
     for path, node in _targets(OmegaConf.to_container(cfg, resolve=False), ""):
         target = str(node["_target_"])
         if "${" not in target and target.partition(".")[0] not in PACKAGES:
@@ -104,15 +97,19 @@ def target_of(node: Any) -> Any:
 
 def takes(target: Any, name: str) -> bool:
     """Tells whether a callable takes an argument, a class perhaps through `**kwargs` of a base."""
-    try:
-        parameters = inspect.signature(target).parameters
-    except (TypeError, ValueError):  # written in C
-        return False
-    if name in parameters:
-        return True
-    passes = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    signature = _signature(target)
+    if signature is None or name in signature.parameters:
+        return signature is not None
+    passes = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     bases = target.__mro__[1:-1] if isinstance(target, type) else ()
     return passes and any("__init__" in vars(base) and takes(base, name) for base in bases)
+
+
+def _signature(target: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(target)
+    except (TypeError, ValueError):  # written in C
+        return None
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -122,7 +119,7 @@ def _targets(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if node.get("_recursive_") is False:
             return
     items = node.items() if isinstance(node, Mapping) else enumerate(node)
-    for name, value in items if isinstance(node, (Mapping, list)) else ():
+    for name, value in items:
         if isinstance(value, (Mapping, list)):
             yield from _targets(value, f"{key}.{name}" if key else str(name))
 
@@ -137,21 +134,6 @@ def _import(path: str, node: Mapping[str, Any]) -> Any:
         reason = f"{path}._target_={target}: is {_a(found)}, and no class or function"
         raise TargetError(reason, target)
     return found
-
-
-def _check_call(path: str, node: Mapping[str, Any], runtime: Mapping[str, Any]) -> None:
-    """Refuses arguments that the signature of a target does not have, and what it lacks."""
-    found = _import(path, node)
-    try:
-        signature = inspect.signature(found)
-    except (TypeError, ValueError):  # written in C
-        return
-    names = (node.keys() | runtime.keys()) - _HYDRA_KEYS
-    bind = signature.bind_partial if node.get("_partial_") else signature.bind
-    try:
-        bind(*node.get("_args_", ()), **dict.fromkeys(names))
-    except TypeError as error:
-        raise TargetError(f"{path}: {node['_target_']}: {error}", node["_target_"]) from error
 
 
 def _a(made: Any) -> str:

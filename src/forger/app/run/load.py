@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from forger.gan import GAN
 
 _WEIGHTS = {"ema": "ema_generator.module.", "raw": "generator."}  # how their names begin
+_CPU = torch.device("cpu")
 _MISFITS = (
-    *(HydraException, OmegaConfBaseException, ImportError),
+    *(TargetError, HydraException, OmegaConfBaseException, ImportError),
     *(AttributeError, KeyError, RuntimeError, TypeError, ValueError),
 )
 
@@ -61,11 +62,7 @@ class Run:
 
 @dataclass(frozen=True)
 class LoadedRun(Run):
-    """A run with its networks.
-
-    Attributes:
-        gan: in eval mode on the CPU, with the checkpoint's weights.
-    """
+    """A run with its GAN, in eval mode on the CPU, with the checkpoint's weights."""
 
     gan: GAN
 
@@ -110,23 +107,17 @@ def load_sampler(
     moved: Mapping[str, str] | None = None,
 ) -> tuple[Run, Sampler]:
     """Does what `load` does, and says what the run was; what is no generator need not fit."""
-    for name, value, allowed in (
-        ("weights", weights, tuple(_WEIGHTS)),
-        ("checkpoint", checkpoint, ("last", "best")),
-    ):
-        if value not in allowed:
-            raise ConfigError(f"{name}={value}: must be one of {', '.join(allowed)}")
+    allowed = {"weights": (weights, tuple(_WEIGHTS)), "checkpoint": (checkpoint, ("last", "best"))}
+    for name, (value, values) in allowed.items():
+        if value not in values:
+            raise ConfigError(f"{name}={value}: must be one of {', '.join(values)}")
     found, content = _read(run, checkpoint, trust, moved, ("model.generator",))
-    prefix = _WEIGHTS[weights]
-    state = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in content["state_dict"].items()
-        if name.startswith(prefix)
-    }
+    prefix, state = _WEIGHTS[weights], content["state_dict"]
     with _as_misfit(found.checkpoint, content):
         node, shape = found.cfg.model.generator, found.image_shape
         generator: nn.Module = instantiate(node, nn.Module, image_shape=shape)
-        generator.load_state_dict(state)
+        own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+        generator.load_state_dict(own)
         return found, Sampler(generator, found.cfg.model.prior)
 
 
@@ -150,13 +141,7 @@ def load_run(
 def find_checkpoint(run: str | Path, checkpoint: str = "last", setting: str = "run") -> Path:
     """Returns the file that `run` means: itself, or a run folder's last or best checkpoint.
 
-    Args:
-        run: a run folder, or a checkpoint file.
-        checkpoint: which one of a folder, `last` or `best`.
-        setting: what the user wrote it under.
-
-    Raises:
-        UserError: there is none.
+    Raises `UserError` where there is none; `setting` is what the user wrote it under.
     """
     if refusal := run_refusal(str(run), checkpoint, setting):
         raise UserError(f"{setting}={run}: {refusal}")
@@ -175,13 +160,10 @@ def refuse_untrusted(
         trust: modules and classes that the user names.
         build: parts that are to be built.
         names_only: whether to leave out what is missing, and where things are written or sent.
-
-    Raises:
-        ConfigError: it names what a record may not name.
     """
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: its config is none; give a run that train.py wrote")
-    with random_state_kept(torch.device("cpu")):
+    with random_state_kept(_CPU):
         problems = find_untrusted(config, trust, build=build, names_only=names_only)
     if problems:
         raise ConfigError(
@@ -211,27 +193,25 @@ def _read(
         config = move(OmegaConf.to_container(OmegaConf.create(content["config"])), moved)
     refuse_untrusted(config, path, named(trust, moved), build)
     folder = path.parent.parent if path.parent.name == FOLDER else path.parent
-    iteration = int(content.get("global_step", 0))
     cfg, shape = OmegaConf.create(config), (channels, height, width)
-    return Run(folder, path, cfg, shape, iteration), content
+    return Run(folder, path, cfg, shape, int(content.get("global_step", 0))), content
 
 
 @contextmanager
 def _as_misfit(path: Path, content: dict[str, Any]) -> Iterator[None]:
-    """Rebuilds from a checkpoint; the random state is kept, for first weights are drawn.
+    """Says which code would fit where rebuilding fails; the random state is kept.
 
     Raises:
         UserError: in place of what this version raises of another version's checkpoint, or the
-            user's code of another state of it; it says which code would fit.
+            user's code of another state of it.
     """
     try:
-        with random_state_kept(torch.device("cpu")):
+        with random_state_kept(_CPU):  # for first weights are drawn
             yield
-    except (TargetError, *_MISFITS) as error:
+    except _MISFITS as error:
         if isinstance(error, TargetError) and error.target.partition(".")[0] not in PACKAGES:
             raise UserError(f"{path}: {error}") from error
         cause = error.__cause__ or error
-        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         written_by = content.get("forger_version", "an earlier version")
         if commit := content.get("commit"):
             written_by += f", commit {commit}"
@@ -239,5 +219,5 @@ def _as_misfit(path: Path, content: dict[str, Any]) -> Iterator[None]:
         raise UserError(
             f"{path}: does not fit {f'{own} as it is now, or ' if own else ''}this version of"
             f" forger ({forger.__version__}); it was written by {written_by}. Use that one, or see"
-            f" the run's environment.json. What failed: {' '.join(lines[:2]) or repr(cause)}"
+            f" the run's environment.json. What failed: {' '.join(str(cause).split())[:300]}"
         ) from error

@@ -30,7 +30,7 @@ def build_evaluator(
     Raises:
         UserError: the extractor cannot be had for this data, or a number does not fit it.
     """
-    extractor = build_extractor(metrics).to(device)
+    extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor).to(device)
     extractor.prepare(data, cache_dir)
     return Evaluator(
         extractor,
@@ -43,40 +43,30 @@ def build_evaluator(
     )
 
 
-def build_extractor(metrics: DictConfig) -> FeatureExtractor:
-    """Builds the extractor that `metrics.features` names, not prepared."""
-    extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor)
-    return extractor
-
-
 def check_scorable(
-    metrics: DictConfig,
-    extractor: FeatureExtractor,
-    data: ImageDataModule,
-    cache_dir: Path,
-    *,
-    floor: bool,
-) -> tuple[int, str | None]:
+    metrics: DictConfig, data: ImageDataModule, cache_dir: Path, *, floor: bool
+) -> tuple[FeatureExtractor, int, str | None]:
     """Finds out, before any work, whether the data can be scored by these settings.
 
     Args:
         metrics: the settings.
-        extractor: that they name.
         data: both of its splits are read.
         cache_dir: where a classifier may be.
         floor: whether real images are scored too, as many as are generated.
 
     Returns:
-        How many images to generate, and what has to be trained or downloaded first, if anything.
+        The extractor, not prepared; how many images to generate; and what has to be trained or
+        downloaded first, if anything.
 
     Raises:
         UserError: it cannot: there are no labels, too few images, none held out and so on.
     """
+    extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor)
     to_do = extractor.to_do(data, cache_dir)
     num_fake: int = metrics.num_fake or usual_count(data, metrics.reference)
     counts = {"num_real": metrics.num_real, "num_fake": num_fake, "floor": floor}
     check_counts(data, _settings(metrics), reference=metrics.reference, **counts)
-    return num_fake, to_do
+    return extractor, num_fake, to_do
 
 
 def _settings(metrics: DictConfig) -> ScoreSettings:
@@ -89,33 +79,12 @@ class ScorePlan:
 
     Attributes:
         line: of the plan.
-        fid: column of the FID in `metrics.csv`; None: the run does not score itself.
-        names: columns of all scores of features.
+        columns: of the scores of features in `metrics.csv`, the FID first; empty: the run does not
+            score itself.
     """
 
     line: str
-    fid: str | None = None
-    names: tuple[str, ...] = ()
-
-    def check_logged(self, key: str, metric: str | None) -> None:
-        """Finds out whether a score that something waits for will be logged.
-
-        Args:
-            key: of the setting that names it.
-            metric: its name; None: the FID.
-
-        Raises:
-            ConfigError: it will not.
-        """
-        if metric is not None and not metric.startswith("val/"):
-            return
-        if self.fid is None:
-            reason = self.line.removeprefix("none: ")
-            raise ConfigError(
-                f"{given(key, metric)}: is a score, and this run does not score itself: {reason}"
-            )
-        if metric is not None and not metric.startswith("val/d_") and metric not in self.names:
-            raise ConfigError(f"{given(key, metric)}: no such score{choice(metric, self.names)}")
+    columns: tuple[str, ...] = ()
 
 
 def plan_scores(cfg: DictConfig, datamodule: LightningDataModule) -> ScorePlan:
@@ -139,10 +108,9 @@ def plan_scores(cfg: DictConfig, datamodule: LightningDataModule) -> ScorePlan:
         if asked:
             raise ConfigError(f"{reason}; write metrics=none")
         return ScorePlan(f"none: {reason}")
-    asked = asked or datamodule.scores_by_default
-    extractor, cache_dir = build_extractor(metrics), Path(cfg.paths.cache_dir)
+    asked, cache_dir = asked or datamodule.scores_by_default, Path(cfg.paths.cache_dir)
     try:
-        num_fake, to_do = check_scorable(metrics, extractor, datamodule, cache_dir, floor=False)
+        extractor, num_fake, to_do = check_scorable(metrics, datamodule, cache_dir, floor=False)
     except UserError as error:
         if asked:
             raise
@@ -154,8 +122,7 @@ def plan_scores(cfg: DictConfig, datamodule: LightningDataModule) -> ScorePlan:
         f"every {metrics.every_n_steps:,} iterations, {num_fake:,} {metrics.weights} images against"
         f" {num_real:,} {metrics.reference} images, {extractor.name} features"
         + (f"; {to_do}" if to_do else ""),
-        fid=f"val/{extractor.prefix}fid",
-        names=tuple(score_columns(extractor.prefix, extractor.score_name)),
+        tuple(score_columns(extractor.prefix, extractor.score_name)),
     )
 
 
@@ -164,17 +131,14 @@ def build_scores(
 ) -> ScoreCallback | None:
     """Builds the callback that scores while training, if the settings ask for it.
 
-    Args:
-        cfg: of the run.
-        datamodule: its data.
-        plan: None in processes other than the first, which decides for all.
+    The plan is None in processes other than the first, which decides for all.
     """
     metrics = cfg.get("metrics")
     if not metrics or not isinstance(datamodule, ImageDataModule):
         return None
     return ScoreCallback(
         partial(build_evaluator, metrics, datamodule, Path(cfg.paths.cache_dir)),
-        wanted=plan is not None and plan.fid is not None,
+        wanted=plan is not None and bool(plan.columns),
         every_n_steps=metrics.every_n_steps,
         num_fake=metrics.num_fake,
         weights=metrics.weights,
@@ -184,30 +148,30 @@ def build_scores(
 
 
 def check_awaited(cfg: DictConfig, plan: ScorePlan, loss: AdversarialLoss) -> None:
-    """Finds out whether what a search or a callback waits for will be logged.
-
-    Args:
-        cfg: of the run.
-        plan: of its scores.
-        loss: whose penalties, and whose kind of rates, are logged.
+    """Finds out whether the metric that a search or a callback waits for will be logged.
 
     Raises:
         ConfigError: it will not. Callbacks of the user's own may log anything.
     """
     callbacks = {k: node for k, node in (cfg.get("callbacks") or {}).items() if node is not None}
-    for node in callbacks.values():
-        if not str(node.get("_target_")).startswith(("forger.", "lightning.")):
-            return
+    targets = [str(node.get("_target_")) for node in callbacks.values()]
+    if not all(target.startswith(("forger.", "lightning.")) for target in targets):
+        return
     awaited = {} if cfg.objective is None else {"objective": cfg.objective}
     for name, node in callbacks.items():
         found = {key: node[key] for key in ("metric", "monitor") if key in node}
         awaited |= {f"callbacks.{name}.{key}": metric for key, metric in found.items()}
     relative = RELATIVE if loss.boundary is None else ""
-    known = [f"train/{relative}{name}" for name in RATES]
-    known += [f"train/penalty_{name}" for name in loss.penalties]
-    others = {f"train/{kind}{name}" for kind in ("", RELATIVE) for name in RATES}.difference(known)
+    of_loss = [f"{relative}{name}" for name in RATES]
+    of_loss += [f"penalty_{name}" for name in loss.penalties]
     for key, metric in awaited.items():
-        plan.check_logged(key, metric)
-        penalty = str(metric).startswith("train/penalty_")
-        if metric in others or (penalty and metric not in known):
+        side, _, name = (metric or "val/").partition("/")  # None: the FID
+        if side == "val" and not plan.columns:
+            reason = f"this run does not score itself: {plan.line.removeprefix('none: ')}"
+            raise ConfigError(f"{given(key, metric)}: is a score, and {reason}")
+        if side == "val" and name and not name.startswith("d_") and metric not in plan.columns:
+            raise ConfigError(f"{given(key, metric)}: no such score{choice(metric, plan.columns)}")
+        looks_so = name.removeprefix(RELATIVE) in RATES or name.startswith("penalty_")
+        if side == "train" and looks_so and name not in of_loss:
+            known = [f"train/{one}" for one in of_loss]
             raise ConfigError(f"{given(key, metric)}: this loss has none{choice(metric, known)}")

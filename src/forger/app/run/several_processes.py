@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import sys
 import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,27 +22,21 @@ from forger.app.config.compose import compose_checked
 from forger.app.config.device_rules import processes_per_machine
 from forger.app.config.messages import listed, quoted
 from forger.app.distributed.local import ProcessFailedError, run_processes
-from forger.app.distributed.rendezvous import Rendezvous
+from forger.app.distributed.rendezvous import GONE, Rendezvous
+from forger.app.distributed.watch import OtherProcessError
 from forger.app.run import resume
 from forger.app.run.folder import read_status
 from forger.checkpoints import FOLDER, LAST, PREVIOUS
-from forger.errors import ConfigError, UserError
+from forger.errors import ConfigError, RunError, UserError
 from forger.processes import Process, slurm_job, this_process, was_requeued
 from forger.whole_files import write_json
 
 _PER_MACHINE = ("data.root", "data.cache_dir", "paths.cache_dir")  # what may differ
-_FOLDER = "folder"  # of the run, for torchrun's restarts
 
 
 @dataclass(frozen=True)
 class Agreed:
-    """What a process is to do.
-
-    Attributes:
-        command: to carry out.
-        config: of it, Hydra's part with it.
-        met: the other processes; `None`: there are none.
-    """
+    """A command to carry out, its config with Hydra's part, and the other processes, if any."""
 
     command: Command
     config: DictConfig
@@ -59,18 +52,12 @@ def local_processes(agreed: Agreed) -> int:
 
 
 def run_in_processes(agreed: Agreed, count: int) -> None:
-    """Runs a command as several processes of this machine; in the end the run's status is right.
-
-    Raises:
-        ProcessFailedError: one of them failed.
-        Interrupted: a signal ended them.
-    """
+    """Runs a command as several processes of this machine; in the end the run's status is right."""
     command, folder = agreed.command, Path(agreed.config.hydra.run.dir).absolute()
     if agreed.config.resume is None:
-        seed = agreed.config.seed
-        drawn = f"seed={secrets.randbelow(2**32) if seed is None else seed}"
+        seed = _seed(agreed.config)
         kept = [one for one in command.overrides if _key(one) != "seed"]
-        own = (*kept, drawn, f"hydra.run.dir={quoted(folder)}")
+        own = (*kept, f"seed={seed}", f"hydra.run.dir={quoted(folder)}")
         command = replace(command, overrides=own)
     try:
         run_processes([*command.program, *command.arguments()], count)
@@ -82,13 +69,7 @@ def run_in_processes(agreed: Agreed, count: int) -> None:
 
 
 def agree(command: Command) -> Agreed | None:
-    """Lets all processes of a run do the same: the same command, folder and seed.
-
-    Args:
-        command: as typed.
-
-    Returns:
-        What this process is to do; `None`: there are no others.
+    """Lets all processes of a run do the same, in one folder, by one seed; `None` if alone.
 
     Raises:
         ConfigError: in rank 0, which tells what is wrong anywhere.
@@ -97,87 +78,81 @@ def agree(command: Command) -> Agreed | None:
     own = this_process() if command.script == "train" else None
     if own is None or (command.multirun and own.count == 1):
         return None
-    if command.multirun and own.local_rank == 0:
-        raise ConfigError("-m: starts many runs, and processes launched together train one")
     if command.multirun:
-        raise SystemExit(ConfigError.exit_code)
-    return _lead(own, command) if own.rank == 0 else _follow(own, command)
+        raise ConfigError("-m: starts many runs, and processes launched together train one")
+    agreed = _lead(own, command) if own.rank == 0 else _follow(own, command)
+    if agreed is None:
+        raise SystemExit(0)
+    return agreed
 
 
-def _prepare(command: Command) -> tuple[Command, DictConfig]:
-    """Checks a command; returns that of a run that goes on, and its config."""
-    return resume.prepare(command) if command.resumes else (command, compose_checked(command))
+def _prepare(command: Command) -> Agreed:
+    if command.resumes:
+        return Agreed(*resume.prepare(command))
+    return Agreed(command, compose_checked(command))
 
 
-def _lead(own: Process, command: Command) -> Agreed:
-    prepared, config = _prepare(command)  # first, since it takes no torch
+def _lead(own: Process, command: Command) -> Agreed | None:
+    """Decides for all; returns what to do, `None` where the run is finished."""
+    prepared = _prepare(command)  # first, since it takes no torch
     met = Rendezvous(own) if own.by == "torchrun" or own.count > 1 else None
-    job, folder = slurm_job(command.overrides), Path(config.hydra.run.dir).absolute()
-    earlier = _earlier(met, job, folder.parent)
-    finished = earlier is not None and (read_status(earlier) or {}).get("status") == "finished"
+    folder = Path(prepared.config.hydra.run.dir).absolute()
+    earlier = _earlier(met, slurm_job(command.overrides), folder.parent)
     folder = earlier or folder
     plan = {
         "typed": command.overrides,
         "restart": earlier is not None,
-        "folder": None if finished else str(folder),
-        "seed": secrets.randbelow(2**32) if config.seed is None else config.seed,
+        "finished": earlier is not None and (read_status(earlier) or {})["status"] == "finished",
+        "folder": str(folder),
+        "seed": _seed(prepared.config),
         "checkpoint": _checkpoint(folder),
     }
-    complaints = [] if met is None else met.propose(plan)
+    if met is None:
+        return _carried_out(plan, command, prepared)
     try:
-        if complaints:
+        if complaints := met.propose(plan):
             raise ConfigError(listed(complaints))
-        agreed = _carried_out(plan, command, Agreed(prepared, config, met))
+        agreed = _carried_out(plan, command, replace(prepared, met=met))
     except UserError:
-        if met is not None:
-            met.decide(go=False)
+        met.decide(go=False)
         raise
-    if met is not None:
-        with suppress(OSError):  # Hydra will say so
-            folder.mkdir(parents=True, exist_ok=True)  # by which others see whether it is theirs
-        met.write(_FOLDER, str(folder))
-        met.decide(go=True)
+    with suppress(OSError):  # Hydra will say so
+        folder.mkdir(parents=True, exist_ok=True)  # by which others see whether it is theirs
+    met.write("folder", str(folder))
+    met.decide(go=True)
     return agreed
 
 
-def _follow(own: Process, command: Command) -> Agreed:
-    prepared: tuple[Command, DictConfig] | None = None
+def _follow(own: Process, command: Command) -> Agreed | None:
+    """Does as rank 0 says, or tells it what is wrong here."""
+    prepared: Agreed | None = None
     complaint: str | None = None
     try:
         prepared = _prepare(command)
     except ConfigError as error:
         complaint = str(error)
-        _say(own, error)  # now: rank 0, which finds the same, may be gone soon
     try:
         met = Rendezvous(own)
         plan = met.plan()
-        complaint = complaint or _difference(plan, command.overrides) or _unlike(plan)
+        complaint = complaint or _complaint(plan, command.overrides)
         may_go = met.answer(complaint)
-    except (UserError, RuntimeError) as error:
-        if prepared is not None:
-            _say(own, error)
-        raise SystemExit(ConfigError.exit_code) from None
+    except (RunError, RuntimeError) as error:  # rank 0 may have found the same
+        raise ConfigError(complaint) if complaint else OtherProcessError(GONE) from error
     if not may_go or prepared is None:
         raise SystemExit(ConfigError.exit_code)
-    agreed = _carried_out(plan, command, Agreed(*prepared, met))
-    agreed.config.hydra.job_logging.root.handlers = ["console"]
+    agreed = _carried_out(plan, command, replace(prepared, met=met))
+    if agreed is not None:
+        agreed.config.hydra.job_logging.root.handlers = ["console"]
     return agreed
 
 
-def _carried_out(plan: dict[str, Any], command: Command, own: Agreed) -> Agreed:
-    """Returns what a process has prepared, made what the plan says.
-
-    Raises:
-        ConfigError: the run cannot go on.
-        SystemExit: the run is finished.
-    """
-    if plan["folder"] is None:
-        raise SystemExit(0)
+def _carried_out(plan: dict[str, Any], command: Command, own: Agreed) -> Agreed | None:
+    """Returns what a process has prepared, made what the plan says."""
+    if plan["finished"]:
+        return None
     if plan["restart"]:  # the run's own config says all
         kept = [one for one in command.overrides if _key(one) in _PER_MACHINE]
-        config = OmegaConf.masked_copy(
-            own.config, [str(key) for key in own.config if key != "hydra"]
-        )
+        config = OmegaConf.masked_copy(own.config, [str(k) for k in own.config if k != "hydra"])
         again = replace(command, overrides=(*kept, *resume.trust_of(config, own=True)))
         again, config = resume.prepare(resume.command_for(Path(plan["folder"]), again))
         return replace(own, command=again, config=config)
@@ -186,9 +161,13 @@ def _carried_out(plan: dict[str, Any], command: Command, own: Agreed) -> Agreed:
     return own
 
 
+def _seed(config: DictConfig) -> int:
+    return secrets.randbelow(2**32) if config.seed is None else int(config.seed)
+
+
 def _earlier(met: Rendezvous | None, job: str | None, runs: Path) -> Path | None:
     """Returns the folder of this very run, where torchrun or SLURM starts it once more."""
-    told = met.read(_FOLDER) if met is not None else None
+    told = met.read("folder") if met is not None else None
     if told is not None and (Path(told) / "config.yaml").is_file():
         return Path(told)
     if job is None or not was_requeued():
@@ -201,23 +180,16 @@ def _earlier(met: Rendezvous | None, job: str | None, runs: Path) -> Path | None
     return max(found, default=None, key=lambda run: (read_status(run) or {}).get("started", ""))
 
 
-def _difference(plan: dict[str, Any], typed: Sequence[str]) -> str | None:
-    """Says where the command is another than rank 0's."""
+def _complaint(plan: dict[str, Any], typed: Sequence[str]) -> str | None:
+    """Says where the command is another than rank 0's, or that its checkpoint is not seen here."""
     here, there = (
-        [one for one in overrides if _key(one) not in _PER_MACHINE]
+        {one for one in overrides if _key(one) not in _PER_MACHINE}
         for overrides in (typed, plan["typed"])
     )
-    if sorted(here) == sorted(there):
-        return None
-    own = " ".join(one for one in here if one not in there) or "nothing"
-    other = " ".join(one for one in there if one not in here) or "nothing"
-    return f"was started with {own} where rank 0 has {other}; type the same on every machine"
-
-
-def _unlike(plan: dict[str, Any]) -> str | None:
-    """Says that the run goes on from a checkpoint that this machine does not see."""
-    seen = plan["folder"] and _checkpoint(Path(plan["folder"]))
-    if plan["checkpoint"] in (None, seen):
+    if here != there:
+        own, other = (" ".join(sorted(one)) or "nothing" for one in (here - there, there - here))
+        return f"was started with {own} where rank 0 has {other}; type the same on every machine"
+    if plan["checkpoint"] in (None, _checkpoint(Path(plan["folder"]))):
         return None
     return (
         f"resume={plan['folder']}: does not see the checkpoint that rank 0 sees; put paths.log_dir"
@@ -231,11 +203,6 @@ def _checkpoint(folder: Path) -> str | None:
         with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(folder / FOLDER / name) as file:
             return sha256(repr([part.CRC for part in file.infolist()]).encode()).hexdigest()[:16]
     return None
-
-
-def _say(own: Process, error: Exception) -> None:
-    if own.speaks:
-        print(f"error: rank {own.rank}: {error}", file=sys.stderr, flush=True)
 
 
 def _key(override: str) -> str:
