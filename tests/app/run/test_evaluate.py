@@ -245,4 +245,4 @@ def test_a_folder_without_labels_or_held_out_images(tmp_path: Path) -> None:
     words[2:] = ["data.image_size=16", "data.test_fraction=0", "data.batch_size=4"]
     run = trained(tmp_path / "all", tmp_path / "cache", *words)
     with pytest.raises(DataError, match="no test images"):
-        evaluated(f"run={run}")
+        evaluated(f"run={run}", "metrics/features=pixels")
