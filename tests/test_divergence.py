@@ -21,39 +21,22 @@ def break_weights(network: nn.Module) -> None:
         next(network.parameters()).view(-1)[0] = math.inf
 
 
-def watch() -> FiniteWatch:
-    return FiniteWatch({name: nn.Linear(2, 2) for name in NETWORKS}, torch.device("cpu"))
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_not_finite_names_network_and_iteration(value: float) -> None:
-    watching = watch()
-    watching.see("generator", torch.tensor(3e38), 6)
-    with pytest.raises(DivergedError) as caught:
-        watching.see("generator", torch.tensor(value), 7)
-    assert str(caught.value) == f"training diverged at iteration 7: the generator's loss is {value}"
-
-
-def test_the_network_whose_weights_broke_is_named_whoever_s_loss_shows_it() -> None:
-    watching = watch()
-    break_weights(watching.networks["generator"])
-    with pytest.raises(DivergedError, match=r"the discriminator's .* weights of the generator"):
-        watching.see("discriminator", torch.tensor(math.nan), 7)
-
-
-def test_where_looking_would_wait_the_first_iteration_is_noted(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_the_first_loss_that_is_not_finite_is_noted_without_waiting(
+    bad: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU, with tensors of the CPU: nothing is read until `check`."""
-    watching = watch()
-    watching._at_once = False
+    """Nothing is read from the device until `check`."""
+    watch = FiniteWatch({name: nn.Linear(2, 2) for name in NETWORKS}, torch.device("cpu"))
     with monkeypatch.context() as patch:
         patch.setattr(torch.Tensor, "item", lambda _: pytest.fail("waited for the device"))
         patch.setattr(torch.Tensor, "__bool__", lambda _: pytest.fail("waited for the device"))
-        for iteration, value in enumerate([1.0, math.nan, 2.0, math.inf], start=10):
-            watching.see("discriminator", torch.tensor(value), iteration)
-    with pytest.raises(DivergedError, match="iteration 11: the discriminator's loss was not"):
-        watching.check(20)
+        for iteration, value in enumerate([3e38, bad, 2.0, math.inf], start=10):
+            watch.see("discriminator", torch.tensor(1.0), iteration)
+            watch.see("generator", torch.tensor(value), iteration)
+    with pytest.raises(DivergedError) as caught:
+        watch.check(20)
+    message = "training diverged at iteration 11: the generator's loss was not finite"
+    assert str(caught.value) == message
 
 
 def test_large_weights_are_finite() -> None:
@@ -77,7 +60,7 @@ class Break(Callback):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_stops_in_the_iteration_that_shows_it(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DivergedError, match=f"at iteration 3: .*{name}"):
+    with pytest.raises(DivergedError, match=r"at iteration 3: the \w+'s loss was not finite"):
         fit(make_gan(), tmp_path, callbacks=[Break(name, 2)], max_steps=9)
 
 

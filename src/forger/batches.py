@@ -113,25 +113,20 @@ def _names(batch: Any) -> list[str]:
 
 def check_form(images: Any) -> None:
     """Raises `DataError`, which tells the remedy, unless these are float images `(B, C, H, W)`."""
-    if not isinstance(images, Tensor):
-        found = f"{type(images).__module__}.{type(images).__name__}"
+    found, fits = type(images).__name__, False
+    if isinstance(images, Tensor):
+        found = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+        fits = images.ndim == 4 and images.numel() > 0 and images.is_floating_point()
+    if not fits:
         raise DataError(
-            f"real images: must be a torch.Tensor, not {found}; give your data set a transform, or"
-            " your loader a collate_fn"
+            "real images: must be a tensor (B, C, H, W) of floating-point numbers in [-1, 1], not"
+            f" {found}; write images.float() / 127.5 - 1 in your data set where they are tensors"
+            " from 0 to 255"
         )
-    shape = tuple(images.shape)
-    if images.ndim != 4 or 0 in shape:
-        raise DataError(f"real images: must be a batch (B, C, H, W), not {shape}")
-    if shape[3] in _CHANNELS and shape[1] > max(_CHANNELS):
+    if images.shape[3] in _CHANNELS and images.shape[1] > max(_CHANNELS):
         raise DataError(
-            f"real images: must be a batch (B, C, H, W), and {shape} seems to have its channels"
-            " last; write images.permute(0, 3, 1, 2)"
-        )
-    if not images.is_floating_point():
-        found = str(images.dtype).removeprefix("torch.")
-        raise DataError(
-            f"real images: must be floating-point numbers in [-1, 1], not {found}; from 0 to 255"
-            " write images.float() / 127.5 - 1"
+            f"real images: must be a batch (B, C, H, W), and {tuple(images.shape)} seems to have"
+            " its channels last; write images.permute(0, 3, 1, 2)"
         )
 
 

@@ -1,7 +1,4 @@
-"""The exponential moving average of the generator.
-
-torch's `AveragedModel` reads its counter back from the device at every update; this one does not.
-"""
+"""The exponential moving average of the generator."""
 
 from __future__ import annotations
 

@@ -11,8 +11,7 @@ _CLONE = Path(__file__).parents[2]
 class UserError(ValueError):
     """A mistake of the user's; the message says which setting, its value and what is allowed.
 
-    The command line prints the message alone and exits with `exit_code`; a traceback would only
-    hide it. A notebook sees a `ValueError`.
+    The command line prints it without a traceback and exits with `exit_code`.
     """
 
     exit_code = 2
@@ -37,10 +36,7 @@ class DivergedError(RunError):
 
 
 class Pruned(Exception):  # noqa: N818  (no error)
-    """A search ended the run early, since its scores fall behind: neither a mistake nor a failure.
-
-    What was trained is saved, and the command's exit code is 0.
-    """
+    """A search ended the run early, saved, since its scores fall behind; the exit code is 0."""
 
 
 class Interrupted(BaseException):

@@ -88,8 +88,8 @@ class GAN(LightningModule):
         batches = (self.generator_updates.accumulate, self.discriminator_updates.accumulate)
         if share_fakes and (loss.n_critic, *batches) != (1, 1, 1):
             raise ConfigError(
-                "model.share_fakes=True: needs one batch for each network; loss.n_critic and"
-                " model.accumulate of both must be 1"
+                "model.share_fakes=True: needs one batch for each network, but loss.n_critic is"
+                f" {loss.n_critic} and model.accumulate {batches}; all must be 1"
             )
 
     @property

@@ -38,7 +38,7 @@ def gradient_norms(discriminator: Discriminator, images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Penalty(ABC):
-    """A term added to the discriminator's loss.
+    """A term added to the discriminator's loss: `E ||grad D(x)||^2 / 2` at some points.
 
     Args:
         weight: factor of the term.
@@ -50,45 +50,53 @@ class Penalty(ABC):
     interval: int = 1
 
     @abstractmethod
+    def points(self, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
+        """Returns the images at which D's gradient is penalised; all are `(B, C, H, W)`."""
+
+    def term(self, norms: Tensor) -> Tensor:
+        """Returns the unweighted term, a scalar, of the gradient's norms `(B,)`."""
+        return norms.square().mean() / 2
+
     def __call__(
         self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
     ) -> Tensor:
         """Returns the unweighted term, a scalar; `real` and `fake` are `(B, C, H, W)`."""
+        return self.term(gradient_norms(discriminator, self.points(real, fake, uniform)))
 
 
 class R1(Penalty):
     """`E ||grad D(x)||^2 / 2` on real images (arXiv:1801.04406, eq. 9); the weight is gamma."""
 
-    def __call__(
-        self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
-    ) -> Tensor:
-        return gradient_norms(discriminator, real).square().mean() / 2
+    def points(self, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
+        return real
 
 
 class R2(Penalty):
     """`E ||grad D(G(z))||^2 / 2` on fake images (arXiv:1801.04406, section 4.1)."""
 
-    def __call__(
-        self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
-    ) -> Tensor:
-        return gradient_norms(discriminator, fake).square().mean() / 2
+    def points(self, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
+        return fake
 
 
-class Interpolates(Penalty):
+class SlopeOfOne(Penalty):
+    """`E (||grad D(x)|| - 1)^2` at some points."""
+
+    def term(self, norms: Tensor) -> Tensor:
+        return (norms - 1).square().mean()
+
+
+class Interpolates(SlopeOfOne):
     """`E (||grad D(x^)|| - 1)^2` between real and fake images (WGAN-GP, arXiv:1704.00028, eq. 3).
 
     `x^ = eps x + (1 - eps) G(z)`, with one `eps ~ U(0, 1)` per sample.
     """
 
-    def __call__(
-        self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
-    ) -> Tensor:
+    def points(self, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
         epsilon = uniform(len(real), 1, 1, 1)
-        between = torch.lerp(fake, real, epsilon.to(real.dtype))
-        return (gradient_norms(discriminator, between) - 1).square().mean()
+        return torch.lerp(fake, real, epsilon.to(real.dtype))
 
 
-class AroundReal(Penalty):
+class AroundReal(SlopeOfOne):
     """`E (||grad D(x + delta)|| - 1)^2` around real images (DRAGAN, arXiv:1705.07215).
 
     `delta = alpha std(x) / 2 u`, with `alpha ~ U(0, 1)` per sample, `u ~ U(0, 1)` per pixel and
@@ -96,10 +104,7 @@ class AroundReal(Penalty):
     noise.
     """
 
-    def __call__(
-        self, discriminator: Discriminator, real: Tensor, fake: Tensor, uniform: Uniform
-    ) -> Tensor:
+    def points(self, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
         alpha = uniform(len(real), 1, 1, 1)
         u = uniform(len(real), *real.shape[1:])
-        nearby = real + alpha * real.std() / 2 * u
-        return (gradient_norms(discriminator, nearby.to(real.dtype)) - 1).square().mean()
+        return (real + alpha * real.std() / 2 * u).to(real.dtype)

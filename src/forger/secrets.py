@@ -1,4 +1,4 @@
-"""Which settings look like secrets, and commands without the values of these."""
+"""Which settings look like secrets, and commands and configs without the values of these."""
 
 from __future__ import annotations
 
@@ -16,17 +16,13 @@ def looks_secret(key: str) -> bool:
 
 
 def masked(arguments: Iterable[str]) -> list[str]:
-    """Returns the arguments of a command, with what follows `<secret>=` starred out.
-
-    So is `callbacks.own={api_key: x}` after its `=`.
-    """
-    return [_masked(argument) for argument in arguments]
-
-
-def _masked(argument: str) -> str:
-    key, equals, value = argument.partition("=")
-    secret = bool(value) and (looks_secret(key) or _INSIDE.search(value))
-    return f"{key}{equals}***" if secret else argument
+    """Returns arguments with stars for what follows `<secret>=`, or `=` with a secret in braces."""
+    found = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        secret = value and (looks_secret(key) or _INSIDE.search(value))
+        found.append(f"{key}{equals}***" if secret else argument)
+    return found
 
 
 def without_secrets(node: Any) -> Any:

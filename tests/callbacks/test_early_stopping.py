@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Squares, fit, make_gan, make_trainer
+from helpers import fit, make_gan
 from lightning import Trainer
 from test_scores import Told
 
@@ -22,13 +22,13 @@ NAN = math.nan
 
 
 def trained(
-    folder: Path, fids: Sequence[float], stopping: EarlyStopping, **trainer: Any
+    folder: Path, fids: Sequence[float], stopping: EarlyStopping, **settings: Any
 ) -> Trainer:
     """Scores every second iteration, as `fids` say."""
     scores = ScoreCallback(lambda _: Told(list(fids)), every_n_steps=2, num_fake=40)
     callbacks = [ExactResume(), scores, stopping, Checkpoint()]
-    settings = {"max_steps": 2 * len(fids), "enable_checkpointing": True} | trainer
-    return fit(make_gan(), folder, callbacks=callbacks, **settings)
+    defaults = {"max_steps": 2 * len(fids), "enable_checkpointing": True}
+    return fit(make_gan(), folder, callbacks=callbacks, **(defaults | settings))
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,7 @@ def test_patience_is_counted_in_scores(
 ) -> None:
     """An epoch has 8 iterations here: most have several scores, and the last ones none."""
     stopping = EarlyStopping(**arguments)
-    trainer = trained(tmp_path, fids, stopping)
-    assert trainer.global_step == end
+    assert trained(tmp_path, fids, stopping).global_step == end
     assert (stopping.reason is not None) == (end < 12)
 
 
@@ -68,46 +67,34 @@ def test_a_training_metric_counts_as_often_as_it_is_logged(tmp_path: Path) -> No
     assert trainer.global_step == 6  # rows of 2, 4 and 6
 
 
-def test_the_least_that_was_asked_for_is_trained(tmp_path: Path) -> None:
+@pytest.mark.parametrize("least", [{"min_steps": 7}, {"min_epochs": 1}])
+def test_the_least_that_was_asked_for_is_trained(least: dict[str, int], tmp_path: Path) -> None:
     """An epoch has 8 iterations; Lightning asks for one whole epoch with `min_steps` too."""
     stopping = EarlyStopping(patience=1)
-    assert trained(tmp_path, [1, 2, 2, 2, 2, 2], stopping, min_steps=7).global_step == 10
-    stopping = EarlyStopping(patience=1)
-    assert trained(tmp_path / "b", [1, 2, 2, 2, 2, 2], stopping, min_epochs=1).global_step == 10
+    assert trained(tmp_path, [1, 2, 2, 2, 2, 2], stopping, **least).global_step == 10
 
 
 @pytest.mark.parametrize("at", [4, 5, 6, 7])
 def test_a_resumed_training_ends_where_it_would_have(at: int, tmp_path: Path) -> None:
     fids = [5.0, 4, 4.5, 4.2, 4.1, 1]
-    whole = EarlyStopping(patience=3)
-    end = trained(tmp_path / "whole", fids, whole).global_step
-    assert end == 10
+    whole, rest = EarlyStopping(patience=3), EarlyStopping(patience=3)
+    assert trained(tmp_path / "whole", fids, whole).global_step == 10
     trained(tmp_path, fids, EarlyStopping(patience=3), max_steps=at)
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    rest = EarlyStopping(patience=3)
-    scores = ScoreCallback(lambda _: Told(fids[at // 2 :]), every_n_steps=2, num_fake=40)
-    trainer = make_resumed(tmp_path, [scores, rest], last)
-    assert trainer.global_step == end
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    resumed = trained(tmp_path / "b", fids[at // 2 :], rest, max_steps=12, ckpt_path=path)
+    assert resumed.global_step == 10
     assert rest.state_dict() == whole.state_dict()
 
 
-def make_resumed(folder: Path, callbacks: list[Any], checkpoint: Path) -> Trainer:
-    trainer = make_trainer(folder, callbacks=[ExactResume(), *callbacks], max_steps=12)
-    trainer.fit(make_gan(), datamodule=Squares(batch_size=8, seed=0), ckpt_path=checkpoint)
-    return trainer
-
-
-def test_one_killed_after_its_end_does_not_go_on(tmp_path: Path) -> None:
-    fids = [5.0, 6, 6]
-    trained(tmp_path, [*fids, 1, 1], EarlyStopping(patience=2))
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    again = EarlyStopping(patience=2)
-    scores = ScoreCallback(lambda _: Told([6.0, 6.0]), every_n_steps=2, num_fake=40)
-    assert make_resumed(tmp_path / "a", [scores, again], last).global_step == 6
-    assert again.reason is not None
-    more = EarlyStopping(patience=3)
-    scores = ScoreCallback(lambda _: Told([6.0, 1, 1]), every_n_steps=2, num_fake=40)
-    assert make_resumed(tmp_path / "b", [scores, more], last).global_step == 8
+@pytest.mark.parametrize(("patience", "end"), [(2, 6), (3, 8)])
+def test_one_killed_after_its_end_goes_on_with_more_patience_alone(
+    patience: int, end: int, tmp_path: Path
+) -> None:
+    trained(tmp_path, [5.0, 6, 6, 1, 1], EarlyStopping(patience=2))
+    path, again = tmp_path / "checkpoints" / "last.ckpt", EarlyStopping(patience=patience)
+    fids = [6.0, 6, 6]
+    resumed = trained(tmp_path / "b", fids, again, max_steps=12, ckpt_path=path)
+    assert resumed.global_step == end
 
 
 def test_without_scores_there_is_nothing_to_wait_for(tmp_path: Path) -> None:

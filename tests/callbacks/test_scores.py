@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Squares, fit, make_dcgan, make_gan, make_trainer
+from helpers import Squares, fit, make_dcgan, make_gan
 from lightning import Callback
 from projection import Projection
 from same import differences
-from torch import Tensor
+from short_run import last
 
 from forger.callbacks import Checkpoint, SampleGrid
 from forger.callbacks.exact_resume import ExactResume
@@ -42,9 +42,13 @@ def scores(folder: Path, **arguments: Any) -> ScoreCallback:
     return ScoreCallback(partial(make_evaluator, folder), **(settings | arguments))
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
+def table(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open() as file:
-        return [row for row in csv.DictReader(file) if row.get("val/projection_fid")]
+        return list(csv.DictReader(file))
+
+
+def scored_rows(folder: Path) -> list[dict[str, str]]:
+    return [row for row in table(folder) if row.get("val/projection_fid")]
 
 
 def spectral() -> GAN:
@@ -64,28 +68,22 @@ def test_training_is_the_same_in_bits_with_scores_and_without(
         gan = make()
         trainer = fit(gan, tmp_path, callbacks=callbacks, precision=precision, max_steps=4)
         optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
-        states.append((gan.state_dict(), optimizers, torch.get_rng_state()))
-    (weights, optimizers, random), (others, other_optimizers, other_random) = states
-    assert all(torch.equal(value, others[name]) for name, value in weights.items())
-    for one, other in zip(optimizers, other_optimizers, strict=True):
-        for index, moments in one["state"].items():
-            assert all(torch.equal(m, other["state"][index][k]) for k, m in moments.items())
-    assert torch.equal(random, other_random)
+        states.append((dict(gan.state_dict()), optimizers, torch.get_rng_state()))
+    assert not differences(*states)
 
 
 @pytest.mark.parametrize(("steps", "scored"), [(5, ["2", "4", "5"]), (4, ["2", "4"])])
 def test_scores_are_logged_at_the_interval_and_once_at_the_last_iteration(
     steps: int, scored: list[str], tmp_path: Path
 ) -> None:
-    callback, made = scores(tmp_path), make_gan()
+    callback, logger = scores(tmp_path), MetricsCSV(tmp_path)
     callback.prepare(torch.device("cpu"))
     prepared = callback._evaluator
-    trainer = fit(
-        made, tmp_path, callbacks=[callback], logger=MetricsCSV(tmp_path), max_steps=steps
-    )
+    trainer = fit(make_gan(), tmp_path, callbacks=[callback], logger=logger, max_steps=steps)
     assert callback._evaluator is prepared
-    assert [row["step"] for row in rows(tmp_path)] == scored
-    fid = float(rows(tmp_path)[-1]["val/projection_fid"])
+    rows = scored_rows(tmp_path)
+    assert [row["step"] for row in rows] == scored
+    fid = float(rows[-1]["val/projection_fid"])
     assert fid == callback.last["projection_fid"]
     assert fid == pytest.approx(trainer.callback_metrics["val/projection_fid"].item(), rel=1e-6)
 
@@ -100,31 +98,23 @@ def test_scoring_is_left_out_of_the_speed(tmp_path: Path, monkeypatch: pytest.Mo
 
         def _score(self, trainer: Any, gan: Any) -> None:
             now[0] += 10
-            self.last = {"fid": 1.0}
 
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     callback = Timed(lambda _: Told([]), every_n_steps=1, num_fake=40)
-    fit(make_gan(), tmp_path, callbacks=[callback], logger=MetricsCSV(tmp_path), max_steps=3)
-    with (tmp_path / "metrics.csv").open() as file:
-        speeds = [float(row["train/images_per_second"]) for row in csv.DictReader(file)]
-    assert speeds == [8.0, 8.0, 8.0]
+    fit(make_gan(), tmp_path, callbacks=[callback], logger=MetricsCSV(tmp_path))
+    assert [float(row["train/images_per_second"]) for row in table(tmp_path)] == [8.0, 8.0, 8.0]
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true", "bf16-true"])
 def test_precision_does_not_change_what_is_scored(precision: Any, tmp_path: Path) -> None:
     """The same weights score the same bits, whatever they were trained in."""
-    callback = scores(tmp_path, every_n_steps=3)
-    gan = make_gan()
-    fit(gan, tmp_path, callbacks=[callback], precision=precision, max_steps=3)
-    again = make_gan()
+    callback, gan, again = scores(tmp_path, every_n_steps=3), make_gan(), make_gan()
+    fit(gan, tmp_path, callbacks=[callback], precision=precision)
     again.load_state_dict(gan.float().state_dict())
-    scored = make_evaluator(tmp_path, torch.device("cpu")).evaluate(
-        Sampler(again.ema_generator.module, "normal"),
-        again.discriminator,
-        num_fake=40,
-        boundary=0.0,
-    )
-    assert scored.scores == callback.last
+    sampler = Sampler(again.ema_generator.module, "normal")
+    evaluator = make_evaluator(tmp_path, torch.device("cpu"))
+    found = evaluator.evaluate(sampler, again.discriminator, num_fake=40, boundary=0.0)
+    assert found.scores == callback.last
 
 
 class Told(Evaluator):
@@ -137,32 +127,27 @@ class Told(Evaluator):
         return Evaluation({"fid": next(self.fids), "coverage": 0.5}, None)
 
 
-def best(folder: Path) -> dict[str, Tensor]:
-    path = folder / "checkpoints" / "best.ckpt"
-    content: dict[str, Any] = torch.load(path, weights_only=True)
-    return content
-
-
 @pytest.mark.parametrize(
-    ("fids", "iteration"),
-    [([3.0, 1.0, 2.0], 2), ([1.0, 1.0, 1.0], 1), ([float("nan"), 5.0, float("inf")], 2)],
+    ("fids", "iteration", "lowest"),
+    [([3.0, 1.0, 2.0], 2, 1), ([1.0, 1.0, 1.0], 1, 1), ([float("nan"), 5.0, float("inf")], 2, 5)],
 )
 def test_the_best_checkpoint_has_the_lowest_fid(
-    fids: list[float], iteration: int, tmp_path: Path
+    fids: list[float], iteration: int, lowest: float, tmp_path: Path
 ) -> None:
     callback = ScoreCallback(lambda _: Told(fids), every_n_steps=1, num_fake=40)
-    fit(make_gan(), tmp_path, callbacks=[callback], max_steps=3)
-    assert best(tmp_path)["global_step"] == iteration
-    known = [fid for fid in fids if fid == fid]
-    assert callback.best_fid == min(known)
+    fit(make_gan(), tmp_path, callbacks=[callback])
+    assert last(tmp_path, "best")["global_step"] == iteration
+    assert callback.best_fid == lowest
 
 
 def test_the_best_so_far_is_part_of_the_state(tmp_path: Path) -> None:
-    first = ScoreCallback(lambda _: Told([2.0]), every_n_steps=1, num_fake=40)
+    first, second = (
+        ScoreCallback(lambda _, fid=fid: Told([fid]), every_n_steps=1, num_fake=40)
+        for fid in (2.0, 3.0)
+    )
     trainer = fit(make_gan(), tmp_path, callbacks=[first], max_steps=1)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     content = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    second = ScoreCallback(lambda _: Told([3.0]), every_n_steps=1, num_fake=40)
     second.load_state_dict(content["callbacks"]["Scores"])
     fit(make_gan(), tmp_path / "b", callbacks=[second], max_steps=1)
     assert second.best_fid == 2.0
@@ -188,7 +173,7 @@ def test_unwanted_scores_prepare_and_write_nothing(tmp_path: Path) -> None:
     callback = ScoreCallback(never, wanted=False, every_n_steps=1, num_fake=40)
     fit(make_gan(), tmp_path, callbacks=[callback], logger=MetricsCSV(tmp_path))
     assert callback.last == {}
-    assert rows(tmp_path) == []
+    assert scored_rows(tmp_path) == []
 
 
 class Breaks(Callback):
@@ -200,35 +185,32 @@ class Breaks(Callback):
 
 def ended(folder: Path, breaks: str = "", resume: bool = False, **limit: Any) -> None:
     """Trains with scores and samples, new objects each time, and breaks before or after scores."""
-    table, path = MetricsCSV(folder), folder / "checkpoints" / "last.ckpt"
+    logger, path = MetricsCSV(folder), folder / "checkpoints" / "last.ckpt"
     callbacks: list[Callback] = [scores(folder), SampleGrid(n=4, every_n_steps=3), Checkpoint()]
     if breaks:
         callbacks.insert(0 if breaks == "before" else 1, Breaks())
     if resume:
-        table.rewind(int(read_checkpoint(path)["global_step"]))
-    trainer = make_trainer(
+        logger.rewind(int(read_checkpoint(path)["global_step"]))
+    fit(
+        make_gan(),
         folder,
+        ckpt_path=path if resume else None,
         callbacks=[ExactResume(), *callbacks],
-        logger=table,
+        logger=logger,
         plugins=[WholeCheckpointIO()],
         enable_checkpointing=True,
         **({"max_steps": -1} | limit),
     )
-    data = Squares(batch_size=8, seed=0)
-    trainer.fit(make_gan(), datamodule=data, ckpt_path=path if resume else None)
 
 
 def left(folder: Path) -> dict[str, Any]:
     """What a run has left: rows without times, pictures, and checkpoints without the clock."""
-    with (folder / "metrics.csv").open() as file:
-        table = [
-            {k: v for k, v in row.items() if "per_second" not in k} for row in csv.DictReader(file)
-        ]
+    rows = [{k: v for k, v in row.items() if "per_second" not in k} for row in table(folder)]
     pictures = {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
     kept = [read_checkpoint(folder / "checkpoints" / f"{name}.ckpt") for name in ("last", "best")]
     for checkpoint in kept:
         checkpoint["callbacks"].pop("Timer", None)
-    return {"rows": table, "pictures": pictures, "checkpoints": kept}
+    return {"rows": rows, "pictures": pictures, "checkpoints": kept}
 
 
 @pytest.mark.parametrize(
@@ -239,10 +221,11 @@ def left(folder: Path) -> dict[str, Any]:
 def test_a_run_broken_off_after_training_makes_up_for_the_rest_once(
     limit: dict[str, Any], breaks: str, tmp_path: Path
 ) -> None:
-    ended(tmp_path / "whole", **limit)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    ended(whole, **limit)
     with pytest.raises(RuntimeError, match="killed"):
-        ended(tmp_path / "cut", breaks, **limit)
-    assert len(rows(tmp_path / "cut")) == len(rows(tmp_path / "whole")) - (breaks == "before")
+        ended(cut, breaks, **limit)
+    assert len(scored_rows(cut)) == len(scored_rows(whole)) - (breaks == "before")
     for _ in range(2):  # a second time where the end had been written, but not that it had
-        ended(tmp_path / "cut", resume=True, **limit)
-        assert not differences(left(tmp_path / "whole"), left(tmp_path / "cut"))
+        ended(cut, resume=True, **limit)
+        assert not differences(left(whole), left(cut))

@@ -179,7 +179,7 @@ def test_the_first_batch_is_looked_at_before_training() -> None:
     assert found.shape == (4, 3, 8, 8)
     with pytest.raises(DataError, match=r"from [\d.]+ to 255; write images / 127\.5 - 1"):
         first_images(Pictures(lambda index: torch.full((3, 8, 8), 255.0)))
-    with pytest.raises(DataError, match=r"not uint8; .*write"):
+    with pytest.raises(DataError, match=r"not uint8 .*; write"):
         first_images(Pictures(lambda index: torch.zeros(3, 8, 8, dtype=torch.uint8)))
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from forger.callbacks.checkpoint import Checkpoint
-from forger.callbacks.metric_curves import MetricCurves
+from forger.callbacks.final_pictures import MetricCurves, TrainingGif
 from forger.callbacks.progress_bar import ProgressBar
 from forger.callbacks.sample_grid import SampleGrid
-from forger.callbacks.training_gif import TrainingGif
 
 __all__ = ["Checkpoint", "MetricCurves", "ProgressBar", "SampleGrid", "TrainingGif"]
 

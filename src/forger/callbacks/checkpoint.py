@@ -1,4 +1,4 @@
-"""When the state of a run is written to disk."""
+"""When the state of a run is written to disk, and what all processes must decide alike for that."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 
 from forger.bounds import PositiveFloat, PositiveInt, check_fields
-from forger.callbacks.agreement import any_agrees
 from forger.checkpoints import FOLDER, LAST
+
+_VOTE_EVERY = 10  # iterations between two votes: each makes the processes wait for one another
 
 
 @dataclass(eq=False)
@@ -21,9 +22,8 @@ class Checkpoint(LightningCheckpoint):
 
     It is written every so many iterations, minutes and epochs, whichever are given, and twice at
     the end of training: before the last scores and samples, so that nothing that goes wrong there
-    loses the training, and after them. Lightning's `ModelCheckpoint` is not used for this: under
-    manual optimization it wants a copy of the weights from before each optimizer step
-    (`saved_models`), takes no notice of time, and numbers its files when a folder is reused.
+    loses the training, and after them. Lightning's `ModelCheckpoint` wants a copy of the weights
+    from before each step under manual optimization, and takes no notice of time there.
 
     Args:
         every_n_steps: iterations between checkpoints; `None`: not by iterations.
@@ -49,8 +49,11 @@ class Checkpoint(LightningCheckpoint):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Saves when iteration or time has come, and when the last iteration is over."""
-        by_step = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
-        if self._by_time(trainer) or by_step or ends(trainer):
+        due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
+        if self.every_n_minutes is not None:
+            late = time.monotonic() - self._saved_when > 60 * self.every_n_minutes
+            due = any_agrees(trainer, late) or due
+        if due or ends(trainer):
             self.save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -72,10 +75,12 @@ class Checkpoint(LightningCheckpoint):
         trainer.save_checkpoint(Path(trainer.default_root_dir) / FOLDER / LAST, weights_only=False)
         self._saved_at, self._saved_when = trainer.global_step, time.monotonic()
 
-    def _by_time(self, trainer: Trainer) -> bool:
-        if self.every_n_minutes is None:
-            return False
-        return any_agrees(trainer, time.monotonic() - self._saved_when > 60 * self.every_n_minutes)
+
+def save_now(trainer: Trainer) -> None:
+    """Saves by the run's own callback, if it has one."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, Checkpoint):
+            callback.save(trainer)
 
 
 def ends(trainer: Trainer) -> bool:
@@ -86,3 +91,16 @@ def ends(trainer: Trainer) -> bool:
         or trainer.global_step == trainer.max_steps
         or (trainer.is_last_batch and last_epoch)
     )
+
+
+def any_agrees(trainer: Trainer, wanted: bool) -> bool:
+    """Tells every process alike whether any of them wants something, at this very iteration.
+
+    Every process must call this at every iteration. Several processes vote every 10 iterations, so
+    that what is wanted may come that much later.
+    """
+    if trainer.world_size == 1:
+        return wanted
+    if trainer.global_step % _VOTE_EVERY:
+        return False
+    return trainer.strategy.reduce_boolean_decision(wanted, all=False)

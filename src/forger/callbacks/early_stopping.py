@@ -16,15 +16,16 @@ from forger.score_names import better
 
 log = logging.getLogger(__name__)
 
+_STATE = ("best", "best_at", "waited", "looked_at", "reason")
+
 
 @dataclass(eq=False)
 class EarlyStopping(Callback):
     """Ends training once a metric has not got better `patience` times in a row.
 
-    It looks whenever the metric is logged, and so counts scores, not epochs: Lightning's own looks
-    at each epoch's end, where a score is missing or an old one. The run ends as finished, with the
-    last scores, samples and checkpoint as always. A score at the end of training that is not due
-    by its interval does not count, so that a resumed run is the same as one never stopped.
+    It counts scores: Lightning's own looks at each epoch's end, where a score is missing or old. A
+    score at the end of training that is not due by its interval does not count, so that a resumed
+    run is the same as one never stopped.
 
     Args:
         metric: `val/classifier_fid`, `train/loss_d` and so on; None: the run's own FID.
@@ -33,7 +34,8 @@ class EarlyStopping(Callback):
         min_delta: by how much it must be better than the best so far.
 
     Raises:
-        ConfigError: a value is out of range, or `mode` must be given for this metric.
+        ConfigError: a value is out of range, `mode` must be given for this metric, or there is no
+            FID to look at.
     """
 
     metric: str | None = None
@@ -54,20 +56,11 @@ class EarlyStopping(Callback):
         self._seen: Tensor | None = None
         self._scores: ScoreCallback | None = None
 
-    @property
-    def name(self) -> str:
-        """What is looked at, as callbacks know it."""
-        return self.metric or (self._scores.fid if self._scores else "")
-
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
-        """Finds out what to look at; a run that had ended by this when it was killed ends now.
-
-        Raises:
-            ConfigError: the run does not score itself.
-        """
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        scoring = (c for c in callbacks if isinstance(c, ScoreCallback) and c.wanted)
-        self._scores = next(scoring, None)
+        """Finds out what to look at; a run that had ended by this when it was killed ends now."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ScoreCallback) and callback.wanted:
+                self._scores = callback
         if self.metric is None and self._scores is None:
             raise ConfigError(
                 "callbacks.early_stopping.metric=null: is the FID, and this run does not score"
@@ -77,8 +70,14 @@ class EarlyStopping(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Looks at a value that is new, and ends training where it is one too many."""
-        if self._look(trainer) and self.waited >= self.patience and _may_end(trainer):
-            self.reason = self._describe()
+        epochs, steps = trainer.min_epochs or 0, trainer.min_steps or 0
+        may_end = trainer.current_epoch >= epochs and trainer.global_step >= steps
+        if self._look(trainer) and self.waited >= self.patience and may_end:
+            best = "any number"
+            if self.best is not None:
+                best = f"{self.best:.4g}, of iteration {self.best_at:,}"
+            times = f"{self.waited} times in a row"
+            self.reason = f"ended early: {self._name} was {times} no better than {best}"
             trainer.should_stop = True
             if trainer.is_global_zero:
                 log.info("%s", self.reason)
@@ -88,30 +87,25 @@ class EarlyStopping(Callback):
         if self._scores is not None and trainer.global_step % self._scores.every_n_steps == 0:
             self._look(trainer)
 
+    @property
+    def _name(self) -> str:
+        return self.metric or (self._scores.fid if self._scores else "")
+
     def _look(self, trainer: Trainer) -> bool:
-        value = trainer.callback_metrics.get(self.name)
+        """Counts a value that has not been looked at yet, if there is one."""
+        value = trainer.callback_metrics.get(self._name)
         if value is None or value is self._seen:  # every score is a tensor of its own
             return False
         self._seen = value
         if trainer.global_step == self.looked_at:  # scored again, of a run that was cut off there
             return False
         self.looked_at = trainer.global_step
-        self._count(float(trainer.strategy.broadcast(value)), trainer.global_step)
-        return True
-
-    def _describe(self) -> str:
-        times = "once" if self.waited == 1 else f"{self.waited} times in a row"
-        if self.best is None:
-            return f"ended early: {self.name} was not finite {times}"
-        at = f"of iteration {self.best_at:,}"
-        return f"ended early: {self.name} was {times} no better than {self.best:.4g}, {at}"
-
-    def _count(self, value: float, iteration: int) -> None:
+        found = float(trainer.strategy.broadcast(value))
         limit = float("inf") if self.best is None else self._sign * self.best - self.min_delta
-        if self._sign * value < limit:  # NaN never is
-            self.best, self.best_at, self.waited = value, iteration, 0
-        else:
-            self.waited += 1
+        self.waited += 1
+        if self._sign * found < limit:  # NaN never is
+            self.best, self.best_at, self.waited = found, trainer.global_step, 0
+        return True
 
     def has_ended(self, state: dict[str, Any]) -> bool:
         """Tells whether a training whose checkpoint holds this state had ended by it."""
@@ -119,8 +113,7 @@ class EarlyStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run needs to know."""
-        names = ("best", "best_at", "waited", "looked_at", "reason")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in _STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores it; with more patience the run has not ended."""
@@ -128,9 +121,3 @@ class EarlyStopping(Callback):
             setattr(self, name, value)
         if not self.has_ended(state_dict):
             self.reason = None
-
-
-def _may_end(trainer: Trainer) -> bool:
-    """Tells whether the training has reached the least that was asked of it."""
-    epochs, steps = trainer.min_epochs or 0, trainer.min_steps or 0
-    return trainer.current_epoch >= epochs and trainer.global_step >= steps

@@ -41,29 +41,23 @@ class ExactResume(Callback):
         set_random_states(mine["now"], pl_module.device)
         self._loaded = None
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Notes the place."""
-        epoch = trainer.current_epoch
-        self._epoch, self._batches = (epoch, batch_idx + 1)
+    def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
+        """Notes the place; the last argument is the batch's number in the epoch."""
+        self._epoch, self._batches = trainer.current_epoch, arguments[-1] + 1
         if trainer.is_last_batch:
-            self._epoch, self._batches = (epoch + 1, 0)
+            self._epoch, self._batches = self._epoch + 1, 0
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Adds the place and the states; every process takes part."""
-        loader = trainer.train_dataloader
-        mine: dict[str, Any] = {"now": random_states(pl_module.device)}
-        mine |= {"epoch_began": None, "generator": None}
-        if isinstance(loader, GroupedLoader):
-            mine |= {"epoch_began": loader.epoch_began, "generator": loader.generator_state}
+        loader: Any = trainer.train_dataloader
+        ours = isinstance(loader, GroupedLoader)
+        mine: dict[str, Any] = {
+            "now": random_states(pl_module.device),
+            "epoch_began": loader.epoch_began if ours else None,
+            "generator": loader.generator_state if ours else None,
+        }
         ranks: list[Any] = [mine]
         if trainer.world_size > 1:
             ranks = [None] * trainer.world_size
@@ -77,16 +71,11 @@ class ExactResume(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Keeps what the start of training needs."""
-        _never_skip(trainer)
         self._loaded = checkpoint[KEY]
         self._epoch, self._batches = (checkpoint[KEY][name] for name in ("epoch", "batches"))
-
-
-def _never_skip(trainer: Trainer) -> None:
-    """Has Lightning's loop begin and end even where there is no iteration in between."""
-    loop: Any = trainer.fit_loop
-    own_class = type(loop)
-    loop.__class__ = type(own_class.__name__, (own_class,), {"skip": False})
+        # Lightning's loop begins and ends even where there is no iteration in between.
+        loop: Any = trainer.fit_loop
+        loop.__class__ = type(type(loop).__name__, (type(loop),), {"skip": False})
 
 
 def _settle(loop: dict[str, Any], epoch: int, batches: int, iterations: int) -> None:

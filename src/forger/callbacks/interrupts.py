@@ -12,24 +12,21 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from forger.callbacks.agreement import any_agrees
-from forger.callbacks.checkpoint import Checkpoint, ends
+from forger.callbacks.checkpoint import any_agrees, ends, save_now
 from forger.errors import Interrupted
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupts(LightningCheckpoint):
     """Ends training at the next whole iteration when a signal asks for it, saved if it saves.
 
-    A second Ctrl-C ends it at once, between two instructions. Before the first iteration and after
-    the last, when it is saved, all signals end the work at once. For Lightning this is a checkpoint
-    callback: those come after all others, which have then written what belongs to the iteration. It
-    puts Lightning's own handlers out of use while it trains: they would save to another place, and
-    in the middle of an iteration.
+    A second Ctrl-C ends it at once, between two instructions; so do all signals before the first
+    iteration and after the last, when it is saved. For Lightning this is a checkpoint callback:
+    those come after all others, which have then written what belongs to the iteration. It puts
+    Lightning's own handlers out of use: they would save elsewhere, in the middle of an iteration.
 
-    As a context manager around `fit` it puts the handlers back in the end.
-
-    Raises:
-        Interrupted: out of `fit`, in every process.
+    A context manager around `fit`, out of which it raises `Interrupted` in every process.
     """
 
     def __init__(self) -> None:
@@ -40,8 +37,7 @@ class Interrupts(LightningCheckpoint):
     def __enter__(self) -> Interrupts:
         """Listens, where this is the main thread; what is ignored stays so."""
         if threading.current_thread() is threading.main_thread():
-            heeded = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-            before = {number: signal.getsignal(number) for number in heeded}
+            before = {number: signal.getsignal(number) for number in _SIGNALS}
             self._before = {n: known for n, known in before.items() if known != signal.SIG_IGN}
         self._listen()
         return self
@@ -64,15 +60,15 @@ class Interrupts(LightningCheckpoint):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Ends training if asked to, unless it is over anyway."""
         if any_agrees(trainer, self.asked is not None) and not ends(trainer):
-            self._save(trainer)
-            number = self.asked or signal.SIGTERM  # another process was asked
+            save_now(trainer)
             self._training = False
+            number = self.asked or signal.SIGTERM  # another process was asked
             raise Interrupted(number, trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
         """After the last iteration, saves it; the last scores may be ended at any time."""
         if ends(trainer):
-            self._save(trainer)
+            save_now(trainer)
             self._training = False
 
     def on_train_end(self, *_: Any) -> None:
@@ -92,17 +88,10 @@ class Interrupts(LightningCheckpoint):
             raise Interrupted(self.asked or number)
         if self.asked is None:
             self.asked = signal.Signals(number)
-            _tell(
-                f"\n{self.asked.name}: saving at the end of this iteration; Ctrl-C stops at once\n"
-            )
-
-    def _save(self, trainer: Trainer) -> None:
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, Checkpoint):
-                callback.save(trainer)
+            _write(f"\n{self.asked.name}: saving at the end of this iteration; Ctrl-C stops now\n")
 
 
 @rank_zero_only
-def _tell(text: str) -> None:
+def _write(text: str) -> None:
     """Writes past the logging machinery, whose locks the interrupted code may hold."""
     os.write(2, text.encode())

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from torch import Tensor
 
-from forger.callbacks.checkpoint import Checkpoint, ends
+from forger.callbacks.checkpoint import ends, save_now
 from forger.errors import Pruned
 
+if TYPE_CHECKING:
+    from optuna.trial import Trial  # an extra
+
 log = logging.getLogger(__name__)
-
-
-class Trial(Protocol):
-    """A run as its search sees it; Optuna's trials are such."""
-
-    def report(self, value: float, step: int) -> None:
-        """Takes a score at an iteration."""
-
-    def should_prune(self) -> bool:
-        """Tells whether the scores so far fall behind."""
 
 
 class Pruning(LightningCheckpoint):
     """Tells the search each new score, and ends training, saved, where the search wants that.
 
-    Rank 0 alone asks; all processes end at the same iteration. A search that cannot be reached is
-    told in the log once, and training goes on without it. For Lightning this is a checkpoint
-    callback: those come after all others, which have then written what belongs to the iteration.
+    Rank 0 alone asks; all processes end at the same iteration. Training goes on without a search
+    that cannot be reached. It is a checkpoint callback for Lightning, which come after all others.
 
     Args:
         metric: that the search judges by, as callbacks know it: `val/fid`, `train/loss_g` ...
@@ -50,42 +41,38 @@ class Pruning(LightningCheckpoint):
     def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Finds the trial."""
         if trainer.is_global_zero:
-            with self._without_failing():
+            try:
                 self._trial = self.open_trial()
+            except Exception as error:  # of any database's driver
+                self._give_up(error)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Tells a score that is new, and ends training if asked to, unless it is over anyway."""
         value = trainer.callback_metrics.get(self.metric)
         if value is None or value is self._seen:  # every score is a tensor of its own
             return
-        self._seen = value
-        wanted = trainer.is_global_zero and self._falls_behind(float(value), trainer.global_step)
-        if trainer.strategy.broadcast(wanted) and not ends(trainer):
-            for callback in trainer.checkpoint_callbacks:
-                if isinstance(callback, Checkpoint):
-                    callback.save(trainer)
+        if trainer.strategy.broadcast(self._falls_behind(value, trainer)) and not ends(trainer):
+            save_now(trainer)
             score = f"{self.metric} = {float(value):.4g}"
             raise Pruned(f"iteration {trainer.global_step}: {score} falls behind")
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         """Tells the last score, which others are compared with."""
         value = trainer.callback_metrics.get(self.metric)
-        if trainer.is_global_zero and value is not None and value is not self._seen:
-            self._falls_behind(float(value), trainer.global_step)
+        if value is not None and value is not self._seen:
+            self._falls_behind(value, trainer)
 
-    def _falls_behind(self, value: float, iteration: int) -> bool:
-        with self._without_failing():
-            if self._trial is not None:
-                self._trial.report(value, iteration)
+    def _falls_behind(self, value: Tensor, trainer: Trainer) -> bool:
+        self._seen = value
+        try:
+            if self._trial is not None:  # in rank 0
+                self._trial.report(float(value), trainer.global_step)
                 return self._trial.should_prune()
+        except Exception as error:  # of any database's driver
+            self._give_up(error)
         return False
 
-    @contextmanager
-    def _without_failing(self) -> Iterator[None]:
-        """Gives the search up where it cannot be reached."""
-        try:
-            yield
-        except Exception as error:  # of any database's driver
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            log.warning("the search cannot be asked, so this run is not pruned: %s", reason)
-            self._trial = None
+    def _give_up(self, error: Exception) -> None:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        log.warning("the search cannot be asked, so this run is not pruned: %s", reason)
+        self._trial = None

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
-from forger.batches import RealImages
+from forger.batches import IterationBatches, images_of
 from forger.bounds import NonNegativeInt, PositiveInt, check_fields
 from forger.callbacks.checkpoint import ends
 from forger.loggers import trackers_of
@@ -26,12 +26,10 @@ class SampleGrid(Callback):
     At iteration 0, every `every_n_steps` iterations, and once at the end of `fit`, it writes
     `samples/<iteration>_ema.png` (and `_raw.png`) into the run folder, copies the newest EMA grid
     to `samples/last.png`, and sends the grids to the trackers as `samples/ema` and `samples/raw`.
-    Real images to compare with, the first of the first iteration, are drawn once as
-    `samples/000000_real.png`. The process of rank 0 does this alone.
+    The first real images are drawn once as `samples/000000_real.png`. Rank 0 does this alone.
 
     The images are those that `generate.py seed=<seed> n=<n>` makes of a checkpoint of the same
-    iteration: the `Sampler`'s noise through a copy of the network in float32 and eval mode. A run
-    with this callback equals one without it in bits.
+    iteration: the `Sampler`'s. A run with this callback equals one without it in bits.
 
     Args:
         n: images in a grid.
@@ -54,29 +52,29 @@ class SampleGrid(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Draws a new run's first grids."""
-        if trainer.is_global_zero and pl_module.iteration == 0:
+        if pl_module.iteration == 0:
             self._draw(trainer, pl_module)
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, _: int) -> None:
         """Draws the real images of a new run's first iteration."""
         if trainer.is_global_zero and pl_module.iteration == 0:
-            reals = torch.cat(RealImages(pl_module.batches_per_iteration, warns=False)(batch))
+            batches = batch if isinstance(batch, IterationBatches) else (batch,)
+            reals = torch.cat([images_of(one) for one in batches])
             self._write(trainer, "real", image_grid(reals[: self.n]), 0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Draws the grids when their iteration has come; the last one is saved first."""
-        due = pl_module.iteration % self.every_n_steps == 0
-        if trainer.is_global_zero and due and not ends(trainer):
+        if pl_module.iteration % self.every_n_steps == 0 and not ends(trainer):
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Draws the final grids, unless the last iteration has just done so."""
-        if trainer.is_global_zero and pl_module.iteration != self._drawn_at:
+        if pl_module.iteration != self._drawn_at:
             self._draw(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, gan: Any) -> None:
+        if not trainer.is_global_zero:
+            return
         self._drawn_at = gan.iteration
         networks = {"ema": gan.ema_generator.module} | ({"raw": gan.generator} if self.raw else {})
         for name, network in networks.items():

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, Trainer
 from PIL import Image
-from torch import distributed, nn
+from torch import distributed
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_fields
 from forger.callbacks.checkpoint import ends
@@ -33,11 +33,10 @@ log = logging.getLogger(__name__)
 class ScoreCallback(Callback):
     """Scores the generator every so many iterations, and keeps the best checkpoint.
 
-    The scores are written to every logger as `val/<score>` with the iteration as their step. The
-    generator is copied to float32 and run in eval mode on noise of its own, and the random state
-    is left alone: a run with this callback equals one without it in bits. All processes take part.
-
-    The checkpoint with the lowest FID so far is `checkpoints/best.ckpt` in the run folder.
+    The scores are written to every logger as `val/<score>`, and the checkpoint with the lowest FID
+    so far as `checkpoints/best.ckpt`. The generator is copied to float32 and run in eval mode on
+    noise of its own, and the random state is left alone: a run with this callback equals one
+    without it in bits. All processes take part.
 
     Args:
         make_evaluator: called once by every process, rank 0 of its machine first, with the device.
@@ -95,8 +94,7 @@ class ScoreCallback(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Reminds the trackers of a resumed run of its best scores."""
-        if self.best:
-            self._tell_best(trainer)
+        self._log_best(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
         """Scores when the iteration has come; the last one is saved first."""
@@ -111,18 +109,18 @@ class ScoreCallback(Callback):
         if self.wanted and pl_module.iteration not in (0, self._scored_at):
             self._score(trainer, pl_module)
         trackers = trackers_of(trainer.loggers) if trainer.is_global_zero and self.last else []
-        if trackers:
-            for name, png in self._figures(pl_module.loss.boundary).items():
-                with Image.open(io.BytesIO(png)) as picture:
-                    for tracker in trackers:
-                        tracker.log_picture(f"figures/{name}", picture, pl_module.iteration)
+        for name, png in self._figures(pl_module.loss.boundary) if trackers else []:
+            with Image.open(io.BytesIO(png)) as picture:
+                for tracker in trackers:
+                    tracker.log_picture(f"figures/{name}", picture, pl_module.iteration)
 
     def _score(self, trainer: Trainer, gan: Any) -> None:
         evaluator, start = self._evaluator, time.perf_counter()
         assert evaluator is not None
         self._scored_at = gan.iteration
-        if trainer.world_size > 1:
-            _follow_rank_0(gan)
+        # Each process has BatchNorm statistics of its own, and rank 0's are those that are saved.
+        for buffer in gan.buffers() if trainer.world_size > 1 else []:
+            distributed.broadcast(buffer, src=0)
         network = gan.generator if self.weights == "raw" else gan.ema_generator.module
         with random_state_kept(gan.device):
             scored = evaluator.evaluate(
@@ -139,41 +137,38 @@ class ScoreCallback(Callback):
         show(trainer, row)
         for logger in trainer.loggers:
             logger.log_metrics(row, step=gan.iteration)
-        best = self.last[f"{self.prefix}fid"] < self.best_fid
+        best = row[self.fid] < self.best_fid
         if trainer.is_global_zero:
             seconds = time.perf_counter() - start
             log.info("%s", _log_line(gan.iteration, scored, seconds, best))
         if best:
-            self.best_fid = self.last[f"{self.prefix}fid"]
-            self.best = {"iteration": gan.iteration, **self.last}
-            self._tell_best(trainer)
-            self._save(trainer)
+            self.best_fid, self.best = row[self.fid], {"iteration": gan.iteration, **self.last}
+            self._log_best(trainer)
+            if self.keep_best and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                self._save(trainer)
 
-    def _tell_best(self, trainer: Trainer) -> None:
-        for tracker in trackers_of(trainer.loggers):
+    def _log_best(self, trainer: Trainer) -> None:
+        for tracker in trackers_of(trainer.loggers) if self.best else []:
             tracker.log_best(self.best)
 
     def _save(self, trainer: Trainer) -> None:
-        if not self.keep_best or trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
         path = Path(trainer.default_root_dir) / FOLDER / BEST
-        # every process calls this: a sharded state is gathered from all of them
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path)  # in every process: a sharded state is gathered from all
         for tracker in trackers_of(trainer.loggers):
             if tracker.log_model == "all":
                 tracker.log_checkpoint(path, ("best", "latest"), self.best)
 
-    def _figures(self, boundary: float | None) -> dict[str, bytes]:
+    def _figures(self, boundary: float | None) -> list[tuple[str, bytes]]:
         """Draws the last scores as PNGs: D's confusion matrix, and the classes where known."""
         from forger.metrics import figures  # matplotlib: only trackers need it
 
         assert self._evaluator is not None
         assert self._evaluation is not None
-        drawn = {"confusion_matrix": figures.confusion_matrix(self.last, boundary)}
+        drawn = [("confusion_matrix", figures.confusion_matrix(self.last, boundary))]
         classes, shares = self._evaluator.extractor.classes, self._evaluation.class_shares
         reference = self._evaluator.reference_shares
         if shares is not None and reference is not None and classes is not None:
-            drawn["class_histogram"] = figures.class_histogram(shares, reference, classes)
+            drawn.append(("class_histogram", figures.class_histogram(shares, reference, classes)))
         return drawn
 
     def state_dict(self) -> dict[str, Any]:
@@ -182,22 +177,13 @@ class ScoreCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores it."""
-        self.best_fid, self.best = state_dict["best_fid"], state_dict["best"]
-        self.prefix = state_dict["prefix"]
-
-
-def _follow_rank_0(gan: nn.Module) -> None:
-    """Gives all processes rank 0's BatchNorm statistics: each has its own, but one is saved."""
-    for buffer in gan.buffers():
-        distributed.broadcast(buffer, src=0)
+        for name, value in state_dict.items():
+            setattr(self, name, value)
 
 
 def _log_line(iteration: int, found: Evaluation, seconds: float, best: bool) -> str:
-    scores, features = found.scores, found.prefix.replace("_", " ")
-    coverage = scores[f"{found.prefix}coverage"]
-    line = (
-        f"scores of iteration {iteration}: {features}FID {found.fid:.4g}, coverage {coverage:.3f}"
-    )
-    if "classes_reached" in scores and found.class_shares is not None:
-        line += f", {scores['classes_reached']:.0f} of {len(found.class_shares)} classes"
-    return f"{line} ({seconds:.1f} s){', best so far' if best else ''}"
+    coverage = found.scores[f"{found.prefix}coverage"]
+    names = f"{found.prefix.replace('_', ' ')}FID {found.fid:.4g}, coverage {coverage:.3f}"
+    if "classes_reached" in found.scores and found.class_shares is not None:
+        names += f", {found.scores['classes_reached']:.0f} of {len(found.class_shares)} classes"
+    return f"scores of iteration {iteration}: {names} ({seconds:.1f} s){', best so far' * best}"

@@ -27,18 +27,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        if damaged is not None:
-            raise DataError(f"{path}: is damaged: the checksum of {damaged} does not fit")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except DataError:
-        raise
-    except UnpicklingError as error:
-        raise DataError(
-            f"{path}: cannot be read as a checkpoint: it holds more than tensors and plain data,"
-            f" and loading that could run code, so nothing of it was loaded ({first_line(error)})"
-        ) from error
+        if damaged is None:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of garbage, zipfile and torch raise almost anything
-        raise DataError(f"{path}: cannot be read as a checkpoint: {first_line(error)}") from error
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if isinstance(error, UnpicklingError):
+            reason = (
+                "it holds more than tensors and plain data, and loading that could run code, so"
+                f" nothing of it was loaded ({reason})"
+            )
+        raise DataError(f"{path}: cannot be read as a checkpoint: {reason}") from error
+    if damaged is not None:
+        raise DataError(f"{path}: is damaged: the checksum of {damaged} does not fit")
     if not isinstance(content, dict) or "state_dict" not in content:
         raise DataError(f"{path}: is not a checkpoint of a run")
     return content
@@ -75,17 +75,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
 
 def set_damaged_aside(folder: Path, read: Path) -> None:
-    """Renames a damaged `last.ckpt`, lest it replace the good one before it.
-
-    Args:
-        folder: of the run.
-        read: the checkpoint that was read.
-    """
+    """Renames a damaged `last.ckpt`, lest it replace the good one before it, which was read."""
     last = folder / FOLDER / LAST
     if read.name == PREVIOUS and last.is_file():
         last.replace(last.with_name(DAMAGED))
-
-
-def first_line(error: Exception) -> str:
-    """Returns the first line of an error's message, or its class where it has none."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
-from typing_extensions import override
 
 from forger.checkpoints import LAST, PREVIOUS
 from forger.checkpoints.reading import read_checkpoint
@@ -28,7 +26,6 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def __init__(self) -> None:
         self._read_back = False
 
-    @override
     def save_checkpoint(
         self,
         checkpoint: dict[str, Any],
@@ -56,28 +53,20 @@ class WholeCheckpointIO(TorchCheckpointIO):
             read_checkpoint(target)
             self._read_back = True
 
-    @override
-    def load_checkpoint(
-        self,
-        path: str | os.PathLike[str],
-        map_location: Any | None = "cpu",
-        weights_only: bool | None = True,
-    ) -> dict[str, Any]:
-        """Reads a checkpoint as `read_checkpoint` does, whatever `weights_only` says."""
+    def load_checkpoint(self, path: str | os.PathLike[str], *_: Any, **__: Any) -> dict[str, Any]:
+        """Reads a checkpoint as `read_checkpoint` does, whatever else is asked for."""
         return read_checkpoint(Path(path))
 
 
 def _keep_as_previous(last: Path) -> None:
     """Gives the checkpoint about to be replaced its second name; at no moment is there none."""
-    previous = last.with_name(PREVIOUS)
-    link = last.with_name(f".{PREVIOUS}.link")
+    link, previous = last.with_name(f".{PREVIOUS}.link"), last.with_name(PREVIOUS)
     link.unlink(missing_ok=True)
+    if not last.is_file():
+        return
     try:
         link.hardlink_to(last)
         link.replace(previous)
         link.unlink(missing_ok=True)  # a move between two names of one file does nothing
-    except FileNotFoundError:
-        return  # the first of the run
     except OSError:  # a file system without links
-        with suppress(FileNotFoundError):
-            last.replace(previous)
+        last.replace(previous)

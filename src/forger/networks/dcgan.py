@@ -12,18 +12,36 @@ import torch
 from torch import Tensor, nn
 
 from forger.bounds import PositiveInt
-from forger.networks.normalization import (
+from forger.errors import ConfigError
+from forger.networks.settings import (
     GeneratorNorm,
+    ImageShape,
     Norm,
     check_norm,
+    check_sizes,
     conv_norm,
     resolve_norm,
     with_spectral_norm,
 )
-from forger.networks.sizes import ImageShape, check_sizes, plan_sizes
 
 
-def init_weights(network: nn.Module) -> None:
+def _plan_sizes(image_shape: ImageShape) -> tuple[int, int]:
+    """Returns the side of the smallest feature map, 4 to 7, and how often it doubles."""
+    _, height, width = image_shape
+    side, doublings = height, 0
+    while side > 7 and side % 2 == 0:
+        side, doublings = side // 2, doublings + 1
+    if height != width or not 4 <= side <= 7 or doublings == 0:
+        sizes = sorted(base * 2**k for base in (4, 5, 6, 7) for k in range(1, 9))
+        nearest = sorted(sorted(sizes, key=lambda size: abs(size - height))[:3])
+        raise ConfigError(
+            "model=dcgan: makes square images with a side of 4, 5, 6 or 7 times a power of two,"
+            f" not {height}x{width}; nearest: data.image_size={'|'.join(map(str, nearest))}"
+        )
+    return side, doublings
+
+
+def _init_weights(network: nn.Module) -> None:
     """Draws convolutions from N(0, 0.02) and norm scales from N(1, 0.02); biases are 0."""
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -63,17 +81,15 @@ class Generator(nn.Module):
         check_sizes("generator", latent_dim=latent_dim, width=width)
         check_norm(norm, GeneratorNorm, "generator")
         self.image_shape, self.latent_dim, self.norm = image_shape, latent_dim, norm
-        side, doublings = plan_sizes(image_shape)
+        side, doublings = _plan_sizes(image_shape)
         normalise, bias = conv_norm(norm), norm == "none"
-        channels = [width * 2**k for k in reversed(range(doublings))]
+        channels = [*(width * 2**k for k in reversed(range(doublings))), image_shape[0]]
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent_dim, channels[0], side, bias=bias)]
         for inputs, outputs in pairwise(channels):
             layers += [normalise(inputs), nn.ReLU(inplace=True)]
             layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1, bias=bias))
-        layers += [normalise(width), nn.ReLU(inplace=True)]
-        last = nn.ConvTranspose2d(width, image_shape[0], 4, stride=2, padding=1, bias=bias)
-        self.layers = nn.Sequential(*layers, last, nn.Tanh())
-        init_weights(self)
+        self.layers = nn.Sequential(*layers, nn.Tanh())
+        _init_weights(self)
         self.to(memory_format=torch.channels_last)  # convolutions run faster, and keep it
 
     def forward(self, noise: Tensor) -> Tensor:
@@ -114,7 +130,7 @@ class Discriminator(nn.Module):
         self.image_shape = image_shape
         self.norm = resolve_norm(norm, "batch", gradient_penalty)
         self.independent_samples = self.norm != "batch"
-        side, doublings = plan_sizes(image_shape)
+        side, doublings = _plan_sizes(image_shape)
         normalise = conv_norm(self.norm)
         bias = self.norm in ("spectral", "none")
         channels = [image_shape[0], *(width * 2**k for k in range(doublings))]
@@ -126,7 +142,7 @@ class Discriminator(nn.Module):
             layers.append(nn.LeakyReLU(0.2, inplace=True))
         layers.append(nn.Conv2d(channels[-1], 1, side, bias=bias))
         self.layers = nn.Sequential(*layers)
-        init_weights(self)
+        _init_weights(self)
         for layer in self.layers:  # after drawing: the norm takes the weight as it finds it
             if isinstance(layer, nn.Conv2d):
                 with_spectral_norm(self.norm, layer)

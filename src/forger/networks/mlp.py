@@ -9,15 +9,16 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from forger.bounds import PositiveInt
-from forger.networks.normalization import (
+from forger.networks.settings import (
     GeneratorNorm,
+    ImageShape,
     Norm,
     check_norm,
+    check_sizes,
     linear_norm,
     resolve_norm,
     with_spectral_norm,
 )
-from forger.networks.sizes import ImageShape, check_sizes
 
 
 def _hidden_layers(sizes: Sequence[int], norm: Norm) -> list[nn.Module]:

@@ -11,10 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from forger.bounds import PositiveInt
-from forger.networks.sizes import ImageShape, check_sizes, quarter
+from forger.errors import ConfigError
+from forger.networks.settings import ImageShape, check_sizes
 
 _SLOPE = 0.2  # of LeakyReLU
 _LAST_GAIN = 0.3  # starts the images within tanh's straight part
+
+
+def _quarter(image_shape: ImageShape) -> tuple[int, int]:
+    """Returns height and width of the map that two doublings make the image of."""
+    _, height, width = image_shape
+    if height % 4 or width % 4:
+        below = max(4, height // 4 * 4)
+        raise ConfigError(
+            f"model=subpixel: makes images with sides of 4 times a whole number, not"
+            f" {height}x{width}; nearest: data.image_size={below}|{below + 4}"
+        )
+    return height // 4, width // 4
 
 
 def _init_weights(network: nn.Module) -> None:
@@ -35,7 +48,7 @@ class Generator(nn.Module):
 
     Two linear layers to `2 width` maps of a quarter of the image's side; two convolutions of 3x3
     pixels, each followed by a shuffle of four channels to the pixels of a map twice as wide.
-    BatchNorm and LeakyReLU 0.2 after each layer but the last, tanh at the end. 1,714,500 parameters
+    BatchNorm and LeakyReLU 0.2 after each layer but the last, tanh at the end; 1,714,500 parameters
     for 1x28x28.
 
     Args:
@@ -58,7 +71,7 @@ class Generator(nn.Module):
         super().__init__()
         check_sizes("generator", latent_dim=latent_dim, width=width, hidden=hidden)
         self.image_shape, self.latent_dim = image_shape, latent_dim
-        self.map_shape = (*quarter(image_shape), 2 * width)
+        self.map_shape = (*_quarter(image_shape), 2 * width)
         height, breadth, channels = self.map_shape
         self.linear = nn.Sequential(
             nn.Linear(latent_dim, hidden, bias=False),
@@ -116,7 +129,7 @@ class Discriminator(nn.Module):
         super().__init__()
         check_sizes("discriminator", width=width, hidden=hidden)
         self.image_shape = image_shape
-        height, breadth = quarter(image_shape)
+        height, breadth = _quarter(image_shape)
         self.convolutions = nn.Sequential(
             nn.PixelUnshuffle(2),
             nn.Conv2d(4 * image_shape[0], width, 3, padding=1),

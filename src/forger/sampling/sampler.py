@@ -63,7 +63,6 @@ class Sampler(nn.Module):
 
     @torch.inference_mode()
     def _images(self, number: int, size: int, seed: int) -> Tensor:
-        """Generates; what callers make of it outside this mode is a tensor like any other."""
         device, own = self.device, seed_for(Purpose.DRAWS_OF_GENERATOR, seed, number)
         with random_state_of(own, device):
             images: Tensor = self(self._draw(number, size, seed).to(device))

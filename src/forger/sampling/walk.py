@@ -17,8 +17,8 @@ def slerp(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
     With the angle `w` between both and their directions `u`, `v`, the direction at t is
     `(sin((1 - t) w) u + sin(t w) v) / sin w` (Shoemake, 1985, "Animating rotation with quaternion
     curves"), and the length goes evenly from `|start|` to `|end|`. In many dimensions a straight
-    line cuts through lengths that N(0, I) never has; the circle does not (1609.04468, section 2).
-    Vectors that are parallel, opposite or zero have no one circle: they get the straight line.
+    line cuts through lengths that N(0, I) never has (1609.04468, section 2). Vectors that are
+    parallel, opposite or zero have no one circle: they get the straight line.
 
     Args:
         start: `(..., d)`.
@@ -46,8 +46,7 @@ def loop(stops: Tensor, frames: int, prior: Prior = "normal") -> Tensor:
 
     Each frame is as likely a draw of the prior as the stops are. N(0, I) is walked by `slerp`. For
     U(-1, 1), whose cube a circle leaves while a straight line gathers in its middle, each number
-    is walked as the normal number of the same quantile: the walk stays in the cube and keeps the
-    distribution (why that matters: 1711.01970).
+    is walked as the normal number of the same quantile (why that matters: 1711.01970).
 
     Args:
         stops: `(stops, ..., d)`, for several walks at once with their number in between.
@@ -58,17 +57,12 @@ def loop(stops: Tensor, frames: int, prior: Prior = "normal") -> Tensor:
         `(stops * frames, ..., d)`; frame `i * frames` is stop i exactly.
     """
     t = torch.arange(frames, dtype=torch.float64, device=stops.device) / frames
-    points = _to_normal(stops) if prior == "uniform" else stops
-    path = torch.stack(
-        [slerp(points[i], points[(i + 1) % len(points)], t) for i in range(len(points))]
-    )
+    points = stops
+    if prior == "uniform":
+        points = torch.special.ndtri((stops.double().clamp(-_INSIDE, _INSIDE) + 1) / 2)
+    ends = points.roll(-1, 0)
+    path = torch.stack([slerp(start, end, t) for start, end in zip(points, ends, strict=True)])
     if prior == "uniform":
         path = (2 * torch.special.ndtr(path) - 1).to(stops.dtype)
         path[:, 0] = stops
     return path.flatten(0, 1)
-
-
-def _to_normal(points: Tensor) -> Tensor:
-    quantiles = (points.double().clamp(-_INSIDE, _INSIDE) + 1) / 2
-    normal: Tensor = torch.special.ndtri(quantiles)
-    return normal

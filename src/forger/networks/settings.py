@@ -1,20 +1,31 @@
-"""The choices of normalisation of both networks, and what `auto` means."""
+"""The settings that networks share: sizes, and normalisation with what `auto` means."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from forger.bounds import PositiveInt, check_bounds
 from forger.errors import ConfigError
+
+ImageShape = tuple[int, int, int]
+"""Channels, height, width."""
 
 Norm = Literal["auto", "batch", "layer", "instance", "spectral", "none"]
 GeneratorNorm = Literal["batch", "none"]
 
 Normalise = Callable[[int], nn.Module]
 """Makes the layer that normalises so many channels."""
+
+
+def check_sizes(network: str, **sizes: int | Sequence[int]) -> None:
+    """Raises `ConfigError` unless each size, or each of a sequence, is a positive integer."""
+    for name, value in sizes.items():
+        for size in value if isinstance(value, Sequence) else [value]:
+            check_bounds(size, PositiveInt, f"model.{network}.{name}")
 
 
 def check_norm(norm: str, choices: Any, network: str) -> None:
