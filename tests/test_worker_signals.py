@@ -46,23 +46,30 @@ if __name__ == "__main__":  # what is spawned imports this file, and need not im
     print(len(batches), len(told))
     left = iter(grouped)  # Python ends its worker
     next(left)
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_workers_go_on_whichever_way_and_whenever_they_are_started(tmp_path: Path) -> None:
+def test_workers_go_on_whichever_way_they_are_started_and_end_with_their_parent(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    started = {
-        method: subprocess.Popen(
-            [sys.executable, "program.py", method],
+    ways = [(method, "ended") for method in multiprocessing.get_all_start_methods()]
+    ways.append(("forkserver", "killed"))
+    started = [
+        subprocess.Popen(
+            [sys.executable, "program.py", *way],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
-        for method in multiprocessing.get_all_start_methods()
-    }
-    for method, process in started.items():
-        out, error = process.communicate(timeout=300)
-        assert (process.returncode, out, error) == (0, "50 3\n", ""), method
+        for way in ways
+    ]
+    for (method, end), process in zip(ways, started, strict=True):
+        out, error = process.communicate(timeout=300)  # until the last of its processes is gone
+        assert out == "50 3\n"
+        assert (process.returncode, error) == (0, "") or end == "killed", method
         assert (tmp_path / f"{method}_0").exists(), "the own worker_init_fn was called"

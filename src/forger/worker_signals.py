@@ -16,31 +16,35 @@ from multiprocessing import resource_tracker
 from typing import Any
 
 _LEFT_ALONE = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_INTERVAL = 1.0  # seconds between looks at whether the parent is alive
 
 
 def start_worker(own: Callable[[int], Any] | None, worker: int) -> None:
     """Prepares a worker of a DataLoader, in its process, and calls the user's `worker_init_fn`.
 
-    SIGTERM from the parent still ends the worker: so Python ends those that it needs no more. Where
-    the sender cannot be told, as on macOS, SIGTERM ends it whoever sends it.
+    The worker ends when its parent does, and on a SIGTERM from it, as Python ends those that it
+    needs no more. Where the sender cannot be told, as on macOS, it ends on any SIGTERM.
     """
     for number in _LEFT_ALONE:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-    else:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    known = hasattr(signal, "sigtimedwait")
+    signal.pthread_sigmask(signal.SIG_BLOCK if known else signal.SIG_UNBLOCK, [signal.SIGTERM])
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     if own is not None:
         own(worker)
 
 
 def _end_with_parent() -> None:
-    """Ends this process when its parent asks; torch ends it where the parent was killed."""
     parent = multiprocessing.parent_process()
-    while parent is not None and signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent.pid:
-        pass
+    assert parent is not None
+    if hasattr(signal, "sigtimedwait"):
+        while parent.is_alive():
+            found = signal.sigtimedwait([signal.SIGTERM], _INTERVAL)
+            if found is not None and found.si_pid == parent.pid:
+                break
+    else:
+        parent.join()
     os._exit(128 + signal.SIGTERM)
 
 
