@@ -56,24 +56,20 @@ def test_scores_have_their_best_value_in_the_summary_and_no_curve_of_it(tmp_path
         logger.log_metrics({"val/fid": fid, "val/mine_coverage": coverage}, step)
     logger.log_metrics({"own": 1.0}, step=29)  # `self.log` in a callback: it joins the last row
     logger.log_best({"iteration": 20, "fid": 3.5})
+    other = Wandb(tmp_path / "other", offline=True)
+    (tmp_path / "other").mkdir()
+    other.log_metrics({"a": 1.0}, 1)  # the runs of one process end apart
+    assert only_run(tmp_path / "other", other, exit_code=1).exit_code == 1
+    close_trackers([Wandb(tmp_path / "none", offline=True)], exit_code=1)
+    assert not (tmp_path / "none").exists()  # closing starts none
     run = only_run(tmp_path, logger)
+    assert run.exit_code == 0
     assert run.steps("val/fid") == run.steps("train/loss_g") == [10, 20, 30]
     assert run.steps("own") == [30]
     assert (run.summary["val/fid"]["min"], run.summary["val/fid"]["last"]) == (3.5, 4.0)
     assert run.summary["val/mine_coverage"]["max"] == 0.6
     assert (run.summary["best/iteration"], run.summary["best/fid"]) == (20, 3.5)
     assert not [key for row in run.history for key in row if key.startswith("best/")]
-
-
-def test_runs_that_follow_each_other_end_apart_and_closing_starts_none(tmp_path: Path) -> None:
-    for name, exit_code in (("failed", 1), ("finished", 0)):
-        (tmp_path / name).mkdir()
-        logger = Wandb(tmp_path / name, offline=True)
-        logger.log_metrics({"a": exit_code}, step=1)
-        run = only_run(tmp_path / name, logger, exit_code)
-        assert (run.exit_code, [row["a"] for row in run.history]) == (exit_code, [exit_code])
-    close_trackers([Wandb(tmp_path / "none", offline=True)], exit_code=1)
-    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
@@ -114,19 +110,6 @@ def test_a_run_killed_after_row_6_and_resumed_at_4_is_sent_what_is_missing(
     assert sent == [(step, step / 2) for step in range(first, 8)]
     close_trackers([logger], exit_code=0)
     assert (tmp_path / "wandb" / "logged_up_to").read_text() == "7"
-
-
-def test_a_run_of_an_agent_takes_its_id_and_project(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {"SWEEP_ID": "s1", "RUN_ID": "r1", "PROJECT": "theirs"}.items():
-        monkeypatch.setenv(f"WANDB_{name}", value)
-    wandb.teardown()
-    logger = Wandb(tmp_path, offline=True, id="other", project="ours", entity="we")
-    logger.log_metrics({"a": 1.0}, 1)
-    run = only_run(tmp_path, logger)
-    wandb.teardown()
-    assert (run.run.run_id, run.run.project, run.run.sweep_id) == ("r1", "theirs", "s1")
 
 
 def test_a_command_with_a_secret_is_not_recorded(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from disks import small_disk, without_rights
+from disks import without_rights
 from labelled_bars import Bars
 from torch import Tensor
 
@@ -107,28 +104,6 @@ def test_a_cache_that_cannot_be_read_or_written_is_named(tmp_path: Path) -> None
         cached_features(Corner(), Bars(), "train", tmp_path)
     with pytest.raises(DataError, match=r"paths\.cache_dir: .*cannot take features"):
         cached_features(Corner(), Bars(), "train", path / "cache")
-
-
-def test_a_full_disk_is_told_and_left_as_it_was(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", kilobytes=8) as disk:
-        with pytest.raises(DataError, match=r"cannot take features: No space left on device"):
-            cached_features(Corner(), many(), "train", disk)
-        assert list(disk.iterdir()) == []
-
-
-def test_what_a_killed_extraction_left_is_removed_at_the_next(tmp_path: Path) -> None:
-    code = (
-        "import os, signal, sys; from pathlib import Path\n"
-        "from forger.whole_files import whole_file\n"
-        "with whole_file(Path(sys.argv[1], 'features-1.npy')) as file:\n"
-        "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
-    )
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
-    (left,) = tmp_path.iterdir()
-    os.utime(left, (0, 0))  # more than a day ago
-    cached_features(Corner(), Bars(), "train", tmp_path)
-    kinds = [*[".json"] * 2, *[".npy"] * 2]
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == kinds
 
 
 def test_the_hash_is_of_contents() -> None:

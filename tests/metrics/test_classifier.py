@@ -190,18 +190,6 @@ def test_a_cache_that_cannot_be_written_is_told_before_the_training_and_so_is_on
         prepared(tmp_path)
 
 
-def test_a_file_of_code_runs_nothing(trained: Path, tmp_path: Path) -> None:
-    ran = tmp_path / "ran"
-
-    class Code:
-        def __reduce__(self) -> Any:
-            return Path.touch, (ran,)
-
-    torch.save({"weights": Code()}, tmp_path / trained.name)
-    prepared(tmp_path)
-    assert not ran.exists()
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -126,7 +126,7 @@ def test_weights_that_are_not_the_published_ones_are_told(
     weights: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Inception(weights=weights, layer="64").prepare(DATA, weights.parent)
-    assert "is not the published file, whose SHA-256 begins with 6726825d" in caplog.text
+    assert "is not the published file" in caplog.text
     caplog.clear()
     monkeypatch.setattr(inception, "_SHA256", sha256(weights.read_bytes()).hexdigest()[:8])
     Inception(weights=weights, layer="64").prepare(DATA, weights.parent)

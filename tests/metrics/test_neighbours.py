@@ -62,14 +62,6 @@ def test_precision_and_coverage_have_a_k_of_their_own() -> None:
     assert three["precision"] != five["precision"]
 
 
-def test_by_hand_on_a_line() -> None:
-    """Real 0, 1, 3 have radii 1, 1, 2; fake 0.5, 1.5, 9 have radii 1, 1, 7.5."""
-    real = torch.tensor([[0.0], [1.0], [3.0]])
-    fake = torch.tensor([[0.5], [1.5], [9.0]])
-    expected = {"precision": 2 / 3, "recall": 1.0, "density": 4 / 3, "coverage": 1.0}
-    assert scores_of(real, 1, fake) == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("k", [1, 5])
 def test_a_set_against_itself(k: int) -> None:
     features = normal(300, 64) * 100 + 1000

@@ -28,9 +28,6 @@ class MetricsCSV(Logger):
     Lightning's `CSVLogger` deletes the file that it finds and holds rows back until a later flush;
     this one continues after the rows of an earlier process, and a killed run loses none. Reading
     the floats gives the same bits. A new name becomes a new column, empty in the rows before.
-
-    Args:
-        save_dir: the run folder.
     """
 
     name = version = ""  # for Lightning: the run folder is not divided further
@@ -51,11 +48,10 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Appends one row of the iteration `step`, without values that are no scalars.
+        """Appends the scalars of one iteration as a row, or nothing of it where that fails.
 
         Raises:
             RunError: the file that is there is not one of this logger's.
-            OSError: it cannot be written; nothing of the row is there.
         """
         scalars = {name: _scalar(value) for name, value in metrics.items()}
         new = {k: v for k, v in scalars.items() if v is not None and (step, k) not in self._logged}
@@ -77,7 +73,6 @@ class MetricsCSV(Logger):
 
         Raises:
             RunError: the file is not one of this logger's, or damaged before its last row.
-            OSError: it cannot be read or written; all its whole rows are still there.
         """
         header, *rows = self._continue() or [[]]
         kept = [cells for cells in rows if not cells[0] or int(cells[0]) <= step]

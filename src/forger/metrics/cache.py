@@ -1,7 +1,6 @@
 """What is computed once from a data set: its hash, and the features of its splits on disk.
 
-A file's name holds a hash of everything that its contents depend on, and a file gets its name only
-when it is whole; its checksum tells later damage, after which it is made again.
+A file's name holds a hash of all that its contents depend on; a damaged one is made again.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ _FORMAT = 1  # raise when the same data would be hashed otherwise
 _LAYOUT = 4  # raise when the same extractor and images would be stored otherwise
 _ROWS = 1000  # images hashed at a time, so that a memory-mapped folder is never loaded as a whole
 
+_CPU = torch.device("cpu")
 Step = TypeVar("Step")
 _hashes: WeakKeyDictionary[ImageData, str] = WeakKeyDictionary()
 
@@ -66,21 +66,18 @@ def cached_features(
     data: ImageData,
     split: Split,
     cache_dir: Path,
-    device: torch.device | str = "cpu",
+    device: torch.device = _CPU,
 ) -> Features:
     """Maps the features of a whole split into memory, extracting them first if that wasn't done.
 
     Args:
-        extractor: prepared; it is moved to `device`.
+        extractor: prepared; it is moved to `device`, whose type the last bits depend on.
         data: the real images.
         split: which of them.
-        cache_dir: is made where it is missing.
-        device: where features are extracted; their last bits depend on its type.
-
-    Raises:
-        DataError: the cache cannot be read or written.
+        cache_dir: is made where it is missing; `DataError` where it cannot be read or written.
+        device: where features are extracted.
     """
-    images, device = images_of(data, split), torch.device(device)
+    images = images_of(data, split)
     facts = (_LAYOUT, CHUNK, data_hash(data), split, extractor.fingerprint, device.type)
     name = sha256(repr(facts).encode()).hexdigest()[:HASH_DIGITS]
     targets = cache_dir / f"features-{name}.npy", cache_dir / f"logits-{name}.npy"

@@ -84,8 +84,7 @@ class Classifier(FeatureExtractor):
         """Loads the classifier of this data from the cache, or trains it and stores it there.
 
         Raises:
-            DataError: the data has no labels or no test images, the cache cannot be written, or
-                the classifier is not accurate enough.
+            DataError: there are no labels, no room in the cache, or too low an accuracy.
         """
         classes, path = _class_names(data), _path(data, cache_dir)
         channels, height, width = data.train_images.shape[1:]

@@ -1,8 +1,4 @@
-"""The network of the classifier extractor, and how it is trained.
-
-Plain torch rather than a Lightning Trainer: it runs inside another training, whose random streams,
-callbacks and loggers it must not touch.
-"""
+"""The network of the classifier extractor, and how it is trained: inside another training."""
 
 from __future__ import annotations
 

@@ -47,16 +47,12 @@ class Evaluator:
     """Scores samples, and the real images of the other split as their floor.
 
     Args:
-        extractor: prepared for `data`.
-        data: the real images.
-        settings: of the scores.
+        extractor: prepared for `data`, the real images.
+        settings: of the scores; `ConfigError` where there are fewer images than they need.
         reference: split that is compared with, `test` or `train`.
         num_real: images of the reference; None: all of them.
         cache_dir: features of real images are kept here.
         device: of extractor and networks.
-
-    Raises:
-        ConfigError: the data has fewer images than the scores need, see `check_counts`.
     """
 
     def __init__(
@@ -200,11 +196,9 @@ def logits_of(discriminator: nn.Module, images: Tensor) -> Tensor:
 def in_order(produce: Callable[[int, int], Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
     """Yields the result of each chunk, in order, on every process of a run; they share the work.
 
-    Each chunk is computed whole by one process, so that its bits do not depend on how many
-    processes there are.
-
     Args:
-        produce: number and size of a chunk to its result, `(size, ...)`.
+        produce: number and size of a chunk to its result, `(size, ...)`, which one process computes
+            whole, so that its bits do not depend on how many processes there are.
         sizes: of the chunks; none is larger than the first.
     """
     several = distributed.is_available() and distributed.is_initialized()

@@ -71,19 +71,11 @@ class FeatureExtractor(nn.Module, ABC):
         return f"{self.name}_"
 
     def to_do(self, data: ImageData, cache_dir: Path) -> str | None:
-        """Returns what `prepare` has to do first that takes long; None: nothing.
-
-        Raises:
-            UserError: the data cannot be scored by this extractor.
-        """
+        """Returns what `prepare` has to do first that takes long; `UserError` where it cannot."""
 
     @abstractmethod
     def prepare(self, data: ImageData, cache_dir: Path) -> None:
-        """Loads or trains the weights.
-
-        Raises:
-            UserError: they cannot be had, or are not good enough to score with.
-        """
+        """Loads or trains the weights; `UserError` where they are not good enough, or not there."""
 
     @property
     @abstractmethod

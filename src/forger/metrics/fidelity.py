@@ -25,9 +25,7 @@ from forger.seeds import Purpose, stream
 class Reference:
     """What the scores need of the real images: sums, counts, and the features of the first ones.
 
-    Args:
-        settings: of all scores against it.
-        batches: of the real images, at least one, in random order.
+    The batches, at least one, come in random order.
     """
 
     def __init__(self, settings: ScoreSettings, batches: Iterable[Features]) -> None:
@@ -69,14 +67,11 @@ def fidelity_scores(
     Args:
         reference: is left as it is.
         batches: of the images, in random order.
-        num_images: how many will come.
+        num_images: how many will come; `ConfigError` where the settings need more.
         extractor: of the features; only its `prefix`, `score_name` and `classes` are read.
 
     Returns:
         Scores by name, and the share of each class; None: the logits are of other classes.
-
-    Raises:
-        ConfigError: there are fewer images, on either side, than the settings need.
     """
     settings = reference.settings
     settings.check(len(reference.kept), num_images)

@@ -1,7 +1,6 @@
-"""The Inception network of published scores, as a feature extractor.
+"""The Inception network of published scores, as ported by torch-fidelity: a feature extractor.
 
-The network is torch-fidelity's port of TensorFlow's, with TensorFlow 1's bilinear resize. Not
-torchmetrics' wrapper of it, whose resize is antialiased by default and departs from that protocol.
+Not torchmetrics' wrapper of it, whose resize is antialiased by default, as TensorFlow 1's is not.
 """
 
 from __future__ import annotations
@@ -44,9 +43,6 @@ class Inception(FeatureExtractor):
     Args:
         weights: file in torch-fidelity's format; None: its download, kept in torch.hub's cache.
         layer: whose features are compared, by their number: "2048" in published scores.
-
-    Raises:
-        ConfigError: there is no such layer.
     """
 
     name = "inception"
@@ -110,11 +106,8 @@ class Inception(FeatureExtractor):
             ) from None
         digest = _SHA256 if self.published else sha256(self.path.read_bytes()).hexdigest()
         if not digest.startswith(_SHA256):
-            log.warning(
-                "metrics.inception_weights=%s: is not the published file, whose SHA-256 begins with"
-                " %s: a FID by it is not the one of papers",
-                *(self.path, _SHA256),
-            )
+            given = f"metrics.inception_weights={self.path}"
+            log.warning("%s: is not the published file: a FID by it is not that of papers", given)
 
     @property
     def fingerprint(self) -> str:
