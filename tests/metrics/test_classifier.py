@@ -82,6 +82,9 @@ def test_the_training_is_announced_and_shown_and_happens_once(
     assert Classifier().to_do(Bars(), tmp_path) is None
     prepared(tmp_path)
     assert len(caplog.messages) == 2
+    assert Classifier().to_do(Bars(classes=("a", "b", "c")), tmp_path) is not None  # other data
+    monkeypatch.setattr(classifier, "RECIPE", Recipe(seed=1))
+    assert Classifier().to_do(Bars(), tmp_path) is not None
 
 
 @contextmanager
@@ -119,19 +122,6 @@ def test_the_same_data_gives_the_same_bits_inside_any_training(
     images = Bars().test_images
     for a, b in zip(found(images), expected(images), strict=True):
         assert torch.equal(a, b)
-
-
-def test_other_data_or_recipes_get_another_classifier(
-    trained: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pixel, label = Bars(), Bars()
-    pixel.train_images[5, 0, 3, 3] += 1
-    assert label.test_labels is not None
-    label.test_labels[4] = 0
-    for other in (pixel, label, Bars(classes=("a", "b", "c"))):
-        assert Classifier().to_do(other, trained.parent) is not None
-    monkeypatch.setattr(classifier, "RECIPE", Recipe(seed=1))
-    assert Classifier().to_do(Bars(), trained.parent) is not None
 
 
 def test_too_low_an_accuracy_is_refused_without_training_again(

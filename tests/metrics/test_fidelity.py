@@ -80,6 +80,37 @@ def test_fid_is_the_distance_of_the_moments_of_all_images(kept: int) -> None:
     assert found["fid"] == pytest.approx(frechet(real.features, fake.features), rel=1e-9)
 
 
+def test_same_scores_as_torch_fidelity() -> None:
+    """Subsets as large as the sets: the same images whatever is drawn."""
+    pytest.importorskip("torch_fidelity.metric_prc")  # from 0.4 on
+    from torch_fidelity import metric_fid, metric_isc, metric_kid, metric_prc
+
+    real, fake = (
+        Features(*(part.double() for part in drawn(400, seed, shift=0.3 * seed))) for seed in (0, 1)
+    )
+    settings = {"kid_subsets": 3, "kid_subset_size": 400, "verbose": False, "prc_neighborhood": 3}
+    statistics = [metric_fid.fid_features_to_statistics(x.features) for x in (fake, real)]
+    theirs = metric_fid.fid_statistics_to_metric(*statistics, verbose=False)
+    theirs |= metric_kid.kid_features_to_metric(fake.features, real.features, **settings)
+    theirs |= metric_isc.isc_features_to_metric(fake.logits, splits=10, shuffle=False)
+    theirs |= metric_prc.prc_features_to_metric(
+        fake.features, real.features, save_cpu_ram=False, **settings
+    )
+    ours = scored(reference(real, ScoreSettings(kid_subsets=3, kid_subset_size=400)), fake)
+    names = {
+        "fid": "frechet_inception_distance",
+        "kid": "kernel_inception_distance_mean",
+        "classifier_score": "inception_score_mean",
+        "classifier_score_std": "inception_score_std",
+        "precision": "precision",
+        "recall": "recall",
+    }
+    for mine, other in names.items():
+        assert ours[mine] == pytest.approx(theirs[other], rel=1e-6), mine
+    assert 0 < ours["precision"] < 1
+    assert 0 < ours["recall"] < 1
+
+
 @pytest.mark.parametrize("shift", [0.0, 3.0])
 def test_kid_by_hand_on_one_subset(shift: float) -> None:
     """Subsets as large as the sets are the sets: mean over pairs of the cubic kernel."""
@@ -181,13 +212,6 @@ def test_inception_score_against_the_formula(count: int, splits: int, batch: int
     logits = random_logits(count)
     found = inception_score(logits, splits, batch)
     assert found == pytest.approx(naive(logits, splits), rel=1e-12)
-
-
-def test_inception_score_as_torch_fidelity() -> None:
-    isc = pytest.importorskip("torch_fidelity.metric_isc")
-    logits = random_logits(503)
-    theirs = isc.isc_features_to_metric(logits, splits=10, shuffle=False)
-    assert inception_score(logits, 10) == pytest.approx(tuple(theirs.values()), rel=1e-12)
 
 
 def test_inception_score_of_certainty_about_all_classes_and_about_none() -> None:

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Appends the scalars of one iteration as a row, or nothing of it where that fails.
+        """Appends the scalars of one iteration as a row; part of one is dropped when a run goes on.
 
         Raises:
             RunError: the file that is there is not one of this logger's.
@@ -65,7 +64,8 @@ class MetricsCSV(Logger):
             empty = [""] * len(added)
             write_whole(self.path, _encode([columns, *([*cells, *empty] for cells in rows)]))
             self._columns = columns
-        _append(self.path, _encode([[row.get(name) for name in self._columns]]))
+        with self.path.open("ab") as file:
+            file.write(_encode([[row.get(name) for name in self._columns]]))
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
@@ -130,18 +130,6 @@ def _read(path: Path) -> tuple[list[list[str]], int]:
                 " line, or move the file away"
             )
     return ([header, *rows] if content else []), len(content)
-
-
-def _append(path: Path, row: bytes) -> None:
-    """Adds a row, or none of it where it cannot be written."""
-    size = path.stat().st_size
-    try:
-        with path.open("ab") as file:
-            file.write(row)
-    except OSError:
-        with suppress(OSError):  # else the torn row is dropped when the file is continued
-            os.truncate(path, size)
-        raise
 
 
 def _encode(rows: Iterable[Iterable[Any]]) -> bytes:
