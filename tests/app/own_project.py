@@ -99,13 +99,6 @@ class Plain(LightningDataModule):
     def train_dataloader(self):
         images = torch.rand(48, 3, 16, 16) * 2 - 1
         return DataLoader(TensorDataset(images, torch.zeros(48)), batch_size=4, num_workers=0)
-"""
-
-
-MAPPINGS = """
-import torch
-from lightning import LightningDataModule
-from torch.utils.data import DataLoader
 
 
 class Items(LightningDataModule):
@@ -125,7 +118,6 @@ FILES = {
     "own_data.py": DATA,
     "own_features.py": FEATURES,
     "foreign_data.py": FOREIGN,
-    "own_items.py": MAPPINGS,
     "configs/metrics/features/corners.yaml": "_target_: own_features.Corners\nsize: 2\n",
     "configs/loss/quadratic.yaml": "_target_: own_loss.Quadratic\nmargin: 2.0\n",
     "configs/model/linear.yaml": (
@@ -137,7 +129,7 @@ FILES = {
     ),
     "configs/data/plain.yaml": "_target_: foreign_data.Plain\n",
     "configs/data/items.yaml": (
-        "_target_: own_items.Items\nlow: -1.0\nhigh: 1.0\nkey: image\nsize: 4\n"
+        "_target_: foreign_data.Items\nlow: -1.0\nhigh: 1.0\nkey: image\nsize: 4\n"
     ),
 }
 # Scores of few images by the user's own features.

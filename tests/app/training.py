@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -10,14 +11,17 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 from PIL import Image
 
 from forger.app.config.command import Command
 from forger.app.run.resume import prepare
+from forger.app.run.train import train
 from forger.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -29,23 +33,32 @@ Compose = Callable[..., DictConfig]
 
 def short(folder: Path, *overrides: str, steps: int = 2) -> list[str]:
     """Overrides of a training of few iterations that writes below `folder` alone."""
-    words = [
-        "data=mnist_sample",
-        "data.batch_size=8",
-        "trainer=cpu",
-        f"trainer.max_steps={steps}",
-        "trainer.log_every_n_steps=1",
-        "callbacks.samples.n=4",
-        f"paths.log_dir={folder / 'logs'}",
-        f"paths.cache_dir={folder / 'cache'}",
-        *overrides,
-    ]
-    return latest(words)
+    words = ["data=mnist_sample", "data.batch_size=8", "trainer=cpu", f"trainer.max_steps={steps}"]
+    words += ["trainer.log_every_n_steps=1", "callbacks.samples.n=4"]
+    words += [f"paths.log_dir={folder / 'logs'}", f"paths.cache_dir={folder / 'cache'}"]
+    return latest([*words, *overrides])
 
 
 def latest(words: Iterable[str]) -> list[str]:
     """Leaves out words that a later one overrides: the command line refuses them."""
     return list({word.partition("=")[0]: word for word in words}.values())
+
+
+def trained(folder: Path, *overrides: str, steps: int = 2) -> Path:
+    """Trains a short run, and returns its folder."""
+    with alone(), initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        train(compose("train", overrides=short(folder, *overrides, steps=steps)))
+    return run_folder(folder)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Puts the Hydra of a `composed` around aside."""
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def run_folder(folder: Path) -> Path:
@@ -54,14 +67,22 @@ def run_folder(folder: Path) -> Path:
     return found
 
 
+def status_of(run: Path) -> dict[str, Any]:
+    """What is written there, whether or not it still holds."""
+    content: dict[str, Any] = json.loads((run / "status.json").read_text())
+    return content
+
+
+def mark(run: Path, status: str) -> None:
+    """Leaves the status that a killed process leaves."""
+    content = status_of(run) | {"status": status, "pid": 2**22 - 3}
+    (run / "status.json").write_text(json.dumps(content))
+
+
 def resumed(run: Path | str, *overrides: str) -> DictConfig:
     """The config with which a command goes on with a run."""
-    command = Command(ROOT / "configs", "train", (f"resume={run}", *overrides))
-    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None  # of `composed`
-    try:
-        cfg = prepare(command)[1]
-    finally:
-        GlobalHydra.instance().hydra = outer
+    with alone():
+        cfg = prepare(Command(ROOT / "configs", "train", (f"resume={run}", *overrides)))[1]
     del cfg["hydra"]
     return cfg
 

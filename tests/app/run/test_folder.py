@@ -1,4 +1,4 @@
-"""The folder of a run: its name, its lock, and whether the run in it lives."""
+"""The folder of a run: its name, its lock, its secrets, and whether the run in it lives."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from forger.app.run.folder import file_lock, locked, read_status, run_name
 from forger.errors import ConfigError
+from forger.secrets import without_secrets
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,11 @@ def test_a_run_is_named_by_what_was_chosen(
 ) -> None:
     root = OmegaConf.create({"hydra": {"runtime": {"choices": choices}}, "seed": seed})
     assert run_name(_root_=root) == name
+
+
+def test_secrets_are_not_written() -> None:
+    kept = without_secrets({"a": [{"api_key": "x"}], "token": None, "password": "y", "seed": 0})
+    assert kept == {"a": [{"api_key": "***"}], "token": None, "password": "***", "seed": 0}
 
 
 @pytest.fixture
@@ -51,8 +57,12 @@ def test_running_without_a_process_reads_as_interrupted(run: Path) -> None:
     status = read_status(run) or {}
     assert status["status"] == "interrupted"
     assert "killed" in status["reason"]
-    with locked(run):
+    with file_lock(run / ".lock") as descriptor:
         assert status_of(run) == "running", "whatever process number another container has given"
+        assert descriptor is not None
+        child = os.dup(descriptor)  # as a process that is started has it
+    assert status_of(run) == "running"
+    os.close(child)
     mark(run, "running", pid=os.getppid())
     assert status_of(run) == "interrupted", "a number that lives again proves nothing"
     mark(run, "finished")
@@ -68,15 +78,6 @@ def test_a_second_process_is_refused(run: Path) -> None:
             locked(run, "wait for its end").__enter__()
     with locked(run):
         pass
-
-
-def test_a_process_that_is_given_the_lock_holds_it_until_it_ends(run: Path) -> None:
-    with file_lock(run / ".lock") as descriptor:
-        assert descriptor is not None
-        child = os.dup(descriptor)  # as a process that is started has it
-    assert status_of(run) == "running"
-    os.close(child)
-    assert status_of(run) == "interrupted"
 
 
 def ask(folder: Path, over: Any) -> None:

@@ -6,7 +6,6 @@ import random
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,74 +13,61 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import SHAPE, Squares, fit, make_dcgan, make_gan, make_trainer
+from helpers import SHAPE, Squares, make_dcgan, make_gan, make_trainer
 from lightning import LightningDataModule
 from lightning.pytorch.accelerators import CPUAccelerator
 from torch import nn
 from training import ROOT
 
 from forger import losses as L
-from forger.app.run.dry_run import describe_dry_run, layer_table
-from forger.app.run.memory import estimate_memory, state_per_weight
+from forger.app.run.dry_run import describe_dry_run, estimate_memory, layer_table
 from forger.app.run.plan import describe_length, describe_plan, notes
 from forger.gan import GAN
 from forger.networks import dcgan, mlp
-from forger.updates import Updates
 
 LOSSES = [L.Hinge(), L.Dragan(), L.R3GAN(), L.RelativisticPairing(), L.Wasserstein(weight_clip=1)]
-
-
-def data() -> Squares:
-    return Squares(batch_size=8)
-
-
-def everything(gan: GAN, folder: Path, **settings: Any) -> list[str]:
-    trainer = make_trainer(folder, **settings)
-    plan = describe_plan(gan, data(), trainer, folder, SHAPE)
-    return plan + describe_dry_run(gan, data(), trainer, SHAPE)
+DATA = Squares(batch_size=8)
 
 
 def test_layers_with_outputs_and_parameters() -> None:
     lines = layer_table(dcgan.Generator((1, 28, 28)), torch.zeros(2, 100))
     cells = [re.split(r"\s{2,}", line.strip()) for line in lines]
-    assert cells[0] == ["layer", "type", "output", "parameters"]
+    assert cells[:2] == [
+        ["layer", "type", "output", "parameters"],
+        ["network", "Generator", "B x 1 x 28 x 28", "759,680"],
+    ]
     assert ["layers.0", "ConvTranspose2d", "B x 128 x 7 x 7", "627,200"] in cells
-    assert ["layers.1", "BatchNorm2d", "B x 128 x 7 x 7", "256"] in cells
-    assert cells[1] == ["network", "Generator", "B x 1 x 28 x 28", "759,680"]
-    assert len({len(line) for line in lines}) == 1
-
-
-def test_a_spectral_norm_is_part_of_its_layer() -> None:
     table = layer_table(mlp.Discriminator(SHAPE, norm="spectral"), torch.zeros(2, *SHAPE))
-    assert not [line for line in table if "parametrizations" in line]
     assert re.split(r"\s{2,}", table[4]) == ["layers.1", "ParametrizedLinear", "B x 512", "131,584"]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 @pytest.mark.parametrize("make", [make_gan, make_dcgan])
 def test_planning_changes_nothing(make: Any, loss: L.AdversarialLoss, tmp_path: Path) -> None:
-    gan = make(loss=loss)
+    gan, trainer = make(loss=loss), make_trainer(tmp_path)
     gan.generator.layers[1].eval()  # a module that is frozen on purpose
     before = {name: value.clone() for name, value in gan.state_dict().items()}
-    modes = [module.training for module in gan.modules()]
-    states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    hooks = [len(module._forward_hooks) for module in gan.modules()]
-    lines = everything(gan, tmp_path)
+
+    def around() -> Any:
+        states = torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()
+        modules = [(module.training, len(module._forward_hooks)) for module in gan.modules()]
+        return states, random.getstate(), modules
+
+    seen = around()
+    lines = describe_plan(gan, DATA, trainer, tmp_path, SHAPE)
+    assert len(lines) <= 11
+    lines += describe_dry_run(gan, DATA, trainer, SHAPE)
     assert not [line for line in lines if "not known" in line]
     assert all(torch.equal(value, before[name]) for name, value in gan.state_dict().items())
-    assert modes == [module.training for module in gan.modules()]
-    assert hooks == [len(module._forward_hooks) for module in gan.modules()]
+    assert around() == seen
     assert all(p.grad is None and p.requires_grad for p in gan.generator.parameters())
-    assert torch.equal(states[0], torch.get_rng_state())
-    assert states[1:] == (np.random.get_state()[1].tolist(), random.getstate())
 
 
 def test_the_plan_of_a_run_makes_no_forward_pass(tmp_path: Path) -> None:
     gan = make_gan()
     for network in (gan.generator, gan.discriminator):
         network.forward = None  # type: ignore[assignment]
-    lines = describe_plan(gan, data(), make_trainer(tmp_path), tmp_path, SHAPE)
-    assert len(lines) <= 10
+    lines = describe_plan(gan, DATA, make_trainer(tmp_path), tmp_path, SHAPE)
     assert any("parameters" in line for line in lines)
 
 
@@ -91,7 +77,6 @@ def test_the_plan_of_a_run_makes_no_forward_pass(tmp_path: Path) -> None:
         ({"max_epochs": 5}, 1, "until 5 epochs: at most 40 iterations, 320 images"),
         ({"max_steps": 7}, 3, "until 7 iterations: at most 7 iterations, 168 images"),
         ({"max_steps": 30, "max_epochs": 5}, 3, "5 epochs or 30 iterations: at most 10 iterations"),
-        ({"max_time": "00:01:30:00"}, 1, "until 1:30:00 hours"),
         ({"max_steps": 9, "max_time": "00:01:30:00"}, 1, "until 9 iterations or 1:30:00 hours: at"),
         ({"max_epochs": 5, "limit_train_batches": 2}, 1, "at most 10 iterations"),
         ({"max_epochs": 2, "limit_train_batches": 0.5}, 1, "at most 8 iterations"),
@@ -102,13 +87,13 @@ def test_length(settings: dict[str, Any], n_critic: int, expected: str, tmp_path
     """64 images in batches of 8; as many iterations are made as are told."""
     gan = make_gan(loss=L.Hinge(n_critic=n_critic))
     trainer = make_trainer(tmp_path, **({"max_steps": -1} | settings))
-    per_epoch, end = describe_length(gan, data(), trainer)
+    per_epoch, end = describe_length(gan, DATA, trainer)
     assert expected in end
     if not settings.keys() & {"limit_train_batches", "overfit_batches"}:
         whole = {1: "8 iterations per epoch, 64 images", 3: "2 iterations per epoch, 48 images"}
         assert per_epoch.endswith(whole[n_critic])
     if "max_time" not in settings:
-        trainer.fit(gan, datamodule=data())
+        trainer.fit(gan, datamodule=Squares(batch_size=8))
         assert f"at most {trainer.global_step} iterations" in end
 
 
@@ -124,38 +109,15 @@ def test_memory_of_weights_by_hand(tmp_path: Path) -> None:
     )
     found = estimate(gan, tmp_path)
     assert (found["weights"], found["gradients"]) == (g + d, g + d)
-    assert (found["optimizer states"], found["averaged generator"]) == (2 * (g + d), g)
-    assert (found["resident images"], found["real images"]) == (64 * 256, 8 * 256 * 5)
+    weights = sum(p.nbytes for n in (gan.generator, gan.discriminator) for p in n.parameters())
+    assert found["optimizer states"] == pytest.approx(2 * weights, abs=4 * 50)  # and its counters
+    assert (found["averaged generator"], found["training images"]) == (g, 64 * 256)
+    assert found["real images"] == 8 * 256 * 5
     divided = estimate(gan, tmp_path, strategy="ddp", devices=2)
     assert (divided["gradients"], divided["real images"]) == (2 * (g + d), 4 * 256 * 5)
     whole = estimate(gan, tmp_path, precision="64-true")
     assert whole["gradients"] == pytest.approx(2 * (g + d), rel=1e-3)  # but for counters
     assert whole["activations"] == 2 * found["activations"]
-
-
-def test_images_on_the_device_and_in_a_mapped_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Mapped(Squares):
-        mapped = True
-
-        def residence(self, device: torch.device) -> torch.device:
-            return torch.device("cuda")
-
-    found = estimate_memory(make_gan(), Mapped(), make_trainer(tmp_path), SHAPE)
-    assert (found["training images"], found["resident images"]) == (64 * 256, 0)
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "expected"),
-    [
-        (partial(torch.optim.Adam, lr=1), 2),
-        (partial(torch.optim.SGD, lr=1), 0),
-        (partial(torch.optim.SGD, lr=1, momentum=0.9), 1),
-    ],
-)
-def test_state_of_any_optimizer(optimizer: Any, expected: int) -> None:
-    assert state_per_weight(Updates(optimizer=optimizer)) == expected
 
 
 def test_activations_by_hand(tmp_path: Path) -> None:
@@ -164,21 +126,10 @@ def test_activations_by_hand(tmp_path: Path) -> None:
     generator.latent_dim = 6
     discriminator = nn.Sequential(nn.Flatten(), nn.Linear(256, 1), nn.Flatten(0))
     gan = GAN(generator=generator, discriminator=discriminator, loss=L.NonSaturating())
-    for batch in (8, 32):
+    for batch in (8, 32, 128):
         found = estimate(gan, tmp_path, batch)
         assert found["activations"] == 2 * batch * 4 + 2 * batch * 256 * 4
         assert found["backward passes"] == 4 * batch * 256 * 4
-
-
-def test_checkpoint_is_as_large_as_planned(tmp_path: Path) -> None:
-    gan = GAN(generator=mlp.Generator(SHAPE), discriminator=mlp.Discriminator(SHAPE))
-    planned = estimate(gan, tmp_path)["a checkpoint"]
-    fit(gan, tmp_path).save_checkpoint(tmp_path / "last.ckpt")
-    assert (tmp_path / "last.ckpt").stat().st_size == pytest.approx(planned, rel=0.02)
-
-
-class Foreign(LightningDataModule):
-    """Tells nothing of itself."""
 
 
 class Uncopied(mlp.Discriminator):
@@ -189,42 +140,29 @@ class Uncopied(mlp.Discriminator):
 
 
 def test_what_tells_nothing_and_cannot_be_tried_stops_no_run(tmp_path: Path) -> None:
-    gan, trainer = make_gan(), make_trainer(tmp_path)
+    gan, trainer, foreign = make_gan(), make_trainer(tmp_path), LightningDataModule()
     only = ["until 3 iterations: at most 3 iterations"]
-    assert describe_length(gan, Foreign(), trainer) == only
-    assert any("for B = 1" in line for line in describe_dry_run(gan, Foreign(), trainer, SHAPE))
+    assert describe_length(gan, foreign, trainer) == only
+    assert any("for B = 1" in line for line in describe_dry_run(gan, foreign, trainer, SHAPE))
     gan.discriminator = Uncopied(SHAPE)
-    lines = everything(gan, tmp_path)
+    lines = describe_dry_run(gan, DATA, trainer, SHAPE)
     assert lines.count("    not known: TypeError: a handle cannot be copied") == 2
     assert any("layers.0  Linear" in line for line in lines)  # the generator's are shown
 
 
-def processes(accelerator: Any, layer_sync: Any) -> Any:
-    strategy = SimpleNamespace(_layer_sync=layer_sync)
-    return SimpleNamespace(world_size=2, accelerator=accelerator, strategy=strategy)
+def test_notes_on_several_processes() -> None:
+    def noted(accelerator: Any, layer_sync: Any, gan: GAN, processes: int = 2) -> str:
+        strategy = SimpleNamespace(_layer_sync=layer_sync)
+        trainer: Any = SimpleNamespace(
+            world_size=processes, accelerator=accelerator, strategy=strategy
+        )
+        return " ".join(notes(gan, trainer))
 
-
-@pytest.mark.parametrize(
-    ("trainer", "expected"),
-    [
-        (SimpleNamespace(world_size=1), []),
-        (
-            processes(CPUAccelerator(), None),
-            ["BatchNorm's statistics stay per process: torch has no SyncBatchNorm on CPUs"],
-        ),
-        (
-            processes(0, 1),
-            ["BatchNorm's statistics are those of all processes: SyncBatchNorm is on"],
-        ),
-        (
-            processes(0, None),
-            ["BatchNorm's statistics stay per process: trainer.sync_batchnorm is off"],
-        ),
-    ],
-)
-def test_notes_on_several_processes(trainer: Any, expected: list[str]) -> None:
-    assert list(notes(make_gan(), trainer)) == expected
-    assert not list(notes(make_gan(generator=mlp.Generator(SHAPE, norm="none")), trainer))
+    assert "no SyncBatchNorm on CPUs" in noted(CPUAccelerator(), None, make_gan())
+    assert "of all processes: SyncBatchNorm is on" in noted(0, 1, make_gan())
+    assert "trainer.sync_batchnorm is off" in noted(0, None, make_gan())
+    assert noted(0, None, make_gan(), processes=1) == ""
+    assert noted(0, None, make_gan(generator=mlp.Generator(SHAPE, norm="none"))) == ""
 
 
 # Its own process, since what other tests left in memory would be used again.
@@ -252,26 +190,21 @@ print("growth", read("VmHWM") - before)
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["model=vanilla"],
-        ["model=vanilla", "model.generator.hidden=[2048,2048]"],
-        ["model=dcgan", "data.batch_size=256"],
-        ["model=dcgan", "data.image_size=64"],
-        ["model=dcgan", "data.batch_size=256", "loss=wgan_gp"],
+        "model=vanilla",
+        "model=vanilla model.generator.hidden=[2048,2048]",
+        "model=dcgan data.batch_size=256",
+        "model=dcgan data.image_size=64",
+        "model=dcgan data.batch_size=256 loss=wgan_gp",
     ],
-    ids=lambda overrides: "-".join(overrides),
 )
 def test_memory_is_estimated_within_a_factor_of_one_and_a_half(
-    overrides: list[str], tmp_path: Path
+    overrides: str, tmp_path: Path
 ) -> None:
     fixed = ["data=mnist_sample", "trainer=cpu", "trainer.max_steps=5", "metrics=none"]
     fixed += ["trainer.threads=1"]
     fixed += [f"paths.{name}_dir={tmp_path / name}" for name in ("log", "cache")]
-    done = subprocess.run(
-        [sys.executable, "-c", GROWTH, str(ROOT / "configs"), *overrides, *fixed],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    command = [sys.executable, "-c", GROWTH, str(ROOT / "configs"), *overrides.split(), *fixed]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     (estimated,) = re.findall(r"^ *in all +([\d.,]+) MB", done.stdout, re.MULTILINE)
     (growth,) = re.findall(r"^growth (\d+)", done.stdout, re.MULTILINE)

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from same import differences
 from training import (
@@ -19,23 +18,26 @@ from training import (
     Compose,
     command,
     interruptible,
+    mark,
     mistakes,
     resumed,
     rows,
     run_folder,
     short,
+    status_of,
 )
+from training import trained as trained_in
 
 from forger.app.cli.job import objective
 from forger.app.config.command import Command
 from forger.app.run import resume
-from forger.app.run.folder import locked, read_status
+from forger.app.run.folder import locked
 from forger.app.run.train import train
 from forger.checkpoints.reading import read_checkpoint
 from forger.errors import ConfigError, DataError, DivergedError, RunError
 from forger.whole_files import write_whole
 
-CONFIGS = ROOT / "configs"
+EVERY_2 = "callbacks.checkpoint.every_n_steps=2"
 
 
 def last(run: Path) -> dict[str, Any]:
@@ -48,14 +50,14 @@ def untimed(run: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if "per_second" not in k} for row in rows(run)]
 
 
+def iterations(run: Path) -> list[int]:
+    return [int(row["step"]) for row in rows(run)]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of four iterations, with the words of a command line on record."""
-    folder = tmp_path_factory.mktemp("trained")
-    words = short(folder, "loss=r3gan", "callbacks.checkpoint.every_n_steps=2", steps=4)
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        train(compose("train", overrides=words))
-    run = run_folder(folder)
+    """A finished run of four iterations, with the choices of a command line on record."""
+    run = trained_in(tmp_path_factory.mktemp("trained"), "loss=r3gan", EVERY_2, steps=4)
     environment = json.loads((run / "environment.json").read_text())
     environment["choices"] = {
         **{"model": "vanilla", "loss": "r3gan", "data": "mnist_sample", "trainer": "cpu"},
@@ -69,10 +71,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its checkpoint of iteration 2."""
-    folder = tmp_path_factory.mktemp("earlier")
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        train(compose("train", overrides=short(folder, "loss=r3gan")))
-    return run_folder(folder) / "checkpoints" / "last.ckpt"
+    run = trained_in(tmp_path_factory.mktemp("earlier"), "loss=r3gan")
+    return run / "checkpoints" / "last.ckpt"
 
 
 @pytest.fixture
@@ -86,11 +86,11 @@ class TestGoingOn:
         self, run: Path, tmp_path: Path, composed: Compose, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO")
-        before = json.loads((run / "status.json").read_text())
+        before = status_of(run)
         metrics = train(resumed(run, "trainer.max_steps=9"))
         assert "last.ckpt, iteration 4, in epoch 1" in caplog.text
-        assert [int(row["step"]) for row in rows(run)] == list(range(1, 10))
-        status = json.loads((run / "status.json").read_text())
+        assert iterations(run) == list(range(1, 10))
+        status = status_of(run)
         assert (status["status"], status["iteration"]) == ("finished", 9)
         assert status["started"] == before["started"]
         assert OmegaConf.load(run / "config.yaml").trainer.max_steps == 9
@@ -98,8 +98,8 @@ class TestGoingOn:
         assert entry["iteration"] == 4
         assert run_folder(tmp_path) == run
 
-        longer = short(tmp_path / "long", "loss=r3gan", "callbacks.checkpoint.every_n_steps=2")
-        assert train(composed(*longer, "trainer.max_steps=9")).keys() == metrics.keys()
+        longer = short(tmp_path / "long", "loss=r3gan", EVERY_2, "trainer.max_steps=9")
+        assert train(composed(*longer)).keys() == metrics.keys()
         assert not differences(last(run), last(run_folder(tmp_path / "long")))
         assert untimed(run) == untimed(run_folder(tmp_path / "long"))
 
@@ -115,37 +115,34 @@ class TestGoingOn:
 
     def test_before_the_first_checkpoint_it_begins_again(self, run: Path) -> None:
         expected, rows_before = last(run), untimed(run)
+        left = [f".status.json.{'0' * 32}.tmp", f"checkpoints/.best.ckpt.{'0' * 32}.tmp"]
         for file in (run / "checkpoints").iterdir():
             file.unlink()
+        for name in left:  # by a process that was killed
+            (run / name).write_bytes(b"half of it")
         mark(run, "running")
         train(resumed(run))
         assert not differences(last(run), expected)
         assert untimed(run) == rows_before
+        assert not [name for name in left if (run / name).exists()]
 
     def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         self, run: Path, earlier: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        expected = last(run)
+        expected, path = last(run), run / "checkpoints" / "last.ckpt"
         shutil.copy(earlier, run / "checkpoints" / "previous.ckpt")
-        path = run / "checkpoints" / "last.ckpt"
         path.write_bytes(path.read_bytes()[:1000])
         train(resumed(run))
         assert "taking the one before it, of iteration 2" in caplog.text
         assert not differences(last(run), expected)
         assert (run / "checkpoints" / "damaged.ckpt").exists()
 
-    def test_a_finished_run_says_what_would_make_it_longer(self, run: Path) -> None:
-        with pytest.raises(
-            ConfigError, match=r"has reached trainer.max_steps=4 .*max_steps=<more>"
-        ):
-            train(resumed(run))
-
     def test_a_run_killed_when_all_was_written_but_that_is_finished(self, run: Path) -> None:
         table, content = (run / "metrics.csv").read_bytes(), last(run)
         mark(run, "running")
         cfg = resumed(run, "objective=train/loss_d")
         assert objective(cfg, train(cfg)) == float(rows(run)[-1]["train/loss_d"])
-        assert json.loads((run / "status.json").read_text())["status"] == "finished"
+        assert status_of(run)["status"] == "finished"
         assert (run / "metrics.csv").read_bytes() == table
         assert not differences(last(run), content)
 
@@ -162,19 +159,16 @@ class TestGoingOn:
             with pytest.raises(RunError, match=r"No space left .* stopped at iteration 2"):
                 train(composed(*short(tmp_path)))
         run = run_folder(tmp_path)
-        assert (last(run)["global_step"], (read_status(run) or {})["status"]) == (2, "failed")
+        assert (last(run)["global_step"], status_of(run)["status"]) == (2, "failed")
         assert train(resumed(run)).keys() >= {"train/loss_g", "train/loss_d"}
-        assert (read_status(run) or {})["status"] == "finished"
+        assert status_of(run)["status"] == "finished"
         assert (run / "samples" / "000002_ema.png").is_file()
-        assert [row["step"] for row in rows(run)] == ["1", "2"]
+        assert iterations(run) == [1, 2]
 
-    def test_each_limit_that_is_reached_is_named(self, composed: Compose, tmp_path: Path) -> None:
-        limits = ("trainer.max_steps=-1", "trainer.max_time=00:00:00:01")
-        train(composed(*short(tmp_path, *limits)))
-        run = run_folder(tmp_path)
-        with pytest.raises(
-            ConfigError, match=r"reached trainer\.max_time=00:00:00:01 .*max_time=<"
-        ):
+    def test_each_limit_that_is_reached_is_named(self, tmp_path: Path) -> None:
+        run = trained_in(tmp_path, "trainer.max_steps=-1", "trainer.max_time=00:00:00:01")
+        reached = r"has reached trainer\.max_time=00:00:00:01 .*max_time=<"
+        with pytest.raises(ConfigError, match=reached):
             train(resumed(run))
         more = ("trainer.max_time=00:00:01:01", "trainer.max_epochs=1")
         iteration = last(run)["global_step"]
@@ -186,7 +180,8 @@ class TestGoingOn:
     def test_other_images_under_the_same_root_are_refused(
         self, run: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("forger.data.MNISTSample.read", lambda *_: other_digits())
+        others = torch.zeros(4500, 1, 28, 28, dtype=torch.uint8), torch.zeros(4500).long()
+        monkeypatch.setattr("forger.data.MNISTSample.read", lambda *_: others)
         with pytest.raises(ConfigError, match="training images are others than the run's"):
             train(resumed(run, "trainer.max_steps=9"))
 
@@ -198,196 +193,150 @@ class TestGoingOn:
         with pytest.raises(ConfigError, match=r"does not hold all .*init_from="):
             train(resumed(run, "trainer.max_steps=9"))
 
-    def test_two_cannot_train_in_one_folder(self, run: Path) -> None:
-        with locked(run), pytest.raises(ConfigError, match="is being trained by process"):
-            train(resumed(run, "trainer.max_steps=9"))
-        assert len(rows(run)) == 4
 
-
-class TestEndedEarly:
-    """By callbacks=early_stopping: images seen never get fewer."""
-
-    @pytest.fixture
-    def early(self, composed: Compose, tmp_path: Path) -> Path:
-        words = ["callbacks=early_stopping", "callbacks.early_stopping.metric=train/images_seen"]
-        words += ["callbacks.early_stopping.mode=min", "callbacks.early_stopping.patience=2"]
-        train(composed(*short(tmp_path, *words, steps=9)))
-        return run_folder(tmp_path)
-
-    def test_it_is_finished_with_its_reason(self, early: Path) -> None:
-        status = read_status(early) or {}
-        assert (status["status"], status["iteration"]) == ("finished", 3)
-        assert status["reason"] == (
-            "ended early: train/images_seen was 2 times in a row no better than 8, of iteration 1"
-        )
-
-    def test_it_goes_on_with_more_patience_alone(self, early: Path) -> None:
-        limit = r"has reached callbacks.early_stopping.patience=2 .*early_stopping.patience=<more>"
-        with pytest.raises(ConfigError, match=limit):
-            train(resumed(early))
-        train(resumed(early, "callbacks.early_stopping.patience=4"))
-        assert (read_status(early) or {})["iteration"] == 5
-
-    def test_one_killed_before_that_was_written_does_not_train_on(self, early: Path) -> None:
-        mark(early, "running")
-        train(resumed(early))
-        status = read_status(early) or {}
-        assert (status["status"], status["iteration"]) == ("finished", 3)
-        assert len(rows(early)) == 3
-
-
-def mark(run: Path, status: str) -> None:
-    """Leaves the status that a killed process leaves."""
-    content = json.loads((run / "status.json").read_text())
-    content |= {"status": status, "pid": 2**22 - 3}
-    (run / "status.json").write_text(json.dumps(content))
-
-
-def other_digits() -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.zeros(4500, 1, 28, 28, dtype=torch.uint8), torch.zeros(4500, dtype=torch.int64)
-
-
-class TestWhatMayChange:
-    @pytest.mark.parametrize(
-        "words",
-        [
-            [],
-            ["trainer.max_steps=100"],
-            ["trainer.max_epochs=3", "trainer.max_time=00:01:00:00", "trainer.threads=2"],
-            ["trainer=ddp_cpu", "logger=tensorboard"],
-            ["logger=wandb", "logger.offline=true"],
-            ["callbacks.samples=null", "callbacks.checkpoint.every_n_minutes=5"],
-            ["model=vanilla", "loss=r3gan", "data=mnist_sample", "seed=0"],
-            ["loss.gamma=0.05", "optimizer.lr=2e-4"],
-            ["dry_run=true"],
-        ],
+def test_a_run_that_ended_early_goes_on_with_more_patience_alone(tmp_path: Path) -> None:
+    """Images seen never get fewer."""
+    words = ["callbacks=early_stopping", "callbacks.early_stopping.metric=train/images_seen"]
+    words += ["callbacks.early_stopping.mode=min", "callbacks.early_stopping.patience=2"]
+    run = trained_in(tmp_path, *words, steps=9)
+    status = status_of(run)
+    assert (status["status"], status["iteration"]) == ("finished", 3)
+    assert status["reason"] == (
+        "ended early: train/images_seen was 2 times in a row no better than 8, of iteration 1"
     )
-    def test_right(self, words: list[str], run: Path) -> None:
-        assert not mistakes(run, *words)
+    mark(run, "running")  # killed before that was written
+    train(resumed(run))
+    status = status_of(run)
+    assert (status["status"], status["iteration"], len(rows(run))) == ("finished", 3, 3)
+    limit = r"has reached callbacks.early_stopping.patience=2 .*early_stopping.patience=<more>"
+    with pytest.raises(ConfigError, match=limit):
+        train(resumed(run))
+    train(resumed(run, "callbacks.early_stopping.patience=4"))
+    assert status_of(run)["iteration"] == 5
 
-    @pytest.mark.parametrize(
-        ("word", "message"),
-        [
-            ("model=dcgan", "model=dcgan: the run resumed has model=vanilla, and keeps it; "),
-            ("data=cifar10", "data=cifar10: the run resumed has data=mnist_sample, "),
-            ("experiment=quickstart", "the run resumed has experiment=null"),
-            ("loss=hinge", "the run resumed has loss=r3gan"),
-            ("optimizer.lr=1e-3", "optimizer.lr=1e-3: the run resumed has optimizer.lr=0.0002, "),
-            ("seed=1", "the run resumed has seed=0"),
-            ("data.batch_size=16", "the run resumed has data.batch_size=8"),
-            ("model.generator.hidden=[3]", "the run resumed has model.generator.hidden=["),
-            ("trainer.precision=64-true", "the run resumed has trainer.precision="),
-            ("paths.log_dir=elsewhere", "the run resumed has paths.log_dir="),
-            ("+loss.margin=1", "loss.margin=1: unknown setting of forger.losses.R3GAN"),
-            ("+trainer.limit_train_batches=3", "limit_train_batches=3: the run resumed lacks it"),
-            (
-                "trainer.max_stps=3",
-                "unknown setting of lightning.Trainer; did you mean 'max_steps'",
-            ),
-            ("trainer.max_steps=many", "trainer.max_steps=many: must be "),
-            ("modle=dcgan", "modle=dcgan: unknown setting; did you mean 'model'?"),
-            ("model=dcgna", "model=dcgna: no such choice; did you mean 'dcgan'?"),
-        ],
-    )
-    def test_wrong(self, word: str, message: str, run: Path) -> None:
-        found = "\n".join(mistakes(run, word))
-        assert message in found
-        assert f"init_from={run}" in found or "the run resumed" not in message
 
-    def test_a_setting_of_the_runs_own_that_no_longer_means_anything(self, run: Path) -> None:
-        cfg = OmegaConf.load(run / "config.yaml")
-        OmegaConf.update(cfg, "loss.gama", 3, force_add=True)
-        OmegaConf.save(cfg, run / "config.yaml")
-        assert "loss.gama=3: unknown setting of forger.losses.R3GAN" in "\n".join(mistakes(run))
+@pytest.mark.parametrize(
+    "words",
+    [
+        "trainer.max_steps=100",
+        "trainer.max_epochs=3 trainer.max_time=00:01:00:00 trainer.threads=2",
+        "trainer=ddp_cpu logger=tensorboard",
+        "logger=wandb logger.offline=true",
+        "callbacks.samples=null callbacks.checkpoint.every_n_minutes=5",
+        "model=vanilla loss=r3gan data=mnist_sample seed=0",
+        "loss.gamma=0.05 optimizer.lr=2e-4",
+        "dry_run=true",
+    ],
+)
+def test_what_may_change(words: str, run: Path) -> None:
+    assert not mistakes(run, *words.split())
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("model=dcgan", "model=dcgan: the run resumed has model=vanilla, and keeps it; "),
+        ("data=cifar10", "data=cifar10: the run resumed has data=mnist_sample, "),
+        ("experiment=quickstart", "the run resumed has experiment=null"),
+        ("loss=hinge", "the run resumed has loss=r3gan"),
+        ("optimizer.lr=1e-3", "optimizer.lr=1e-3: the run resumed has optimizer.lr=0.0002, "),
+        ("seed=1", "the run resumed has seed=0"),
+        ("data.batch_size=16", "the run resumed has data.batch_size=8"),
+        ("model.generator.hidden=[3]", "the run resumed has model.generator.hidden=["),
+        ("trainer.precision=64-true", "the run resumed has trainer.precision="),
+        ("paths.log_dir=elsewhere", "the run resumed has paths.log_dir="),
+        ("+loss.margin=1", "loss.margin=1: unknown setting of forger.losses.R3GAN"),
+        ("+trainer.limit_train_batches=3", "limit_train_batches=3: the run resumed lacks it"),
+        ("trainer.max_stps=3", "unknown setting of lightning.Trainer; did you mean 'max_steps'"),
+        ("trainer.max_steps=many", "trainer.max_steps=many: must be "),
+        ("modle=dcgan", "modle=dcgan: unknown setting; did you mean 'model'?"),
+        ("model=dcgna", "model=dcgna: no such choice; did you mean 'dcgan'?"),
+    ],
+)
+def test_what_may_not_change(word: str, message: str, run: Path) -> None:
+    found = "\n".join(mistakes(run, word))
+    assert message in found
+    assert f"init_from={run}" in found or "the run resumed" not in message
+
+
+def going_on(*overrides: str, multirun: bool = False) -> Any:
+    return resume.prepare(Command(ROOT / "configs", "train", overrides, multirun=multirun))
 
 
 class TestWhichRun:
     def test_no_run(self, run: Path, tmp_path: Path) -> None:
-        for value, message in (
-            (tmp_path / "none", "there is no such folder"),
-            (tmp_path, "is not a run folder"),
-            (run / "checkpoints", f"is inside a run folder; write resume={run}"),
-            ("", "must name a run"),
-            (f"{run},{run}", "one run"),
-        ):
-            with pytest.raises(ConfigError, match=message):
+        for value in (tmp_path / "none", tmp_path, run / "checkpoints"):
+            with pytest.raises(ConfigError, match=f"resume={value}: is no run folder; write"):
                 resumed(value)
-        with pytest.raises(ConfigError, match="one run"):
-            resume.prepare(Command(CONFIGS, "train", (f"resume={run}",), multirun=True))
+        for value, multirun in (("", False), (f"{run},{run}", False), (run, True)):
+            with pytest.raises(ConfigError, match="goes on with one run"):
+                going_on(f"resume={value}", multirun=multirun)
 
     def test_the_last_one(self, run: Path, tmp_path: Path) -> None:
         older = Path(shutil.copytree(run, run.with_name("older")))
-        status = json.loads((run / "status.json").read_text()) | {"started": "2001"}
-        (older / "status.json").write_text(json.dumps(status))
+        (older / "status.json").write_text(json.dumps(status_of(run) | {"started": "2001"}))
         overrides = ("resume=last", f"paths.log_dir={tmp_path / 'logs'}")
-        command, cfg = resume.prepare(Command(CONFIGS, "train", overrides))
+        command, cfg = going_on(*overrides)
         assert command.overrides == (f"resume='{run}'",)
         assert (cfg.resume, cfg.hydra.run.dir) == (str(run), str(run))
-        with pytest.raises(ConfigError, match=f"there is no run in .*elsewhere is resume={run}"):
-            resume.prepare(Command(CONFIGS, "train", (*overrides, "name=else")))
+        with pytest.raises(ConfigError, match=r"there is no run in .*/else; write"):
+            going_on(*overrides, "name=else")
 
     def test_a_live_one(self, run: Path) -> None:
+        cfg = resumed(run, "trainer.max_steps=9")
         mark(run, "running")
         with locked(run):
             assert "is being trained by process" in mistakes(run)[0]
-        assert not mistakes(run)
+            with pytest.raises(ConfigError, match="is being trained by process"):
+                train(cfg)
+        assert len(rows(run)) == 4
 
 
 class TestInitFrom:
-    def test_a_new_run_starts_from_old_weights(
-        self, run: Path, composed: Compose, tmp_path: Path
-    ) -> None:
-        folder = tmp_path / "new"
+    def test_a_new_run_starts_from_old_weights(self, run: Path, tmp_path: Path) -> None:
         words = ["loss=hinge", f"init_from={run}", "optimizer.lr=1e-30", "seed=4"]
-        train(composed(*short(folder, *words, steps=1)))
-        new, old = last(run_folder(folder)), last(run)
-        assert new["global_step"] == 1
-        assert new["images_seen"] == 8
+        folder = trained_in(tmp_path / "new", *words, steps=1)
+        new, old = last(folder), last(run)
+        assert (new["global_step"], new["images_seen"], iterations(folder)) == (1, 8, [1])
         for name, weight in old["state_dict"].items():
             if name.startswith("discriminator."):
                 torch.testing.assert_close(new["state_dict"][name], weight)
-        assert rows(run_folder(folder))[0]["step"] == "1"
         # The average's warm-up goes on where it was.
         assert new["earlier_updates"] == old["global_step"] > 0
         updates = old["global_step"] + 1
-        decay = (1 + updates) / (10 + updates)
         name = "generator.layers.0.weight"
-        average = old["state_dict"][f"ema_{name.replace('.', '.module.', 1)}"]
-        expected = torch.lerp(average, old["state_dict"][name], 1 - decay)
-        found = new["state_dict"][f"ema_{name.replace('.', '.module.', 1)}"]
-        torch.testing.assert_close(found, expected)
+        average = f"ema_{name.replace('.', '.module.', 1)}"
+        share = 1 - (1 + updates) / (10 + updates)
+        expected = torch.lerp(old["state_dict"][average], old["state_dict"][name], share)
+        torch.testing.assert_close(new["state_dict"][average], expected)
 
-    def test_other_networks_are_named(self, run: Path, composed: Compose, tmp_path: Path) -> None:
+    def test_what_cannot_be_taken(self, run: Path, composed: Compose, tmp_path: Path) -> None:
         words = [f"init_from={run}", "model.generator.latent_dim=7"]
-        with pytest.raises(ConfigError) as caught:
+        with pytest.raises(ConfigError, match=r"size mismatch for generator.layers.0.weight: "):
             train(composed(*short(tmp_path / "new", *words)))
-        assert "generator.layers.0.weight is 128x100 there and 128x7 here" in str(caught.value)
-        assert not (tmp_path / "new" / "logs").exists()
-
-    def test_a_damaged_file(self, run: Path, composed: Compose, tmp_path: Path) -> None:
         path = run / "checkpoints" / "last.ckpt"
         path.write_bytes(path.read_bytes()[:1000])
         with pytest.raises(DataError, match="cannot be read as a checkpoint"):
             train(composed(*short(tmp_path / "new", f"init_from={path}")))
+        assert not (tmp_path / "new" / "logs").exists()
 
 
-class TestEnds:
-    def test_training_that_diverges_keeps_the_last_good_checkpoint(
-        self, composed: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level("INFO")
-        words = ["callbacks.checkpoint.every_n_steps=1", "optimizer.lr=1e30", "optimizer=sgd"]
-        with pytest.raises(DivergedError, match=r"diverged at iteration \d+: the \w+'s \w+ "):
-            train(composed(*short(tmp_path, *words, "optimizer.lr=1e30", steps=100)))
-        run = run_folder(tmp_path)
-        status = json.loads((run / "status.json").read_text())
-        assert status["status"] == "failed"
-        assert status["reason"].startswith("training diverged at iteration")
-        assert "to go on" not in caplog.text, "it would diverge again"
-        assert "what helps      the same settings would diverge again; lower" in caplog.text
-        for path in (run / "checkpoints").glob("last.ckpt"):
-            weights = read_checkpoint(path)["state_dict"].values()
-            assert all(w.isfinite().all() for w in weights if w.is_floating_point())
+def test_training_that_diverges_keeps_the_last_good_checkpoint(
+    composed: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    words = ["callbacks.checkpoint.every_n_steps=1", "optimizer=sgd", "optimizer.lr=1e30"]
+    with pytest.raises(DivergedError, match=r"diverged at iteration \d+: the \w+'s \w+ "):
+        train(composed(*short(tmp_path, *words, steps=100)))
+    run = run_folder(tmp_path)
+    status = status_of(run)
+    assert status["status"] == "failed"
+    assert status["reason"].startswith("training diverged at iteration")
+    assert "to go on" not in caplog.text, "it would diverge again"
+    assert "what helps      the same settings would diverge again; lower" in caplog.text
+    for path in (run / "checkpoints").glob("last.ckpt"):
+        weights = read_checkpoint(path)["state_dict"].values()
+        assert all(w.isfinite().all() for w in weights if w.is_floating_point())
 
 
 def interrupt(number: signal.Signals, folder: Path, *overrides: str) -> int:
@@ -406,10 +355,9 @@ def interrupt(number: signal.Signals, folder: Path, *overrides: str) -> int:
     name = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}[number]
     assert f"interrupted by {name}" in errors
     assert "Traceback" not in errors
-    run = run_folder(folder)
-    status = json.loads((run / "status.json").read_text())
+    status = status_of(run_folder(folder))
     assert (status["status"], status["reason"]) == ("interrupted", name)
-    assert last(run)["global_step"] == status["iteration"] > before
+    assert last(run_folder(folder))["global_step"] == status["iteration"] > before
     return int(status["iteration"])
 
 
@@ -422,59 +370,19 @@ def test_a_signal_saves_and_resume_last_goes_on(tmp_path: Path) -> None:
     done = command(*again, f"trainer.max_steps={stopped + 5}", "callbacks.samples=null")
     assert done.returncode == 0, done.stderr
     run = run_folder(tmp_path)
-    assert [int(row["step"]) for row in rows(run)] == list(range(1, stopped + 6))
+    assert iterations(run) == list(range(1, stopped + 6))
     assert len((run / "metrics.csv").read_text().splitlines()) == stopped + 6
     assert len(json.loads((run / "resumes.json").read_text())["resumes"]) == 2
 
 
 def test_two_processes_go_on(tmp_path: Path) -> None:
     words = short(tmp_path, "trainer=ddp_cpu", "metrics=none", "trainer.threads=1", steps=3)
-    done = command(*words)
-    assert done.returncode == 0, done.stderr
+    for arguments in (
+        words,
+        ["resume=last", f"paths.log_dir={tmp_path / 'logs'}", "trainer.max_steps=5"],
+    ):
+        done = command(*arguments)
+        assert done.returncode == 0, done.stderr
     run = run_folder(tmp_path)
-    done = command(f"resume={run}", "trainer.max_steps=5")
-    assert done.returncode == 0, done.stderr
-    assert [int(row["step"]) for row in rows(run)] == [1, 2, 3, 4, 5]
+    assert iterations(run) == [1, 2, 3, 4, 5]
     assert len(last(run)["exact_resume"]["ranks"]) == 2
-
-
-def test_what_a_killed_process_left_is_removed(run: Path) -> None:
-    gone = f"{'0' * 32}.tmp"
-    left = [
-        run / f".status.json.{gone}",
-        run / "checkpoints" / f".best.ckpt.{gone}",
-        run / "samples" / f".last.png.{gone}",
-    ]
-    for path in left:
-        path.write_bytes(b"half of it")
-    mark(run, "running")
-    train(resumed(run))
-    assert not [path for path in left if path.exists()]
-
-
-def test_an_end_before_the_checkpoint_is_loaded_keeps_the_iteration(
-    run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise RuntimeError("no")
-
-    monkeypatch.setattr("forger.callbacks.exact_resume.ExactResume.on_load_checkpoint", fail)
-    with pytest.raises(RuntimeError):
-        train(resumed(run, "trainer.max_steps=9"))
-    status = json.loads((run / "status.json").read_text())
-    assert (status["status"], status["iteration"]) == ("failed", 4)
-
-
-def test_a_pickle_that_would_run_code_is_refused(run: Path, tmp_path: Path) -> None:
-    import os
-
-    class Mischief:
-        def __reduce__(self) -> Any:
-            return os.mkdir, (str(tmp_path / "it_ran"),)
-
-    path = run / "checkpoints" / "last.ckpt"
-    torch.save({"state_dict": Mischief()}, path)
-    (run / "checkpoints" / "previous.ckpt").unlink()
-    with pytest.raises(DataError, match="could run code"):
-        train(resumed(run, "trainer.max_steps=9"))
-    assert not (tmp_path / "it_ran").exists()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from forger.app.config.sections import SCRIPTS
-from forger.app.config.source import TargetError
-from forger.app.run.compilation import Compilation
 from forger.app.run.instantiate import all_refusals, instantiate, takes, target_of
-from forger.app.run.record import RecordInCheckpoint
-from forger.app.run.scoring import ScorePlan, build_scores
-from forger.callbacks.exact_resume import ExactResume
-from forger.callbacks.interrupts import Interrupts
 from forger.callbacks.pruning import Pruning
-from forger.callbacks.scores import ScoreCallback
 from forger.checkpoints.writing import WholeCheckpointIO
 from forger.data import GroupedDataModule, ImageDataModule
 from forger.data.own_module import first_images
@@ -37,7 +29,7 @@ from forger.errors import ConfigError, install_command
 from forger.gan import GAN
 from forger.loggers import MetricsCSV, Tracker
 from forger.losses import AdversarialLoss
-from forger.updates import OptimizerFactory, Updates
+from forger.updates import Updates
 
 DEFAULT_EPOCHS = 20
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
@@ -53,10 +45,7 @@ def build_data(cfg: DictConfig, seed: int) -> LightningDataModule:
 
 
 def image_shape_of(datamodule: LightningDataModule) -> tuple[tuple[int, int, int], int | None]:
-    """Returns channels, height and width, and how many images the first batch holds.
-
-    It is looked at where the data module is a user's own; of ours the settings tell the number, and
-    None is returned.
+    """Returns channels, height and width, and how many images the first batch of a user's own has.
 
     Raises:
         ConfigError: the module tells another shape than its batches have, or gives no batch.
@@ -75,26 +64,33 @@ def image_shape_of(datamodule: LightningDataModule) -> tuple[tuple[int, int, int
     return shape, batch
 
 
-def build_discriminator(
-    cfg: DictConfig, loss: AdversarialLoss | None, image_shape: tuple[int, int, int]
-) -> nn.Module:
-    """Builds the discriminator; one that asks is told whether the loss penalises gradients."""
-    node = cfg.model.discriminator
-    runtime: dict[str, Any] = {"image_shape": image_shape}
-    if takes(target_of(node), "gradient_penalty"):
-        runtime["gradient_penalty"] = loss is not None and bool(loss.penalties)
-    discriminator: nn.Module = instantiate(node, nn.Module, **runtime)
-    return discriminator
+def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> GAN:
+    """Builds both networks, the loss and the module that trains them."""
+    with all_refusals() as attempt:
+        loss = attempt(_build_loss, cfg)
+        updates = {
+            f"{network}_updates": attempt(_build_updates, cfg, network)
+            for network in ("generator", "discriminator")
+        }
+        runtime: dict[str, Any] = {"image_shape": image_shape}
+        generator = attempt(instantiate, cfg.model.generator, nn.Module, **runtime)
+        node = cfg.model.discriminator
+        if takes(attempt(target_of, node), "gradient_penalty"):
+            runtime["gradient_penalty"] = loss is not None and bool(loss.penalties)
+        discriminator = attempt(instantiate, node, nn.Module, **runtime)
+    return GAN(
+        generator=generator,
+        discriminator=discriminator,
+        loss=loss,
+        prior=cfg.model.prior,
+        ema_decay=cfg.model.ema_decay,
+        share_fakes=cfg.model.get("share_fakes", False),  # a run of an earlier version has none
+        seed=seed,
+        **updates,
+    )
 
 
-def make_optimizer(node: DictConfig) -> OptimizerFactory:
-    """Builds what makes an optimizer; torch refuses whole numbers such as the 0 of `betas`."""
-    floats = {"betas": [float(beta) for beta in node.betas]} if "betas" in node else {}
-    factory: OptimizerFactory = instantiate(node, **floats)
-    return factory
-
-
-def build_loss(cfg: DictConfig) -> AdversarialLoss:
+def _build_loss(cfg: DictConfig) -> AdversarialLoss:
     """Builds the loss, a function of the user's without those of our settings that it lacks."""
     target, offered = target_of(cfg.loss), SCRIPTS["train"].section("loss").neutral
     settings: Any = OmegaConf.to_container(cfg.loss, resolve=True)
@@ -105,38 +101,15 @@ def build_loss(cfg: DictConfig) -> AdversarialLoss:
     return loss
 
 
-def build_updates(cfg: DictConfig, network: str) -> Updates:
-    """Builds what updates one network."""
+def _build_updates(cfg: DictConfig, network: str) -> Updates:
+    node = cfg.optimizer[network]
+    # torch refuses whole numbers such as the 0 of `betas`
+    floats = {"betas": [float(beta) for beta in node.betas]} if "betas" in node else {}
     return Updates(
-        optimizer=make_optimizer(cfg.optimizer[network]),
+        optimizer=instantiate(node, **floats),
         schedule=instantiate(cfg.schedule[network], Callable),
         gradient_clip=cfg.model.gradient_clip[network],
         accumulate=cfg.model.accumulate[network],
-    )
-
-
-def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> GAN:
-    """Builds both networks, the loss and the module that trains them."""
-    with all_refusals() as attempt:
-        loss = attempt(build_loss, cfg)
-        updates = {
-            f"{network}_updates": attempt(build_updates, cfg, network)
-            for network in ("generator", "discriminator")
-        }
-        node = cfg.model.generator
-        generator = attempt(instantiate, node, nn.Module, image_shape=image_shape)
-        discriminator = attempt(build_discriminator, cfg, loss, image_shape)
-    return GAN(
-        generator=generator,
-        discriminator=discriminator,
-        loss=loss,
-        prior=cfg.model.prior,
-        ema_decay=cfg.model.ema_decay,
-        share_fakes=cfg.model.get(
-            "share_fakes", False
-        ),  # runs of earlier versions have no such key
-        seed=seed,
-        **updates,
     )
 
 
@@ -159,46 +132,27 @@ def build_loggers(cfg: DictConfig, folder: Path, resume_at: int | None = None) -
     table = MetricsCSV(folder)
     if resume_at is not None:
         table.rewind(resume_at)
-    return [table, *(make_tracker(node, folder, resume_at) for node in tracker_nodes(cfg))]
+    return [table, *(_build_tracker(node, folder, resume_at) for node in _tracker_nodes(cfg))]
 
 
-def tracker_nodes(cfg: DictConfig) -> list[DictConfig]:
-    """Returns the parts of `logger` that become trackers."""
+def _tracker_nodes(cfg: DictConfig) -> list[DictConfig]:
     nodes = (cfg.get("logger") or {}).values()
     return [node for node in nodes if isinstance(node, DictConfig) and "_target_" in node]
 
 
 def check_trackers(cfg: DictConfig) -> None:
-    """Finds what keeps a tracker from starting, before there is any work to lose.
-
-    Raises:
-        ConfigError: there is no key, or no package.
-    """
-    for node in tracker_nodes(cfg):
+    """Finds what keeps a tracker from starting, such as a missing key, before there is any work."""
+    for node in _tracker_nodes(cfg):
         tracker = target_of(node)
         if isinstance(tracker, type) and issubclass(tracker, Tracker):
             tracker.check(node)
 
 
-def make_tracker(node: DictConfig, folder: Path, resume_at: int | None) -> Logger:
-    """Builds a tracker that writes into the run's folder.
-
-    Raises:
-        ConfigError: its package is not installed.
-    """
-    name, target = str(node._get_full_key(None)).rpartition(".")[2], target_of(node)
-    runtime: dict[str, Any] = {"save_dir": str(folder)}
+def _build_tracker(node: DictConfig, folder: Path, resume_at: int | None) -> Logger:
+    target, runtime = target_of(node), dict[str, Any](save_dir=str(folder))
     if isinstance(target, type) and issubclass(target, Tracker):
         runtime["resume_at"] = resume_at
-    try:
-        tracker: Logger = instantiate(node, Logger, **runtime)
-    except TargetError as error:
-        known = error.target.startswith(("forger.", "lightning."))
-        if not known or not isinstance(error.__cause__, ImportError):
-            raise
-        raise ConfigError(
-            f"logger={name}: {error.__cause__}; install it, for example: {install_command(name)}"
-        ) from None
+    tracker: Logger = instantiate(node, Logger, **runtime)
     return tracker
 
 
@@ -223,74 +177,28 @@ def build_pruning(cfg: DictConfig) -> Pruning | None:
     return Pruning(str(node.metric), trial)
 
 
-@dataclass(frozen=True)
-class RunCallbacks:
-    """The callbacks that a run has beside those of its config.
-
-    Attributes:
-        interrupts: heeds signals.
-        scores: scores the run while it trains; `None`: it is not scored.
-        compilation: compiles the networks; `None`: they stay as they are.
-        all: of them, and those that record the run, let it go on exactly, and report to a search.
-    """
-
-    interrupts: Interrupts
-    scores: ScoreCallback | None
-    compilation: Compilation | None
-    all: list[Callback]
-
-
-def build_callbacks(
-    cfg: DictConfig,
-    record: RecordInCheckpoint,
-    datamodule: LightningDataModule,
-    plan: ScorePlan | None,
-) -> RunCallbacks:
-    """Builds what every run has, and what its scores, `compile` and a search ask for.
-
-    Args:
-        cfg: of the run.
-        record: puts what rebuilds the networks into checkpoints.
-        datamodule: of the run.
-        plan: of its scores; `None` in processes other than the first.
-    """
-    interrupts, scores = Interrupts(), build_scores(cfg, datamodule, plan)
-    compilation = Compilation(interrupts) if cfg.compile else None
-    asked = [scores, compilation, build_pruning(cfg)]
-    own: list[Callback] = [
-        record,
-        ExactResume(),
-        interrupts,
-        *(one for one in asked if one is not None),
-    ]
-    return RunCallbacks(interrupts, scores, compilation, own)
-
-
 def build_trainer(
     cfg: DictConfig, folder: Path, loggers: list[Logger], extra: list[Callback]
 ) -> Trainer:
     """Builds the Trainer with the run's folder, loggers and callbacks."""
     settings: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
-    del settings["threads"]  # ours, see forger.app.distributed.launch
+    del settings["threads"]  # ours
     if settings["max_epochs"] is settings["max_time"] is None and settings["max_steps"] == -1:
         settings["max_epochs"] = DEFAULT_EPOCHS
     if settings.get("profiler") in PROFILERS:
         settings["profiler"] = PROFILERS[settings["profiler"]](filename="profile")  # in the folder
-    callbacks: list[Callback] = [
-        instantiate(node, Callback)
-        for node in (cfg.get("callbacks") or {}).values()
-        if node is not None
-    ]
+    nodes = (cfg.get("callbacks") or {}).values()
+    callbacks = [*extra, *(instantiate(node, Callback) for node in nodes if node is not None)]
     trainer: Trainer = instantiate(
         settings,
         Trainer,
         "trainer",
         default_root_dir=str(folder),
         logger=loggers,
-        callbacks=[*extra, *callbacks],
+        callbacks=callbacks,
         enable_progress_bar=any(isinstance(c, ProgressBar) for c in callbacks),
         enable_model_summary=False,  # the plan says more
-        enable_checkpointing=any(isinstance(c, Checkpoint) for c in [*extra, *callbacks]),
+        enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
         limit_val_batches=0,
         num_sanity_val_steps=0,
         plugins=[*(settings.pop("plugins", None) or []), WholeCheckpointIO()],

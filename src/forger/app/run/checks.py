@@ -36,10 +36,6 @@ def images_per_process(trainer: DictConfig, datamodule: LightningDataModule) -> 
 def check_updates(gan: GAN, trainer: DictConfig) -> None:
     """Builds both optimizers and schedules once.
 
-    Args:
-        gan: whose they are.
-        trainer: settings, of which the limits of the run are looked at.
-
     Raises:
         ConfigError: an optimizer is none or refuses its settings, or a schedule ends with a run
             that has no known end.
@@ -82,10 +78,8 @@ def check_epoch(datamodule: LightningDataModule, gan: GAN, trainer: DictConfig) 
 def check_networks(gan: GAN, image_shape: tuple[int, int, int], batch: int = 2) -> None:
     """Runs copies of G and D once, and takes those of the user's own through two iterations.
 
-    The networks stay as they are.
-
     Args:
-        gan: with networks, loss and penalties.
+        gan: left as it is.
         image_shape: of the data: channels, height, width.
         batch: images that a process takes at once, as far as that matters: 1 or 2.
 
@@ -93,131 +87,110 @@ def check_networks(gan: GAN, image_shape: tuple[int, int, int], batch: int = 2) 
         ConfigError: G makes other images than the data holds, D does not give one logit each, or
             one of them cannot be trained.
     """
-    latent_dim: Any = getattr(gan.generator, "latent_dim", None)
-    if not isinstance(latent_dim, int):
+    if not isinstance(getattr(gan.generator, "latent_dim", None), int):
         raise ConfigError("model.generator: needs an attribute latent_dim, the size of its noise")
+    dtype = next((p.dtype for p in gan.generator.parameters()), torch.float32)
     with random_state_kept(torch.device("cpu")):
-        generator, can_be_tried = copied(gan.generator), True
         try:
-            discriminator = copied(gan.discriminator)
-        except Exception:  # no harm to its training
-            discriminator, can_be_tried = gan.discriminator, False
-        dtype = next((p.dtype for p in generator.parameters()), torch.float32)
-        _check_outputs(generator, discriminator, latent_dim, image_shape, dtype)
-        for name in NETWORKS:
-            if not trainable(network := getattr(gan, name)):
-                kind = type(network).__name__
-                raise ConfigError(f"model.{name}: {kind} has no weights to train")
-        parts = (gan.generator, gan.discriminator, gan.loss)
-        ours = all(type(part).__module__.startswith("forger.") for part in parts)
-        if not can_be_tried or (ours and batch > 1):
+            trial = Trial(gan, dtype)
+        except Exception:  # a network that cannot be copied may train all the same
             return
-        noise = NoiseSource(gan.prior, gan.seed, dtype=dtype)
-        for iteration in (1, 2):  # what a first update leaves behind may break the second
-            noise.start(iteration)
+        _check_outputs(gan, image_shape, dtype)
+        parts = (gan.generator, gan.discriminator, gan.loss)
+        if batch > 1 and all(type(part).__module__.startswith("forger.") for part in parts):
+            return
+        for _ in range(2):  # what a first update leaves behind may break the second
             real = torch.rand(min(batch, 2), *image_shape, dtype=dtype) * 2 - 1
-            try_iteration(gan, generator, discriminator, noise, real)
-    _check_left_behind("generator", generator, gan.generator.state_dict())
-    _check_left_behind("discriminator", discriminator, gan.discriminator.state_dict())
+            trial.update_discriminator(real)
+            trial.update_generator(real)
+    for name in NETWORKS:
+        before, after = (_shapes(getattr(owner, name)) for owner in (gan, trial))
+        if before != after:
+            keys = ", ".join(sorted({key for key, _ in before.items() ^ after.items()}))
+            raise ConfigError(
+                f"model.{name}: a forward pass adds {keys}, or changes the size; register all"
+                " parameters and buffers in __init__, in their sizes"
+            )
 
 
-def _check_outputs(
-    generator: nn.Module,
-    discriminator: nn.Module,
-    latent_dim: int,
-    image_shape: tuple[int, int, int],
-    dtype: torch.dtype,
-) -> None:
-    images = _outputs("generator", generator, torch.zeros(2, latent_dim, dtype=dtype))
+def _shapes(network: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+def _check_outputs(gan: GAN, image_shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    generator, discriminator = (copied(n).eval() for n in (gan.generator, gan.discriminator))
+    noise = torch.zeros(2, int(gan.generator.latent_dim), dtype=dtype)  # type: ignore[arg-type]
+    with torch.no_grad():
+        images = _run("generator", generator, noise)
+        logits = _run("discriminator", discriminator, torch.zeros(2, *image_shape, dtype=dtype))
     if images.shape != (2, *image_shape):
         raise ConfigError(
             f"model.generator: makes images {tuple(images.shape[1:])}, the data holds {image_shape}"
         )
-    logits = _outputs("discriminator", discriminator, torch.zeros(2, *image_shape, dtype=dtype))
     if logits.numel() != 2:
         raise ConfigError(
             f"model.discriminator: gives {tuple(logits.shape)} for 2 images, must give one logit"
             " each"
         )
+    for name in NETWORKS:
+        if not trainable(network := getattr(gan, name)):
+            raise ConfigError(f"model.{name}: {type(network).__name__} has no weights to train")
 
 
-def _outputs(name: str, network: nn.Module, inputs: Tensor) -> Tensor:
-    """Returns what the network makes of `inputs` in eval mode, without gradients."""
-    modes = {module: module.training for module in network.modules()}
-    try:
-        with torch.no_grad(), _explained(f"model.{name}: fails on an input {tuple(inputs.shape)}"):
-            outputs: Tensor = network.eval()(inputs)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+def _run(name: str, network: nn.Module, inputs: Tensor) -> Tensor:
+    """Returns what a network makes of its inputs."""
+    alone = "; BatchNorm needs more images than data.batch_size gives each process"
+    failing = f"model.{name}: fails on an input {tuple(inputs.shape)}"
+    with _explained(f"{failing}{alone if len(inputs) == 1 else ''}"):
+        outputs = network(inputs)
     if not isinstance(outputs, Tensor):
         kind = type(outputs).__name__
         raise ConfigError(f"model.{name}: must return a tensor, and returns {kind}")
     return outputs
 
 
-def try_iteration(
-    gan: GAN, generator: nn.Module, discriminator: nn.Module, noise: NoiseSource, real: Tensor
-) -> None:
-    """Computes the gradients of one iteration with copies of both networks, as the GAN does.
+class Trial:
+    """Updates of copies of both networks as the GAN makes them, but for the optimizers' steps.
 
-    Raises:
-        ConfigError: it fails; it says in which part.
+    What fails is raised as a ConfigError that says in which network.
     """
-    batch, latent_dim = len(real), int(gan.generator.latent_dim)  # type: ignore[arg-type]
-    alone = "; BatchNorm needs more images than data.batch_size gives each process"
-    untrainable = f"cannot be trained{alone if batch == 1 else ''}"
-    loss_name = type(gan.loss).__name__
 
-    def generate() -> Tensor:
-        with _explained(f"model.generator: {untrainable}"):
-            fakes: Tensor = generator(noise.prior(batch, latent_dim))
-        return fakes
+    def __init__(self, gan: GAN, dtype: torch.dtype) -> None:
+        self.generator = copied(gan.generator).to(dtype)
+        self.discriminator = copied(gan.discriminator).to(dtype)
+        self.loss, self.penalties = gan.loss, gan.penalties
+        self.noise = NoiseSource(gan.prior, gan.seed, dtype=dtype)
+        self.noise.start(1)
 
-    def judge(images: Tensor) -> Tensor:
-        with _explained(f"model.discriminator: {untrainable}"):
-            logits: Tensor = discriminator(images).reshape(batch)
-        return logits
-
-    with torch.no_grad():
-        fake = generate()
-    real_logits, fake_logits = judge(real), judge(fake)
-    with _explained(f"loss: {loss_name}.discriminator fails"):
-        loss = gan.loss.discriminator(real_logits, fake_logits)
-    judged, fake = in_float32(discriminator), full_precision(fake)
-    for name, penalty in gan.penalties.items():
-        failing = f"model.discriminator: the penalty {name} cannot be taken of it"
-        with _explained(failing), torch.autocast("cpu", enabled=False):
-            loss = loss + penalty(judged, full_precision(real), fake, noise.uniform)
-    with _explained("model.discriminator: its backward pass fails"):
-        loss.backward()  # type: ignore[no-untyped-call]
-    with frozen(trainable(discriminator)):
-        fake_logits = judge(generate())
-        fresh = judge(real) if gan.loss.generator_sees_real else None
-        with _explained(f"loss: {loss_name}.generator fails"):
-            loss = gan.loss.generator(fake_logits, fresh)
-        with _explained("model.generator: its backward pass, through the discriminator, fails"):
+    def update_discriminator(self, real: Tensor) -> None:
+        """Computes D's gradient for real images `(B, C, H, W)`."""
+        with torch.no_grad():
+            fake = self._fakes(len(real))
+        real_logits, fake_logits = self._logits(real), self._logits(fake)
+        with _explained(f"model.discriminator: cannot be trained by {type(self.loss).__name__}"):
+            loss = self.loss.discriminator(real_logits, fake_logits)
+            judge, real, fake = in_float32(self.discriminator), *map(full_precision, (real, fake))
+            with torch.autocast("cpu", enabled=False):
+                for penalty in self.penalties.values():
+                    loss = loss + penalty(judge, real, fake, self.noise.uniform)
             loss.backward()  # type: ignore[no-untyped-call]
-    generator.zero_grad()
-    discriminator.zero_grad()
 
+    def update_generator(self, real: Tensor) -> None:
+        """Computes G's gradient, through D."""
+        with frozen(trainable(self.discriminator)):
+            fake_logits = self._logits(self._fakes(len(real)))
+            fresh = self._logits(real) if self.loss.generator_sees_real else None
+            name = type(self.loss).__name__
+            with _explained(f"model.generator: cannot be trained by {name} through D"):
+                loss = self.loss.generator(fake_logits, fresh)
+                loss.backward()  # type: ignore[no-untyped-call]
 
-def _check_left_behind(name: str, network: nn.Module, before: dict[str, Any]) -> None:
-    """Looks at what training has made of a network: checkpoints and samples must take it."""
-    after = network.state_dict()
-    for key in [*before, *after]:
-        first, then = _shape_in(before, key), _shape_in(after, key)
-        if first != then:
-            raise ConfigError(
-                f"model.{name}: {key} is {first} at first and {then} after a forward pass; register"
-                " all parameters and buffers in __init__, in their sizes"
-            )
-    with _explained(f"model.{name}: cannot be copied once it has run"):
-        copied(network)
+    def _fakes(self, batch: int) -> Tensor:
+        latent_dim = int(self.generator.latent_dim)  # type: ignore[arg-type]
+        return _run("generator", self.generator, self.noise.prior(batch, latent_dim))
 
-
-def _shape_in(tensors: dict[str, Any], key: str) -> str:
-    return f"of shape {tuple(tensors[key].shape)}" if key in tensors else "missing"
+    def _logits(self, images: Tensor) -> Tensor:
+        return _run("discriminator", self.discriminator, images).reshape(len(images))
 
 
 @contextmanager

@@ -1,16 +1,24 @@
-"""Chooses the device that computes, its CPU threads, and what `trainer.precision=auto` means."""
+"""Chooses what computes: the device, its CPU threads, its precision, and compiled networks."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 import torch
+from lightning import Callback, Trainer
 from omegaconf import DictConfig
 
 from forger import hardware
-from forger.errors import ConfigError, RunError
+from forger.app.run.folder import is_main_process
+from forger.callbacks.interrupts import Interrupts
+from forger.compiling import compile_networks
+from forger.errors import ConfigError, Interrupted, RunError
+
+log = logging.getLogger(__name__)
 
 FULL, MIXED = "32-true", "bf16-mixed"
 _X86 = ("avx512_bf16", "amx_bf16")  # its instructions that multiply bfloat16
@@ -39,22 +47,19 @@ def pick_device(name: str) -> torch.device:
 def check_gpu() -> None:
     """Finds out whether torch can use the GPUs that are here or that this process was given.
 
-    It must not compute on the CPU unseen.
-
     Raises:
-        RunError: it cannot.
+        RunError: it cannot, and would compute on the CPU unseen.
     """
-    given = hardware.given_gpus()
-    if not (given or hardware.gpu_count()):
+    given, count = hardware.given_gpus(), hardware.gpu_count()
+    if not (given or count) or torch.cuda.is_available() or torch.backends.mps.is_available():
         return
-    if not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        named = f"CUDA_VISIBLE_DEVICES={','.join(given or ())}: names a GPU"
-        here = named if given else f"{hardware.gpu_count()} GPUs are here"
-        built = "" if torch.version.cuda or torch.version.hip else ", which is built without CUDA,"
-        raise RunError(
-            f"{here}, and torch{built} finds none; see which ones nvidia-smi -L lists, or ask for"
-            " the CPU: trainer=cpu, and device=cpu for evaluate.py and generate.py"
-        )
+    names = f"CUDA_VISIBLE_DEVICES={','.join(given or ())}: names a GPU"
+    here = names if given else f"{count} GPUs are here"
+    raise RunError(
+        f"{here}, and torch (built for CUDA {torch.version.cuda}) finds none; see which ones"
+        " nvidia-smi -L lists, or ask for the CPU: trainer=cpu, and device=cpu for evaluate.py and"
+        " generate.py"
+    )
 
 
 @contextmanager
@@ -92,14 +97,64 @@ def choose_precision(cfg: DictConfig) -> str | None:
 def multiplies_bfloat16(device: str) -> bool:
     """Tells whether the device has instructions for products of bfloat16, not only emulates them.
 
-    Asked of x86 processors and of NVIDIA's and AMD's GPUs; of others it is not known that they
-    would train faster, and the answer is no.
+    Asked of x86 processors and of NVIDIA's and AMD's GPUs; others are taken to have none.
     """
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device != "cpu":
-        return False
-    # Older versions of torch do not tell; then no processor is known to have them.
-    ask: Any = getattr(torch.cpu, "get_capabilities", dict)
-    capabilities: dict[str, Any] = ask()
-    return any(capabilities.get(name) for name in _X86)
+    ask: Any = getattr(torch.cpu, "get_capabilities", dict)  # older versions of torch do not tell
+    return device == "cpu" and any(ask().get(name) for name in _X86)
+
+
+class Compilation(Callback):
+    """Compiles both networks of a run as training starts (`compile=true`), and says what fails.
+
+    Args:
+        interrupts: of the run.
+        backend: what makes code of a graph.
+    """
+
+    def __init__(self, interrupts: Interrupts, backend: str = "inductor") -> None:
+        self.interrupts, self.backend = interrupts, backend
+        self._began: float | None = None
+
+    def check(self, device: torch.device) -> None:
+        """Compiles a sum, which needs all the tools that a network does; as `errors_worded`."""
+        with self.errors_worded():
+            double = torch.compile(lambda numbers: (2 * numbers).sum(), backend=self.backend)
+            double(torch.ones(8, device=device))
+
+    @contextmanager
+    def errors_worded(self) -> Iterator[None]:
+        """Words errors of torch's compiler, whose own are a page of advice on how to debug it.
+
+        Raises:
+            ConfigError: torch cannot compile what is computed inside.
+            Interrupted: so it is since Ctrl-C, which a terminal sends to all processes, ended the
+                C++ compiler too.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
+            if self.interrupts.asked is not None:
+                raise Interrupted(self.interrupts.asked) from None
+            lines = [line.strip() for line in str(error).splitlines()]
+            who = ("backend=", "Set TORCH")  # lines that say who failed, and how to debug it
+            told = next((line for line in lines if line and not line.startswith(who)), error)
+            raise ConfigError(
+                f"compile=true: torch cannot compile this here: {told}; mend that (the variable"
+                " CXX may name another C++ compiler), or write compile=false, in a resumed run too"
+            ) from error
+
+    def on_train_start(self, trainer: Trainer, gan: Any) -> None:
+        """Compiles, which begins with the first call of each network."""
+        compile_networks(gan.generator, gan.discriminator, backend=self.backend)
+        self._began = monotonic()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Tells how long the first iteration took."""
+        if self._began is not None and is_main_process():
+            seconds = monotonic() - self._began
+            log.info("compiled        both networks; the first iteration took %.1f s", seconds)
+        self._began = None

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
-from forger.app.run.memory import batch_per_process, estimate_memory
+from forger.app.run.checks import NETWORKS, Trial
 from forger.copying import copied
+from forger.data import ImageDataModule
 from forger.gan import GAN
 from forger.random_state import random_state_kept
+from forger.updates import Updates
 
-BATCH = 2  # images that run through the networks, shown as B
+# Both were seen with torch 2.14 on the CPU. Libraries load code and caches when first used. Around
+# the largest map a backward pass holds its gradients before and behind a layer, and copies of them.
+LIBRARIES = 45_000_000  # bytes
+COPIES_OF_LARGEST = 4
+MOST_TRIED = 64  # images: enough for maps to outgrow what does not grow with their number
+_TYPES = {"64-true": torch.float64, "16-true": torch.bfloat16, "bf16-true": torch.bfloat16}
 
 
 def describe_dry_run(
     gan: GAN, datamodule: LightningDataModule, trainer: Trainer, image_shape: tuple[int, int, int]
 ) -> list[str]:
-    """Returns the lines that follow those of `describe_plan`; changes nothing.
-
-    Args:
-        gan: with both networks and the loss.
-        datamodule: with the images and the batch size, where it tells them.
-        trainer: with its hardware and precision.
-        image_shape: channels, height, width.
-    """
-    noise = torch.zeros(BATCH, int(gan.generator.latent_dim))  # type: ignore[arg-type]
-    images = torch.zeros(BATCH, *image_shape)
-    batch = batch_per_process(datamodule, trainer)
+    """Returns the lines that follow those of `describe_plan`; changes nothing."""
+    noise = torch.zeros(2, int(gan.generator.latent_dim))  # type: ignore[arg-type]
+    images = torch.zeros(2, *image_shape)
+    batch = _batch(datamodule, trainer)
 
     def memory_table() -> list[str]:
         parts = estimate_memory(gan, datamodule, trainer, image_shape)
@@ -46,13 +48,16 @@ def describe_dry_run(
     ]
 
 
-def layer_table(network: nn.Module, inputs: Tensor) -> list[str]:
-    """Returns the layers in the order of the network, a line each, below a line of headings.
+def _indented(describe: Callable[[], list[str]]) -> list[str]:
+    """Returns the lines, or in one line why there are none."""
+    try:
+        return [f"    {line}".rstrip() for line in describe()]
+    except Exception as error:  # a network of the user's own: training will tell what fails
+        return [f"    not known: {type(error).__name__}: {error}".splitlines()[0]]
 
-    Args:
-        network: not changed, nor is the random state: a copy of it runs forward.
-        inputs: what it takes, two of them.
-    """
+
+def layer_table(network: nn.Module, inputs: Tensor) -> list[str]:
+    """Returns the layers of a network, a line each below one of headings; a copy runs for it."""
     with random_state_kept(torch.device("cpu")):
         summary = ModelSummary(_WithExample(copied(network), inputs), max_depth=-1)
     columns = summary.layer_names, summary.layer_types, summary.out_sizes, summary.param_nums
@@ -79,9 +84,94 @@ class _WithExample(LightningModule):
         return outputs
 
 
-def _indented(describe: Callable[[], list[str]]) -> list[str]:
-    """Returns the lines, or in one line why there are none."""
-    try:
-        return [f"    {line}".rstrip() for line in describe()]
-    except Exception as error:  # a network of the user's own: training will tell what fails
-        return [f"    not known: {type(error).__name__}: {error}".splitlines()[0]]
+def estimate_memory(
+    gan: GAN, datamodule: LightningDataModule, trainer: Trainer, image_shape: tuple[int, int, int]
+) -> dict[str, int]:
+    """Returns the bytes of one process by part on the device that trains, and `in all`.
+
+    On the CPU they come beside those of Python with what it has imported, and a checkpoint, which
+    is read back between two iterations, may need more than an iteration.
+    """
+    dtype = _TYPES.get(str(trainer.precision), torch.float32)
+    batch, device = _batch(datamodule, trainer) or 1, trainer.strategy.root_device
+    mixed = str(trainer.precision) in ("16-mixed", "bf16-mixed")
+    trial = Trial(gan, dtype)
+    kept, largest = _saved_by_autograd(trial, image_shape, batch, mixed)
+    g, d = (
+        _bytes(network.state_dict().values()) for network in (trial.generator, trial.discriminator)
+    )
+    states = _state_bytes(gan.generator_updates, trial.generator)
+    states += _state_bytes(gan.discriminator_updates, trial.discriminator)
+    pixels = batch * gan.batches_per_iteration * torch.Size(image_shape).numel()
+    passes = 2 if gan.penalties else 1  # a gradient penalty's gradient is one more
+    lasting = {
+        "weights": g + d,
+        "averaged generator": g * max(1, 4 // dtype.itemsize),  # never in 16 bits
+        "optimizer states": states,
+    }
+    checkpoint = sum(lasting.values())
+    iteration = {
+        "real images": pixels * (1 + dtype.itemsize),
+        "activations": kept,
+        "backward passes": COPIES_OF_LARGEST * passes * largest,
+    }
+    lasting["gradients"] = (g + d) * min(2, trainer.world_size)  # DDP has buckets of its own
+    lasting["training images"] = _image_bytes(datamodule, device)
+    total, needed = sum(lasting.values()), sum(iteration.values())
+    if device.type == "cpu":
+        total, needed = total + LIBRARIES, max(needed, checkpoint)
+    return lasting | iteration | {"in all": total + needed}
+
+
+def _state_bytes(updates: Updates, network: nn.Module) -> int:
+    """Returns the bytes of the optimizer's state, once it has updated a network with gradients."""
+    optimizer = updates.make_optimizer(network)
+    optimizer.step()
+    return _bytes(v for state in optimizer.state.values() for v in state.values())
+
+
+def _bytes(values: Iterable[Any]) -> int:
+    return sum(value.nbytes for value in values if isinstance(value, Tensor))
+
+
+def _batch(datamodule: LightningDataModule, trainer: Trainer) -> int | None:
+    """Returns how many images a process takes at once; `None`: the data module does not tell."""
+    batch = getattr(datamodule, "batch_size", None)
+    return batch // trainer.world_size if isinstance(batch, int) else None
+
+
+def _image_bytes(datamodule: LightningDataModule, device: torch.device) -> int:
+    """Returns the bytes of the training images, where a device holds them all the time."""
+    if not isinstance(datamodule, ImageDataModule):
+        return 0
+    if datamodule.residence(device).type != device.type:
+        return 0
+    only_mapped = datamodule.mapped and device.type == "cpu"  # takes room while there is some
+    return 0 if only_mapped else datamodule.train_images.nbytes
+
+
+def _saved_by_autograd(
+    trial: Trial, shape: tuple[int, int, int], batch: int, mixed: bool
+) -> tuple[int, int]:
+    """Returns the bytes that autograd keeps of a batch for one update, and of its largest tensor.
+
+    Those of the weights are left out. A few images are tried, and all others are like them.
+    """
+    weights = {t.data_ptr() for n in NETWORKS for t in getattr(trial, n).state_dict().values()}
+    tried, sums, largest = max(2, min(batch, MOST_TRIED)), [0], [0]
+    kept: dict[int, int] = {}  # bytes by storage
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=mixed)
+    counted = saved_tensors_hooks(keep, lambda tensor: tensor)
+    with random_state_kept(torch.device("cpu")), autocast, counted:
+        for update in (trial.update_discriminator, trial.update_generator):
+            kept.clear()
+            update(torch.zeros(tried, *shape, dtype=trial.noise.dtype))
+            sums, largest = [*sums, sum(kept.values())], [*largest, *kept.values()]
+    return max(sums) * batch // tried, max(largest) * batch // tried

@@ -49,20 +49,15 @@ def is_main_process() -> bool:
 def file_lock(path: Path) -> Iterator[int | None]:
     """Holds a file's lock, which ends with its process, however that ends.
 
-    A file system without locks (some of a cluster's) keeps nobody out.
-
     Yields:
         The file's descriptor, with which a process that is started holds the lock too, until it
         ends; `None` where another process holds the lock.
     """
     with path.open("a") as file:
         until = time.monotonic() + _PATIENCE
-        while not _lock(file.fileno(), fcntl.LOCK_EX):
-            if time.monotonic() > until:
-                yield None
-                return
+        while not (own := _lock(file.fileno(), fcntl.LOCK_EX)) and time.monotonic() < until:
             time.sleep(0.01)
-        yield file.fileno()
+        yield file.fileno() if own else None
 
 
 def is_locked(path: Path) -> bool:
@@ -79,7 +74,7 @@ def _lock(descriptor: int, operation: int) -> bool:
         fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks
+    except OSError:  # a file system without locks keeps nobody out
         pass
     return True
 
@@ -88,12 +83,8 @@ def _lock(descriptor: int, operation: int) -> bool:
 def locked(folder: Path, refusal: str | None = None) -> Iterator[None]:
     """Holds the folder of a run or a sweep for this process.
 
-    Args:
-        folder: there already.
-        refusal: what to say where another process holds it; `None`: that it trains there.
-
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds it; the message is `refusal`, or that it trains there.
     """
     with file_lock(folder / LOCK) as descriptor:
         if descriptor is None:
@@ -112,8 +103,7 @@ def read_status(folder: Path) -> dict[str, Any] | None:
     """Returns what a run's `status.json` says, `None` where there is none.
 
     A run that was killed had no time to write: `running` without a process that holds the folder
-    reads as `interrupted`. The process number is for people to read alone, since another process
-    may have it by now.
+    reads as `interrupted`. Process numbers are used again, and prove nothing.
     """
     try:
         content: dict[str, Any] = json.loads((folder / "status.json").read_text())
@@ -144,12 +134,11 @@ class RunFolder:
         self.resumed = cfg.resume is not None
         self.path = Path(cfg.resume).absolute() if self.resumed else _new_folder(cfg)
         own: Any = OmegaConf.to_container(cfg, resolve=True)
-        for name in ("trust", "moved"):  # of this command
-            own.pop(name, None)
+        own = {key: value for key, value in own.items() if key not in ("trust", "moved")}
         self.config: dict[str, Any] = without_secrets(own | {"resume": None})
         self.environment: dict[str, Any] = {}
         self.choices: dict[str, Any] = {}  # of the run, also where another command resumes it
-        self._began = datetime.now().astimezone()
+        self._began = _now()
         self._iteration, self._finished = 0, False
         earlier = (read_status(self.path) or {}) if self.resumed else {}
         self._first_began: str | None = earlier.get("started")
@@ -172,39 +161,29 @@ class RunFolder:
             yield
 
     def record(self, environment: Mapping[str, Any], iteration: int = 0) -> None:
-        """Writes what the run is made from, or what it goes on with.
-
-        Args:
-            environment: code, packages and hardware, see `describe_environment`.
-            iteration: completed iterations of a resumed run.
-        """
+        """Writes what the run is made from, or what it goes on with after so many iterations."""
         if not is_main_process():
             return
-        self._began = datetime.now().astimezone()  # what was prepared first is no training
+        self._began = _now()  # what was prepared first is no training
         self._iteration = iteration
-        self.environment = dict(environment)
-        overrides: list[str] = []
+        self.environment, overrides = dict(environment), list[str]()
         if HydraConfig.initialized():
-            hydra = HydraConfig.get()
-            overrides = masked(hydra.overrides.task)
-            self.environment["choices"] = self.choices = _own_choices(hydra.runtime.choices)
-        if self.resumed:
-            self.choices = read_choices(self.path)
-            self._record_resume(overrides)
+            hydra: Any = OmegaConf.to_container(HydraConfig.get())
+            overrides, chosen = masked(hydra["overrides"]["task"]), hydra["runtime"]["choices"]
+            self.choices = {k: chosen[k] for k in chosen if not k.startswith("hydra/")}
+            self.environment["choices"] = self.choices
+        if self.resumed:  # what began the run stays as it was
+            self.choices, path = read_choices(self.path), self.path / "resumes.json"
+            earlier = json.loads(path.read_text())["resumes"] if path.is_file() else []
+            own = {"started": self._began.isoformat(timespec="seconds"), "iteration": iteration}
+            own |= {"overrides": overrides, "environment": self.environment}
+            write_json(path, {"resumes": [*earlier, own]})
         else:
             write_whole(self.path / "overrides.yaml", OmegaConf.to_yaml(overrides).encode())
             write_json(self.path / "environment.json", self.environment)
         # last: with it, the folder is that of a run
         write_whole(self.path / "config.yaml", OmegaConf.to_yaml(self.config).encode())
         self.mark("running", None, iteration)
-
-    def _record_resume(self, overrides: list[str]) -> None:
-        """Adds this continuation to `resumes.json`: what began the run stays as it was."""
-        path = self.path / "resumes.json"
-        earlier = json.loads(path.read_text())["resumes"] if path.is_file() else []
-        began = self._began.isoformat(timespec="seconds")
-        own = {"started": began, "iteration": self._iteration, "overrides": overrides}
-        write_json(path, {"resumes": [*earlier, own | {"environment": self.environment}]})
 
     def mark(self, status: str, reason: str | None = None, iteration: int = 0) -> None:
         """Writes `status.json`; a run that has finished stays so, whatever happens afterwards.
@@ -217,7 +196,7 @@ class RunFolder:
         if not is_main_process() or self._finished:
             return
         self._finished = status == "finished"
-        now = datetime.now().astimezone()
+        now = _now()
         content = {
             "status": status,
             "reason": reason,
@@ -231,18 +210,13 @@ class RunFolder:
         write_json(self.path / "status.json", content)
 
 
+def _now() -> datetime:
+    return datetime.now().astimezone()
+
+
 def _new_folder(cfg: DictConfig) -> Path:
     """Returns a new run's folder: Hydra's on the command line, a new name in a notebook."""
     if HydraConfig.initialized():
         return Path(HydraConfig.get().runtime.output_dir).absolute()
     stamp = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{secrets.token_hex(3)}"
     return Path(expanded(cfg.paths.log_dir), cfg.name, stamp).absolute()
-
-
-def _own_choices(choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the files that were chosen, Hydra's own left out."""
-    return {
-        str(group): OmegaConf.to_container(choice) if OmegaConf.is_config(choice) else choice
-        for group, choice in choices.items()
-        if not str(group).startswith("hydra/")
-    }

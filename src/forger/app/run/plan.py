@@ -14,24 +14,16 @@ from torch import nn
 
 from forger.app.config.messages import near
 from forger.data import GroupedDataModule, ImageDataModule
-from forger.gan import GAN
+from forger.gan import BATCH_NORMS, GAN
 from forger.updates import Updates
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, int, int]  # of an image: channels, height, width
 
 
 def describe_plan(
     gan: GAN, datamodule: LightningDataModule, trainer: Trainer, folder: Path, image_shape: Shape
 ) -> list[str]:
-    """Returns the plan, a line each.
-
-    Args:
-        gan: with both networks and the loss.
-        datamodule: set up, or not yet: then its counts are left out.
-        trainer: with its limits and hardware.
-        folder: where the run writes.
-        image_shape: channels, height, width.
-    """
+    """Returns the plan, a line each."""
     loss = gan.loss
     penalties = [f"{name} x {penalty.weight:g}" for name, penalty in gan.penalties.items()]
     module = datamodule.datamodule if isinstance(datamodule, GroupedDataModule) else datamodule
@@ -54,13 +46,7 @@ def describe_plan(
 
 
 def describe_length(gan: GAN, datamodule: LightningDataModule, trainer: Trainer) -> list[str]:
-    """Returns images and iterations per epoch and in all, and where the run ends.
-
-    Args:
-        gan: with the batches that an iteration takes.
-        datamodule: set up; what it does not tell is left out.
-        trainer: with its limits.
-    """
+    """Returns images and iterations per epoch, where the data module tells, and the run's end."""
     images = getattr(datamodule, "num_train_images", None)
     batch = getattr(datamodule, "batch_size", None)
     ends = [trainer.max_steps] if trainer.max_steps != -1 else []
@@ -114,8 +100,7 @@ def notes(gan: GAN, trainer: Trainer) -> Iterator[str]:
         yield "LayerNorm in D: the loss penalises gradients per sample, and BatchNorm mixes samples"
     if trainer.world_size == 1:
         return
-    batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-    if any(isinstance(module, batch_norms) for module in gan.modules()):
+    if any(isinstance(module, BATCH_NORMS) for module in gan.modules()):
         if isinstance(trainer.accelerator, CPUAccelerator):
             yield "BatchNorm's statistics stay per process: torch has no SyncBatchNorm on CPUs"
         elif getattr(trainer.strategy, "_layer_sync", None) is None:

@@ -5,7 +5,7 @@ Imports neither torch nor anything that does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -44,175 +44,144 @@ _CHANGEABLE = (
 )
 
 
-def resumed_config(
-    folder: Path, overrides: Iterable[Override], composed: DictConfig
-) -> tuple[DictConfig, list[str]]:
-    """Returns the run's own config with the overrides applied, and what is wrong, one line each.
+class ResumedConfig:
+    """The config of a run that goes on: its own, changed by the overrides of a command.
 
     The run may be anybody's: its config is held against `trust`, which what is typed, and what the
     command's own config names, need not be.
 
     Args:
         folder: of the run.
-        overrides: of the command, without those for Hydra.
         composed: the config that the command would have without `resume`, for chosen files.
     """
-    cfg = with_absolute_paths(_own_config(folder, composed))
-    own, choices = _plain(cfg), read_choices(folder)
-    wrong, settings, typed = list[str](), list[Override](), list[str]()
-    for override in overrides:
-        key, value = override.key_or_group, _value(override)
-        if key in OF_THE_COMMAND:
-            continue
-        if key not in choices or isinstance(value, dict):
-            settings.append(override)
-            typed += _leaves(key, value)
-        elif key in ("trainer", "logger"):
-            typed += _take_group(cfg, key, composed)
-        elif value != choices[key] and (value, choices[key]) != ("null", None):
-            wrong.append(_refusal(override, given(key, choices[key]), folder))
-    before = _plain(cfg)
-    mistakes, unlisted = put_settings(cfg, settings)
-    for override in settings:
-        _set_in_loggers(cfg, override.key_or_group)
-    cfg = with_absolute_paths(cfg)
-    problems = find_problems(_without_unread(cfg, own))
-    known = [problem.key for problem in problems]
-    new = [one for one in settings if not any(is_within(one.key_or_group, key) for key in known)]
-    wrong += [*_refusals(new, unlisted, before, _plain(cfg), folder), *mistakes]
-    cfg.resume = str(folder)
-    untrusted = _untrusted(cfg, typed, composed, imports=not (wrong or problems))
-    told = tuple(text.partition("=")[0] for text in untrusted)
-    wrong += [problem.text for problem in problems if problem.key not in told]
-    links = [f"resume={folder}: {text}" for text in links_out_of(folder, cfg.trust)]
-    return cfg, wrong + untrusted + links
 
+    def __init__(self, folder: Path, composed: DictConfig) -> None:
+        self.folder, self.composed = folder, composed
+        try:
+            own = OmegaConf.load(folder / "config.yaml")
+        except Exception as error:  # of YAML that is damaged, anything
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"resume={folder}: config.yaml cannot be read: {reason}") from None
+        if not isinstance(own, DictConfig) or "trainer" not in own:
+            raise ConfigError(f"resume={folder}: config.yaml is not the config of a run")
+        # what an earlier version did not know yet
+        default = {key: composed[key] for key in ("init_from", "compile", "sweep")}
+        moved = move(_plain(own), composed.get("moved"))
+        self.cfg = with_absolute_paths(DictConfig(default | moved | {"trust": [], "moved": None}))
+        self.own = _plain(self.cfg)
+        self.typed: list[str] = []  # keys whose values are the user's
 
-def _refusals(
-    settings: Iterable[Override], unlisted: list[Override], before: Any, after: Any, folder: Path
-) -> Iterator[str]:
-    """Yields what is wrong with settings: what the run is may not change."""
-    for override in settings:
-        key, line = override.key_or_group, override.input_line
-        old, changeable = value_at(before, key), any(is_within(key, one) for one in _CHANGEABLE)
-        if old != value_at(after, key) and not changeable:
-            yield _refusal(override, None if old is None else given(key, old), folder)
-        elif override in unlisted:
-            yield f"{line}: no such setting; to add it, write +{line}"
+    def change(self, overrides: Iterable[Override]) -> list[str]:
+        """Applies overrides, those for Hydra left out; returns what is wrong, one line each."""
+        settings, wrong = self.take_choices(overrides)
+        before = _plain(self.cfg)
+        mistakes, unlisted = put_settings(self.cfg, settings)
+        for override in settings:
+            self.pass_on(override)
+        self.cfg = with_absolute_paths(self.cfg)
+        problems = find_problems(self.without_unread())
+        for override in settings:
+            key, line = override.key_or_group, override.input_line
+            if any(is_within(key, problem.key) for problem in problems):
+                continue
+            changed = value_at(before, key) != value_at(_plain(self.cfg), key)
+            if changed and not any(is_within(key, one) for one in _CHANGEABLE):
+                wrong.append(self.refusal(override, value_at(before, key)))
+            elif override in unlisted:
+                wrong.append(f"{line}: no such setting; to add it, write +{line}")
+        wrong += mistakes
+        untrusted = self.untrusted(imports=not (wrong or problems))
+        told = {text.partition("=")[0] for text in untrusted}
+        wrong += [problem.text for problem in problems if problem.key not in told]
+        links = links_out_of(self.folder, self.cfg.trust)
+        return wrong + untrusted + [f"resume={self.folder}: {text}" for text in links]
 
+    def take_choices(self, overrides: Iterable[Override]) -> tuple[list[Override], list[str]]:
+        """Takes other hardware and loggers; returns all settings, and what is wrong."""
+        choices, settings, wrong = read_choices(self.folder), list[Override](), list[str]()
+        for override in overrides:
+            key = override.key_or_group
+            value = None if override.is_delete() else override.value()
+            if key in OF_THE_COMMAND:
+                continue
+            if key not in choices or isinstance(value, dict):
+                settings.append(override)
+            elif key == "logger":
+                self.cfg.logger = self.composed.get("logger")
+                self.typed.append(key)
+            elif key == "trainer":
+                for name in _HARDWARE:
+                    self.cfg.trainer.pop(name, None)
+                    if name in self.composed.trainer:
+                        self.cfg.trainer[name] = self.composed.trainer[name]
+                self.typed += [f"trainer.{name}" for name in _HARDWARE]
+            elif value != choices[key] and (value, choices[key]) != ("null", None):
+                wrong.append(self.refusal(override, choices[key], of_group=True))
+        return settings, wrong
 
-def _own_config(folder: Path, composed: DictConfig) -> DictConfig:
-    """Reads a run's config; top-level settings that it does not know yet are the defaults."""
-    path = folder / "config.yaml"
-    try:
-        cfg = OmegaConf.load(path)
-    except Exception as error:  # of YAML that is damaged, anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(f"resume={folder}: {path.name} cannot be read: {reason}") from None
-    if not isinstance(cfg, DictConfig) or "trainer" not in cfg:
-        raise ConfigError(f"resume={folder}: {path.name} is not the config of a run")
-    default = {key: composed[key] for key in ("init_from", "compile", "sweep")}
-    of_this_command: dict[str, Any] = {"trust": [], "moved": None}
-    return DictConfig(default | move(_plain(cfg), composed.get("moved")) | of_this_command)
-
-
-def _take_group(cfg: DictConfig, group: str, composed: DictConfig) -> list[str]:
-    """Takes the hardware of another trainer file, or other loggers, and returns their keys."""
-    if group == "logger":
-        cfg.logger = composed.get("logger")
-        return [group]
-    for name in _HARDWARE:
-        cfg.trainer.pop(name, None)
-        if name in composed.trainer:
-            cfg.trainer[name] = composed.trainer[name]
-    return [f"{group}.{name}" for name in _HARDWARE]
-
-
-def _set_in_loggers(cfg: DictConfig, key: str) -> None:
-    """Passes `logger.<name>` on to the loggers, which refer to it: the run's own are resolved."""
-    group, _, name = key.partition(".")
-    if group != "logger" or not name or "." in name:
-        return
-    for node in (cfg.get("logger") or {}).values():
-        if isinstance(node, DictConfig) and name in node:
-            node[name] = cfg.logger[name]
-
-
-def _refusal(override: Override, own: str | None, folder: Path) -> str:
-    return (
-        f"{override.input_line}: the run resumed {'lacks it' if own is None else f'has {own}'}, and"
-        " keeps it; leave it out, or start a new run from its weights:"
-        f" {type_setting('init_from', folder)}"
-    )
-
-
-def _without_unread(cfg: DictConfig, own: Any) -> DictConfig:
-    """Leaves out the run's settings that only others referred to: in its config, none do."""
-    kept = cfg.copy()
-    for key, section in SCRIPTS["train"].sections.items():
-        node: Any = OmegaConf.select(kept, key) if key and section.free else None
-        known = section.schema
-        for name in list(node) if isinstance(node, DictConfig) else ():
-            free = name not in known and not isinstance(node[name], DictConfig)
-            if free and value_at(own, f"{key}.{name}") is not None:
-                del node[name]
-    return kept
-
-
-def _untrusted(cfg: DictConfig, typed: list[str], composed: DictConfig, imports: bool) -> list[str]:
-    """Returns what the run may not bring; `cfg.trust` becomes all that the user has named.
-
-    Args:
-        cfg: of the run, with the overrides.
-        typed: keys whose values are the user's.
-        composed: the command's own config, all of which is the user's too.
-        imports: whether to import what it names.
-    """
-    for key in list(typed):  # see `_set_in_loggers`
+    def pass_on(self, override: Override) -> None:
+        """Notes what was typed, and passes `logger.<name>` on to loggers: they are resolved."""
+        key = override.key_or_group
+        if override.is_delete() or isinstance(override.value(), dict):
+            return  # a mapping is merged with the run's own: it is held against `trust` as that is
+        self.typed.append(key)
         group, _, name = key.partition(".")
-        if group == "logger":
-            typed += [f"logger.{other}.{name}" for other in cfg.get("logger") or ()]
-    plain_composed = {key: value for key, value in _plain(composed).items() if key != "hydra"}
-    trust = [*named(composed.get("trust"), composed.get("moved")), *targets_in(plain_composed)]
-    _keep_in_place(cfg, typed, trust, composed)
-    plain = _plain(cfg)
-    found = find_untrusted(plain, trust, typed=typed, build=[""], imports=imports)
-    storage = OmegaConf.select(cfg, "sweep.trial.storage")
-    key, run = "sweep.trial.storage", Path(cfg.resume)
-    beside = [f"sqlite:///{folder / 'optuna.db'}" for folder in (run, run.parent)]
-    if storage is not None and key not in typed and not is_named(str(storage), [*trust, *beside]):
-        found.append(f"{given(key, storage)}: {not_where(str(storage))}")
-    targets = [str(value_at(plain, key)) for key in typed if key.endswith("._target_")]
-    cfg.trust = [*trust, *targets]
-    return found
+        for logger, node in (self.cfg.get("logger") or {}).items() if group == "logger" else ():
+            if isinstance(node, DictConfig) and name in node:
+                node[name] = self.cfg.logger[name]
+                self.typed.append(f"logger.{logger}.{name}")
 
+    def refusal(self, override: Override, own: Any, of_group: bool = False) -> str:
+        """Says that the run keeps what it has."""
+        has = (
+            "lacks it"
+            if own is None and not of_group
+            else f"has {given(override.key_or_group, own)}"
+        )
+        return (
+            f"{override.input_line}: the run resumed {has}, and keeps it; leave it out, or start a"
+            f" new run from its weights: {type_setting('init_from', self.folder)}"
+        )
 
-def _keep_in_place(
-    cfg: DictConfig, typed: list[str], trust: list[str], composed: DictConfig
-) -> None:
-    """Has nothing written where the run's config alone says so, but in caches that are in use."""
-    for key in ("paths.cache_dir", "data.cache_dir"):
-        folder = OmegaConf.select(cfg, key)
-        foreign = isinstance(folder, str) and key not in typed and not is_named(folder, trust)
-        if foreign and not is_in_use("cache_dir", folder):
-            OmegaConf.update(cfg, key, composed.paths.cache_dir)
-    root = str(OmegaConf.select(cfg, "data.root"))
-    known = is_named(root, [*trust, composed.paths.data_dir]) or is_in_use("root", root)
-    if OmegaConf.select(cfg, "data.download") and not known and "data.root" not in typed:
-        cfg.data.download = "data.download" in typed
+    def without_unread(self) -> DictConfig:
+        """Leaves out the run's settings that only others referred to: in its config, none do."""
+        kept = self.cfg.copy()
+        for key, section in SCRIPTS["train"].sections.items():
+            node: Any = OmegaConf.select(kept, key) if key and section.free else None
+            for name in list(node) if isinstance(node, DictConfig) else ():
+                free = name not in section.schema and not isinstance(node[name], DictConfig)
+                if free and value_at(self.own, f"{key}.{name}") is not None:
+                    del node[name]
+        return kept
 
+    def untrusted(self, imports: bool) -> list[str]:
+        """Returns what the run may not bring; `trust` becomes all that the user has named."""
+        composed = {key: value for key, value in _plain(self.composed).items() if key != "hydra"}
+        trust = [*named(composed.get("trust"), composed.get("moved")), *targets_in(composed)]
+        self.keep_in_place(trust)
+        plain = _plain(self.cfg)
+        found = find_untrusted(plain, trust, typed=self.typed, build=[""], imports=imports)
+        key, storage = "sweep.trial.storage", OmegaConf.select(self.cfg, "sweep.trial.storage")
+        beside = [f"sqlite:///{where / 'optuna.db'}" for where in (self.folder, self.folder.parent)]
+        known = key in self.typed or is_named(str(storage), [*trust, *beside])
+        if storage is not None and not known:
+            found.append(f"{given(key, storage)}: {not_where(str(storage))}")
+        targets = [str(value_at(plain, key)) for key in self.typed if key.endswith("._target_")]
+        self.cfg.trust, self.cfg.resume = [*trust, *targets], str(self.folder)
+        return found
 
-def _value(override: Override) -> Any:
-    return None if override.is_delete() else override.value()
-
-
-def _leaves(key: str, value: Any) -> Iterator[str]:
-    """Yields the keys that an override sets: a mapping is merged into what the run has."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _leaves(f"{key}.{name}", item)
-    else:
-        yield key
+    def keep_in_place(self, trust: list[str]) -> None:
+        """Has nothing written where the run's config alone says so, but in caches in use."""
+        cfg, paths = self.cfg, self.composed.paths
+        for key in ("paths.cache_dir", "data.cache_dir"):
+            folder = OmegaConf.select(cfg, key)
+            foreign = isinstance(folder, str) and key not in self.typed
+            if foreign and not (is_named(folder, trust) or is_in_use("cache_dir", folder)):
+                OmegaConf.update(cfg, key, paths.cache_dir)
+        root = str(OmegaConf.select(cfg, "data.root"))
+        known = is_named(root, [*trust, paths.data_dir]) or is_in_use("root", root)
+        if OmegaConf.select(cfg, "data.download") and not known and "data.root" not in self.typed:
+            cfg.data.download = "data.download" in self.typed
 
 
 def _plain(cfg: DictConfig) -> Any:

@@ -53,15 +53,18 @@ class Start:
         found = newest_checkpoint(folder)
         if found is None:
             return cls(folder, init_from=cfg.init_from)
-        path, content = found
-        fault = None
-        if exact_resume.KEY not in content:
-            fault = f"{path.name} does not hold all that a run needs to go on exactly"
-        elif climbs(content.get("callbacks")):  # Lightning's own remove what they had written
-            fault = f"the callbacks in {path.name} name files above a folder, as those of no run do"
-        if fault is not None:
-            raise ConfigError(f"resume={folder}: {fault}; {_new_run_from(folder)}")
-        return cls(folder, path, content)
+        start = cls(folder, *found)
+        # files that Lightning's callbacks had written, and now replace, stand in their states
+        if exact_resume.KEY not in found[1] or climbs(found[1].get("callbacks")):
+            start._refuse(
+                f"{found[0].name} does not hold all that a run needs to go on exactly, or its"
+                " callbacks name files above a folder"
+            )
+        return start
+
+    def _refuse(self, why: str) -> None:
+        new_run = f"start a new run from its weights: {type_setting('init_from', str(self.folder))}"
+        raise ConfigError(f"resume={self.folder}: {why}; {new_run}")
 
     @property
     def iteration(self) -> int:
@@ -78,28 +81,20 @@ class Start:
         if self.init_from is None:
             return
         content = read_checkpoint(find_checkpoint(self.init_from, setting="init_from"))
-        theirs, ours = content["state_dict"], gan.state_dict()
-        differing = [
-            f"{name} is {_shape(theirs.get(name))} there and {_shape(ours.get(name))} here"
-            for name in dict.fromkeys([*ours, *theirs])
-            if _shape(theirs.get(name)) != _shape(ours.get(name))
-        ]
-        if differing:
-            more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        try:
+            gan.load_state_dict(content["state_dict"])
+        except RuntimeError as error:
+            _, first, *more = map(str.strip, str(error).splitlines())
             raise ConfigError(
                 f"init_from={self.init_from}: holds other networks than this config asks for:"
-                f" {', '.join(differing[:3])}{more}; choose the model and data of that run"
-            )
-        gan.load_state_dict(theirs)
+                f" {first}{f' and {len(more)} more' if more else ''}; choose the model and data of"
+                " that run"
+            ) from None
         updates = content.get("earlier_updates", 0) + content.get("global_step", 0)
         gan.ema_generator.earlier_updates = updates
 
     def check_same_images(self, shape: tuple[int, int, int], now: dict[str, Any] | None) -> None:
-        """Compares what the training images are with what they were.
-
-        Args:
-            shape: channels, height, width.
-            now: their fingerprint; `None`: cannot tell.
+        """Compares shape and fingerprint (`None`: cannot tell) of the images with what they were.
 
         Raises:
             ConfigError: they are others.
@@ -107,22 +102,16 @@ class Start:
         if self.content is None:
             return
         then, own_shape = self.content["data"], self.content["image_shape"]
-        other = then is not None and now is not None and then != now
-        if own_shape != list(shape) or other:
-            raise ConfigError(
-                f"resume={self.folder}: the training images are others than the run's, which had"
-                f" {_images(then, own_shape)} and now has {_images(now, shape)}; point data.root"
-                f" to the old ones, or {_new_run_from(self.folder)}"
+        if own_shape != list(shape) or (then is not None and now is not None and then != now):
+            self._refuse(
+                f"the training images are others than the run's, {own_shape} each and by their"
+                f" fingerprint {then}; point data.root to the old ones"
             )
 
     def check_unfinished(self, trainer: Trainer, max_time: str | None) -> None:
         """Refuses a run that has finished and may not go further.
 
         One that was broken off after its last iteration still writes what belongs to its end.
-
-        Args:
-            trainer: with the limits of this command.
-            max_time: among these, as it is set.
 
         Raises:
             ConfigError: names each limit that it has reached.
@@ -131,8 +120,8 @@ class Start:
             return
         if (read_status(self.folder) or {}).get("status") != "finished":
             return
-        epochs = self.content[exact_resume.KEY]["epoch"]
         if limits := list(_reached(trainer, max_time, self.content)):
+            epochs = self.content[exact_resume.KEY]["epoch"]
             keys = " and ".join(f"{limit.partition('=')[0]}=<more>" for limit in limits)
             raise ConfigError(
                 f"resume={self.folder}: has reached {' and '.join(limits)} (iteration"
@@ -165,9 +154,9 @@ class Start:
 
 def _reached(trainer: Trainer, max_time: str | None, content: dict[str, Any]) -> Iterator[str]:
     """Yields each limit that a checkpoint has reached, as it is set."""
+    epochs = content[exact_resume.KEY]["epoch"]
     if trainer.max_steps not in (-1, None) and content["global_step"] >= trainer.max_steps:
         yield f"trainer.max_steps={trainer.max_steps}"
-    epochs = content[exact_resume.KEY]["epoch"]
     if trainer.max_epochs not in (-1, None) and epochs >= trainer.max_epochs:
         yield f"trainer.max_epochs={trainer.max_epochs}"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -179,16 +168,3 @@ def _reached(trainer: Trainer, max_time: str | None, content: dict[str, Any]) ->
                 yield f"trainer.max_time={max_time}"
         if isinstance(callback, EarlyStopping) and state is not None and callback.has_ended(state):
             yield f"callbacks.early_stopping.patience={callback.patience}"
-
-
-def _new_run_from(folder: Path | None) -> str:
-    return f"start a new run from its weights: {type_setting('init_from', str(folder))}"
-
-
-def _shape(tensor: Any) -> str:
-    return "missing" if tensor is None else "x".join(map(str, tensor.shape)) or "a number"
-
-
-def _images(sample: dict[str, Any] | None, shape: Any) -> str:
-    count = f"{sample['images']:,} of " if sample else ""
-    return f"{count}{'x'.join(map(str, shape))}"

@@ -4,49 +4,54 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning import LightningDataModule, Trainer, seed_everything
+from lightning import Callback, LightningDataModule, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.command import Command
 from forger.app.config.messages import near, setting
-from forger.app.config.trust import trust_in
+from forger.app.config.settings import with_absolute_paths
+from forger.app.config.trust import named, trust_in
 from forger.app.distributed.watch import explained, watched_process_group
 from forger.app.run.build import (
-    build_callbacks,
     build_data,
     build_gan,
     build_loggers,
+    build_pruning,
     build_trainer,
+    check_trackers,
     group_batches,
     image_shape_of,
 )
 from forger.app.run.checks import check_epoch, check_networks, check_updates, images_per_process
-from forger.app.run.compilation import describe_compilation
-from forger.app.run.devices import threads
+from forger.app.run.devices import Compilation, check_gpu, choose_precision, threads
 from forger.app.run.dry_run import describe_dry_run
-from forger.app.run.ending import recorded
 from forger.app.run.folder import RunFolder, is_main_process
-from forger.app.run.instantiate import all_refusals
+from forger.app.run.instantiate import all_refusals, import_targets
+from forger.app.run.load import refuse_untrusted
 from forger.app.run.plan import describe_plan
-from forger.app.run.prepare import prepare, sweep_name
-from forger.app.run.record import RecordInCheckpoint, describe_environment, fingerprint
+from forger.app.run.record import RecordInCheckpoint, describe_environment, fingerprint, recorded
 from forger.app.run.resume import trusting
-from forger.app.run.scoring import ScorePlan, check_awaited, plan_scores
+from forger.app.run.scoring import ScorePlan, build_scores, check_awaited, plan_scores
 from forger.app.run.several_processes import Agreed
 from forger.app.run.start import Start
+from forger.callbacks.exact_resume import ExactResume
+from forger.callbacks.interrupts import Interrupts
+from forger.callbacks.scores import ScoreCallback
 from forger.gan import GAN
 from forger.loggers.metrics_csv import last_values
 
 log = logging.getLogger(__name__)
 
 CORES = "FORGER_CORES"  # set by a sweep: how many cores of this machine one job may use
+SWEEP = "FORGER_SWEEP"  # set by a sweep: the name of its folder
 
 
 def train(cfg: DictConfig, agreed: Agreed | None = None) -> dict[str, float]:
@@ -66,10 +71,85 @@ def train(cfg: DictConfig, agreed: Agreed | None = None) -> dict[str, float]:
             go on.
         Interrupted: a signal ended it.
     """
-    cfg = prepare(cfg)
+    cfg = _prepared(cfg)
     seed_everything(cfg.seed, workers=True, verbose=False)
     with threads(_threads(cfg)):
-        return _run(cfg, agreed or Agreed(Command(Path(), "train", ()), cfg))
+        parts = _build_parts(cfg)
+        if not cfg.dry_run:
+            with parts.folder.hold():
+                return _train(cfg, parts, agreed or Agreed(Command(Path(), "train", ()), cfg))
+        trainer = build_trainer(cfg, parts.folder.path, [], [])
+        _log_plan(cfg, parts, trainer)
+        if is_main_process():
+            for line in describe_dry_run(parts.gan, parts.datamodule, trainer, parts.shape):
+                log.info(line)
+        return {}
+
+
+def _prepared(cfg: DictConfig) -> DictConfig:
+    """Returns the config with what it leaves open: absolute paths, seed, precision, trackers' ids.
+
+    Raises:
+        UserError: what it names cannot be imported, or is not on this machine.
+    """
+    _quieten_lightning()
+    cfg = with_absolute_paths(cfg)
+    if cfg.resume is not None:  # a run folder may be anybody's
+        trust, config = named(cfg.get("trust"), cfg.get("moved")), OmegaConf.to_container(cfg)
+        refuse_untrusted(config, Path(cfg.resume), trust, [""], names_only=True)
+    import_targets(cfg)
+    if cfg.seed is None:
+        cfg.seed = secrets.randbelow(2**32)
+    if cfg.trainer.accelerator in ("auto", "gpu", "cuda"):
+        check_gpu()
+    chosen = choose_precision(cfg)
+    name_trackers(cfg)
+    if is_main_process():
+        if chosen is not None:
+            log.info("precision       %s", chosen)
+        check_trackers(cfg)
+    return cfg
+
+
+def _quieten_lightning() -> None:
+    """Keeps Lightning's warnings and drops its advertisements and what the plan says better."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()  # its own; messages still reach ours
+        logger.setLevel(logging.WARNING)
+    for message in (
+        r"Found \d+ module\(s\) in eval mode",  # the averaged generator, on purpose
+        "The number of training batches .* logging interval",  # rows are due by iteration
+        "You're resuming from a checkpoint that ended before the",  # exactly: see ExactResume
+        "Be aware that when using `ckpt_path`",  # a time limit that a resumed run has no more
+        r"The \.grad attribute of a Tensor that is not a leaf",  # torch.compile looks at fakes
+        r".*isinstance\(treespec, LeafSpec\)",  # Lightning 2.6 against torch 2.14
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def name_trackers(cfg: DictConfig) -> None:
+    """Gives runs in trackers their ids, groups and job types, so that the config records them.
+
+    The jobs of a sweep share its folder's name as their group, and are of the type `sweep`; a run
+    alone is of the type `train`. Of a run that an agent of W&B started, its server knows the id and
+    the group.
+    """
+    sweep = os.environ.get(SWEEP) or None
+    for node in (cfg.get("logger") or {}).values():
+        if not isinstance(node, DictConfig) or "id" not in node:
+            continue
+        of_agent = "WANDB_SWEEP_ID" in os.environ and "entity" in node
+        if of_agent:
+            node.id = os.environ.get("WANDB_RUN_ID")
+        left_open = {
+            "id": secrets.token_hex(4),
+            "group": None if of_agent else sweep,
+            "job_type": "sweep" if sweep or of_agent else "train",
+        }
+        for name, value in left_open.items():
+            if node.get(name, "") is None:
+                node[name] = value
 
 
 def _threads(cfg: DictConfig) -> int | None:
@@ -94,21 +174,7 @@ class Parts:
     scores: ScorePlan | None  # of the main process
 
 
-def _run(cfg: DictConfig, agreed: Agreed) -> dict[str, float]:
-    """Builds everything, says what will happen, and trains."""
-    parts = _assemble(cfg)
-    if not cfg.dry_run:
-        with parts.folder.hold():
-            return _train(cfg, parts, agreed)
-    trainer = build_trainer(cfg, parts.folder.path, [], [])
-    _log_plan(cfg, parts, trainer)
-    if is_main_process():
-        for line in describe_dry_run(parts.gan, parts.datamodule, trainer, parts.shape):
-            log.info(line)
-    return {}
-
-
-def _assemble(cfg: DictConfig) -> Parts:
+def _build_parts(cfg: DictConfig) -> Parts:
     """Builds data and networks, and finds out whether they fit each other and the start."""
     folder = RunFolder(cfg)
     start = Start.of(cfg, folder.path)
@@ -141,24 +207,39 @@ def _log_plan(cfg: DictConfig, parts: Parts, trainer: Trainer) -> None:
     for line in describe_plan(parts.gan, parts.datamodule, trainer, parts.folder.path, parts.shape):
         log.info(line)
     if cfg.compile:
-        log.info("compile         %s", describe_compilation(parts.gan))
+        penalties = ", but D under gradient penalties" if parts.gan.penalties else ""
+        log.info("compile         both networks%s; the first iteration waits for it", penalties)
     log.info("scores          %s", parts.scores.line)
     for line in parts.start.describe():
         log.info("start           %s", line)
+
+
+def _build_callbacks(
+    cfg: DictConfig, parts: Parts
+) -> tuple[Interrupts, ScoreCallback | None, Compilation | None, list[Callback]]:
+    """Builds what a run has beside its config's callbacks: some by themselves, and all of them."""
+    interrupts, scores = Interrupts(), build_scores(cfg, parts.datamodule, parts.scores)
+    compilation = Compilation(interrupts) if cfg.compile else None
+    record = RecordInCheckpoint(parts.folder, parts.shape, parts.sample)
+    callbacks: list[Callback] = [record, ExactResume(), interrupts]
+    callbacks += [c for c in (scores, compilation, build_pruning(cfg)) if c is not None]
+    return interrupts, scores, compilation, callbacks
 
 
 def _train(cfg: DictConfig, parts: Parts, agreed: Agreed) -> dict[str, float]:
     """Trains in the run's folder, which no other process does meanwhile."""
     folder, start = parts.folder, parts.start
     loggers = build_loggers(cfg, folder.path, start.iteration if folder.resumed else None)
-    record = RecordInCheckpoint(folder, parts.shape, parts.sample)
-    callbacks = build_callbacks(cfg, record, parts.datamodule, parts.scores)
-    scores, compilation = callbacks.scores, callbacks.compilation
-    trainer = build_trainer(cfg, folder.path, loggers, callbacks.all)
+    interrupts, scores, compilation, callbacks = _build_callbacks(cfg, parts)
+    trainer = build_trainer(cfg, folder.path, loggers, callbacks)
     _log_plan(cfg, parts, trainer)
     start.check_unfinished(trainer, cfg.trainer.max_time)
-    device, failed = trainer.strategy.root_device, partial(_mark_failed, folder, trainer)
-    with watched_process_group(agreed.met, device, failed), callbacks.interrupts:
+    device = trainer.strategy.root_device
+
+    def mark_failed(reason: str) -> None:
+        folder.mark("failed", reason, trainer.global_step)
+
+    with watched_process_group(agreed.met, device, mark_failed), interrupts:
         if is_main_process():
             start.set_damaged_aside()
             if compilation is not None:  # before training: this machine may lack a compiler
@@ -174,16 +255,12 @@ def _train(cfg: DictConfig, parts: Parts, agreed: Agreed) -> dict[str, float]:
         _say_what_follows(folder, agreed.command)
     metrics = last_values(folder.path) if folder.resumed else {}
     metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-    last = {} if scores is None else {f"val/{key}": value for key, value in scores.last.items()}
-    return metrics | last
-
-
-def _mark_failed(folder: RunFolder, trainer: Trainer, reason: str) -> None:
-    folder.mark("failed", reason, trainer.global_step)
+    last = {} if scores is None else scores.last
+    return metrics | {f"val/{key}": value for key, value in last.items()}
 
 
 def _log_hyperparams(folder: RunFolder, loggers: list[Logger]) -> None:
-    chosen = {f"choice_{group}": word for group, word in folder.choices.items()}
+    chosen = {f"choice_{group}": name for group, name in folder.choices.items()}
     for logger in loggers:
         logger.log_hyperparams(folder.config | chosen | {"environment": folder.environment})
 
@@ -193,7 +270,7 @@ def _say_what_follows(folder: RunFolder, command: Command) -> None:
     last_grid = folder.path / "samples" / "last.png"
     if last_grid.is_file():
         log.info("samples         %s", near(last_grid))
-    if sweep_name() is None:
-        words = [setting("run", near(folder.path)), *trusting(trust_in(folder.config))]
-        following = [command.typed(script, *words) for script in ("evaluate", "generate")]
+    if not os.environ.get(SWEEP):
+        overrides = [setting("run", near(folder.path)), *trusting(trust_in(folder.config))]
+        following = [command.typed(script, *overrides) for script in ("evaluate", "generate")]
         print("\n  ".join(["next:", *following]), flush=True)
