@@ -23,6 +23,7 @@ from torch import Tensor
 
 from forger.array_files import DamagedError, array_writer, map_array
 from forger.errors import DataError
+from forger.hardware import core_count
 from forger.image_files import ImageFormat, try_decode
 from forger.whole_files import remove_leftovers, write_whole
 
@@ -123,7 +124,7 @@ class FolderCache:
         console, blocks = Console(stderr=True), range(0, len(names), block)
         hidden = not console.is_terminal
         shown = track(blocks, "decoding images", console=console, transient=True, disable=hidden)
-        with ThreadPoolExecutor() as pool, warnings.catch_warnings():
+        with ThreadPoolExecutor(core_count()) as pool, warnings.catch_warnings():
             # Pillow warns of large images without naming them; twice as large ones it refuses.
             warnings.simplefilter("ignore")
             for begin in shown:
