@@ -88,6 +88,10 @@ class Resident(Mapped):
     def prepare_data(self) -> None:
         """The array is there."""
 
+    def describe(self) -> list[str]:
+        """Nothing: there is no folder to list."""
+        return []
+
     def read(self, split: Any) -> tuple[Tensor, Tensor]:
         """Reads the first images."""
         images = np.load(self.root, mmap_mode="r")[:RESIDENT]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lightning
+from helpers import make_trainer
 
 
 class Recorder(lightning.LightningModule):
@@ -26,14 +28,6 @@ class Recorder(lightning.LightningModule):
 
 def fit(recorder: Recorder, data: lightning.LightningDataModule, **flags: Any) -> list[Any]:
     """Trains on the CPU and returns (epoch, batch) of every step."""
-    settings: dict[str, Any] = {
-        "accelerator": "cpu",
-        "devices": 1,
-        "max_epochs": 1,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    lightning.Trainer(**{**settings, **flags}).fit(recorder, datamodule=data)
+    settings = {"max_steps": -1, "max_epochs": 1, "limit_val_batches": 1.0, **flags}
+    make_trainer(Path(), **settings).fit(recorder, datamodule=data)
     return recorder.seen

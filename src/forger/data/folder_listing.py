@@ -56,14 +56,7 @@ def list_images(
         DataError: no folder, no images, no telling which are for tests, images both beside and
             inside class folders, or a class of the test images that the training images lack.
     """
-    try:
-        if not root.is_dir():
-            there = "it is a file" if root.exists() else f"there is none (looked in {Path.cwd()})"
-            raise DataError(f"data.root={root}: must be the folder that holds the images; {there}")
-        found = walk(root)
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"data.root: {error.filename or root} cannot be read: {reason}") from None
+    found = _found(root)
     train, test = find_splits(root, found, train_folder, test_folder)
     held_out = [path for path in found.images if test is not None and path.startswith(test)]
     apart = {*held_out}
@@ -89,6 +82,17 @@ def list_images(
         test_folder=test,
         left_out=_left_out(found, train, {*folders, *held_out}),
     )
+
+
+def _found(root: Path) -> Found:
+    try:
+        if not root.is_dir():
+            there = "it is a file" if root.exists() else f"there is none (looked in {Path.cwd()})"
+            raise DataError(f"data.root={root}: must be the folder that holds the images; {there}")
+        return walk(root)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(f"data.root: {error.filename or root} cannot be read: {reason}") from None
 
 
 def _left_out(found: Found, train: str, used: Collection[str]) -> list[str]:
