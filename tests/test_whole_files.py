@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,23 +52,21 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(
     assert names(tmp_path) == ["a"]
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", kilobytes=64) as disk:
-        target = disk / "a"
-        write_whole(target, b"old" * 1000)
-        with pytest.raises(OSError, match="No space left"):
-            write_whole(target, b"new" * 30_000)
-        assert target.read_bytes() == b"old" * 1000
-        assert names(disk) == ["a"]
-
-
-def test_a_read_only_folder_and_a_folder_under_the_name(tmp_path: Path) -> None:
-    write_whole(tmp_path / "disk" / "a", b"old")
-    with read_only(tmp_path / "disk") as disk, pytest.raises(OSError, match="Read-only"):
-        write_whole(disk / "a", b"new")
-    assert (tmp_path / "disk" / "a").read_bytes() == b"old"
+@pytest.mark.parametrize("disk", [partial(small_disk, kilobytes=64), read_only])
+def test_a_disk_that_takes_nothing_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, disk: Callable[[Path], AbstractContextManager[Path]]
+) -> None:
+    folder = tmp_path / "disk"
+    write_whole(folder / "a", b"old")
+    with disk(folder):
+        if disk is not read_only:
+            write_whole(folder / "a", b"old")
+        with pytest.raises(OSError, match=r"No space left|Read-only"):
+            write_whole(folder / "a", b"new" * 30_000)
+        assert (folder / "a").read_bytes() == b"old"
+        assert names(folder) == ["a"]
     with pytest.raises(IsADirectoryError):
-        write_whole(tmp_path / "disk", b"new")
+        write_whole(folder, b"new")
     assert names(tmp_path) == ["disk"]
 
 

@@ -50,7 +50,7 @@ def array_writer(path: Path) -> Iterator[Callable[[NDArray[Any]], None]]:
         yield write
         file.seek(0)
         np.lib.format.write_array_header_1_0(file, header)
-    write_json(checksum_file(path), {"sha256": _sha256(path), **_state(path)})
+    write_json(checksum_file(path), {**_state(path), "sha256": _sha256(path)})
 
 
 def map_array(path: Path, dtype: torch.dtype, shape: tuple[int | None, ...]) -> Tensor:
@@ -73,8 +73,8 @@ def map_array(path: Path, dtype: torch.dtype, shape: tuple[int | None, ...]) -> 
         # Nothing here writes to it, which is what torch warns of.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         array = torch.from_numpy(np.load(path, mmap_mode="r", allow_pickle=False))
-    expected = tuple(b if a is None else a for a, b in zip(shape, array.shape, strict=False))
-    if array.dtype != dtype or len(shape) != array.ndim or tuple(array.shape) != expected:
+    fits = all(a in (None, b) for a, b in zip(shape, array.shape, strict=False))
+    if array.dtype != dtype or len(shape) != array.ndim or not fits:
         raise DamagedError(f"holds {array.dtype} {tuple(array.shape)}, not {dtype} {shape}")
     return array
 

@@ -241,7 +241,7 @@ def test_a_file_changes_after_it_was_listed(
     decode = image_files.decode
 
     def change_and_decode(*arguments: Any) -> Any:
-        path.unlink(missing_ok=True) if change == "vanishes" else put(path, 2)
+        path.unlink(missing_ok=True) if change == "vanishes" else put(path, 2, size=(30, 40))
         return decode(*arguments)
 
     monkeypatch.setattr(image_files, "decode", change_and_decode)
