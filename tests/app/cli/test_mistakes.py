@@ -71,19 +71,18 @@ MISTAKES = {
         "trainer.min_steps=9: is above trainer.max_steps=5"
     ),
     "+trainer.gradient_clip_val=1": (
-        "trainer.gradient_clip_val=1: the Trainer cannot clip two networks; write "
-        "model.gradient_clip.generator=<norm> or model.gradient_clip.discriminator=<norm>"
+        "trainer.gradient_clip_val=1: is for one network; write "
+        "model.gradient_clip.generator=<norm>"
     ),
     "+trainer.accumulate_grad_batches=2": (
-        "trainer.accumulate_grad_batches=2: the Trainer cannot accumulate for two networks; write "
-        "model.accumulate.generator=<batches> or model.accumulate.discriminator=<batches>"
+        "trainer.accumulate_grad_batches=2: is for one network; write "
+        "model.accumulate.generator=<batches>"
     ),
     "+trainer.fast_dev_run=true": (
         "trainer.fast_dev_run=true: would leave no metrics and no checkpoint; write debug=smoke"
     ),
     "+trainer.val_check_interval=100": (
-        "trainer.val_check_interval=100: training has no validation loop; for scores write "
-        "metrics.every_n_steps=<number>"
+        "trainer.val_check_interval=100: is for what train.py never does; leave it out"
     ),
     "optimizer.lr=1e-3 optimizer.generator.lr=1e-4 optimizer.discriminator.lr=2e-4": (
         "optimizer.lr=1e-3: does nothing, since optimizer.generator.lr and "

@@ -19,26 +19,12 @@ from forger.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 GROUPS = (
-    "model",
-    "loss",
-    "data",
-    "optimizer",
-    "schedule",
-    "trainer",
-    "metrics",
-    "metrics/features",
-    "callbacks",
-    "logger",
+    *("model", "loss", "data", "optimizer", "schedule", "trainer", "metrics", "metrics/features"),
+    *("callbacks", "logger", "experiment", "debug"),
 )
-RECIPES = ("experiment", "debug")
-CHOICES = [
-    f"{group}={path.stem}"
-    for group in (*GROUPS, *RECIPES)
-    for path in sorted((CONFIGS / group).glob("*.yaml"))
-]
+CHOICES = [f"{g}={path.stem}" for g in GROUPS for path in sorted((CONFIGS / g).glob("*.yaml"))]
 
 Compose = Callable[..., DictConfig]
-Gpus = Callable[[int], None]
 
 
 def refused(cfg: DictConfig) -> str:
@@ -47,35 +33,45 @@ def refused(cfg: DictConfig) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("word", CHOICES)
+def set_node(cfg: DictConfig, key: str, node: Any) -> DictConfig:
+    """Sets a part of a config, or with `...` takes it out."""
+    owner, _, name = key.rpartition(".")
+    with open_dict(cfg):
+        if node is ...:
+            del (OmegaConf.select(cfg, owner) if owner else cfg)[name]
+        else:
+            OmegaConf.update(cfg, key, node, merge=False)
+    return cfg
+
+
+@pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_passes(
-    word: str, composed: Compose, gpus: Gpus, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    choice: str, composed: Compose, gpus: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     gpus(2)
-    if word == "trainer=mps":
+    if choice == "trainer=mps":
         monkeypatch.setattr(hardware, "has_mps", lambda: True)
-    if word.startswith("trainer=multi_node"):
-        each = 1 if word.endswith("cpu") else 2
+    if choice.startswith("trainer=multi_node"):
+        each = 1 if choice.endswith("cpu") else 2
         started = {"TORCHELASTIC_RUN_ID": "1", "RANK": 0, "LOCAL_RANK": 0, "GROUP_RANK": 0}
         started |= {"WORLD_SIZE": 2 * each, "LOCAL_WORLD_SIZE": each, "GROUP_WORLD_SIZE": 2}
         for name, value in started.items():
             monkeypatch.setenv(name, str(value))
-    for index in range(100):
-        (tmp_path / f"{index}.png").touch()
-    root = [f"data.root={tmp_path}"] if word == "data=image_folder" else []
-    assert find_problems(composed(word, *root)) == []
+    root = [f"data.root={tmp_path}"] if choice == "data=image_folder" else []
+    assert find_problems(composed(choice, *root)) == []
 
 
 @pytest.mark.parametrize(
-    ("word", "message"),
+    ("override", "message"),
     [
         ("loss.n_critic=0", "loss.n_critic=0: must be a whole number of at least 1"),
-        ("data.batch_size=-1", "data.batch_size=-1: must be a whole number of at least 1"),
         ("data.batch_size=true", "data.batch_size=true: must be a whole number of at least 1"),
         ("data.flip=1", "data.flip=1: must be true or false"),
-        ("seed=-1", "seed=-1: must be a whole number from 0 to 4294967295, or null"),
-        ("seed=4294967296", "seed=4294967296: must be a whole number from 0 to 4294967295"),
-        ("dry_run=maybe", "dry_run=maybe: must be true or false"),
+        (
+            "seed=4294967296",
+            "seed=4294967296: must be a whole number from 0 to 4294967295, or null",
+        ),
+        ("seed=100000000000000000000", "must be below 2**63"),
         ("model.ema_decay=1", "model.ema_decay=1: must be a number of at least 0 and below 1"),
         ("model.prior=uniforn", "must be one of normal, uniform; did you mean 'uniform'?"),
         ("model.accumulate.generator=0.5", "must be a whole number of at least 1"),
@@ -83,80 +79,47 @@ def test_every_choice_passes(
         ("model.generator.hidden=[64,x]", "must be a list, each a whole number of at least 1"),
         ("model.discriminator.norm=bacth", "did you mean 'batch'?"),
         ("optimizer.lr=nan", "optimizer.lr=nan: must be a number above 0"),
-        ("optimizer.lr=inf", "optimizer.lr=inf: must be a number above 0"),
         ("optimizer.betas=[0.5]", "optimizer.betas=[0.5]: must be a list of 2"),
         ("optimizer.betas=[0.5,1]", "must be a list, each a number of at least 0 and below 1"),
         ("trainer.max_steps=1e3", "must be a whole number of at least 1, or -1; write 1000"),
-        ("trainer.max_epochs=0", "must be a whole number of at least 1, or -1, or null"),
-        ("trainer.log_every_n_steps=0", "must be a whole number of at least 1"),
         ("trainer.precision=16", "trainer.precision=16: must be one of auto, 32-true, 32"),
-        ("trainer.threads=0", "must be a whole number of at least 1, or null"),
-        ("trainer.max_time=soon", "must be days:hours:minutes:seconds"),
+        ("trainer.max_time=0:0:0:1", "must be days:hours:minutes:seconds"),
+        ("trainer.max_time=00:00:00:00", "must be above zero"),
         ("trainer.deterministic=3", "must be true or false, or warn, or null"),
+        ("trainer.strategy={}", "trainer.strategy={}: must be one of auto"),
+        ("trainer.strategy=fsdp", "must be one of auto, single_device, ddp, ddp_find_unused"),
+        ("trainer.strategy={_target_:forger.losses.Hnige}", "did you mean 'Hinge'?"),
+        ("+trainer.plugins=[slurm]", "each a mapping with a _target_"),
         ("+trainer.gradient_clip_val=1", "write model.gradient_clip.generator=<norm>"),
         ("+trainer.accumulate_grad_batches=2", "write model.accumulate.generator=<batches>"),
-        ("+trainer.logger=false", "choose loggers with logger=wandb"),
-        ("+trainer.benchmark=3", "trainer.benchmark=3: must be true or false, or null"),
+        ("+trainer.limit_test_batches=3", "is for what train.py never does; leave it out"),
         ("+trainer.max_depth=3", "trainer.max_depth=3: unknown setting of lightning.Trainer"),
-        ("trainer.strategy={}", "trainer.strategy={}: must be one of auto"),
         ("+data.seed=3", "data.seed=3: comes from the run's seed; write seed=<number>"),
         ("+data.bach_size=3", "unknown setting of forger.data.MNIST; did you mean 'batch_size'?"),
         ("+model.generator.image_shape=3", "comes from the data; set data.image_size"),
         ("+optimizer.lrr=1", "optimizer.lrr=1: unknown setting; did you mean 'lr'?"),
         ("+sede=1", "sede=1: unknown setting; did you mean 'seed'?"),
-        ("+model.generater.width=1", "unknown setting; did you mean 'generator'?"),
-        ("++callbacks.samples=3", "callbacks.samples=3: must be null or name a _target_"),
+        ("+paths._target_=x", "paths._target_=x: unknown setting"),
         ("+callbacks.mine.n=3", "callbacks.mine={n:3}: must be null or name a _target_"),
         ("+callbacks.mine={_target_:forger.callbacks.SampelGrid}", "did you mean 'SampleGrid'?"),
-        ("loss._target_=forger.losses.Hnige", "did you mean 'Hinge'?"),
         ("loss._target_=nowhere.Loss", "no module 'nowhere' is installed or in this folder"),
         ("loss._target_=3", "must be a dotted name"),
         ("loss._target_=forger.losses", "is a module; name a class or a function in it"),
+        ("model.generator._target_=torch.nn.Linear", "torch.nn.Linear takes no image_shape, which"),
+        ("loss._target_=torch.nn.BCELoss", "must derive from forger.losses.AdversarialLoss"),
+        ("trainer._target_=lightning.Fabric", "must derive from lightning.Trainer"),
         ("~loss._target_", "loss: has no _target_; choose loss=<choice>"),
         ("~model.generator", "model.generator: is needed and missing"),
         ("~trainer.max_steps", "trainer.max_steps: is needed and missing"),
-        ("seed=100000000000000000000", "must be below 2**63"),
-        ("+_target_=x", "_target_=x: unknown setting"),
-        ("+paths._target_=x", "paths._target_=x: unknown setting"),
-        ("name='a\nb'", "must name a folder below paths.log_dir"),
-        ("paths.log_dir=''", "paths.log_dir='': must name a folder"),
-        ("paths.log_dir=/dev/null/x", "/dev/null is"),
-        ("trainer.devices=[0,0]", "on the CPU it is the number of processes"),
-        ("trainer.threads=100000", "cores here; write trainer.threads="),
-        ("trainer.max_time=0:0:0:1", "must be days:hours:minutes:seconds"),
-        ("trainer.max_time=00:00:00:00", "must be above zero"),
-        ("trainer.strategy=fsdp", "must be one of auto, single_device, ddp, ddp_find_unused"),
-        ("trainer.strategy={_target_:forger.losses.Hnige}", "did you mean 'Hinge'?"),
-        ("+trainer.plugins=[slurm]", "each a mapping with a _target_"),
-        ("+trainer.profiler={}", "must be one of simple, advanced, or a mapping with a _target_"),
-        (
-            "+trainer.limit_train_batches=0",
-            "must be a whole number of at least 1, or a number above 0 and at most 1",
-        ),
-        ("+trainer.limit_test_batches=3", "which train.py never runs; leave it out"),
-        ("+trainer.use_distributed_sampler=false", "changes nothing: this data set"),
-        ("+trainer.barebones=true", "would take metrics and checkpoints away"),
-        ("trainer._target_=lightning.Fabric", "must derive from lightning.pytorch.Trainer"),
-        ("+callbacks.mine={_target_:torch.nn.Linear}", "must derive from lightning.Callback"),
-        (
-            "+callbacks.mine={_target_:lightning.pytorch.callbacks.BatchSizeFinder}",
-            "cannot serve two networks; write data.batch_size=<images>",
-        ),
-        (
-            "+callbacks.mine={_target_:lightning.pytorch.callbacks.RichProgressBar}",
-            "would be a second bar; write callbacks.progress=null too",
-        ),
         ("data.root=null", "data.root=null: must be text"),
         ("data.root=${nothing}", "data.root=${nothing}: Interpolation key 'nothing' not found"),
         ("seed=${seed}", "seed=${seed}: Recursive interpolation detected"),
-        ("name=../elsewhere", "must name a folder below paths.log_dir"),
         ("objective=3", "objective=3: must be text, or null; write \"objective='3'\""),
-        ("paths.log_dir=null", "paths.log_dir=null: must be text"),
         ("data.batch_size='64'", "data.batch_size=64: must be a whole number of at least 1"),
     ],
 )
-def test_refusals(word: str, message: str, composed: Compose) -> None:
-    found = refused(composed(word))
+def test_refusals(override: str, message: str, composed: Compose) -> None:
+    found = refused(composed(override))
     assert message in found
     assert "\n" not in found, "one mistake makes one line"
 
@@ -173,7 +136,7 @@ def test_all_problems_at_once(composed: Compose) -> None:
     [
         *(
             ("metrics", {"num_fake": 300}),
-            ("metrics", {"mistake": 1}),
+            ("metrics", {"a": 1}),
             ("model", {}),
             ("model", {"a": 1}),
         ),
@@ -183,23 +146,14 @@ def test_all_problems_at_once(composed: Compose) -> None:
         *(("paths", None), ("paths", "foo"), ("paths", ...), ("paths.data_dir", "${nothing}")),
         *(("optimizer.lr", "${nothing}"), ("optimizer.lr", ...), ("optimizer.betas", ...)),
         *(("metrics.min_accuracy", "${nothing}"), ("model", ...), ("trainer", ...), ("data", ...)),
-        *(("logger.wandb", "foo"), ("logger.wandb", {}), ("logger.wandb", None)),
-        *(("logger.wandb.project", 3), ("trainer.devices", 10**9)),
-        ("model.generator._target_", "torch.nn.Linear"),
+        *(("logger.wandb.project", 3), ("trainer.devices", 10**9), ("logger.wandb", {})),
     ],
 )
 def test_what_follows_from_one_wrong_value_is_not_listed(
-    key: str, node: Any, composed: Compose, gpus: Gpus
+    key: str, node: Any, composed: Compose, gpus: Any
 ) -> None:
     gpus(0)
-    cfg = composed("logger=wandb", "metrics=quick")
-    with open_dict(cfg):
-        if node is ...:
-            owner, _, name = key.rpartition(".")
-            del (OmegaConf.select(cfg, owner) if owner else cfg)[name]
-        else:
-            OmegaConf.update(cfg, key, node, merge=False)
-    (problem,) = find_problems(cfg)
+    (problem,) = find_problems(set_node(composed("logger=wandb", "metrics=quick"), key, node))
     assert problem.text.startswith(key.partition(".")[0])
 
 
@@ -209,42 +163,24 @@ def test_a_main_config_without_ours(composed: Compose) -> None:
     assert "\n" not in found
 
 
-def test_settings_that_refer_to_each_other_are_refused(composed: Compose) -> None:
-    cfg = set_node(composed(), "optimizer.lr", "${optimizer.generator.lr}")  # type: ignore[arg-type]
-    assert "optimizer.lr=${optimizer.generator.lr}: Recursive interpolation" in refused(cfg)
-
-
-def test_a_misspelt_setting_is_not_missing_too(composed: Compose, users_module: str) -> None:
-    net = {"_target_": f"{users_module}.Net", "dpeth": 2}
-    (problem,) = find_problems(set_node(composed(), "model.generator", net))
-    assert "unknown setting of users_own_nets.Net; did you mean 'depth'?" in problem.text
-
-
 def test_keys_from_an_experiment_file_are_checked(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "mine.yaml").write_text(
-        dedent(
-            """
-            # @package _global_
-            optimizer:
-              learning_rate: 1e-4
-            """
-        )
-    )
+    recipe = "# @package _global_\noptimizer:\n  learning_rate: 1e-4\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(recipe)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = compose("train", [f"hydra.searchpath=[{tmp_path}]", "experiment=mine"])
     assert "optimizer.learning_rate=0.0001: unknown setting" in refused(cfg)
 
 
-def test_a_word_of_ones_own_may_be_referred_to(composed: Compose) -> None:
-    words = ["+optimizer.fast=1e-3", "optimizer.generator.lr=${..fast}"]
-    assert find_problems(composed(*words)) == []
-
-
-def test_a_repeated_value_is_reported_where_it_was_given(composed: Compose) -> None:
+def test_settings_that_refer_to_others(composed: Compose) -> None:
+    assert find_problems(composed("+optimizer.fast=1e-3", "optimizer.generator.lr=${..fast}")) == []
     assert refused(composed("optimizer.lr=0")) == "optimizer.lr=0: must be a number above 0"
     found = refused(composed("optimizer.generator.lr=0"))
     assert found == "optimizer.generator.lr=0: must be a number above 0"
+    cfg = set_node(composed(), "optimizer.lr", "${optimizer.generator.lr}")
+    assert "optimizer.lr=${optimizer.generator.lr}: Recursive interpolation" in refused(cfg)
+    cfg = set_node(composed(), "loss.r1_gamma", math.nan)
+    assert "loss.r1_gamma=nan: must be a number of at least 0" in refused(cfg)
 
 
 def test_keys_of_secrets_hide_their_values(composed: Compose) -> None:
@@ -253,8 +189,13 @@ def test_keys_of_secrets_hide_their_values(composed: Compose) -> None:
     assert "hunter2" not in found
 
 
+def test_a_notebook_may_leave_metrics_out(composed: Compose) -> None:
+    for nothing in (None, {}):
+        assert find_problems(set_node(composed(), "metrics", nothing)) == []
+    assert refused(set_node(composed(), "metrics", 3)) == "metrics=3: must be a group of settings"
+
+
 USERS_MODULE = """
-    from dataclasses import dataclass
     from lightning import LightningDataModule
     from torch import nn  # never run by the check
 
@@ -267,31 +208,25 @@ USERS_MODULE = """
 """
 
 
-@pytest.fixture
-def users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def test_classes_of_the_users_own(
+    composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "users_own_nets.py").write_text(dedent(USERS_MODULE))
     monkeypatch.syspath_prepend(str(tmp_path))
-    return "users_own_nets"
-
-
-def set_node(cfg: DictConfig, key: str, node: dict[str, Any]) -> DictConfig:
-    with open_dict(cfg):
-        OmegaConf.update(cfg, key, node, merge=False)
-    return cfg
-
-
-def test_classes_of_the_users_own(composed: Compose, users_module: str) -> None:
-    net = {"_target_": f"{users_module}.Net", "depth": 2}
+    net: dict[str, Any] = {"_target_": "users_own_nets.Net", "depth": 2}
     check(set_node(composed(), "model.generator", net))
+    data = {"_target_": "users_own_nets.Data", "folder": "."}
+    check(set_node(composed(), "data", data))
     cases: list[tuple[dict[str, Any], str]] = [
         (net | {"widht": 3}, "did you mean 'width'?"),
         (net | {"width": "wide"}, "model.generator.width=wide: must be a whole number"),
-        ({"_target_": net["_target_"]}, "model.generator.depth: users_own_nets.Net needs it"),
-        ({"_target_": f"{users_module}.Blind"}, "users_own_nets.Blind takes no image_shape"),
+        ({"_target_": net["_target_"]}, "generator.depth: is needed and missing; write +model.gen"),
+        ({"_target_": net["_target_"], "dpeth": 2}, "of users_own_nets.Net; did you mean 'depth'?"),
+        ({"_target_": "users_own_nets.Blind"}, "users_own_nets.Blind takes no image_shape"),
     ]
     for node, message in cases:
-        assert message in refused(set_node(composed(), "model.generator", node))
-    check(set_node(composed(), "data", {"_target_": f"{users_module}.Data", "folder": "."}))
+        (problem,) = find_problems(set_node(composed(), "model.generator", node))
+        assert message in problem.text
 
 
 def test_it_is_quick(composed: Compose) -> None:
@@ -301,9 +236,3 @@ def test_it_is_quick(composed: Compose) -> None:
     for _ in range(10):
         check(cfg)
     assert (time.perf_counter() - started) / 10 < 0.05
-
-
-def test_numbers_of_yaml_that_are_not_numbers(composed: Compose) -> None:
-    cfg = composed()
-    cfg.loss.r1_gamma = math.nan
-    assert "loss.r1_gamma=nan: must be a number of at least 0" in refused(cfg)

@@ -1,61 +1,86 @@
-"""Settings that are fine alone and senseless together, or on this machine."""
+"""Settings that are fine alone and senseless together, or on this machine, for every script."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from disks import read_only
 from omegaconf import DictConfig
 from training import ROOT, rows, run_folder, short
 
-from forger.app.config.check import find_problems
+from forger import hardware
+from forger.app.config.command import Command
+from forger.app.config.compose import find_mistakes
 from forger.app.config.rules import LOGGED
 from forger.app.run.train import train
 from forger.score_names import RATES, RELATIVE
 
-Compose = Callable[..., DictConfig]
+ELSEWHERE = "is for train.py; the run has its own on record"
+MINE = "+callbacks.mine={_target_:lightning.pytorch.callbacks.%s}"
+STOP = "callbacks=early_stopping callbacks.early_stopping"
+SCORED = "is for scores while training; leave it out"
+
 Gpus = Callable[[int], None]
-Find = Callable[..., list[str]]
+
+
+def found(script: str, *overrides: str) -> list[str]:
+    return find_mistakes(Command(ROOT / "configs", script, overrides, False, script=script))
+
+
+def make_run(folder: Path, *checkpoints: str) -> Path:
+    """Makes a run folder as far as the check looks."""
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text("{}")
+    for name in checkpoints:
+        (folder / "checkpoints" / f"{name}.ckpt").write_bytes(b"PK\x03\x04...")
+    return folder
 
 
 @pytest.fixture
-def found(composed: Compose) -> Find:
-    """Composes a config and returns what is wrong with it."""
-    return lambda *overrides: [one.text for one in find_problems(composed(*overrides))]
-
-
-MINE = "+callbacks.mine={_target_:lightning.pytorch.callbacks.%s}"
+def run(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "logs" / "mine" / "first", "last")
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         ("name=../elsewhere", "must name a folder below paths.log_dir"),
+        ("name='a\nb'", "must name a folder below paths.log_dir"),
         ("paths.log_dir=''", "paths.log_dir='': must name a folder"),
-        ("paths.cache_dir=/dev/null/x", "/dev/null is"),
+        ("paths.log_dir=/dev/null/x", "/dev/null is"),
         ("init_from=none", "init_from=none: there is no such folder or file"),
         ("init_from=''", "init_from='': must name a run; write init_from=<run folder>"),
         (f"init_from={ROOT / 'README.md'}", "is not a checkpoint; write init_from=<run folder> or"),
-        (f"init_from={ROOT / 'docs'}", "is not a run folder; it has no checkpoints/last.ckpt"),
+        (f"init_from={ROOT / 'docs'}", "is not a run folder: it has no checkpoints/last.ckpt"),
         ("objective=train/los_g", "no such metric is logged; did you mean 'train/loss_g'?"),
-        ("callbacks=early_stopping callbacks.early_stopping.metric=train/loss", "'train/loss_d'?"),
+        (f"{STOP}.metric=train/loss", "no such metric is logged; did you mean 'train/loss_d'?"),
+        (f"{STOP}.mode=low", "must be one of min, max"),
         ("+trainer.min_steps=9 trainer.max_steps=5", "is above trainer.max_steps=5"),
         ("+trainer.limit_train_batches=3 +trainer.overfit_batches=3", "is ignored with trainer."),
-        ("+trainer.benchmark=true trainer.deterministic=true", "trainer.deterministic=true void"),
-        ("+trainer.use_distributed_sampler=false", "changes nothing: this data set"),
-        (MINE % "BatchSizeFinder", "cannot serve two networks; write data.batch_size=<images>"),
-        (MINE % "RichProgressBar", "would be a second bar; write callbacks.progress=null too"),
-        (MINE % "EarlyStopping,monitor:val/fid", "write callbacks=early_stopping"),
-        (MINE % "ModelCheckpoint,monitor:val/fid", "checkpoints/best.ckpt is kept by the FID"),
+        (MINE % "BatchSizeFinder", "cannot serve two networks; sweep instead"),
+        (MINE % "early_stopping.EarlyStopping,monitor:val/fid", "write callbacks=early_stopping"),
+        (MINE % "ModelCheckpoint,monitor:val/fid", "checkpoints/best.ckpt in any case; leave"),
         (MINE % "ModelCheckpoint,monitor:val_loss", "=val_loss: no such metric is logged"),
         ("data=image_folder data.root=no/such", "there is no such folder; write data.root=<fold"),
+        # scores
+        ("metrics=autto", "metrics=autto: no such choice; did you mean 'auto'? Allowed: auto,"),
+        ("metrics.num_fake=1e4", "must be a whole number of at least 1, or null; write 10000"),
+        ("metrics.precision_k=2000", "images to score (metrics.num_fake), 2,000; write"),
+        ("metrics.neighbour_images=4", "metrics.coverage_k=5: must be below the number of feat"),
+        ("metrics.num_real=4", "to compare with (metrics.num_real), 4; write metrics.coverage_"),
+        ("metrics.num_fake=8", "must be at most the number of images to score (metrics.num_fa"),
+        ("metrics.min_accuracy=99", "must be a number from 0 to 1, or null"),
+        ("metrics.nmu_fake=3", "metrics.nmu_fake=3: unknown setting; did you mean 'num_fake'?"),
+        ("metrics.features.min_acuracy=1", "did you mean 'min_accuracy'?"),
+        ("metrics.inception_weights=/x", "is used with metrics/features=inception only"),
         # this machine
         ("trainer=gpu", "no GPU is visible here; write trainer=cpu or trainer=auto"),
-        ("trainer=mps", "there is no Apple GPU here"),
-        ("trainer=cpu trainer.devices=[0,0]", "on the CPU it is the number of processes"),
-        ("trainer=ddp_cpu trainer.devices=10000", "cores here can serve"),
+        ("trainer=mps", "no Apple GPU is here"),
+        ("trainer=cpu trainer.devices=[0,0]", "is the number of processes on a CPU; write 1"),
+        ("trainer=ddp_cpu trainer.devices=10000", "is the number of processes on a CPU; write 1"),
         ("trainer.threads=100000", "cores here; write trainer.threads="),
         ("trainer.precision=16-mixed", "needs a GPU; write bf16-mixed or 32-true"),
         ("+trainer.sync_batchnorm=true", "torch's SyncBatchNorm refuses CPU tensors"),
@@ -64,25 +89,66 @@ MINE = "+callbacks.mine={_target_:lightning.pytorch.callbacks.%s}"
         ("trainer=multi_node_cpu", "torchrun --nnodes=2 --nproc-per-node=1 --node-rank=<0 to 1>"),
     ],
 )
-def test_refusals(overrides: str, message: str, found: Find, gpus: Gpus) -> None:
+def test_refusals_of_train(overrides: str, message: str, gpus: Gpus) -> None:
     gpus(0)
-    (problem,) = found(*overrides.split(" "))
+    (problem,) = found("train", *overrides.split(" "))
     assert message in problem
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("script", "override", "message"),
     [
-        "objective=train/penalty_r1 loss.r1_gamma=1",
-        "objective=train/relative_tpr loss=r3gan",
-        f"objective=mine {MINE % 'DeviceStatsMonitor'}",
-        MINE % "ModelCheckpoint,monitor:train/loss_g",
-        "trainer=auto",
+        ("evaluate", "checkpoint=bset", "must be one of last, best; did you mean 'best'?"),
+        ("evaluate", "device=gpu", "must be one of auto, cpu, cuda, cuda:<number>, mps"),
+        ("evaluate", "device=cuda", "no GPU is visible here; write device=cpu or device=auto"),
+        ("generate", "device=mps", "device=mps: there is no Apple GPU here"),
+        ("evaluate", "threads=0", "threads=0: must be a whole number of at least 1, or null"),
+        *(("generate", one, ELSEWHERE) for one in ("model=dcgan", "metrics=full")),
+        *(("evaluate", one, ELSEWHERE) for one in ("data=mnist", "experiment=x", "seed=1")),
+        ("generate", "chekpoint=last", "unknown setting; did you mean 'checkpoint'?"),
+        ("evaluate", "hydra.mode=MULTIRUN", "evaluate.py runs once; "),
+        ("evaluate", "metrics=none", "there would be nothing to do; write metrics=full"),
+        ("evaluate", "metrics=full,paper", "several values; write one of them"),
+        *(("evaluate", one, SCORED) for one in ("metrics.when=always", "metrics.every_n_steps=5")),
+        ("evaluate", "metrics.num_fake=0", "must be a whole number of at least 1, or null"),
+        ("evaluate", "data.batch_size=3", "unknown setting. Allowed: download, root"),
+        ("evaluate", "paths.log_dir=x", "paths.log_dir=x: unknown setting. Allowed: cache_dir"),
+        ("evaluate", "protocol=no.json", "no such file; write protocol=<run folder>/scores.json"),
+        ("generate", "n=0", "n=0: must be a whole number of at least 1"),
+        ("generate", "n=1,2", "generate.py runs once; call it again for another run"),
+        ("generate", "weights=emma", "must be one of ema, raw; did you mean 'ema'?"),
+        ("generate", "frames=5", "frames=5: does nothing without walk=true"),
+        ("generate", "output={run}/config.yaml", "is a file; write output=<folder>"),
     ],
 )
-def test_accepted(overrides: str, found: Find, gpus: Gpus) -> None:
+def test_refusals_of_the_others(
+    script: str, override: str, message: str, run: Path, gpus: Gpus
+) -> None:
     gpus(0)
-    assert found(*overrides.split()) == []
+    (problem,) = found(script, f"run={run}", override.format(run=run))
+    assert message in problem
+
+
+@pytest.mark.parametrize(
+    ("script", "overrides"),
+    [
+        ("train", "objective=train/penalty_r1 loss.r1_gamma=1"),
+        ("train", "objective=train/relative_tpr loss=r3gan"),
+        ("train", f"objective=mine {MINE % 'DeviceStatsMonitor'}"),
+        ("train", MINE % "ModelCheckpoint,monitor:train/loss_g"),
+        ("train", "trainer=auto metrics.min_accuracy=0.9"),
+        ("train", "metrics=none"),
+        ("evaluate", "metrics=paper"),
+        ("evaluate", "metrics/features=inception metrics.num_fake=100 metrics.reference=train"),
+        ("evaluate", "data.root=elsewhere data.download=false paths.cache_dir=here"),
+        ("evaluate", "device=cpu threads=2 checkpoint=last"),
+        ("generate", "n=16 seed=7 weights=raw npz=true walk=true frames=5 output=x"),
+    ],
+)
+def test_accepted(script: str, overrides: str, run: Path, gpus: Gpus) -> None:
+    gpus(0)
+    of_run = () if script == "train" else (f"run={run}",)
+    assert found(script, *of_run, *overrides.split()) == []
 
 
 @pytest.mark.parametrize(
@@ -92,58 +158,120 @@ def test_accepted(overrides: str, found: Find, gpus: Gpus) -> None:
         (2, "trainer=gpu trainer.devices=2", None),
         (1, "trainer.precision=16-mixed", None),
         (2, "trainer=ddp trainer.devices=4", "trainer.devices=4: 2 GPUs are visible here"),
-        (1, "trainer=gpu trainer.devices=2", "1 GPU is visible here; write 1"),
         (2, "trainer=gpu trainer.devices=[2]", "trainer.devices=[2]: 2 GPUs are visible"),
         (2, "trainer=ddp trainer.devices=[0,0]", "must be different GPUs"),
         (3, "trainer=ddp", "is shared evenly by 3 processes; write 63 or 66"),
     ],
 )
-def test_gpus(count: int, overrides: str, message: str | None, found: Find, gpus: Gpus) -> None:
+def test_gpus(count: int, overrides: str, message: str | None, gpus: Gpus) -> None:
     gpus(count)
-    problems = found(*overrides.split())
+    problems = found("train", *overrides.split())
     assert len(problems) == (message is not None)
     assert message is None or message in problems[0]
 
 
-def test_a_log_folder_that_cannot_be_written_to(found: Find, tmp_path: Path) -> None:
+def test_devices_of_a_run(run: Path, gpus: Gpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(2)
+    for device in ("auto", "cpu", "cuda", "cuda:1"):
+        assert found("evaluate", f"run={run}", f"device={device}") == []
+    (problem,) = found("evaluate", f"run={run}", "device=cuda:2")
+    assert problem.startswith("device=cuda:2: 2 GPUs are visible here")
+    monkeypatch.setattr(hardware, "has_mps", lambda: True)
+    assert found("evaluate", f"run={run}", "device=mps") == []
+
+
+def test_the_machine_and_its_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with read_only(tmp_path / "disk") as folder:
-        (problem,) = found(f"paths.log_dir={folder / 'logs'}")
-    assert problem.startswith(f"paths.log_dir={folder / 'logs'}: {folder} cannot be written to; ")
-
-
-def test_variables_of_lightning(found: Find, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PL_TRAINER_MAX_EPOCHS", "3")
-    assert found() == [
-        "environment variable PL_TRAINER_MAX_EPOCHS: would change the Trainer unseen; unset it and"
-        " write trainer.max_epochs=<value>"
-    ]
-
-
-def test_a_compiler_that_is_not_there(found: Find, monkeypatch: pytest.MonkeyPatch) -> None:
+        (problem,) = found("train", f"paths.log_dir={folder / 'logs'}")
+    assert f"{folder} cannot be written to; " in problem
     monkeypatch.setenv("CXX", "no-such-compiler")
-    (problem,) = found("compile=true", "trainer=cpu")
+    (problem,) = found("train", "compile=true", "trainer=cpu")
     assert "there is no C++ compiler no-such-compiler here" in problem
+    monkeypatch.setattr("forger.app.config.rules.find_spec", lambda name: None)
+    for logger in ("tensorboard", "mlflow"):
+        (problem,) = found("train", f"logger={logger}")
+        assert f'needs {logger}, which is missing; write pip install -e ".[{logger}]"' in problem
+    monkeypatch.setenv("PL_TRAINER_MAX_EPOCHS", "3")
+    (problem,) = found("train")
+    assert "PL_TRAINER_MAX_EPOCHS: would change the Trainer; unset it and write" in problem
 
 
 @pytest.mark.parametrize("key", ["cache_dir", "log_dir"])
-def test_no_run_writes_among_the_images(key: str, tmp_path: Path, found: Find) -> None:
+def test_no_run_writes_among_the_images(key: str, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     overrides = ["data=image_folder", f"data.root={tmp_path / 'images'}"]
-    (problem,) = found(*overrides, f"paths.{key}={tmp_path}/images/more/x")
+    (problem,) = found("train", *overrides, f"paths.{key}={tmp_path}/images/more/x")
     assert f"is never written to, and paths.{key}={tmp_path}/images/more/x lies" in problem
-    assert found(*overrides, f"paths.{key}={tmp_path}/images2") == []
+    assert found("train", *overrides, f"paths.{key}={tmp_path}/images2") == []
+
+
+@pytest.mark.parametrize("script", ["evaluate", "generate"])
+def test_what_is_no_run(script: str, run: Path, tmp_path: Path) -> None:
+    short = make_run(tmp_path / "short")
+    cases = {
+        "run=no/such": "no/such: there is no such folder or file",
+        f"run={run.parent / 'fist'}": "no such folder or file; did you mean 'first'?",
+        f"run={run / 'checkpoints'}": f"is not a run folder; write run={run}",
+        f"run={ROOT / 'configs'}": "is not a run folder: it has no checkpoints/last.ckpt",
+        f"run={run / 'config.yaml'}": "is not a checkpoint; write run=<run folder> or run=<file>",
+        f"run={short}": f"{short}: it has no checkpoints/last.ckpt",
+        f"run={run} checkpoint=best": "best.ckpt, which scores write; write checkpoint=last",
+        f"run={run}/checkpoints/last.ckpt checkpoint=best": "cannot choose from; leave checkpoint",
+    }
+    for overrides, message in cases.items():
+        (problem,) = found(script, *overrides.split())
+        assert message in problem
+    assert found(script) == ["run: is needed; write run=<run>"]
+    assert found(script, f"run={run}") == found(script, f"run={run}/checkpoints/last.ckpt") == []
+    make_run(run.with_name("a,b"), "last")
+    (problem,) = found(script, f"run={run.with_name('a,b')}")
+    assert f"\"run='{run.with_name('a,b')}'\"" in problem
+    assert found(script, f"run='{run.with_name('a,b')}'") == []
+
+
+def test_several_runs(run: Path) -> None:
+    second = make_run(run.with_name("second"), "last")
+    assert found("evaluate", f"run=[{run},{second}]") == []
+    (problem,) = found("evaluate", f"run=[{run},no/x]")
+    assert problem == f"run=[{run},no/x]: no/x: there is no such folder or file"
+    (problem,) = found("evaluate", f"run=[{run},{run}]")
+    assert problem.endswith("names a run twice")
+    assert found("evaluate", "run=[]") == ["run=[]: must name a run; write run=<run folder>"]
+    (problem,) = found("evaluate", f"run={run},{second}")
+    assert "evaluate.py runs once; write run=[<run>,<run>] to compare runs" in problem
+    assert found("generate", f"run=[{run}]") == [f"run=[{run}]: must be text"]
+
+
+def test_a_protocol_decides_how_to_score(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "scores.json").write_text("{}")
+    overrides = [f"run={run}", f"protocol={tmp_path / 'scores.json'}", "data.root=elsewhere"]
+    assert found("evaluate", *overrides) == []
+    problems = found("evaluate", *overrides, "metrics=paper", "metrics.coverage_k=3", "device=cpu")
+    assert len(problems) == 3
+    assert all(text.endswith("is decided by protocol; leave one of them out") for text in problems)
+
+
+def test_every_problem_at_once() -> None:
+    assert len(found("evaluate", "run=no/x", "modle=x", "metrics.splits=0", "threads=-1")) == 4
 
 
 @pytest.mark.parametrize(
-    ("logger", "package"), [("tensorboard", "tensorboard"), ("mlflow", "mlflow")]
+    ("choice", "expected"),
+    [
+        ("auto", {"when": "ready", "num_fake": 2000, "reference": "test"}),
+        ("quick", {"when": "always", "num_fake": 2000, "reference": "test"}),
+        ("full", {"when": "always", "num_fake": None, "reference": "test"}),
+        ("paper", {"every_n_steps": 10000, "num_fake": 50000, "reference": "train"}),
+    ],
 )
-def test_trackers_whose_package_is_missing(
-    logger: str, package: str, found: Find, monkeypatch: pytest.MonkeyPatch
+def test_what_each_choice_of_metrics_means(
+    choice: str, expected: dict[str, Any], composed: Callable[..., DictConfig]
 ) -> None:
-    monkeypatch.setattr("forger.app.config.rules.find_spec", lambda name: None)
-    (problem,) = found(f"logger={logger}")
-    assert f"needs {package}" in problem
-    assert f"[{package}]" in problem
+    metrics = composed(f"metrics={choice}").metrics
+    assert {key: metrics[key] for key in expected} == expected
+    kind = "Inception" if choice == "paper" else "Classifier"
+    assert metrics.features._target_.endswith(kind)
+    assert composed().metrics == composed("metrics=auto").metrics
 
 
 PLAIN_RATES = {f"train/{rate}" for rate in RATES}
@@ -154,7 +282,7 @@ RELATIVE_RATES = {f"train/{RELATIVE}{rate}" for rate in RATES}
     ("loss", "absent"), [("non_saturating", RELATIVE_RATES), ("wasserstein", PLAIN_RATES)]
 )
 def test_what_training_logs_is_what_may_be_waited_for(
-    loss: str, absent: set[str], composed: Compose, tmp_path: Path
+    loss: str, absent: set[str], composed: Callable[..., DictConfig], tmp_path: Path
 ) -> None:
     train(composed(*short(tmp_path, f"loss={loss}", steps=1)))
     (row,) = rows(run_folder(tmp_path))

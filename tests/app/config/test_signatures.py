@@ -1,18 +1,21 @@
-"""Signatures read from source equal those of the real objects."""
+"""Signatures and types read from source are those of the real objects."""
 
 from __future__ import annotations
 
 import inspect
+import math
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 from hydra.utils import get_object
 
-from forger.app.config.signatures import Signature, read_signature
-from forger.app.config.source import NotFoundError
+from forger.app.config.signatures import Signature, signature_of
+from forger.app.config.type_checks import UNKNOWN, correction, refusal
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 TARGETS = sorted(
@@ -24,23 +27,18 @@ TARGETS = sorted(
     }
 )
 ELSEWHERE = [
-    "lightning.pytorch.callbacks.EarlyStopping",
-    "lightning.pytorch.callbacks.LearningRateMonitor",
+    *(f"lightning.pytorch.callbacks.{name}" for name in ("EarlyStopping", "Timer")),
     "lightning.pytorch.callbacks.ModelCheckpoint",
-    "lightning.pytorch.callbacks.Timer",
-    "lightning.pytorch.loggers.CSVLogger",
-    "lightning.pytorch.loggers.WandbLogger",
-    "torch.nn.Linear",
-    "torch.nn.ReLU",
-    "torch.optim.AdamW",
+    *("lightning.pytorch.loggers.CSVLogger", "lightning.pytorch.loggers.WandbLogger"),
+    *("torch.nn.Linear", "torch.nn.ReLU", "torch.optim.AdamW", "forger.losses.AdversarialLoss"),
     "torch.optim.lr_scheduler.CosineAnnealingLR",
-    "forger.losses.AdversarialLoss",
 ]
 
 
-@pytest.fixture(autouse=True)
-def _fresh_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
+def read(target: str) -> Signature:
+    found = signature_of(target)
+    assert isinstance(found, Signature), found
+    return found
 
 
 @pytest.mark.parametrize("target", TARGETS + ELSEWHERE)
@@ -52,30 +50,30 @@ def test_equals_the_real_signature(target: str) -> None:
         for name, parameter in real.items()
         if parameter.kind in (kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY)
     }
-    found = read_signature(target)
+    found = read(target)
     assert {name: p.required for name, p in found.parameters.items()} == named
     assert found.open == any(p.kind is kinds.VAR_KEYWORD for p in real.values())
 
 
-def test_no_target_is_left_unread() -> None:
-    assert TARGETS
-    unread = [target for target in TARGETS if read_signature(target) == Signature({}, open=True)]
-    assert unread == []
-
-
 SOURCE = """
+    import collections.abc
+    import typing as t
+    from collections.abc import Sequence
     from dataclasses import KW_ONLY, InitVar, dataclass, field
-    from functools import wraps
-    from typing import ClassVar
+    from enum import Enum
+    from pathlib import Path
+    from typing import Annotated, Any, ClassVar, List, Literal, Optional, Tuple, TypeVar, Union
+
     import other_{name}
-    from other_{name} import Base as Renamed, helper
+    from forger.bounds import PositiveInt as Count
+    from other_{name} import *
+    from other_{name} import Base as Renamed, Duration, Maybe as Perhaps, helper
 
     def trace(function):
         return function
 
     class Plain:
         def __init__(self, a, b=1, /, c=2, *rest, d, e=3): ...
-
     class Child(Renamed): ...
     class Grandchild(other_{name}.Base, Generic[int]): ...
     class Builtin(dict): ...
@@ -83,7 +81,6 @@ SOURCE = """
     class Traced:
         @trace
         def __init__(self, a): ...
-
     @dataclass
     class Fields(other_{name}.Data):
         shared: ClassVar[int] = 1
@@ -95,24 +92,51 @@ SOURCE = """
 
     Alias = Plain
     assembled = trace(Plain)
+    if t.TYPE_CHECKING:
+        Either = Plain
+    else:
+        Either = Child
+
+    Built = Literal["fast", "slow"]
+    Width = Count
+    Pair = tuple[int, int]
+    T = TypeVar("T", bound=int)
+    Quoted: t.TypeAlias = "int | None"
+    Itself = "Itself | None"
+    class Section(Enum):
+        A = "a"
+    class PositiveFloat: ...
 """
 OTHER = """
     from dataclasses import dataclass
+    from typing import Optional as Maybe, Union
     class Base:
         def __init__(self, x: int, **kwargs): ...
     @dataclass
     class Data:
         inherited: int
     def helper(a, *, b=1): ...
+    Duration = float
+    Steps = Union[int, None]
+    class str: ...
+    Sequence_ = list
 """
 
 
 @pytest.fixture
-def module(tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    name = re.sub(r"\W", "_", request.node.name)
-    (tmp_path / f"mine_{name}.py").write_text(dedent(SOURCE.replace("{name}", name)))
-    (tmp_path / f"other_{name}.py").write_text(dedent(OTHER))
-    return f"mine_{name}"
+def module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[[str], str]:
+    """Writes a user's module with something more in it, and returns its name."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"{abs(hash(request.node.name))}"
+
+    def write(more: str = "") -> str:
+        (tmp_path / f"mine_{name}.py").write_text(dedent(SOURCE.replace("{name}", name)) + more)
+        (tmp_path / f"other_{name}.py").write_text(dedent(OTHER))
+        return f"mine_{name}"
+
+    return write
 
 
 @pytest.mark.parametrize(
@@ -125,30 +149,83 @@ def module(tmp_path: Path, request: pytest.FixtureRequest) -> str:
         ("helper", {"a"}, {"b"}, False),
         ("Empty", set(), set(), False),
         ("Fields", {"inherited", "own"}, {"seeded", "listed"}, False),
-        ("Builtin", set(), set(), True),
-        ("Traced", set(), set(), True),
-        ("assembled", set(), set(), True),
+        *((name, set(), set(), True) for name in ("Builtin", "Traced", "assembled", "Either")),
     ],
 )
 def test_ways_of_writing_python(
-    module: str, name: str, required: set[str], optional: set[str], takes_more: bool
+    module: Any, name: str, required: set[str], optional: set[str], takes_more: bool
 ) -> None:
-    found = read_signature(f"{module}.{name}")
-    assert {n for n, p in found.parameters.items() if p.required} == required
-    assert {n for n, p in found.parameters.items() if not p.required} == optional
+    own = module()
+    found = read(f"{own}.{name}")
+    assert found.needed == required
+    assert found.parameters.keys() - found.needed == optional
     assert found.open is takes_more
-    assert module not in sys.modules, "reading must not import"
+    assert own not in sys.modules, "reading must not import"
 
 
-def test_a_name_that_is_not_there(module: str) -> None:
-    with pytest.raises(NotFoundError, match=rf"{module} .*no 'Plian'; did you mean 'Plain'"):
-        read_signature(f"{module}.Plian")
-    with pytest.raises(NotFoundError, match="no module 'no_such_package' is installed"):
-        read_signature("no_such_package.Thing")
-
-
-def test_what_a_lazy_package_may_hold_is_unknown(tmp_path: Path) -> None:
-    (tmp_path / "lazy_one.py").write_text("def __getattr__(name): ...")
+def test_names_that_are_not_there(module: Any, tmp_path: Path) -> None:
+    own = module("def __getattr__(name): ...")
+    assert read(f"{own}.Anything").open
+    own = module("")
+    (tmp_path / "plain.py").write_text("class Plain: ...")
+    assert str(signature_of("plain.Plian")).endswith(
+        "plain.py) has no 'Plian'; did you mean 'Plain'?"
+    )
+    assert "no module 'no_such_package' is installed" in str(signature_of("no_such_package.Thing"))
     (tmp_path / "starred.py").write_text("from unknown_c_extension import *")
-    assert read_signature("lazy_one.Anything").open
-    assert read_signature("starred.Anything").open
+    (tmp_path / "broken.py").write_text("def f(:")
+    assert read("starred.Anything").open
+    assert read("broken.Anything").open  # its import will say what is wrong
+
+
+@pytest.fixture
+def admits(module: Any) -> Callable[[str, Any], bool]:
+    """Tells whether a parameter with an annotation, and perhaps a default, takes a value."""
+
+    def asks(annotation: str, value: Any) -> bool:
+        own = module(f"\ndef f(x: {annotation}): ...\n")
+        return refusal(value, read(f"{own}.f").parameters["x"].hint) is None
+
+    return asks
+
+
+ADMITTED: list[tuple[str, Any]] = [
+    *(("float", value) for value in (1, 1.5, 10**30, math.inf, -math.inf, math.nan, 1e-4)),
+    *(("Duration", 0.5), ("Built", "fast"), ("Section", "a"), ("PositiveFloat", -1), ("str", 3)),
+    *(("Width", 3), ("Count", 1), ("Pair", [1, 2]), ("T", 1), ("Quoted", None), ("Itself", 1)),
+    *(("Steps", None), ("Steps", 3), ("Perhaps[int]", None), ("'int'", 3), ("'Pair'", [1, 2])),
+    *(("Optional['int']", None), ("int | None", None), ("t.Optional[float]", math.inf)),
+    *(("tuple[int, ...]", []), ("Tuple[int, float]", [1, 2]), ("tuple[()]", []), ("List[T]", [1])),
+    *(("tuple[int, *tuple[float, ...]]", [1, 2, 3]), ("Sequence_[int]", [1]), ("Path", "a/b")),
+    *(("Annotated[int, 'pixels']", 3), ("collections.abc.Sequence[int]", [1]), ("Any", "x")),
+    *(("nowhere.Thing", 3), ("dict[str, int]", {"a": 1}), ("Unheard", 3), ("type[int]", "int")),
+    *(("int", UNKNOWN), ("list[int]", [1, UNKNOWN]), ("complex", 1), ("float | Unheard", "x")),
+    *(("int = None", None), ("int = None", 3)),
+]
+REFUSED: list[tuple[str, Any]] = [
+    *(("float", value) for value in (True, "1", ".inf", None, [1.0])),
+    *(("int", value) for value in (1.0, True, "1", math.inf, 2**63)),
+    *(("Duration", "00:00:10:00"), ("Built", {"_target_": "x"}), ("Width", 0), ("int = 3", None)),
+    *(("Count", 0), ("Pair", [1]), ("Pair", [1, "x"]), ("Quoted", "x"), ("Steps", "x")),
+    *(("Perhaps[int]", "x"), ("bool", 1), ("bool", "true"), ("t.Optional[int]", 1.5)),
+    *(("Annotated[int, 'pixels']", 3.5), ("Sequence[int]", [1, 2.5]), ("List[int]", 3)),
+]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "right"),
+    [*((*pair, True) for pair in ADMITTED), *((*pair, False) for pair in REFUSED)],
+)
+def test_values_of_a_type(annotation: str, value: Any, right: bool, admits: Any) -> None:
+    assert admits(annotation, value) is right
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "meant"),
+    [
+        *((int, 1e3, 1000), (int, "64", 64), (float, "1e-4", 1e-4), (float, "-inf", -1e999)),
+        *((str, 3, "3"), (int, "x", None), (int, 1.5, None), (int, True, None), (int, 1e999, None)),
+    ],
+)
+def test_what_was_meant(kind: type, value: Any, meant: Any) -> None:
+    assert correction(value, kind) == meant

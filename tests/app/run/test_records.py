@@ -24,8 +24,8 @@ from test_generate import config as settings_of_generate
 from training import ROOT, command, mistakes, resumed, run_folder, short
 
 import forger
+from forger.app.config import signatures
 from forger.app.config.records import find_untrusted
-from forger.app.config.signatures import read_signature
 from forger.app.config.source import find_module
 from forger.app.config.trust import is_named
 from forger.app.run.evaluate import evaluate
@@ -274,7 +274,7 @@ class TestOwnClasses:
     def forget(monkeypatch: pytest.MonkeyPatch) -> None:
         """As in a new process."""
         find_module.cache_clear()
-        read_signature.cache_clear()
+        signatures._read_signature.cache_clear()
         for name in ("own_nets", "new_nets"):
             monkeypatch.delitem(sys.modules, name, raising=False)
 

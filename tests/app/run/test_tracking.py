@@ -198,8 +198,8 @@ def test_what_keeps_a_tracker_from_starting_is_told_before_any_work(
     monkeypatch.setattr("forger.app.config.rules.find_spec", lambda package: None)
     with pytest.raises(ConfigError) as caught:
         check(composed(*words))
-    for told in ('pip install -e ".[tensorboard]"', 'pip install -e ".[mlflow]"', "sqlalchemy"):
-        assert told in str(caught.value)
+    for extra in ("tensorboard", "mlflow"):
+        assert f'pip install -e ".[{extra}]"' in str(caught.value)
 
     def refuse() -> None:
         raise ConfigError("no key")

@@ -6,7 +6,7 @@ command line, an experiment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,13 @@ from omegaconf import DictConfig
 from forger.app.config.messages import choice, closest, given, listed, nearest, several
 from forger.app.config.schema import Section as InSchema
 from forger.app.config.sections import GROUPS, SCRIPTS, Section
-from forger.app.config.signatures import Signature, derives, signature_of
+from forger.app.config.signatures import Parameter, Signature, derives, signature_of
+from forger.app.config.source import locate
 from forger.app.config.type_checks import UNKNOWN, correction, refusal
 from forger.app.config.values import CheckedValues, Values, joined, read_values
 from forger.errors import ConfigError
 
 _HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
-_MISSING = "???"
 
 
 @dataclass(frozen=True)
@@ -60,31 +60,27 @@ def is_overruled(name: str, node: dict[str, Any]) -> bool:
 
 
 class _Check:
-    """One walk through one config."""
+    """One walk through one config; `problems` holds the first one of each key."""
 
     def __init__(self, values: Values, name: str) -> None:
         self.values, self.name, self.script = values, name, SCRIPTS[name]
         self.problems: dict[str, str] = {}
         self.unknown: set[str] = set()
-        self.causes: dict[tuple[str, str], str] = {}
+        self.told: dict[Any, str] = {}  # what several keys have in common, told of the first
 
     def run(self) -> list[Problem]:
-        self.problems |= {key: f"{key}={why}" for key, why in self.values.broken.items()}
+        for key, why in self.values.broken.items():
+            lacking = [source for source in self.values.reads(key) if not self.values.has(source)]
+            self.problems[key] = self.told.setdefault((lacking or [key])[0], f"{key}={why}")
         self.section("", self.values.plain)
-        self.name_what_several_lack()
-        roots = {root: self.problems[root] for root in map(self.root, list(self.problems))}
-        select = CheckedValues(self.values, self.problems)
-        for key, reason in (found for rule in self.script.rules for found in rule(select)):
+        for key, reason in self.script.rules(CheckedValues(self.values, self.problems)):
             value = self.values.select(key)
             text = f"{key if value is None else given(key, value)}: {reason}"
             self.problems.setdefault(key, text)  # a later rule says nothing of such a value
-            roots.setdefault(key, text)
-        first = {text: key for key, text in reversed(roots.items())}  # one may be of several keys
-        return [
-            Problem(key, text, key in self.unknown)
-            for key, text in roots.items()
-            if first[text] == key
-        ]
+        found: dict[str, str] = {}
+        for root in map(self.root, self.problems):
+            found.setdefault(self.problems[root], root)
+        return [Problem(key, text, key in self.unknown) for text, key in found.items()]
 
     def root(self, key: str, seen: frozenset[str] = frozenset()) -> str:
         """Returns the setting whose problem is the cause of the one at `key`."""
@@ -96,23 +92,8 @@ class _Check:
                 return self.root(cause, seen | {key})
         return key
 
-    def name_what_several_lack(self) -> None:
-        """Makes one problem of a setting that is not there and that several others refer to."""
-        readers: dict[str, list[str]] = {}
-        for key in self.values.broken:
-            for source in self.values.reads(key):
-                readers.setdefault(source, []).append(key)
-        for source, keys in readers.items():
-            if len(keys) > 1 and not self.values.has(source) and self.root(keys[0]) == keys[0]:
-                text = f"{source}: is missing, and {' and '.join(keys)} refer to it"
-                self.problems[source] = f"{text}; write +{source}=<value>"
-
     def refuse(self, key: str, value: Any, reason: str) -> None:
         self.problems.setdefault(key, f"{given(key, value)}: {reason}")
-
-    def refuse_all(self, keys: Iterable[str], text: str) -> None:
-        """Makes one problem of several keys, in place of what was found of them before."""
-        self.problems = dict.fromkeys(keys, text) | self.problems
 
     def section(self, key: str, node: Any) -> None:
         """Checks a part of the config."""
@@ -120,155 +101,123 @@ class _Check:
         if node is UNKNOWN or (section.optional and not node and not isinstance(node, str)):
             return
         if not isinstance(node, dict):
-            if node is not None or section.target or section.schema:
+            if node is not None or section.base is not None or section.schema:
                 self.refuse(key, node, _not_settings(key, node))
         elif "_target_" in node and not section.schema:
             self.target(key, node, section)
-        elif section.target:
+        elif section.base is not None:
             group = key if key in GROUPS else key.partition(".")[0]
             choose = group.replace(".", "/")
             self.problems[key] = f"{key}: has no _target_; choose {choose}=<choice>"
         else:
-            self.settings(key, node, section)
+            unknown = self.settings(key, node, section, section.schema)
+            missing = section.schema.keys() - node.keys()
+            members = {joined(key, name) for name in node if isinstance(node[name], dict)}
+            if len(missing) > 1 or (section.free and self.problems.keys() & members):
+                unknown = {}  # what reads it is missing, or wrong
+            read = {name for name in node if self.values.is_read(joined(key, name))}
+            missing -= self.refuse_unknown(key, unknown, section.schema.keys() | read)
+            self.missing(key, missing)
 
-    def settings(self, key: str, node: dict[str, Any], section: Section) -> None:
-        """Checks a part without a target: its schema's settings, its members, and free ones."""
-        types = section.schema
-        limits = section.limits
+    def target(self, key: str, node: dict[str, Any], section: Section) -> None:
+        """Checks a part that is built by calling its target."""
+        target, at = node["_target_"], f"{key}._target_"
+        if target is UNKNOWN:
+            return
+        signature = signature_of(target)
+        if isinstance(signature, str):
+            cause = (signature, str(target).partition(".")[0])
+            self.problems[at] = self.told.setdefault(cause, f"{given(at, target)}: {signature}")
+            return
+        untaken = section.must_take - signature.parameters.keys()
+        if untaken and not signature.open:
+            self.problems[key] = f"{key}: {target} takes no {min(untaken)}, which it will be given"
+        elif section.base and not derives(locate(target), section.base):
+            self.refuse(at, target, f"must derive from {section.base}")
+        elif section.partial and node.get("_partial_") is not True:
+            self.problems[key] = f"{key}: needs '_partial_: true'"
+        else:
+            self.arguments(key, node, section, signature)
+
+    def arguments(
+        self, key: str, node: dict[str, Any], section: Section, signature: Signature
+    ) -> None:
+        """Checks the arguments of a target: their names, their values, and that none is missing."""
+        names = signature.parameters.keys() | section.kept
+        own = {name: limit for name, limit in section.limits.items() if name in names}
+        unknown = self.settings(key, node, section, {**signature.parameters, **own})
+        if signature.open:
+            unknown = {}
+        known = names - section.filled_in.keys()
+        later = "_args_" in node or (node.get("_partial_") is True and not section.partial)
+        needed = signature.needed & known - node.keys() if not later else set()
+        needed -= self.refuse_unknown(key, unknown, known, f" of {node['_target_']}")
+        self.missing(key, needed, "+")
+        self.missing(key, section.kept - node.keys())
+
+    def settings(
+        self, key: str, node: dict[str, Any], section: Section, types: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Checks the settings in a part, and returns those that are not known."""
         unknown: dict[str, Any] = {}
+        built = "_target_" in node and not section.schema
         for name, value in node.items():
-            path = joined(key, name)
-            if types.get(name) is InSchema:
+            path, hint = joined(key, name), types.get(name)
+            read = self.values.is_read(path)
+            if built and name in _HYDRA_KEYS:
+                continue
+            if name in section.filled_in:
+                self.refuse(path, value, section.filled_in[name])
+            elif hint is InSchema:
                 self.section(path, value)
             elif name in types:
-                self.value(path, value, types[name])
-                if name in section.used_with and value is not None and not self.is_read(path):
+                hint = hint.hint if isinstance(hint, Parameter) else hint
+                self.value(path, _with_objects(value), hint)
+                if name in section.used_with and value is not None and not read:
                     advice = f"is used with {section.used_with[name]} only; leave it out"
                     self.refuse(path, value, advice)
-            elif section.objects and _has_target(value):
-                self.target(path, value, self.script.section(path))
-            elif section.objects and (value is None or value is UNKNOWN):
-                continue
             elif section.objects and (not section.free or isinstance(value, dict)):
-                self.refuse(path, value, "must be null or name a _target_")
-            elif section.free and (self.is_read(path) or is_overruled(name, node)):
-                self.value(path, value, limits.get(name, Any))
-            else:
+                if _has_target(value):
+                    self.target(path, value, self.script.section(path))
+                elif value is not None and value is not UNKNOWN:
+                    self.refuse(path, value, "must be null or name a _target_")
+            elif section.free and (read or is_overruled(name, node)):
+                self.value(path, value, section.limits.get(name, Any))
+            elif section.neutral.get(name, ...) != value:
                 unknown[name] = value
-        missing = types.keys() - node.keys()
-        whole = len(missing) > max(1, len(types) / 2)  # a file with all of them is not there
-        parts = [name for name, value in node.items() if isinstance(value, dict)]
-        if whole or (section.free and any(joined(key, part) in self.problems for part in parts)):
-            unknown = {}  # what reads it is missing, or wrong
-        elif section.free and not parts and len(unknown) > 1:
-            text = f"{key}: nothing uses {several(unknown)}; choose {key}=<choice>"
-            self.problems |= {f"{key}.{name}": text for name in unknown}
-            unknown = {}
-        known = types.keys() | {name for name in node if self.is_read(f"{key}.{name}")}
-        self.missing(key, missing - self.refuse_unknown(key, unknown, known, missing), whole)
+            if built:
+                self.nested(path, value)
+        return unknown
 
-    def is_read(self, key: str) -> bool:
-        return self.values.is_read(key)
-
-    def missing(self, key: str, names: Set[str], whole: bool = False) -> None:
-        """Notes settings that are needed and missing, as one problem: of the `whole` section?"""
-        if not names:
-            return
+    def missing(self, key: str, names: Set[str], sign: str = "") -> None:
+        """Notes settings that are needed and missing, as one problem."""
         paths = sorted(joined(key, name) for name in names)
-        if not key and whole:
+        if not paths:
+            return
+        pairs = [f"{sign}{path}={'<choice>' if path in GROUPS else '<value>'}" for path in paths]
+        advice = f"write {' '.join(pairs)}"
+        if not key and len(paths) > 2:
             advice = f"begin the main config with 'defaults: [{self.name}, _self_]'"
-        elif key in GROUPS and len(paths) > 1:
+        elif key in GROUPS and len(paths) > 1 and not sign:
             advice = f"choose {key}=<choice>"
-        else:
-            advice = " ".join(f"{p}={'<choice>' if p in GROUPS else '<value>'}" for p in paths)
-            advice = f"write {advice}"
         verb = "are" if len(paths) > 1 else "is"
         text = f"{several(paths)}: {verb} needed and missing; {advice}"
-        self.problems |= dict.fromkeys([key] if key and whole else paths, text)
+        self.problems |= dict.fromkeys(paths, text)
 
     def refuse_unknown(
-        self, key: str, given: dict[str, Any], known: Set[str], missing: Set[str], of: str = ""
+        self, key: str, unknown: dict[str, Any], known: Set[str], of: str = ""
     ) -> set[str]:
-        """Refuses settings that are not known; returns those of `missing` that they stand for."""
-        paths = {joined(key, name): value for name, value in given.items()}
+        """Refuses settings that are not known; returns the known ones that they may stand for."""
+        paths = {joined(key, name): value for name, value in unknown.items()}
         self.unknown |= paths.keys()
-        if of and len(given) > 2:  # another target than its settings are for
-            text = f"{key}: {several(given)} are unknown settings{of}{choice('', known)}"
+        if of and len(unknown) > 2:  # another target than its settings are for
+            text = f"{key}: {several(unknown)} are unknown settings{of}{choice('', known)}"
             self.problems |= dict.fromkeys(paths, text)
             return set()
         for path, value in paths.items():
             hint = choice(path.rpartition(".")[2], known)
             self.refuse(path, value, f"unknown setting{of}{hint}")
-        return {closest(str(name), known) or "" for name in given} & missing
-
-    def target(self, key: str, node: dict[str, Any], section: Section) -> None:
-        """Checks a part that is built by calling its target."""
-        target = node["_target_"]
-        if target is UNKNOWN:
-            return
-        signature = signature_of(target)
-        if isinstance(signature, str):
-            at, cause = f"{key}._target_", (signature, str(target).partition(".")[0])
-            text = f"{given(at, target)}: {signature}"  # of one module, told once
-            self.problems.setdefault(at, self.causes.setdefault(cause, text))
-            return
-        if not derives(target, section.base):
-            self.refuse(f"{key}._target_", target, f"must derive from {section.base[0]}")
-            return
-        untaken = section.must_take - signature.parameters.keys()
-        unknown = self.arguments(key, node, section, signature)
-        if section.partial and node.get("_partial_") is not True:
-            self.refuse_all([f"{key}._partial_"], f"{key}: needs '_partial_: true'")
-        elif untaken and not signature.open:
-            text = f"{key}: {target} takes no {min(untaken)}, which it will be given"
-            self.refuse_all([key], text)
-        else:
-            self.missing_arguments(key, node, section, signature, unknown)
-
-    def arguments(
-        self, key: str, node: dict[str, Any], section: Section, signature: Signature
-    ) -> dict[str, Any]:
-        """Checks the values of a target's arguments, and returns those that it does not know."""
-        limits = section.limits
-        parameters = signature.parameters
-        known = parameters.keys() | section.own
-        unknown: dict[str, Any] = {}
-        for name, value in node.items():
-            path = f"{key}.{name}"
-            if name in _HYDRA_KEYS:
-                continue
-            if name in section.filled_in:
-                self.refuse(path, value, section.filled_in[name])
-            elif name in limits and name in known:
-                self.value(path, _with_objects(value), limits[name])
-            elif name in parameters:
-                if not parameters[name].is_default(value):
-                    self.value(path, _with_objects(value), parameters[name].hint)
-            elif not (signature.open or section.neutral.get(name, ...) == value):
-                unknown[name] = value
-            self.nested(path, value)
-        return unknown
-
-    def missing_arguments(
-        self,
-        key: str,
-        node: dict[str, Any],
-        section: Section,
-        signature: Signature,
-        unknown: dict[str, Any],
-    ) -> None:
-        """Refuses arguments that a target does not know, and notes those that it needs."""
-        target, filled = node["_target_"], section.filled_in.keys()
-        later = "_args_" in node or (node.get("_partial_") is True and not section.partial)
-        needed = set() if later else signature.needed - node.keys() - filled
-        known = (signature.parameters.keys() | section.own) - filled
-        needed -= self.refuse_unknown(key, unknown, known, needed, f" of {target}")
-        if needed:
-            paths = sorted(f"{key}.{name}" for name in needed)
-            advice = " ".join(f"+{path}=<value>" for path in paths)
-            them = "them" if len(paths) > 1 else "it"
-            self.refuse_all(paths, f"{several(paths)}: {target} needs {them}; write {advice}")
-        self.missing(key, section.kept - node.keys())
+        return {closest(str(name), known) or "" for name in unknown}
 
     def nested(self, key: str, value: Any) -> None:
         """Checks targets inside an argument."""
@@ -281,8 +230,8 @@ class _Check:
 
     def value(self, key: str, value: Any, hint: Any) -> None:
         """Checks one value against its type."""
-        if value == _MISSING:
-            self.problems[key] = f"{key}: is needed; write {key}=<{_KIND.get(key, 'value')}>"
+        if value == "???":
+            self.problems[key] = f"{key}: is needed; write {key}=<{key}>"
             return
         allowed = refusal(value, hint)
         if allowed is not None:
@@ -291,9 +240,6 @@ class _Check:
             options = filter(None, allowed.partition("one of ")[2].split(", "))
             advice = nearest(str(value), options) if meant is None else f"; write {quoted}"
             self.refuse(key, value, f"must be {allowed}{advice}")
-
-
-_KIND = {"run": "run folder"}
 
 
 def _with_objects(value: Any) -> Any:
@@ -310,11 +256,9 @@ def _has_target(node: Any) -> bool:
 
 
 def _not_settings(key: str, node: Any) -> str:
-    """Words the refusal of a value where settings should be, the name of a file above all."""
     if key not in GROUPS or not isinstance(node, str):
         return "must be a group of settings"
     group = key.replace(".", "/")
     return (
-        f"names a file, and only a choice may; write {group}={node} on the command line, or "
-        f"'override /{group}: {node}' in the defaults of the file that says this"
+        f"names a file; write {group}={node}, or 'override /{group}: {node}' in a file's defaults"
     )

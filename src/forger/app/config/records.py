@@ -2,10 +2,8 @@
 
 A checkpoint, a run folder and a sweep's files may be anybody's, and building what a config names
 runs it. So a record may name classes alone, of the kind that belongs in their place, from our own
-package and torch's, or from what the user names in `trust`. Names are judged first, by the source
-of what they stand for; what passes is imported, and judged once more as what it really is.
-
-Imports neither torch nor anything that does, unless parts are to be built.
+package and torch's, or from what the user names in `trust`. A name is judged first by the source of
+what it stands for; what passes is imported, and judged once more as what it really is.
 """
 
 from __future__ import annotations
@@ -17,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
 
 from forger.app.config.messages import given
-from forger.app.config.sections import SCRIPTS, Section
-from forger.app.config.signatures import derives, signature_of
+from forger.app.config.sections import SCRIPTS
+from forger.app.config.signatures import derives
 from forger.app.config.source import NotFoundError, TargetError, import_target, locate
 from forger.app.config.trust import OWN, PACKAGES, is_in_use, is_named, not_where, says_where
 
@@ -28,7 +26,6 @@ _NARROWER = {
     **dict.fromkeys(("trainer", "callbacks", "logger"), (OWN, "lightning")),
     **dict.fromkeys(("data", "loss", "schedule", "metrics"), (OWN,)),
 }
-_HYDRAS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
 _OUTSIDE = re.compile(r"~|/|[A-Za-z]:[\\/]|(.*[\\/])?\.\.([\\/]|$)|.*://", re.DOTALL)
 
 
@@ -49,25 +46,22 @@ def find_untrusted(
         typed: keys whose values are the user's.
         build: parts that are to be built, such as `model.generator`; `""` is all of them.
         names_only: whether to leave out what is missing, and where things are written or sent.
-        imports: whether to import what is to be built, once nothing has been found by name.
+        imports: whether to import what is to be built, once its name has passed.
     """
-    record = _Record(tuple(trust), tuple(typed), tuple(build), names_only)
+    record = _Record(tuple(trust), tuple(typed), tuple(build), names_only, imports)
     record.check("", config)
-    if imports and build and not record.problems:
-        record.imports = True
-        record.check("", config)
     return list(record.problems.values())
 
 
 @dataclass
 class _Record:
-    """The config of a record, walked through twice: judged by names, then by what they import."""
+    """One walk through the config of a record."""
 
     trust: tuple[str, ...]
     typed: tuple[str, ...]
     build: tuple[str, ...]
     names_only: bool
-    imports: bool = False
+    imports: bool
     problems: dict[str, str] = field(default_factory=dict)
 
     def refuse(self, key: str, value: Any, reason: str) -> None:
@@ -88,17 +82,15 @@ class _Record:
 
     def check_target(self, key: str, node: dict[str, Any], among: tuple[type, ...] | None) -> None:
         name, at = node["_target_"], f"{key}._target_"
-        typed = _below(at, self.typed)
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
             self.refuse(at, name, "must be a dotted name, such as package.module.Class")
             return
-        section = SCRIPTS["train"].section(key) if among is None else None
-        built = "" in self.build or _below(key, self.build)
-        named = typed or name in self.trust
-        problem = None if named else self.wrong_name(key, name, section, built)
+        typed, built = _below(at, self.typed), "" in self.build or _below(key, self.build)
+        vouched = typed or name in self.trust
+        problem = None if vouched else self.wrong_name(key, name, among is not None, built)
         hints: dict[str, Any] = {}
         if problem is None and built and self.imports:
-            problem, hints = self.wrong_import(name, section, among, any_callable=named)
+            problem, hints = self.wrong_import(key, name, among, vouched)
         if problem is not None:
             self.refuse(at, name, problem)
             return
@@ -109,15 +101,15 @@ class _Record:
             self.check(path, value, tuple(_classes(hints.get(argument))))
             vouched = typed or is_named(name, self.trust) or _below(path, self.typed)
             if built and self.imports and not self.names_only and not vouched:
-                self.check_argument(path, value, is_named(name, [OWN]), section)
+                self.check_argument(path, value, is_named(name, [OWN]), key)
 
-    def check_argument(self, key: str, value: Any, ours: bool, section: Section | None) -> None:
+    def check_argument(self, key: str, value: Any, ours: bool, part: str) -> None:
         """Checks an argument of a class that the user has not vouched for."""
         name = key.rpartition(".")[2]
-        partial = section is not None and section.partial
-        if name == "_args_" or (name == "_partial_" and not partial):
+        partial = name == "_partial_" and SCRIPTS["train"].section(part).partial
+        if name in ("_args_", "_partial_") and not partial:
             self.refuse(key, value, "has no place in a record")
-        elif name in _HYDRAS or value is None:
+        elif name in ("_partial_", "_convert_", "_recursive_") or value is None:
             return
         elif says_where(name, ours):
             kept = name == "local_dir" and is_in_use(name, str(value))
@@ -128,39 +120,33 @@ class _Record:
                 if _OUTSIDE.match(text) and not is_named(text, self.trust):
                     self.refuse(key, text, not_where(text))
 
-    def wrong_name(self, key: str, name: str, section: Section | None, built: bool) -> str | None:
+    def wrong_name(self, key: str, name: str, nested: bool, built: bool) -> str | None:
         """Returns what is wrong with a name, by its package and its source."""
-        top, owner = name.partition(".")[0], name.rpartition(".")[0]
-        trusted = is_named(name, self.trust)
-        if section is not None and not (section.base or key.startswith("schedule.")):
+        trusted, base = is_named(name, self.trust), SCRIPTS["train"].section(key).base
+        if not nested and base is None:
             return "no object belongs in this place"
-        allowed: tuple[str, ...] = PACKAGES
-        if section is not None:
-            allowed = _NARROWER.get(key.partition(".")[0], PACKAGES)
-        if not trusted and (top not in allowed or "._" in name):
+        allowed = PACKAGES if nested else _NARROWER.get(key.partition(".")[0], PACKAGES)
+        if not trusted and (name.partition(".")[0] not in allowed or "._" in name):
             return (
                 f"a record may name classes of {', '.join(allowed)} here; if you know what this"
-                f" is, write trust=[{owner or name}]"
+                f" is, write trust=[{name.rpartition('.')[0] or name}]"
             )
         try:
             found = locate(name)
         except NotFoundError as error:
-            if top in PACKAGES or self.names_only or not built:
-                return None  # nothing to run; what builds it will say so
-            return f"{signature_of(name)}{_elsewhere(name, error)}"
+            known = name.partition(".")[0] in PACKAGES or self.names_only or not built
+            return None if known else f"{error}{_elsewhere(name)}"  # else what builds it says so
         if found is None:
             return None if trusted else f"is no class that its source shows; {_exactly(name)}"
         if not isinstance(found.node, ast.ClassDef):
             return f"is no class, and a record may name nothing else; {_exactly(name)}"
-        home = f"{found.module.name}.{found.node.name}"
-        if not trusted and not is_named(home, PACKAGES):
-            return f"is {home}, and no class of {top}; {_exactly(name)}"
-        if section is not None and not derives(name, section.base):
-            return f"must derive from {section.base[0]}"
-        return None
+        if not trusted and not is_named(found.full_name, PACKAGES):
+            return f"is {found.full_name}; {_exactly(name)}"
+        wrong = not nested and base and not derives(found, base)
+        return f"must derive from {base}" if wrong else None
 
     def wrong_import(
-        self, name: str, section: Section | None, among: tuple[type, ...] | None, any_callable: bool
+        self, key: str, name: str, among: tuple[type, ...] | None, any_callable: bool
     ) -> tuple[str | None, dict[str, Any]]:
         """Imports what a name stands for: what is wrong with it, and the hints of its arguments."""
         try:
@@ -168,7 +154,8 @@ class _Record:
         except TargetError as error:
             if is_named(name, [OWN]):
                 return None, {}  # of another version: what builds it says which
-            return f"{error}{_elsewhere(name, error.__cause__)}", {}
+            gone = isinstance(error.__cause__, (ImportError, AttributeError))
+            return f"{error}{_elsewhere(name) if gone else ''}", {}
         if any_callable:
             return None, _hints(found)
         if not isinstance(found, type):
@@ -176,9 +163,9 @@ class _Record:
         home = f"{found.__module__}.{found.__qualname__}"
         if not is_named(home, [*PACKAGES, *self.trust]):
             return f"is {home}; if you know what this is, write trust=[{found.__module__}]", {}
-        base = () if section is None else section.base
-        if base and not issubclass(found, import_target(base[0])):
-            return f"must derive from {base[0]}", {}
+        base = SCRIPTS["train"].section(key).base if among is None else None
+        if base and not issubclass(found, import_target(base)):
+            return f"must derive from {base}", {}
         if among is not None and not issubclass(found, among):
             return f"no such object belongs in this place; {_exactly(name)}", {}
         return None, _hints(found)
@@ -188,9 +175,8 @@ def _exactly(name: str) -> str:
     return f"if you know what this is, write trust=[{name}]"
 
 
-def _elsewhere(name: str, error: BaseException | None) -> str:
-    gone = isinstance(error, (ImportError, AttributeError, NotFoundError))
-    return f"; if it has moved, write moved={{{name}:<its new place>}}" if gone else ""
+def _elsewhere(name: str) -> str:
+    return f"; if it has moved, write moved={{{name}:<its new place>}}"
 
 
 def _below(key: str, parts: Iterable[str]) -> bool:

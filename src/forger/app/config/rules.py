@@ -1,4 +1,4 @@
-"""What contradicts in a config of train.py and can be told before torch is imported.
+"""What contradicts in a config as a whole and can be told before torch is imported.
 
 A rule yields keys, each with what is wrong with its value and what to write instead. It looks only
 at values that have passed the check of types and ranges. What the constructors of networks, losses
@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Iterator
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from forger.app.config.device_rules import DEVICE_RULES
-from forger.app.config.messages import choice
-from forger.app.config.score_rules import run_refusal
+from forger import hardware
+from forger.app.config.device_rules import device_rules, visible
+from forger.app.config.messages import choice, nearest, type_setting
 from forger.app.config.source import NotFoundError, locate
 from forger.app.config.values import CheckedValues, Findings
 from forger.errors import install_command
+from forger.metrics.settings import too_few
 from forger.score_names import RATES, RELATIVE
 
 _LONGEST = 255  # bytes of a file's name on the usual file systems
@@ -31,175 +32,200 @@ _LOGGED = (
 LOGGED = tuple(f"train/{name}" for name in _LOGGED)
 """What training logs: relative rates with losses that have no boundary, plain ones with others."""
 
-_BUILT_LATER = ("val/", "train/penalty_")  # depend on the features and the loss
-_AVERAGE = "write model.ema_decay=0.999 for the generator's average"
-_FOR_ONE_NETWORK = {  # Lightning's callbacks: what does their work here
-    "GradientAccumulationScheduler": "write model.accumulate.generator=<batches>",
+_LATE = "looks when an epoch ends, where a score is missing or old; write callbacks=early_stopping"
+_CALLBACKS = {  # Lightning's that cannot do here what they are for
+    "EarlyStopping": f"{_LATE} and callbacks.early_stopping.metric=<metric>",
     **dict.fromkeys(
-        ("StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging"), _AVERAGE
+        ("WeightAveraging", "EMAWeightAveraging"),
+        "averages all networks; write model.ema_decay=0.999 for the generator's average",
     ),
-    "BatchSizeFinder": "write data.batch_size=<images>",
-    "LearningRateFinder": "sweep instead: -m optimizer.lr=1e-4,2e-4",
-    "BackboneFinetuning": "there is no backbone here",
+    **dict.fromkeys(
+        ("BatchSizeFinder", "LearningRateFinder"),
+        "cannot serve two networks; sweep instead, for example -m data.batch_size=64,128",
+    ),
 }
-_LATE = "looks when an epoch ends, where a score is missing or old; "
-_STOPPING = (
-    f"{_LATE}write callbacks=early_stopping, and callbacks.early_stopping.metric=<metric> for"
-    " another one than the FID"
-)
-_BEST = f"{_LATE}leave this callback out: checkpoints/best.ckpt is kept by the FID in any case"
-_PACKAGES: dict[str, tuple[str, ...]] = {  # of trackers
-    **dict.fromkeys(("TensorBoard", "TensorBoardLogger"), ("tensorboard",)),
-    **dict.fromkeys(("MLflow", "MLFlowLogger"), ("mlflow",)),
+_PACKAGES = {  # of trackers
+    **dict.fromkeys(("TensorBoard", "TensorBoardLogger"), "tensorboard"),
+    **dict.fromkeys(("MLflow", "MLFlowLogger"), "mlflow"),
 }
+_ZIP = b"PK\x03\x04"  # how every file of torch.save begins
 
 
 def train_rules(select: CheckedValues) -> Findings:
     """Yields what is wrong with a config of train.py as a whole."""
-    for rule in (*DEVICE_RULES, *_RULES):
-        yield from list(rule(select))  # what it has refused, the next ones do not look at
+    # what one has refused, the next ones do not look at
+    for rule in (device_rules, _folders, _metrics, _images, _trainer, _loggers, _scores):
+        yield from rule(select)
 
 
-def _name(select: CheckedValues) -> Findings:
-    name = select("name")
-    if not isinstance(name, str):
-        return
-    if not _can_be_made(name) or Path(name).is_absolute() or ".." in Path(name).parts:
-        yield "name", "must name a folder below paths.log_dir; write a plain name"
+def evaluate_rules(select: CheckedValues) -> Findings:
+    """Yields what is wrong with a config of evaluate.py as a whole."""
+    yield from generate_rules(select)
+    for key in ("metrics.when", "metrics.every_n_steps"):
+        if select(key) is not None:
+            yield key, "is for scores while training; leave it out"
+    protocol = select("protocol")
+    if protocol is not None and not Path(protocol).expanduser().is_file():
+        yield "protocol", "there is no such file; write protocol=<run folder>/scores.json"
+    yield from _scores(select)
+
+
+def generate_rules(select: CheckedValues) -> Findings:
+    """Yields what is wrong with a config of generate.py as a whole."""
+    run, checkpoint, device = select("run"), select("checkpoint") or "last", select("device")
+    if run is not None:
+        runs = [run] if isinstance(run, str) else run
+        refusals = [(one, run_refusal(one, checkpoint)) for one in runs]
+        found = [text if run == one else f"{one}: {text}" for one, text in refusals if text]
+        if not runs:
+            found = ["must name a run; write run=<run folder>"]
+        elif not found and len({Path(one).expanduser().resolve() for one in runs}) < len(runs):
+            found = ["names a run twice"]
+        yield from (("run", "; ".join(found)) for _ in found[:1])
+    numbered = re.fullmatch(r"cuda(?::(\d+))?", device or "")
+    if numbered and int(numbered[1] or 0) >= hardware.gpu_count():
+        reason = f"{visible(hardware.gpu_count())} here"
+        yield "device", f"{reason}; write device=cpu or device=auto"
+    elif device == "mps" and not hardware.has_mps():
+        yield "device", "there is no Apple GPU here; write device=cpu or device=auto"
+    elif device not in (None, "auto", "cpu", "mps") and numbered is None:
+        hint = nearest(device, ("auto", "cpu", "cuda", "mps"))
+        yield "device", f"must be one of auto, cpu, cuda, cuda:<number>, mps{hint}"
+    output = select("output")
+    if isinstance(output, str) and Path(output).expanduser().is_file():
+        yield "output", "is a file; write output=<folder>"
+
+
+def run_refusal(run: str, checkpoint: str, key: str = "run") -> str | None:
+    """Returns what is wrong with a run folder or checkpoint file, and what to write instead.
+
+    Args:
+        run: as given; `~` is the home folder.
+        checkpoint: which one of a folder, `last` or `best`.
+        key: the setting that names it.
+    """
+    path = Path(run).expanduser()
+    if not run.strip():
+        return f"must name a run; write {key}=<run folder>"
+    if path.is_file():
+        return _file_refusal(path, checkpoint, key)
+    if not path.is_dir():
+        siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        return f"there is no such folder or file{nearest(path.name, siblings)}"
+    if (path / "checkpoints" / f"{checkpoint}.ckpt").is_file():
+        return None
+    if checkpoint == "best" and (path / "checkpoints" / "last.ckpt").is_file():
+        return "has no checkpoints/best.ckpt, which scores write; write checkpoint=last"
+    if path.name == "checkpoints":
+        return f"is not a run folder; write {type_setting(key, path.parent)}"
+    kind = "" if (path / "config.yaml").is_file() else "is not a run folder: "
+    return f"{kind}it has no checkpoints/{checkpoint}.ckpt"
+
+
+def _file_refusal(path: Path, checkpoint: str, key: str) -> str | None:
+    if not os.access(path, os.R_OK):
+        return "cannot be read"
+    with path.open("rb") as file:
+        if file.read(len(_ZIP)) != _ZIP:
+            return f"is not a checkpoint; write {key}=<run folder> or {key}=<file>.ckpt"
+    if checkpoint == "best":
+        return "is a file, which checkpoint=best cannot choose from; leave checkpoint out"
+    return None
 
 
 def _folders(select: CheckedValues) -> Findings:
-    """Yields folders that cannot be made or written to."""
+    """Yields folders that cannot be made or written to, and runs that are none."""
+    name, init_from = select("name"), select("init_from")
+    if name is not None and (
+        _no_name(name) or Path(name).is_absolute() or ".." in Path(name).parts
+    ):
+        yield "name", "must name a folder below paths.log_dir; write a plain name"
     for key in ("paths.log_dir", "paths.cache_dir", "paths.data_dir"):
         folder = select(key)
-        if not isinstance(folder, str):
+        path = Path(folder or ".").expanduser()
+        there = next((one for one in (path, *path.parents) if one.exists()), path)
+        if folder is None:
             continue
-        path = Path(folder).expanduser()
-        if not _can_be_made(folder):
+        if _no_name(folder):
             yield key, f"must name a folder; write {key}=<folder>"
-            continue
-        existing = next((one for one in (path, *path.parents) if one.exists()), None)
-        if existing is not None and not existing.is_dir():
-            yield key, f"{existing} is a file; write {key}=<folder>"
-        elif key == "paths.log_dir" and existing and not os.access(existing, os.W_OK | os.X_OK):
-            yield key, f"{existing} cannot be written to; write {key}=<folder>"
-
-
-def _can_be_made(folder: str) -> bool:
-    short = all(len(os.fsencode(part)) <= _LONGEST for part in Path(folder).parts)
-    return bool(folder.strip()) and folder.isprintable() and short
-
-
-def _weights(select: CheckedValues) -> Findings:
-    run = select("init_from")
-    if isinstance(run, str) and (reason := run_refusal(run, "last", "init_from")):
+        elif not there.is_dir():
+            yield key, f"{there} is a file; write {key}=<folder>"
+        elif key == "paths.log_dir" and not os.access(there, os.W_OK | os.X_OK):
+            yield key, f"{there} cannot be written to; write {key}=<folder>"
+    if init_from is not None and (reason := run_refusal(init_from, "last", "init_from")):
         yield "init_from", reason
 
 
-def _environment(_: CheckedValues) -> Findings:
-    """Yields variables by which Lightning would change the Trainer unseen."""
-    for name in sorted(os.environ):
-        if name.startswith("PL_TRAINER_"):
-            setting = name.removeprefix("PL_TRAINER_").lower()
-            yield (
-                f"environment variable {name}",
-                f"would change the Trainer unseen; unset it and write trainer.{setting}=<value>",
-            )
+def _no_name(folder: str) -> bool:
+    short = all(len(os.fsencode(part)) <= _LONGEST for part in Path(folder).parts)
+    return not (folder.strip() and folder.isprintable() and short)
 
 
 def _metrics(select: CheckedValues) -> Findings:
     """Yields metrics that something waits for and that training does not log."""
-    callbacks = list(_members(select, "callbacks"))
-    if not all(
-        home.startswith("forger.") or kind == "ModelCheckpoint" for _, home, kind in callbacks
-    ):
-        return  # callbacks of the user's own may log anything
-    for key in (
-        "objective",
-        *(f"{one}.{name}" for one, *_ in callbacks for name in ("metric", "monitor")),
-    ):
+    keys = ["objective"]
+    for key, home, kind in _members(select, "callbacks"):
+        if not home.startswith("forger.") and kind != "ModelCheckpoint":
+            return  # callbacks of the user's own may log anything
+        keys += [f"{key}.metric", f"{key}.monitor"]
+    for key in keys:
         metric = select(key)
-        if isinstance(metric, str) and not metric.startswith(_BUILT_LATER) and metric not in LOGGED:
+        if not isinstance(metric, str) or metric in LOGGED:
+            continue
+        if metric.startswith("val/") and key.endswith(".monitor"):
+            yield key, "is kept as checkpoints/best.ckpt in any case; leave this callback out"
+        elif not metric.startswith(("val/", "train/penalty_")):  # of the features, of the loss
             yield key, "no such metric is logged" + choice(metric, [*LOGGED, "val/fid"])
 
 
 def _images(select: CheckedValues) -> Findings:
     """Yields a folder of images that is not there, or that runs would write into."""
     root = select("data.root")
-    if target_of(select, "data") != "forger.data.folder.ImageFolder":
+    if _target_of(select, "data") != "forger.data.folder.ImageFolder":
         return
-    if root is None:
-        yield "data.root", "is needed; write data.root=<folder of images>"
-    if not isinstance(root, str):
-        return
-    path = Path(root).expanduser().resolve()
-    if not path.is_dir():
+    path = Path(root or "").expanduser().resolve()
+    if root is None or not path.is_dir():
         yield "data.root", "there is no such folder; write data.root=<folder of images>"
-    for key, shown in (("data.cache_dir", "paths.cache_dir"), ("paths.log_dir",) * 2):
+    for key in ("paths.cache_dir", "paths.log_dir"):
         inside = select(key)
         if isinstance(inside, str) and path in Path(inside).expanduser().resolve().parents:
-            yield (
-                "data.root",
-                f"is never written to, and {shown}={inside} lies in it; write {shown}=<a folder"
-                " elsewhere>, or data.root=<a folder of images alone>",
-            )
+            reason = f"is never written to, and {key}={inside} lies in it"
+            yield "data.root", f"{reason}; write {key}=<a folder elsewhere>"
 
 
 def _trainer(select: CheckedValues) -> Findings:
-    """Yields flags of the Trainer of which one makes another void, or that change nothing."""
+    """Yields flags and callbacks of Lightning's that others make void, or that are no use here."""
     for unit in ("steps", "epochs"):
         least, most = select(f"trainer.min_{unit}"), select(f"trainer.max_{unit}")
         if least is not None and most not in (None, -1) and least > most:
             yield f"trainer.min_{unit}", f"is above trainer.max_{unit}={most}"
     if select("trainer.limit_train_batches") is not None and select("trainer.overfit_batches"):
         yield "trainer.limit_train_batches", "is ignored with trainer.overfit_batches; leave it out"
-    if select("trainer.benchmark") is True and select("trainer.deterministic") is True:
-        yield "trainer.benchmark", "makes trainer.deterministic=true void; leave one of them out"
-    if not target_of(select, "data").startswith("forger.data."):
-        return
-    for key in ("trainer.use_distributed_sampler", "trainer.reload_dataloaders_every_n_epochs"):
-        if select(key) is not None:
-            yield (
-                key,
-                "changes nothing: this data set shares its images among processes and draws their"
-                " order anew in each epoch; leave it out",
-            )
-
-
-def _callbacks(select: CheckedValues) -> Findings:
-    """Yields Lightning's callbacks for one network and one optimizer, and a second bar."""
-    has_bar = select("callbacks.progress") is not None
+    for name in sorted(os.environ):  # by which Lightning would change the Trainer unseen
+        if name.startswith("PL_TRAINER_"):
+            setting = name.removeprefix("PL_TRAINER_").lower()
+            reason = f"would change the Trainer; unset it and write trainer.{setting}=<value>"
+            yield f"environment variable {name}", reason
     for key, home, kind in _members(select, "callbacks"):
-        if not home.startswith("lightning."):
-            continue
-        if kind in _FOR_ONE_NETWORK:
-            yield f"{key}._target_", f"cannot serve two networks; {_FOR_ONE_NETWORK[kind]}"
-        elif kind == "EarlyStopping":
-            yield f"{key}._target_", _STOPPING
-        elif kind == "ModelCheckpoint" and str(select(f"{key}.monitor")).startswith("val/"):
-            yield f"{key}.monitor", _BEST
-        elif kind.endswith("ProgressBar") and has_bar and key != "callbacks.progress":
-            yield f"{key}._target_", "would be a second bar; write callbacks.progress=null too"
+        if home.startswith("lightning.") and kind in _CALLBACKS:
+            yield f"{key}._target_", _CALLBACKS[kind]
 
 
 def _loggers(select: CheckedValues) -> Findings:
-    """Yields trackers of ours and Lightning's whose packages are not installed."""
+    """Yields trackers whose packages are not installed."""
     for key, home, kind in _members(select, "logger"):
-        known = home.startswith(("forger.", "lightning."))
-        needed = _PACKAGES.get(kind, ()) if known else ()
-        remote = select(f"{key}.tracking_uri") or "MLFLOW_TRACKING_URI" in os.environ
-        if kind == "MLflow" and not remote:
-            needed += ("sqlalchemy", "alembic", "sqlparse")  # of its database
-        missing = ", ".join(package for package in needed if find_spec(package) is None)
-        if missing:
-            install = install_command(needed[0])
-            yield f"{key}._target_", f"needs {missing}, which is not installed; write {install}"
+        known = home.startswith(("forger.", "lightning.")) and kind in _PACKAGES
+        if known and find_spec(_PACKAGES[kind]) is None:
+            install = install_command(_PACKAGES[kind])
+            yield f"{key}._target_", f"needs {_PACKAGES[kind]}, which is missing; write {install}"
 
 
-_RULES = (
-    *(_name, _folders, _weights, _environment, _metrics),
-    *(_images, _trainer, _callbacks, _loggers),
-)
+def _scores(select: CheckedValues) -> Findings:
+    """Yields settings of scores that need more images than others leave them."""
+    names = ("precision_k", "coverage_k", "splits", "neighbour_images")
+    settings = {name: select(f"metrics.{name}") for name in names}
+    for name, reason in too_few(settings, select("metrics.num_real"), select("metrics.num_fake")):
+        yield f"metrics.{name}", reason
 
 
 def _members(select: CheckedValues, section: str) -> Iterator[tuple[str, str, str]]:
@@ -207,22 +233,15 @@ def _members(select: CheckedValues, section: str) -> Iterator[tuple[str, str, st
     members: Any = select(section)
     for name in members if isinstance(members, dict) else ():
         if isinstance(members[name], dict):
-            home, _, kind = target_of(select, f"{section}.{name}").rpartition(".")
+            home, _, kind = _target_of(select, f"{section}.{name}").rpartition(".")
             yield f"{section}.{name}", home, kind
 
 
-def target_of(select: CheckedValues, key: str) -> str:
+def _target_of(select: CheckedValues, key: str) -> str:
     """Returns the class that a part of the config builds, by the module that defines it, or ""."""
     target = select(f"{key}._target_")
-    return _defined(target) if isinstance(target, str) else ""
-
-
-@cache
-def _defined(target: str) -> str:
     try:
-        found = locate(target)
+        found = locate(target) if isinstance(target, str) else None
     except NotFoundError:
         return ""
-    if found is None or not isinstance(found.node, ast.ClassDef):
-        return ""
-    return f"{found.module.name}.{found.node.name}"
+    return found.full_name if found is not None and isinstance(found.node, ast.ClassDef) else ""

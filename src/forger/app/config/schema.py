@@ -38,25 +38,20 @@ def _no_duration(value: Any) -> str | None:
     return "days:hours:minutes:seconds, for example 00:08:00:00"
 
 
-Built: TypeAlias = Annotated[dict[str, Any], _not_built]
-"""A mapping with a `_target_`, which becomes an object."""
-
-Duration: TypeAlias = Annotated[str, _no_duration]
-"""A time as Lightning's Timer reads it: days:hours:minutes:seconds."""
-
-
 Types: TypeAlias = dict[str, Any]
 """Settings by name, each with its type."""
+Built: TypeAlias = Annotated[dict[str, Any], _not_built]
+Duration: TypeAlias = Annotated[str, _no_duration]
 
 _EACH = ("generator", "discriminator")
+_OF_RECORDS: Types = {"trust": list[str], "moved": dict[str, str] | None}
 
 TRAIN: Types = {
     **{"name": str, "seed": Seed | None, "objective": str | None},
-    **{"dry_run": bool, "compile": bool},
-    **{"resume": str | None, "init_from": str | None},
-    **{"trust": list[str], "moved": dict[str, str] | None},
+    **{"dry_run": bool, "compile": bool, "resume": str | None, "init_from": str | None},
     **dict.fromkeys(("model", "loss", "data", "optimizer", "schedule", "trainer"), Section),
     **dict.fromkeys(("metrics", "callbacks", "logger", "paths", "sweep"), Section),
+    **_OF_RECORDS,
 }
 MODEL: Types = {
     **dict.fromkeys((*_EACH, "accumulate", "gradient_clip"), Section),
@@ -71,13 +66,9 @@ PATHS: Types = dict.fromkeys(("data_dir", "cache_dir", "log_dir"), str)
 SWEEP: Types = {"fail_fast": bool, "resume": str | None, "trial": Any}
 
 OPTIMIZER: Types = {  # ranges: the annotations of torch's optimizers tell types alone
-    "lr": PositiveFloat,
+    **{"lr": PositiveFloat, "eps": PositiveFloat, "weight_decay": NonNegativeFloat},
     "betas": tuple[FractionBelowOne, FractionBelowOne],
-    "momentum": FractionBelowOne,
-    "alpha": Fraction,
-    "dampening": Fraction,
-    "eps": PositiveFloat,
-    "weight_decay": NonNegativeFloat,
+    **{"momentum": FractionBelowOne, "alpha": Fraction, "dampening": Fraction},
 }
 TRAINER: Types = {  # ranges of Lightning's Trainer, and `threads`, which is ours
     "accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps"],
@@ -87,10 +78,8 @@ TRAINER: Types = {  # ranges of Lightning's Trainer, and `threads`, which is our
     "precision": Literal[
         "auto", "32-true", "32", 32, "bf16-mixed", "16-mixed", "bf16-true", "64-true", 64
     ],
-    "max_epochs": PositiveInt | Literal[-1] | None,
-    "min_epochs": PositiveInt | None,
-    "max_steps": PositiveInt | Literal[-1],
-    "min_steps": PositiveInt | None,
+    **{"max_epochs": PositiveInt | Literal[-1] | None, "max_steps": PositiveInt | Literal[-1]},
+    **dict.fromkeys(("min_epochs", "min_steps", "threads"), PositiveInt | None),
     "max_time": Duration | None,
     "log_every_n_steps": PositiveInt,
     "limit_train_batches": PositiveInt | PositiveFraction | None,
@@ -98,22 +87,15 @@ TRAINER: Types = {  # ranges of Lightning's Trainer, and `threads`, which is our
     "reload_dataloaders_every_n_epochs": NonNegativeInt,
     "profiler": Literal["simple", "advanced"] | Built | None,
     "plugins": Built | list[Built] | None,
-    "threads": PositiveInt | None,
 }
 
 _SCORES: Types = {
     "features": Section,
-    "num_fake": PositiveInt | None,
-    "num_real": PositiveInt | None,
-    "reference": Literal["test", "train"],
-    "weights": Literal["ema", "raw"],
-    "seed": Seed,
-    **dict.fromkeys(("precision_k", "coverage_k", "neighbour_images"), PositiveInt),
-    "kid_subsets": PositiveInt,
-    "kid_subset_size": AtLeastTwo,
-    "splits": PositiveInt,
-    "min_accuracy": Fraction | None,
-    "inception_weights": str | None,
+    **{"num_fake": PositiveInt | None, "num_real": PositiveInt | None, "seed": Seed},
+    **{"reference": Literal["test", "train"], "weights": Literal["ema", "raw"]},
+    **dict.fromkeys(("precision_k", "coverage_k", "neighbour_images", "splits"), PositiveInt),
+    **{"kid_subsets": PositiveInt, "kid_subset_size": AtLeastTwo},
+    **{"min_accuracy": Fraction | None, "inception_weights": str | None},
 }
 TRAINING_SCORES = _SCORES | {"when": Literal["always", "ready"], "every_n_steps": PositiveInt}
 # evaluate.yaml lists what is for training only to refuse it
@@ -122,7 +104,7 @@ FINAL_SCORES = _SCORES | {"when": Any, "every_n_steps": Any}
 _OF_A_RUN: Types = {
     "checkpoint": Literal["last", "best"],
     **{"device": str, "threads": PositiveInt | None},
-    **{"trust": list[str], "moved": dict[str, str] | None},
+    **_OF_RECORDS,
 }
 EVALUATE = _OF_A_RUN | {
     **{"run": str | list[str], "protocol": str | None},

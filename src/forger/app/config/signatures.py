@@ -11,11 +11,10 @@ import typing
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import import_module
-from typing import Any, TypeAlias
+from typing import Any
 
 from forger import bounds
 from forger.app.config.source import (
-    STANDARD,
     Definition,
     Function,
     Module,
@@ -25,9 +24,6 @@ from forger.app.config.source import (
     locate,
     resolve,
 )
-
-Base: TypeAlias = tuple[str, ...]
-"""A class by the names it is imported by, the one to show first, and some that derive from it."""
 
 # Decorators that leave the parameters of a function or class as they are written.
 _TRANSPARENT = {"_defaults_from_env_vars", "override", "staticmethod", "dataclass", "final"}
@@ -42,7 +38,6 @@ class Parameter:
     required: bool
     annotation: ast.expr | None
     module: Module = field(repr=False)
-    default: ast.expr | None = None
 
     @cached_property
     def hint(self) -> Any:
@@ -51,14 +46,6 @@ class Parameter:
             return _type_of(self.annotation, self.module)
         except (AttributeError, RecursionError, SyntaxError, TypeError, ValueError):
             return Any
-
-    def is_default(self, value: Any) -> bool:
-        """Tells whether `value` is the default, which is right whatever the annotation says."""
-        try:
-            default = ast.literal_eval(self.default) if self.default is not None else ...
-        except ValueError:  # no literal
-            return False
-        return type(default) is type(value) and bool(default == value)
 
 
 @dataclass(frozen=True)
@@ -81,27 +68,20 @@ def signature_of(target: Any) -> Signature | str:
     """Returns the signature of a target, or what is wrong with its name."""
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         return "must be a dotted name, such as package.module.Class"
-    try:
-        if locate(target) is None and find_module(target) is not None:
-            return "is a module; name a class or a function in it"
-        return read_signature(target)
-    except NotFoundError as error:
-        return str(error)
+    return _read_signature(target)
 
 
 @cache
-def read_signature(target: str) -> Signature:
-    """Reads the signature that `target`, a dotted name, is called with.
-
-    Raises:
-        NotFoundError: there is no such name.
-    """
-    definition = locate(target)
-    if definition is not None and isinstance(definition.node, ast.ClassDef):
-        return _of_class(definition) or Signature({})
+def _read_signature(target: str) -> Signature | str:
+    try:
+        definition = locate(target)
+    except NotFoundError as error:
+        return str(error)
+    if definition is None and find_module(target) is not None:
+        return "is a module; name a class or a function in it"
     if definition is not None and isinstance(definition.node, Function):
         return _of_function(definition.node, definition.module)
-    return UNKNOWN
+    return _of_class(definition) or Signature({})
 
 
 def _of_function(node: Function, module: Module, bound: bool = False) -> Signature:
@@ -114,29 +94,28 @@ def _of_function(node: Function, module: Module, bound: bool = False) -> Signatu
         *list(zip(positional, defaults, strict=True))[max(bound, len(arguments.posonlyargs)) :],
         *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
     ]
-    parameters = {
-        arg.arg: Parameter(default is None, arg.annotation, module, default)
-        for arg, default in pairs
-    }
+    parameters = {}
+    for argument, default in pairs:
+        annotation = argument.annotation
+        if annotation is not None and isinstance(default, ast.Constant) and default.value is None:
+            annotation = ast.BinOp(annotation, ast.BitOr(), default)  # `width: int = None`
+        parameters[argument.arg] = Parameter(default is None, annotation, module)
     return Signature(parameters, open=arguments.kwarg is not None)
 
 
-def _of_class(definition: Definition) -> Signature | None:
+def _of_class(definition: Definition | None) -> Signature | None:
     """Reads a class's constructor; `None` where neither it nor a base defines one."""
-    node = definition.node
-    if not isinstance(node, ast.ClassDef) or _is_opaque(node):
+    node = definition.node if definition is not None else None
+    if definition is None or not isinstance(node, ast.ClassDef) or _is_opaque(node):
         return UNKNOWN
     for name in ("__init__", "__new__"):
         for function in node.body:
             if isinstance(function, ast.FunctionDef) and function.name == name:
                 return _of_function(function, definition.module, bound=True)
+    bases = _bases(node, definition.module)
     if _is_dataclass(node):
-        return _of_dataclass(node, definition.module)
-    for base in _bases(node, definition.module):
-        inherited = UNKNOWN if base is None else _of_class(base)
-        if inherited is not None:
-            return inherited
-    return None
+        return _of_dataclass(node, definition.module, bases)
+    return next(filter(None, map(_of_class, bases)), None)
 
 
 def _bases(node: ast.ClassDef, module: Module) -> list[Definition | None]:
@@ -146,17 +125,17 @@ def _bases(node: ast.ClassDef, module: Module) -> list[Definition | None]:
     return [base for base in found if base is None or base.full_name not in _INIT_FREE]
 
 
-def _of_dataclass(node: ast.ClassDef, module: Module) -> Signature:
+def _of_dataclass(
+    node: ast.ClassDef, module: Module, bases: typing.Sequence[Definition | None]
+) -> Signature:
     """Gathers the fields of a dataclass and of its bases, in the order of the constructor."""
     parameters: dict[str, Parameter] = {}
-    known = True
-    for base in reversed(_bases(node, module)):
-        if base is None or not isinstance(base.node, ast.ClassDef):
-            known = False
-        elif _is_dataclass(base.node):
-            inherited = _of_dataclass(base.node, base.module)
+    is_open = False
+    for base in reversed(bases):
+        if base is None or _is_dataclass(base.node):
+            inherited = _of_class(base) or UNKNOWN
             parameters |= inherited.parameters
-            known = known and not inherited.open
+            is_open |= inherited.open
     for statement in node.body:
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
             continue
@@ -167,15 +146,29 @@ def _of_dataclass(node: ast.ClassDef, module: Module) -> Signature:
         if isinstance(value, ast.Call) and _last_name(value) == "field":
             given = {keyword.arg: ast.unparse(keyword.value) for keyword in value.keywords}
             if given.get("init") == "False":
-                parameters.pop(name, None)
                 continue
             required = not {"default", "default_factory"} & given.keys()
-        parameters[name] = Parameter(required, statement.annotation, module, value)
-    return Signature(parameters, open=not known)
+        parameters[name] = Parameter(required, statement.annotation, module)
+    return Signature(parameters, is_open)
 
 
-def _is_dataclass(node: ast.ClassDef) -> bool:
-    return "dataclass" in map(_last_name, node.decorator_list)
+def derives(definition: Definition | None, base: str, depth: int = 20) -> bool:
+    """Tells whether a class derives from one of the name and package of `base`, or may do."""
+    node = definition.node if definition is not None else None
+    if definition is None or depth == 0 or not isinstance(node, ast.ClassDef) or _is_opaque(node):
+        return True
+    if any(isinstance(one, ast.FunctionDef) and one.name == "__new__" for one in node.body):
+        return True  # what calling it returns may be another class's object
+    parents = [imported_name(parent, definition.module) for parent in node.bases]
+    ends = [(name.split(".")[0], name.split(".")[-1]) for name in (definition.full_name, *parents)]
+    if (base.split(".")[0], base.split(".")[-1]) in ends:
+        return True
+    bases = _bases(node, definition.module)
+    return any(derives(parent, base, depth - 1) for parent in bases)
+
+
+def _is_dataclass(node: ast.AST | None) -> bool:
+    return isinstance(node, ast.ClassDef) and "dataclass" in map(_last_name, node.decorator_list)
 
 
 def _is_opaque(node: ast.ClassDef) -> bool:
@@ -217,42 +210,16 @@ def _type_of(node: ast.AST | None, module: Module) -> Any:
             generic = _type_of(owner, module)
             if generic is typing.Literal:
                 return typing.Literal[ast.literal_eval(inside)]
-            if generic is typing.Annotated:
-                return _type_of(typing.cast(ast.Tuple, inside).elts[0], module)
+            if generic is typing.Annotated and isinstance(inside, ast.Tuple):
+                return _type_of(inside.elts[0], module)
             return generic[_type_of(inside, module)]
         case ast.Name() | ast.Attribute():
-            return _named_type(resolve(node, module))
+            found = resolve(node, module)
+            if found is None or isinstance(found.node, (ast.ClassDef, *typing.get_args(Function))):
+                return Any
+            if found.module.name == bounds.__name__:
+                return getattr(bounds, found.name)
+            if found.node is None:  # of Python's own
+                return getattr(import_module(found.module.name), found.name)
+            return _type_of(found.node, found.module)
     raise ValueError
-
-
-def _named_type(found: Definition | None) -> Any:
-    if found is None:
-        return Any
-    if found.module.name == bounds.__name__:
-        return getattr(bounds, found.name)
-    if found.node is None and found.module.name in STANDARD:
-        return getattr(import_module(found.module.name), found.name)
-    return _type_of(found.node, found.module) if isinstance(found.node, ast.expr) else Any
-
-
-def derives(target: str, base: Base) -> bool:
-    """Tells whether a target may be used where a class of `base` is needed."""
-    try:
-        return not base or _derives(locate(target), base)
-    except NotFoundError:
-        return True
-
-
-def _derives(definition: Definition | None, base: Base, depth: int = 20) -> bool:
-    """Tells whether a class derives from `base`; what the source does not tell may well do."""
-    node = definition.node if definition is not None else None
-    if definition is None or depth == 0 or not isinstance(node, ast.ClassDef):
-        return True
-    # What calling it returns may be another class's object.
-    made = any(isinstance(s, ast.FunctionDef) and s.name == "__new__" for s in node.body)
-    if definition.full_name in base or _is_opaque(node) or made:
-        return True
-    # By its name first: torch's modules are long, and reading them takes a while.
-    return any(imported_name(parent, definition.module) in base for parent in node.bases) or any(
-        _derives(parent, base, depth - 1) for parent in _bases(node, definition.module)
-    )

@@ -10,19 +10,20 @@ from typing import Any
 
 from forger.app.config.source import import_target
 
-OWN = __name__.partition(".")[0]
+OWN = "forger"
 PACKAGES = (OWN, "torch", "torchvision", "torchmetrics", "lightning")
 # Arguments that say where a class writes or what it connects to, and those of our own classes.
 _WHERE = re.compile(
     r"(?:.*_)?(dir|dirpath|root|path|folder|uri|url|host|address|port|location|storage)"
 )
-_OURS = frozenset({"local_dir", "tracking_uri"})
+_OURS = ("local_dir", "tracking_uri")
 # What lies in the folders that settings name, once they are in use.
 _IN_USE = {
     "cache_dir": ("images-*", "features-*", "logits-*", "classifier-*"),
     "local_dir": ("mlflow.db",),
     **dict.fromkeys(("root", "data_dir"), ("MNIST", "FashionMNIST", "cifar-10-batches-py")),
 }
+_WITH_OWN_RULES = ("data_dir", "log_dir", "root", "cache_dir")
 
 
 def named(trust: Sequence[str] | None, moved: Mapping[str, str] | None) -> list[str]:
@@ -65,12 +66,12 @@ def links_out_of(folder: Path, trust: Iterable[str] = (), inside: Path | None = 
         inside: the folder that the user gave; `None`: the same.
     """
     root, found = (inside or folder).resolve(), []
-    below = (Path(top, name) for top, *names in os.walk(folder) for name in [*names[0], *names[1]])
-    for path in (folder, *below):
+    for path in (folder, *folder.rglob("*")):
         target = path.resolve() if path.is_symlink() else root
-        if target.parts[-3:-1] == ("wandb", "logs") and target.suffix == ".log":
-            continue  # W&B links to a log of its own in the user's cache
-        if not target.is_relative_to(root) and not is_named(str(target), trust):
+        # W&B's link to a log in the user's cache; W&B makes it anew, and nobody opens it
+        if target.is_relative_to(root) or path.match("wandb/*/logs/debug-core.log"):
+            continue
+        if not is_named(str(target), trust):
             found.append(
                 f"{path}: is a link to {target}, outside of the folder that is written to; put a"
                 f" copy in its place, or write trust=['{target}']"
@@ -92,33 +93,32 @@ def move(config: Any, moved: Mapping[str, str] | None) -> Any:
     return config
 
 
-def targets_in(config: Any) -> Iterator[str]:
-    """Yields every `_target_` in a plain config that is not of a known package."""
-    if isinstance(config, dict):
-        target = config.get("_target_")
-        if isinstance(target, str) and not is_named(target, PACKAGES):
-            yield target
-        config = list(config.values())
-    for value in config if isinstance(config, list) else ():
-        yield from targets_in(value)
+def targets_in(config: Any) -> list[str]:
+    """Returns every `_target_` in a plain config that is not of a known package."""
+    found = (value for key, value in _texts(config) if key == "_target_")
+    return [target for target in found if not is_named(target, PACKAGES)]
 
 
 def trust_in(config: Any) -> list[str]:
     """Returns what `trust` has to name for a config of the user's own, whose parts were built."""
-    names = list(targets_in(config))
+    names = targets_in(config)
     classes = {name for name in names if isinstance(import_target(name), type)}
     return list(dict.fromkeys(n.rpartition(".")[0] if n in classes else n for n in names))
 
 
-def locations_in(config: Any) -> Iterator[str]:
-    """Yields what `trust` has to name of where a plain config has things written or sent."""
+def locations_in(config: Any) -> list[str]:
+    """Returns what `trust` has to name of where a plain config has things written or sent."""
+    texts = [pair for pair in _texts(config) if pair[0] not in _WITH_OWN_RULES]
+    return [value for key, value in texts if says_where(key)]
+
+
+def _texts(config: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yields every text in a plain config with its setting's own name; "" in a list."""
+    if isinstance(config, str):
+        yield key, config
     items = config.items() if isinstance(config, dict) else ()
-    for key, value in items:
-        known = key in ("data_dir", "log_dir", "root", "cache_dir")  # have rules of their own
-        if isinstance(value, str) and says_where(str(key)) and not known:
-            yield value
-    for value in config if isinstance(config, list) else dict(items).values():
-        yield from locations_in(value)
+    for name, value in [("", one) for one in config] if isinstance(config, list) else items:
+        yield from _texts(value, str(name))
 
 
 def not_where(value: str) -> str:

@@ -7,7 +7,6 @@ value: the constructor itself decides.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -92,22 +91,13 @@ def _not_a_list(value: Any, members: Sequence[Any]) -> str | None:
 
 def correction(value: Any, hint: Any) -> Any:
     """Returns what a refused value of the wrong type was meant to be, or `None`: 1000 for 1e3."""
-    meant: Any = None
-    if isinstance(value, str):
-        meant = _number_in(value)
-    elif isinstance(value, float) and value.is_integer():
-        meant = int(value)
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        meant = str(value)
-    return meant if meant is not None and refusal(meant, hint) is None else None
-
-
-def _number_in(text: str) -> int | float | None:
-    """Returns the number that a text spells, for Python or YAML: '64', '1e-4', '.inf'."""
-    plain = re.sub(r"^([+-]?)\.(?=(inf|nan)$)", r"\1", text, flags=re.IGNORECASE)
-    for kind in (int, float):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    for convert in (int, float, str):
         try:
-            return kind(plain)
-        except ValueError:
+            meant: Any = convert(value)
+        except (OverflowError, ValueError):
             continue
+        if (meant == value or str in (convert, type(value))) and refusal(meant, hint) is None:
+            return meant
     return None
