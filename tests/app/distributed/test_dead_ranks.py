@@ -9,12 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from training import ROOT, run_folder, short
-
-from forger.app.run.folder import read_status
+from training import ROOT, run_folder
+from two_processes import is_training, status, two, until
 
 LIMIT = 30.0  # seconds from a death to the end of the last process
 
@@ -50,12 +48,12 @@ class Run:
         self.folder, self._mark = folder, f"FORGER_TEST={folder}"
         (folder / "bad.py").write_text(BAD)
         own = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "LOCAL_RANK"))}
-        with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as errors:
+        with (folder / "stderr").open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, str(ROOT / "train.py"), *two_processes(folder), *words],
+                [sys.executable, str(ROOT / "train.py"), *two(folder, *words)],
                 cwd=folder,
                 env=own | {"FORGER_TEST": str(folder)},
-                stdout=out,
+                stdout=subprocess.DEVNULL,
                 stderr=errors,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
@@ -74,13 +72,12 @@ class Run:
         return found
 
     def wait_for(self, true: Callable[[], object]) -> None:
-        """Waits for something that the run does."""
-        wait_until(lambda: true() or self.process.poll() is not None)
+        until(lambda: true() or self.process.poll() is not None)
         assert true(), self.stderr()
 
     def kill(self, rank: int | None) -> float:
         """Kills a rank, or the launcher, in the midst of training, and returns when."""
-        self.wait_for(lambda: any((self.folder / "logs").rglob("metrics.csv")))
+        self.wait_for(lambda: is_training(self.folder))
         time.sleep(0.5)
         (process,) = (number for number, own in self.processes().items() if own == rank)
         os.kill(process, signal.SIGKILL)
@@ -92,30 +89,18 @@ class Run:
         time.sleep(0.1)
         return float((self.folder / "died").read_text())
 
-    def end(self, since: float) -> float:
-        """Waits for the end of all processes, and returns the seconds that it took."""
-        wait_until(lambda: self.process.poll() is not None and not self.processes())
-        return time.time() - since
+    def ends_in_time(self, since: float) -> bool:
+        """Waits for the end of all processes."""
+        until(lambda: self.process.poll() is not None and not self.processes())
+        return time.time() - since < LIMIT
 
     def stderr(self) -> str:
         return (self.folder / "stderr").read_text()
 
-    def status(self) -> dict[str, Any]:
-        content = read_status(run_folder(self.folder))
-        assert content is not None
-        return content
-
-
-def two_processes(folder: Path) -> list[str]:
-    words = [word for word in short(folder, steps=100_000) if word != "trainer=cpu"]
-    return [*words, "trainer=ddp_cpu", "trainer.threads=1", "metrics=none"]
-
-
-def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
+    def ending(self) -> tuple[int | None, str, str]:
+        """Exit code, status and reason."""
+        said = status(self.folder)
+        return self.process.returncode, said["status"], said["reason"]
 
 
 @pytest.fixture
@@ -138,32 +123,28 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
 
 def test_an_error_of_another_rank_ends_the_run_as_its_reason(start: Callable[..., Run]) -> None:
     run = start("+callbacks.bad._target_=bad.AtIteration")
-    assert run.end(run.died()) < LIMIT
-    assert run.process.returncode == 1
+    assert run.ends_in_time(run.died())
+    assert run.ending() == (1, "failed", "rank 1: ValueError: boom")
     assert run.stderr().splitlines()[-1] == "error: rank 1: ValueError: boom"
     assert run.stderr().count("Traceback") == 1
     assert "gloo" not in run.stderr()
-    status = run.status()
-    assert (status["status"], status["reason"]) == ("failed", "rank 1: ValueError: boom")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_ends_the_run(rank: int, start: Callable[..., Run]) -> None:
     run = start()
-    assert run.end(run.kill(rank)) < LIMIT
-    assert run.process.returncode == 1
+    assert run.ends_in_time(run.kill(rank))
     line = run.stderr().splitlines()[-1]
     assert line.startswith(f"error: rank {rank} was killed by SIGKILL")
-    assert run.status()["status"] == "failed"
-    assert run.status()["reason"] == line.removeprefix("error: ")
+    assert run.ending() == (1, "failed", line.removeprefix("error: "))
 
 
 @pytest.mark.slow
 def test_no_rank_outlives_the_process_that_started_it(start: Callable[..., Run]) -> None:
     run = start()
-    assert run.end(run.kill(None)) < LIMIT
-    assert (run.status()["status"], run.status()["reason"]) == ("interrupted", "SIGTERM")
+    assert run.ends_in_time(run.kill(None))
+    assert run.ending()[1:] == ("interrupted", "SIGTERM")
 
 
 @pytest.mark.slow
@@ -171,17 +152,16 @@ def test_no_rank_outlives_the_process_that_started_it(start: Callable[..., Run])
 def test_a_busy_rank_is_ended_too(rank: int, busy: int, start: Callable[..., Run]) -> None:
     """No collective fails here: the busy one has to look."""
     run = start(f"+callbacks.bad={{_target_: bad.AtIteration, rank: {rank}, busy: {busy}}}")
-    assert run.end(run.died()) < LIMIT
-    assert run.process.returncode == 1
+    assert run.ends_in_time(run.died())
     reason = "rank 1: ValueError: boom" if rank else "ValueError: boom"
+    assert run.ending() == (1, "failed", reason)
     assert run.stderr().splitlines()[-1] == f"error: {reason}"
-    assert run.status()["reason"] == reason
 
 
 @pytest.mark.slow
 def test_a_rank_that_dies_before_the_processes_meet_ends_the_run(start: Callable[..., Run]) -> None:
     run = start("+callbacks.bad._target_=bad.AtStart")
-    assert run.end(run.died()) < LIMIT
+    assert run.ends_in_time(run.died())
     assert run.process.returncode == 2  # as of one process alone
     assert run.stderr().startswith("error: rank 1: callbacks.bad: ")
     assert "ValueError: boom" in run.stderr()
@@ -202,14 +182,13 @@ def test_signals_interrupt_all_ranks(
 ) -> None:
     """Saved, but at a second Ctrl-C, which ends them at once."""
     run = start()
-    run.wait_for(lambda: any((run.folder / "logs").rglob("metrics.csv")))
+    run.wait_for(lambda: is_training(run.folder))
     for number in signals:
         time.sleep(0.5)
         run.process.send_signal(number)
-    run.end(time.time())
-    assert run.process.returncode == code
+    run.ends_in_time(time.time())
+    assert run.ending() == (code, "interrupted", cause)
     assert run.stderr().splitlines()[-1] == f"interrupted by {cause}"
     assert "Traceback" not in run.stderr()
-    assert (run.status()["status"], run.status()["reason"]) == ("interrupted", cause)
     saved = (run_folder(run.folder) / "checkpoints" / "last.ckpt").is_file()
     assert saved == (len(signals) == 1)

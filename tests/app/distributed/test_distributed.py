@@ -9,7 +9,7 @@ from typing import Any
 import combinations
 import pytest
 import torch
-from combinations import PROCESSES, Combination
+from combinations import PROCESSES
 from helpers import make_trainer
 from own_project import SCORES, own, write_own
 from torch import Tensor
@@ -62,10 +62,6 @@ def test_two_processes_compute_what_one_does(name: str, trained: Any) -> None:
     assert largest_difference(first[name], second[name]) == 0
 
 
-def notes_of(one: Combination, folder: Path, **settings: Any) -> str:
-    return "; ".join(notes(one.make_gan(), make_trainer(folder, **settings)))
-
-
 @pytest.mark.parametrize("name", WITH)
 def test_batch_statistics_of_a_process_train_and_the_plan_tells(
     name: str, trained: Any, tmp_path: Path
@@ -74,15 +70,20 @@ def test_batch_statistics_of_a_process_train_and_the_plan_tells(
     begun = WITH[name].make_gan().state_dict()
     assert all(value.isfinite().all() for value in first[name].values())
     assert any((first[name][key] - value).abs().max() > 1e-4 for key, value in begun.items())
-    assert "stay per process" not in notes_of(WITH[name], tmp_path)
-    processes = {"strategy": "ddp", "devices": PROCESSES}
-    assert "stay per process" in notes_of(WITH[name], tmp_path, **processes)
+    told = [
+        "; ".join(notes(WITH[name].make_gan(), make_trainer(tmp_path, **settings)))
+        for settings in ({}, {"strategy": "ddp", "devices": PROCESSES})
+    ]
+    assert ["stay per process" in line for line in told] == [False, True]
 
 
-def final_weights(folder: Path) -> dict[str, torch.Tensor]:
-    path = run_folder(folder) / "checkpoints" / "last.ckpt"
-    weights: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
-    return weights
+def trained_by(trainer: str, folder: Path, *words: str) -> Path:
+    """The run of a command that scores itself by features of its own."""
+    write_own(folder)
+    words = (*words, f"trainer={trainer}", "trainer.threads=1", *SCORES, "metrics.num_fake=600")
+    done = command(*latest(own(folder, *words, "metrics.every_n_steps=8")), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return run_folder(folder)
 
 
 def test_two_processes_of_the_command_line_compute_what_one_does(tmp_path: Path) -> None:
@@ -90,38 +91,29 @@ def test_two_processes_of_the_command_line_compute_what_one_does(tmp_path: Path)
 
     So do the scores' samples, which all processes share out.
     """
-    runs, scores = [], []
-    for trainer in ("cpu", "ddp_cpu"):
-        folder = tmp_path / trainer
-        write_own(folder)
-        words = ["loss=wgan_gp", "model=linear", "data=stripes", "data.flip=true"]
-        words += [f"trainer={trainer}", "trainer.precision=64-true", "trainer.max_steps=20"]
-        words += ["trainer.threads=1", *SCORES, "metrics.num_fake=600", "metrics.every_n_steps=8"]
-        last = {word.partition("=")[0]: word for word in own(folder, *words)}  # each key once
-        done = command(*last.values(), cwd=folder)
-        assert done.returncode == 0, done.stderr
-        runs.append(final_weights(folder))
-        scores.append([row for row in rows(run_folder(folder)) if row["val/corners_fid"]])
-    for name, weight in runs[0].items():
+    words = ["loss=wgan_gp", "model=linear", "data=stripes", "data.flip=true"]
+    words += ["trainer.precision=64-true", "trainer.max_steps=20"]
+    runs = [trained_by(trainer, tmp_path / trainer, *words) for trainer in ("cpu", "ddp_cpu")]
+    one, other = (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in runs
+    )
+    for name, weight in one.items():
         assert weight.dtype == torch.float64
-        torch.testing.assert_close(weight, runs[1][name], rtol=0, atol=1e-6, msg=name)
+        torch.testing.assert_close(weight, other[name], rtol=0, atol=1e-6, msg=name)
+    scores = [[row for row in rows(run) if row["val/corners_fid"]] for run in runs]
     assert [row["step"] for row in scores[0]] == ["8", "16", "20"]
-    for one, other in zip(*scores, strict=True):
-        for name in [name for name in one if name.startswith("val/")]:
-            assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-4, abs=1e-6), name
+    for first, second in zip(*scores, strict=True):
+        for name in [name for name in first if name.startswith("val/")]:
+            expected = pytest.approx(float(second[name]), rel=1e-4, abs=1e-6)
+            assert float(first[name]) == expected, name
 
 
 def test_a_score_of_two_processes_is_that_of_the_saved_network(tmp_path: Path) -> None:
     """Each has its own BatchNorm statistics; those of rank 0 are saved."""
-    write_own(tmp_path)
-    words = ["model=vanilla", "data=mnist_sample", "trainer=ddp_cpu", "trainer.threads=1"]
-    words += ["trainer.max_steps=8", *SCORES, "metrics.every_n_steps=8", "metrics.num_fake=600"]
-    last = {word.partition("=")[0]: word for word in own(tmp_path, *words)}
-    done = command(*last.values(), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    run = run_folder(tmp_path)
-    words = [f"run={run}", "trust=[own_features]", "checkpoint=last", *SCORES[1:]]
-    words.append("metrics.num_fake=600")
+    words = ["model=vanilla", "data=mnist_sample", "trainer.max_steps=8"]
+    run = trained_by("ddp_cpu", tmp_path, *words)
+    words = [f"run={run}", "trust=[own_features]", *SCORES[1:], "metrics.num_fake=600"]
     words = [word for word in words if not word.startswith("metrics.every_n_steps")]
     done = command(
         *("--config-dir", str(tmp_path / "configs"), *latest(words)),

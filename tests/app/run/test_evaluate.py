@@ -216,7 +216,6 @@ def test_a_floor_of_fewer_images_says_so(vanilla: Path, capsys: pytest.CaptureFi
     ("override", "message"),
     [
         ("metrics.num_fake=5000", r"metrics.num_fake=5000: .* train split has 4500"),
-        ("metrics.coverage_k=500", r"coverage_k=500: .* real images to compare with .*, 500"),
         ("data.root=x", r"data.root=x: .* has no such setting"),
     ],
 )

@@ -76,7 +76,7 @@ def test_images_in_their_true_size_a_grid_and_a_record(
     record = json.loads((output / "generated.json").read_text())
     assert record["run"] == run.name
     assert (record["iteration"], record["weights"], record["seed"], record["n"]) == (2, "ema", 3, 5)
-    for part in (str(run), "last.ckpt, iteration 2, ema weights, on cpu", str(output / "grid.png")):
+    for part in (f"{run}/checkpoints/last.ckpt, iteration 2", "ema weights, on cpu", "grid.png"):
         assert part in caplog.text
     raw = generated(run / "checkpoints" / "last.ckpt", "weights=raw", "n=1")
     assert raw == run / "generated" / "last_raw_seed0"
@@ -164,59 +164,42 @@ def test_files_of_the_users_are_never_replaced(
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize(
-    ("error", "raised", "message"),
-    [
-        (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
-        (RuntimeError("out of memory"), RuntimeError, "out of memory"),
-        (OSError(28, "No space left"), UserError, r"out: cannot be written: No space left$"),
-    ],
-)
+def full(*_: object) -> bytes:
+    raise OSError(28, "No space left")
+
+
+def stopped(*_: object) -> bytes:
+    raise KeyboardInterrupt("stop")
+
+
+def busy(path: Path, target: Path, rename: Any = Path.rename) -> Any:
+    if path.name.endswith(".partial"):
+        raise OSError(16, "Device or resource busy")
+    return rename(path, target)
+
+
 def test_a_failure_leaves_the_earlier_generation_alone(
-    error: BaseException,
-    raised: type[BaseException],
-    message: str,
-    into: Callable[..., Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    into()
-    before = contents(tmp_path)
-
-    def fail(*_: object) -> bytes:
-        raise error
-
-    monkeypatch.setattr(module, "_walk", fail)
-    with pytest.raises(raised, match=message):
-        into("n=2", "walk=true")
-    assert contents(tmp_path) == before  # with nothing half-made beside it
-
-
-def test_a_swap_that_fails_puts_the_earlier_generation_back(
     into: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     into()
     before = contents(tmp_path)
-    rename = Path.rename
-
-    def sometimes(path: Path, target: Path) -> Path:
-        if path.name.endswith(".partial"):
-            raise OSError(16, "Device or resource busy")
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", sometimes)
-    with pytest.raises(UserError, match="cannot be written: Device or resource busy"):
-        into("n=2")
-    assert contents(tmp_path) == before
+    failures: list[tuple[Any, str, Callable[..., Any], str]] = [
+        (module, "_walk", stopped, "stop"),
+        (module, "_walk", full, r"output=.*out: cannot be written: No space left$"),
+        (Path, "rename", busy, r"output=.*out: cannot be written: Device or resource busy$"),
+    ]
+    for where, name, failure, message in failures:
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, failure)
+            with pytest.raises((KeyboardInterrupt, UserError), match=message):
+                into("n=2", "walk=true")
+        assert contents(tmp_path) == before  # with nothing half-made beside it
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("weights=both", "weights=both: must be one of ema, raw"),
-        ("checkpoint=first", "checkpoint=first: must be one of last, best"),
         ("device=tpu", "device=tpu: must be one of those here: auto, "),
-        ("run=no/such/run", "run=no/such/run: there is no such folder or file"),
         ("output={}/file", "output={}/file: is a file"),
         ("output={}/file/below", "output={}/file/below: cannot be written"),
     ],
@@ -232,18 +215,20 @@ def test_mistakes_are_refused_before_work(
 
 
 @pytest.mark.parametrize(
-    ("gpus", "mps", "auto"), [(0, False, "cpu"), (0, True, "mps"), (2, False, "cuda")]
+    ("gpus", "mps", "here"),
+    [
+        (0, False, ["cpu"]),
+        (0, True, ["mps", "cpu"]),
+        (2, False, ["cuda", "cuda:0", "cuda:1", "cpu"]),
+    ],
 )
 def test_auto_takes_the_best_device_there_is(
-    gpus: int, mps: bool, auto: str, monkeypatch: pytest.MonkeyPatch
+    gpus: int, mps: bool, here: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "visible_gpus", lambda: [str(n) for n in range(gpus)])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(hardware, "has_mps", lambda: mps)
-    assert pick_device("auto") == torch.device(auto)
-    there = {"cpu": True, "cuda": gpus > 0, "cuda:1": gpus > 1, "cuda:2": gpus > 2, "mps": mps}
-    for name in [name for name, exists in there.items() if exists]:
-        assert pick_device(name) == torch.device(name)
-    for name in [name for name, exists in there.items() if not exists]:
+    assert [str(pick_device(name)) for name in ("auto", *here)] == [here[0], *here]
+    for name in {"cuda", "cuda:1", "cuda:2", "mps"}.difference(here):
         with pytest.raises(ConfigError, match=f"device={name}: must be one of those here: auto"):
             pick_device(name)

@@ -53,14 +53,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
         del os.environ[name]  # what Lightning adds
 
 
-def test_a_process_on_its_own(environment: Environment) -> None:
-    assert this_process() is None
-    assert rank() == 0
-    assert slurm_job(["seed=1"]) is None
-
-
 def test_torchrun_counts_processes_over_machines(environment: Environment) -> None:
-    environment(TORCHRUN)
+    assert this_process() is None  # alone
+    assert rank() == 0
+    environment({**SRUN, **TORCHRUN})  # torchrun may itself be run by srun
     own = this_process()
     assert own == Process("torchrun", 3, 1, 1, 4, 2, 2)
     assert rank() == 3
@@ -78,17 +74,11 @@ def test_srun_is_read_as_lightning_reads_it(environment: Environment) -> None:
     assert theirs.main_address == "node07"
 
 
-def test_torchrun_inside_slurm_is_torchrun(environment: Environment) -> None:
-    environment({**SRUN, **TORCHRUN, "RANK": "0"})
-    assert this_process() is not None
-    assert rank() == 0
-
-
-@pytest.mark.parametrize("name", ["interactive", "bash"])
-def test_an_interactive_job_starts_its_own_processes(name: str, environment: Environment) -> None:
-    environment({**SRUN, "SLURM_JOB_NAME": name})
-    assert this_process() is None
-    assert not SLURMEnvironment.detect()
+def test_an_interactive_job_starts_its_own_processes(environment: Environment) -> None:
+    for name in ("interactive", "bash"):
+        environment({**SRUN, "SLURM_JOB_NAME": name})
+        assert this_process() is None
+        assert not SLURMEnvironment.detect()
 
 
 def test_a_requeued_job_has_the_name_that_it_had(environment: Environment) -> None:
@@ -134,12 +124,7 @@ def test_several_machines_without_a_launcher_are_refused(
     (problem,) = problems(composed, "trainer=multi_node_cpu", "trainer.devices=2")
     assert "this process was started alone" in problem
     assert "torchrun --nnodes=2 --nproc-per-node=2 --node-rank=<0 to 1>" in problem
-
-
-def test_srun_without_processes_per_machine_is_refused(
-    environment: Environment, composed: Composed
-) -> None:
-    """Lightning raises an error of its own there."""
+    # Lightning raises an error of its own there.
     environment({key: SRUN[key] for key in SRUN if key != "SLURM_NTASKS_PER_NODE"})
     (problem,) = problems(composed, "trainer=multi_node_cpu", "trainer.devices=2")
     assert "srun --ntasks-per-node=<n>" in problem

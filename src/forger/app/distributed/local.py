@@ -31,9 +31,7 @@ class ProcessFailedError(UserError):
 def run_processes(program: Sequence[str], count: int) -> None:
     """Runs a program as several processes, passes signals on to them, and waits for their end.
 
-    Raises:
-        ProcessFailedError: one of them failed, and the others were ended.
-        Interrupted: a signal ended them.
+    A `ProcessFailedError`: one of them failed, and the others were ended. `Interrupted`: a signal.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -95,8 +93,7 @@ def write_error_file(
 ) -> None:
     """Writes why this process fails, for what launched it; does nothing in a process alone.
 
-    `reason` is a line, `kind` the error's class, `details` a traceback; `follows` tells whether it
-    fails only because of another process's end.
+    `follows` tells whether it fails only because of another process's end.
     """
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         now = time.time()

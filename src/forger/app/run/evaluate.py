@@ -50,8 +50,7 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
         The content of each `scores.json`.
 
     Raises:
-        UserError: a run cannot be rebuilt, its data cannot be had or scored, or a setting does not
-            fit it; no score of that run is written then.
+        UserError: a run cannot be rebuilt, or scored so; no score of that run is written then.
     """
     cfg, protocol = (cfg, None) if cfg.protocol is None else _repeated(cfg)
     seed_everything(0, workers=True, verbose=False)
@@ -86,23 +85,11 @@ def _evaluate_run(
         _refuse_another(cfg, repeated, evaluator.protocol)
     # first: what it lacks is known before anything is generated
     floor = evaluator.evaluate_floor(num_fake)
-    sampler, judge = run.sampler(cfg.metrics.weights), run.gan.discriminator
+    raw, judge = cfg.metrics.weights == "raw", run.gan.discriminator
+    sampler = Sampler(run.gan.generator if raw else run.gan.ema_generator.module, run.gan.prior)
     seed, boundary = cfg.metrics.seed, run.gan.loss.boundary
     found = evaluator.evaluate(sampler, judge, num_fake=num_fake, seed=seed, boundary=boundary)
-    record: dict[str, Any] = {
-        "format": FORMAT,
-        "scores": found.scores,
-        "floor": floor.scores,
-        "images": {
-            "generated": num_fake,
-            "reference": evaluator.num_real,
-            "floor": evaluator.floor_count(num_fake),
-        },
-        "protocol": _protocol(cfg, run, evaluator, num_fake),
-    }
-    if (classes := evaluator.extractor.classes) is not None:
-        shares = {"generated": found.class_shares, "reference": evaluator.reference_shares}
-        record["class_shares"] = {"classes": classes, **shares}
+    record = _record(cfg, run, evaluator, found, floor, num_fake)
     write_json(run.folder / "scores.json", record)
     print_scores(record, run)
     log.info("scores          %s", near(run.folder / "scores.json"))
@@ -148,21 +135,15 @@ def _rebuild_data(cfg: DictConfig, run: LoadedRun, cache_dir: Path) -> ImageData
         changes = {"download": "root" in changes} | changes  # not to where a record says
     for key, value in changes.items():
         if key not in recorded.data:
-            raise ConfigError(
-                f"data.{key}={value}: the run's data, {target}, has no such setting; leave it out"
-            )
+            raise ConfigError(f"data.{key}={value}: {target} has no such setting; leave it out")
         recorded.data[key] = value
     data = build_data(recorded, run.cfg.seed)
     if not isinstance(data, ImageDataModule):
-        raise UserError(
-            f"{run.checkpoint}: was trained on {target}; scores need a data set derived from"
-            " forger.data.ImageDataModule"
-        )
+        needed = "scores need a data set derived from forger.data.ImageDataModule"
+        raise UserError(f"{run.checkpoint}: was trained on {target}; {needed}")
     if data.image_shape != run.image_shape:
-        raise UserError(
-            f"{run.checkpoint}: generates images {run.image_shape}, but the data has"
-            f" {data.image_shape}; give the data that it was trained on with data.root=<folder>"
-        )
+        reason = f"generates images {run.image_shape}, but the data has {data.image_shape}"
+        raise UserError(f"{run.checkpoint}: {reason}; name its own data with data.root=<folder>")
     data.prepare_data()
     return data
 
@@ -170,8 +151,7 @@ def _rebuild_data(cfg: DictConfig, run: LoadedRun, cache_dir: Path) -> ImageData
 def _repeated(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     """Returns the settings and the protocol of an earlier evaluation, for this one's run and paths.
 
-    Raises:
-        UserError: the file, which may be anybody's, does not hold a protocol that can be repeated.
+    The file may be anybody's.
     """
     path = Path(cfg.protocol).expanduser()
     try:
@@ -182,10 +162,8 @@ def _repeated(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
         reason = f"is not a scores.json of evaluate.py ({type(error).__name__}: {error})"
         raise UserError(f"protocol={path}: {reason}") from error
     if version != FORMAT:
-        raise UserError(
-            f"protocol={path}: was written by another version of forger, which scored otherwise;"
-            " its numbers cannot be repeated here: evaluate the run again without protocol"
-        )
+        reason = "was written by another version of forger, and cannot be repeated here"
+        raise UserError(f"protocol={path}: {reason}; evaluate the run again without protocol")
     if not isinstance(settings, dict) or settings.keys() - {*_REPEATED}:
         raise UserError(f"protocol={path}: settings may be {', '.join(_REPEATED)}")
     refuse_untrusted(settings, path, named(cfg.get("trust"), cfg.get("moved")), ["metrics"])
@@ -198,42 +176,45 @@ def _repeated(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
 def _refuse_another(cfg: DictConfig, before: dict[str, Any], now: dict[str, Any]) -> None:
     """Raises `UserError` where extractor or data are not those of the protocol to repeat."""
     if before.get("random_streams") != now["random_streams"]:
-        log.warning(
-            "protocol=%s was written by an earlier version of forger, which drew other images from"
-            " a seed: scores compare, their digits differ",
-            cfg.protocol,
-        )
+        log.warning("protocol=%s: an earlier version drew other images from a seed", cfg.protocol)
     for part, key in (("extractor", "fingerprint"), ("data", "hash")):
         if before[part][key] != now[part][key]:
             raise UserError(
                 f"protocol={cfg.protocol}: its {part} has the {key} {before[part][key]}, here it is"
-                f" {now[part][key]}; scores of both cannot be compared. Use the paths.cache_dir or"
-                " data.root of that evaluation"
+                f" {now[part][key]}; use the paths.cache_dir or data.root of that evaluation"
             )
 
 
-def _protocol(
-    cfg: DictConfig, run: LoadedRun, evaluator: Evaluator, num_fake: int
+def _record(
+    cfg: DictConfig,
+    run: LoadedRun,
+    evaluator: Evaluator,
+    found: Evaluation,
+    floor: Evaluation,
+    num_fake: int,
 ) -> dict[str, Any]:
-    """Returns all that a score depends on; `settings` alone repeats it."""
-    size = run.cfg.data.get("image_size")
+    """Returns the content of `scores.json`; the protocol's `settings` alone repeat the scores."""
+    size, num_floor = run.cfg.data.get("image_size"), evaluator.floor_count(num_fake)
     hardware = {"device": str(evaluator.device), "threads": torch.get_num_threads()}
     metrics = OmegaConf.to_container(with_absolute_paths(cfg).metrics, resolve=True)
-    return {
+    weights, seed = cfg.metrics.weights, cfg.metrics.seed
+    generated = {"count": num_fake, "weights": weights, "seed": seed}
+    generated |= {"checkpoint": run.checkpoint.name, "iteration": run.iteration}
+    protocol = {
         **evaluator.protocol,
         "resize": f"to {size}x{size}, bilinear, antialiased" if size else "none",
-        "generated": {
-            "count": num_fake,
-            "weights": cfg.metrics.weights,
-            "seed": cfg.metrics.seed,
-            "checkpoint": run.checkpoint.name,
-            "iteration": run.iteration,
-        },
-        "floor": {"split": evaluator.floor_split, "count": evaluator.floor_count(num_fake)},
+        "generated": generated,
+        "floor": {"split": evaluator.floor_split, "count": num_floor},
         **hardware,
         "versions": {"forger": forger.__version__, "torch": torch.__version__},
         "settings": {"checkpoint": cfg.checkpoint, **hardware, "metrics": metrics},
     }
+    images = {"generated": num_fake, "reference": evaluator.num_real, "floor": num_floor}
+    record = {"format": FORMAT, "scores": found.scores, "floor": floor.scores, "images": images}
+    if (classes := evaluator.extractor.classes) is not None:
+        shares = {"generated": found.class_shares, "reference": evaluator.reference_shares}
+        record["class_shares"] = {"classes": classes, **shares}
+    return record | {"protocol": protocol}
 
 
 def _figures(

@@ -40,17 +40,14 @@ _OF_FILE_MANAGERS = (".DS_Store", "Thumbs.db", "desktop.ini")
 def generate(cfg: DictConfig) -> Path:
     """Samples a run's generator and returns the folder that holds the pictures.
 
-    It writes `images/000000.png` and so on, one per image in its own size, `grid.png` with the
-    first 400 at most, and `generated.json`, which says what they come from. The images lie apart so
-    that scoring tools such as pytorch-fid can read `images/`. `npz` adds `images.npz`, `walk` adds
-    `walk.gif`, in which the first 16 images wander through latent space and come back. The same
-    settings on the same device give the same bytes.
-
-    Memory: a chunk of 250 images; with `npz` all of them, twice for a moment.
+    It writes `images/000000.png` and so on, which scoring tools read, `grid.png` with the first 400
+    at most, and `generated.json`, which says what they come from. `npz` adds `images.npz`, `walk`
+    adds `walk.gif`, in which the first 16 images wander through latent space and come back. The
+    same settings on the same device give the same bytes.
 
     Args:
-        cfg: composed from `configs/generate.yaml`, and checked. `output` is replaced as a whole, or
-            left as it was if anything fails; the default is
+        cfg: composed from `configs/generate.yaml`. `output` is replaced as a whole, or left as it
+            was if anything fails; the default is
             `<run>/generated/<checkpoint>_<weights>_seed<n>`.
 
     Raises:
@@ -62,21 +59,16 @@ def generate(cfg: DictConfig) -> Path:
     output = _output(cfg, run)
     _check_replaceable(output)
     sampler.to(device)
-    log.info("run             %s", near(run.folder))
-    log.info(
-        "generator       %s, iteration %s, %s weights, on %s",
-        *(run.checkpoint.name, f"{run.iteration:,}", cfg.weights, device),
-    )
+    log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
+    log.info("generator       %s weights, on %s", cfg.weights, device)
     with threads(cfg.threads), _replaced(output) as folder:
         write_images(folder, sampler, cfg.n, cfg.seed, cfg.npz)
         if cfg.walk:
             (folder / "walk.gif").write_bytes(_walk(sampler, cfg.seed, cfg.frames))
         (folder / _RECORD).write_text(json.dumps(_record(cfg, run, device), indent=2) + "\n")
-    shown = "" if cfg.n <= GRID else f" (the first {GRID})"
     log.info("images          %s in %s", f"{cfg.n:,}", near(output / "images"))
-    log.info("grid            %s%s", near(output / "grid.png"), shown)
-    for name in ("images.npz",) * cfg.npz + ("walk.gif",) * cfg.walk:
-        log.info("%-15s %s", Path(name).suffix[1:], near(output / name))
+    for name in ("grid.png", *("images.npz",) * cfg.npz, *("walk.gif",) * cfg.walk):
+        log.info("%-15s %s", name, near(output / name))
     return output
 
 

@@ -43,21 +43,13 @@ _MISFITS = (
 
 @dataclass(frozen=True)
 class Run:
-    """What a checkpoint says of the run that wrote it.
-
-    Attributes:
-        folder: of the run.
-        checkpoint: the file that was read.
-        cfg: of the run, resolved.
-        image_shape: channels, height, width.
-        iteration: completed iterations.
-    """
+    """What a checkpoint says of the run that wrote it."""
 
     folder: Path
-    checkpoint: Path
-    cfg: DictConfig
-    image_shape: tuple[int, int, int]
-    iteration: int
+    checkpoint: Path  # the file that was read
+    cfg: DictConfig  # resolved
+    image_shape: tuple[int, int, int]  # channels, height, width
+    iteration: int  # the last one that was completed
 
 
 @dataclass(frozen=True)
@@ -65,11 +57,6 @@ class LoadedRun(Run):
     """A run with its GAN, in eval mode on the CPU, with the checkpoint's weights."""
 
     gan: GAN
-
-    def sampler(self, weights: str = "ema") -> Sampler:
-        """Returns what generates: the averaged generator, or with `raw` the trained one itself."""
-        averaged = self.gan.ema_generator.module
-        return Sampler(self.gan.generator if weights == "raw" else averaged, self.gan.prior)
 
 
 def load(
@@ -139,10 +126,7 @@ def load_run(
 
 
 def find_checkpoint(run: str | Path, checkpoint: str = "last", setting: str = "run") -> Path:
-    """Returns the file that `run` means: itself, or a run folder's last or best checkpoint.
-
-    Raises `UserError` where there is none; `setting` is what the user wrote it under.
-    """
+    """Returns the file that `run`, typed under `setting`, means: itself, or one of a run folder."""
     if refusal := run_refusal(str(run), checkpoint, setting):
         raise UserError(f"{setting}={run}: {refusal}")
     path = Path(run).expanduser()
@@ -154,12 +138,8 @@ def refuse_untrusted(
 ) -> None:
     """Refuses the config of a record, before anything in it is imported or called.
 
-    Args:
-        config: as plain containers.
-        path: of the record.
-        trust: modules and classes that the user names.
-        build: parts that are to be built.
-        names_only: whether to leave out what is missing, and where things are written or sent.
+    `trust` is what the user names, `build` the parts that are to be built; `names_only` leaves out
+    what is missing, and where things are written or sent.
     """
     if not isinstance(config, dict):
         raise ConfigError(f"{path}: its config is none; give a run that train.py wrote")
@@ -199,12 +179,7 @@ def _read(
 
 @contextmanager
 def _as_misfit(path: Path, content: dict[str, Any]) -> Iterator[None]:
-    """Says which code would fit where rebuilding fails; the random state is kept.
-
-    Raises:
-        UserError: in place of what this version raises of another version's checkpoint, or the
-            user's code of another state of it.
-    """
+    """Keeps the random state, and says which code would fit where rebuilding fails."""
     try:
         with random_state_kept(_CPU):  # for first weights are drawn
             yield

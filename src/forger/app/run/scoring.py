@@ -25,11 +25,7 @@ from forger.score_names import RATES, RELATIVE, score_columns
 def build_evaluator(
     metrics: DictConfig, data: ImageDataModule, cache_dir: Path, device: torch.device
 ) -> Evaluator:
-    """Prepares the extractor, which may train it, and builds what scores.
-
-    Raises:
-        UserError: the extractor cannot be had for this data, or a number does not fit it.
-    """
+    """Prepares the extractor, which may train it, and builds what scores."""
     extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor).to(device)
     extractor.prepare(data, cache_dir)
     return Evaluator(
@@ -48,18 +44,9 @@ def check_scorable(
 ) -> tuple[FeatureExtractor, int, str | None]:
     """Finds out, before any work, whether the data can be scored by these settings.
 
-    Args:
-        metrics: the settings.
-        data: both of its splits are read.
-        cache_dir: where a classifier may be.
-        floor: whether real images are scored too, as many as are generated.
-
-    Returns:
-        The extractor, not prepared; how many images to generate; and what has to be trained or
-        downloaded first, if anything.
-
-    Raises:
-        UserError: it cannot: there are no labels, too few images, none held out and so on.
+    With `floor` real images are scored too, as many as are generated. Returns the extractor, not
+    prepared; how many images to generate; and what has to be trained or downloaded first, if
+    anything. A `UserError` tells what is lacking: labels, images, held-out ones.
     """
     extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor)
     to_do = extractor.to_do(data, cache_dir)
@@ -75,12 +62,9 @@ def _settings(metrics: DictConfig) -> ScoreSettings:
 
 @dataclass(frozen=True)
 class ScorePlan:
-    """Whether a run scores itself, known before it trains.
+    """Whether a run scores itself: a line for the log, and the columns of its scores of features.
 
-    Attributes:
-        line: of the plan.
-        columns: of the scores of features in `metrics.csv`, the FID first; empty: the run does not
-            score itself.
+    The FID is the first of these; without columns the run does not score itself.
     """
 
     line: str
@@ -88,28 +72,20 @@ class ScorePlan:
 
 
 def plan_scores(cfg: DictConfig, datamodule: LightningDataModule) -> ScorePlan:
-    """Finds out whether the run scores itself, and all that would keep it from that.
+    """Finds out whether the run scores itself, and refuses what was asked for and cannot be.
 
     With `metrics.when=ready` it does where the data set is scored by default, or where nothing has
     to be trained or downloaded for it.
-
-    Raises:
-        UserError: scores were asked for, and the data cannot be scored by these settings.
     """
     metrics = cfg.get("metrics")
     if not metrics:
         return ScorePlan("none: metrics=none")
-    asked = metrics.when == "always"
-    if not isinstance(datamodule, ImageDataModule):
-        reason = (
-            f"data._target_={cfg.data._target_}: scores need a data set derived from"
-            " forger.data.ImageDataModule"
-        )
-        if asked:
-            raise ConfigError(f"{reason}; write metrics=none")
-        return ScorePlan(f"none: {reason}")
-    asked, cache_dir = asked or datamodule.scores_by_default, Path(cfg.paths.cache_dir)
+    asked = metrics.when == "always" or getattr(datamodule, "scores_by_default", False)
     try:
+        if not isinstance(datamodule, ImageDataModule):
+            needed = "scores need a data set derived from forger.data.ImageDataModule"
+            raise ConfigError(f"data._target_={cfg.data._target_}: {needed}; write metrics=none")
+        cache_dir = Path(cfg.paths.cache_dir)
         extractor, num_fake, to_do = check_scorable(metrics, datamodule, cache_dir, floor=False)
     except UserError as error:
         if asked:
@@ -129,10 +105,7 @@ def plan_scores(cfg: DictConfig, datamodule: LightningDataModule) -> ScorePlan:
 def build_scores(
     cfg: DictConfig, datamodule: LightningDataModule, plan: ScorePlan | None
 ) -> ScoreCallback | None:
-    """Builds the callback that scores while training, if the settings ask for it.
-
-    The plan is None in processes other than the first, which decides for all.
-    """
+    """Builds the callback that scores while training; the first process, with a plan, decides."""
     metrics = cfg.get("metrics")
     if not metrics or not isinstance(datamodule, ImageDataModule):
         return None
@@ -148,30 +121,25 @@ def build_scores(
 
 
 def check_awaited(cfg: DictConfig, plan: ScorePlan, loss: AdversarialLoss) -> None:
-    """Finds out whether the metric that a search or a callback waits for will be logged.
-
-    Raises:
-        ConfigError: it will not. Callbacks of the user's own may log anything.
-    """
+    """Refuses an objective, or a metric that a callback waits for, that will not be logged."""
     callbacks = {k: node for k, node in (cfg.get("callbacks") or {}).items() if node is not None}
     targets = [str(node.get("_target_")) for node in callbacks.values()]
     if not all(target.startswith(("forger.", "lightning.")) for target in targets):
-        return
+        return  # those of the user's own may log anything
     awaited = {} if cfg.objective is None else {"objective": cfg.objective}
     for name, node in callbacks.items():
         found = {key: node[key] for key in ("metric", "monitor") if key in node}
         awaited |= {f"callbacks.{name}.{key}": metric for key, metric in found.items()}
     relative = RELATIVE if loss.boundary is None else ""
-    of_loss = [f"{relative}{name}" for name in RATES]
-    of_loss += [f"penalty_{name}" for name in loss.penalties]
+    of_loss = [*(f"{relative}{name}" for name in RATES), *(f"penalty_{n}" for n in loss.penalties)]
+    known = [*plan.columns, *(f"train/{name}" for name in of_loss)]
     for key, metric in awaited.items():
         side, _, name = (metric or "val/").partition("/")  # None: the FID
         if side == "val" and not plan.columns:
             reason = f"this run does not score itself: {plan.line.removeprefix('none: ')}"
             raise ConfigError(f"{given(key, metric)}: is a score, and {reason}")
-        if side == "val" and name and not name.startswith("d_") and metric not in plan.columns:
-            raise ConfigError(f"{given(key, metric)}: no such score{choice(metric, plan.columns)}")
-        looks_so = name.removeprefix(RELATIVE) in RATES or name.startswith("penalty_")
-        if side == "train" and looks_so and name not in of_loss:
-            known = [f"train/{one}" for one in of_loss]
-            raise ConfigError(f"{given(key, metric)}: this loss has none{choice(metric, known)}")
+        of_features = side == "val" and name and not name.startswith("d_")
+        rate_or_penalty = name.removeprefix(RELATIVE) in RATES or name.startswith("penalty_")
+        checked = of_features or (side == "train" and rate_or_penalty)
+        if checked and metric not in known:
+            raise ConfigError(f"{given(key, metric)}: will not be logged{choice(metric, known)}")

@@ -71,9 +71,8 @@ def run_in_processes(agreed: Agreed, count: int) -> None:
 def agree(command: Command) -> Agreed | None:
     """Lets all processes of a run do the same, in one folder, by one seed; `None` if alone.
 
-    Raises:
-        ConfigError: in rank 0, which tells what is wrong anywhere.
-        SystemExit: in another process, which has nothing to add; or the run is finished.
+    Rank 0 raises a `ConfigError`, which tells what is wrong anywhere; the others, and all of a run
+    that is finished, end by `SystemExit`.
     """
     own = this_process() if command.script == "train" else None
     if own is None or (command.multirun and own.count == 1):
@@ -102,7 +101,8 @@ def _lead(own: Process, command: Command) -> Agreed | None:
     plan = {
         "typed": command.overrides,
         "restart": earlier is not None,
-        "finished": earlier is not None and (read_status(earlier) or {})["status"] == "finished",
+        "finished": earlier is not None
+        and (read_status(earlier) or {}).get("status") == "finished",
         "folder": str(folder),
         "seed": _seed(prepared.config),
         "checkpoint": _checkpoint(folder),

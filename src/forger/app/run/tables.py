@@ -108,14 +108,10 @@ def short(cell: object) -> str:
 def print_scores(record: Mapping[str, Any], run: Run) -> None:
     """Prints the scores of one run, as `scores.json` has them, beside their floor."""
     header = ["score", "value", f"floor\n{record['images']['floor']:,} real", ""]
-    rows = [
-        [
-            name,
-            *(_number(record[part], name) for part in ("scores", "floor")),
-            MEANINGS[base_of(name)],
-        ]
-        for name in _shown(record["scores"])
-    ]
+    rows = []
+    for name in _shown(record["scores"]):
+        values = [_number(record[part], name) for part in ("scores", "floor")]
+        rows.append([name, *values, MEANINGS[base_of(name)]])
     table = Table(header, rows).terminal(_WIDTH, texts=(0, 3))
     print("\n".join([str(run.folder), table, _protocol(record["protocol"])]), flush=True)
 
@@ -137,17 +133,16 @@ def _number(scores: Mapping[str, float], name: str) -> str | None:
 
 def _protocol(protocol: Mapping[str, Any]) -> str:
     extractor, generated, floor = protocol["extractor"], protocol["generated"], protocol["floor"]
-    accuracy, count, note = extractor.get("accuracy"), generated["count"], ""
-    right = "" if accuracy is None else f", {accuracy:.2%} right on test images"
-    if floor["count"] < count:
-        note = f", all that there are: fewer than the {count:,} generated, so its FID is higher"
+    reference, count = protocol["reference"], generated["count"]
+    few = (
+        f", fewer than the {count:,} generated: its FID is higher" if floor["count"] < count else ""
+    )
     return (
         f"{count:,} images of {generated['checkpoint']}, {generated['weights']},"
-        f" seed {generated['seed']}, against {protocol['reference']['count']:,} real"
-        f" {protocol['reference']['split']} images of {protocol['data']['name']}\n"
-        f"floor: {floor['count']:,} real {floor['split']} images{note}\n"
-        f"features: {extractor['name']} {extractor['fingerprint'][:12]}{right}; resize"
-        f" {extractor.get('resize', 'none')}; {protocol['precision']}"
+        f" seed {generated['seed']}, against {reference['count']:,} real {reference['split']}"
+        f" images of {protocol['data']['name']}, by {extractor['name']}"
+        f" {extractor['fingerprint'][:12]}\nfloor: {floor['count']:,} real {floor['split']}"
+        f" images{few}"
     )
 
 
@@ -185,22 +180,19 @@ def compare(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) -> list[P
 
 def _note(records: Sequence[Mapping[str, Any]]) -> str:
     """Says whether the scores may be compared: only under one protocol."""
+    parts = [("extractor", "fingerprint"), ("data", "hash")]
+    parts += [("generated", "count"), ("reference", "count")]
     protocols = [record["protocol"] for record in records]
-    values = {
-        "extractor": {one["extractor"]["fingerprint"] for one in protocols},
-        "data": {one["data"]["hash"] for one in protocols},
-        "counts": {(one["generated"]["count"], one["reference"]["count"]) for one in protocols},
-    }
-    if others := [part for part, found in values.items() if len(found) > 1]:
+    others = [part for part, key in parts if len({one[part][key] for one in protocols}) > 1]
+    if others:
         return f"NOT COMPARABLE: these runs were scored with different {', '.join(others)}"
     return "the same extractor, data and counts throughout; std over runs (n - 1)"
 
 
 def _mean(values: Sequence[float | None]) -> str | None:
     known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return None
-    return f"{statistics.mean(known):.4g} ± {statistics.stdev(known):.2g}"
+    exact = len(known) == len(values)
+    return f"{statistics.mean(known):.4g} ± {statistics.stdev(known):.2g}" if exact else None
 
 
 def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
