@@ -20,7 +20,6 @@ from hostile import PLACES, Trap, put
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from own_project import NETWORK
-from test_generate import config as settings_of_generate
 from training import ROOT, command, mistakes, resumed, run_folder, short
 
 import forger
@@ -45,6 +44,11 @@ TINY = ("model.generator.hidden=[8]", "model.discriminator.hidden=[8]")
 def composed(name: str, *words: str) -> DictConfig:
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         return compose(name, overrides=words)
+
+
+def settings_of_generate(run: Any, **settings: Any) -> DictConfig:
+    cfg = composed("generate", f"run={run}", "device=cpu")
+    return OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(cfg)), settings)  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="module")
