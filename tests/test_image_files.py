@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import EpsImagePlugin, Image, features
 
-from forger.image_files import ImageFormat
+from forger.image_files import ImageFormat, largest_of_16_bits
 from forger.image_files import decode as decode_image
 
 HALVES = np.repeat(np.array([[10, 200]], dtype=np.uint8), 4, axis=1).repeat(8, axis=0)  # 8x8
@@ -123,12 +123,13 @@ def test_deep_pixels_without_a_convention_need_a_range(
 
 
 @pytest.mark.parametrize("ending", ["png", "pgm", "tiff", "jp2"])
-def test_16_bit_grey_keeps_its_range_and_is_never_nearly_black(tmp_path: Path, ending: str) -> None:
+def test_16_bit_grey_keeps_its_range_and_is_never_black(tmp_path: Path, ending: str) -> None:
     path = deep(tmp_path / f"a.{ending}", [0, 0x7FFF, 0x80FF, 0xFFFF], np.uint16)
     assert decode(path, 1, 4)[0, 0].tolist() == [0, 0x7F, 0x80, 0xFF]
-    deep(path, [0, 1365, 2730, 4095], np.uint16)
-    with pytest.raises(ValueError, match="16-bit pixels from 0 to 4095, which would come out nea"):
+    deep(path, [0, 85, 170, 255], np.uint16)
+    with pytest.raises(ValueError, match="16-bit pixels from 0 to 255, which would come out black"):
         decode(path, 1, 4)
+    deep(path, [0, 1365, 2730, 4095], np.uint16)
     assert decode(path, 1, 4, (0, 4095))[0, 0].tolist() == [0, 85, 170, 255]
     assert decode(path, 1, 4, (0, 65535)).max() == 16  # where that is right
     assert decode(deep(path, [0] * 4, np.uint16), 1, 4).max() == 0  # it is black
@@ -147,12 +148,13 @@ def colours_of_16_bits(path: Path, top: int) -> Path:
     return path
 
 
-def test_16_bit_colours_keep_their_upper_8_bits_and_are_never_nearly_black(path: Path) -> None:
+def test_16_bit_colours_keep_their_upper_8_bits_and_are_never_black(path: Path) -> None:
     assert decode(colours_of_16_bits(path, 65535), 3, 4)[:, -1, -1].tolist() == [255] * 3
-    colours_of_16_bits(path, 4095)
+    assert largest_of_16_bits(path) == 0xFF00
+    colours_of_16_bits(path, 255)
     with pytest.raises(ValueError, match=r"16-bit colours, .* black; save it with 8 bits"):
         decode(path, 3, 4)
-    assert decode(path, 3, 4, (0, 65535)).max() == 15
+    assert decode(path, 3, 4, (0, 65535)).max() == 0
 
 
 def test_postscript_is_not_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

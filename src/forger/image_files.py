@@ -1,7 +1,8 @@
-"""Decodes image files to square uint8 arrays."""
+"""Decodes image files to square uint8 arrays; without torch, so that processes start soon."""
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from forger.worker_signals import start_worker
+
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 _16_BITS = "16-bit"
-_DARK = 1 << 12  # of 16 bits: an image with no value as high would come out nearly black
+_DARK = 1 << 8  # of 16 bits: an image with no value as high would come out black
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,7 @@ def decode(path: str | Path, target: ImageFormat) -> NDArray[np.uint8]:
         # A JPEG decoder halves sizes at next to no cost; twice the result leaves the rest to an
         # antialiased resize.
         image.draft(None, (2 * size, 2 * size))
-        # Of 16-bit colours Pillow leaves the lower 8 bits out.
-        cut = ";16" in str(getattr(image, "tile", "")) and _depth(image) is None
+        cut = _is_cut(image)
         image.load()
         with suppress(Exception):  # damaged notes of a camera: its pixels are good
             ImageOps.exif_transpose(image, in_place=True)
@@ -71,13 +73,34 @@ def decode(path: str | Path, target: ImageFormat) -> NDArray[np.uint8]:
         square = (left, top, left + side, top + side)
         flat = flat.resize((size, size), Image.Resampling.BILINEAR, box=square)
     pixels = np.asarray(flat, dtype=np.uint8).reshape(size, size, target.channels)
-    if cut and target.value_range is None and pixels.max() < _DARK >> 8:
+    if cut and target.value_range is None and pixels.max() == 0:
         raise ValueError(
-            "has 16-bit colours, of which Pillow gives the upper 8 bits, and these are nearly"
-            " black; save it with 8 bits, or write data.value_range=[0,65535] to have it so"
+            "has 16-bit colours, of which Pillow gives the upper 8 bits, and these are black;"
+            " save it with 8 bits"
         )
     chw: NDArray[np.uint8] = pixels.transpose(2, 0, 1)
     return chw
+
+
+def largest_of_16_bits(path: str | Path) -> int | None:
+    """Returns the largest value of an image of 16 bits; None: of another depth, or unreadable."""
+    with suppress(Exception), Image.open(path) as image:
+        if _depth(image) == _16_BITS:
+            return int(np.asarray(image).max())
+        if _is_cut(image):
+            return int(np.asarray(image.convert("RGB")).max()) << 8
+    return None
+
+
+def start_decoding_process() -> None:
+    """Prepares a process that decodes for another one."""
+    start_worker(None, 0)
+    warnings.simplefilter("ignore")
+
+
+def _is_cut(image: Image.Image) -> bool:
+    """Tells whether Pillow leaves the lower 8 bits of 16 out, as it does with colours."""
+    return ";16" in str(getattr(image, "tile", "")) and _depth(image) is None
 
 
 def _depth(image: Image.Image) -> str | None:
@@ -114,7 +137,7 @@ def _eight_bits(
         return values.astype(np.uint8)
     low, high = values.min(), values.max()
     if depth != _16_BITS or 0 < high < _DARK:
-        lost = ", which would come out nearly black" if depth == _16_BITS else ""
+        lost = ", which would come out black" if depth == _16_BITS else ""
         raise ValueError(
             f"has {depth} pixels from {low:g} to {high:g}{lost}; write"
             " data.value_range=[<black>,<white>], the values of both in all images"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,15 +145,43 @@ def test_what_a_killed_decoding_left_is_removed_a_day_later(
     assert list(cache.glob(".*")) == [begun]
 
 
+@pytest.mark.parametrize("many", [1000, 10])  # beyond it processes decode, else threads
 def test_images_keep_their_order_over_many_blocks(
-    make: Make, root: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, root: Path, monkeypatch: pytest.MonkeyPatch, many: int
 ) -> None:
+    monkeypatch.setattr(folder_cache, "_MANY", many)
     monkeypatch.setattr(folder_cache, "_BLOCK", 3)
     monkeypatch.setattr(folder_cache, "_BLOCK_BYTES", 1)
     for value in range(20):
         put(root / f"{value:02}.png", value)
     (root / "05a.png").write_bytes(b"no image")
     assert firsts(make(skip_unreadable=True).train_images) == list(range(20))
+
+
+def test_a_killed_process_that_decoded_is_told(
+    make: Make, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_cache, "_MANY", 1)
+    monkeypatch.setattr(folder_cache, "try_decode", killed)
+    put(root / "a.png")
+    with pytest.raises(DataError, match="a process that decoded images was killed"):
+        make()
+
+
+def killed(path: str, target: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_16_bit_images_that_use_little_of_it_are_not_trained_on_black(
+    make: Make, root: Path
+) -> None:
+    root.mkdir()
+    Image.fromarray(np.array([[0, 4000]] * 2, np.uint16)).save(root / "a.png")
+    with pytest.raises(DataError, match=r"above 4000 .*data\.value_range=\[0,4095\] where"):
+        make()
+    assert make(value_range=[0, 65535], image_size=2).train_images.max() == 16
+    Image.fromarray(np.array([[0, 65535]] * 2, np.uint16)).save(root / "b.png")
+    assert make(image_size=2).train_images.max() == 255  # a dark one among bright ones
 
 
 # What is wrong with images

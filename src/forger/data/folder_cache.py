@@ -8,10 +8,13 @@ import shutil
 import stat
 import time
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from hashlib import sha256
 from math import prod
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +27,24 @@ from torch import Tensor
 from forger.array_files import DamagedError, array_writer, map_array
 from forger.errors import DataError
 from forger.hardware import core_count
-from forger.image_files import ImageFormat, try_decode
+from forger.image_files import (
+    ImageFormat,
+    largest_of_16_bits,
+    start_decoding_process,
+    try_decode,
+)
 from forger.whole_files import remove_leftovers, write_whole
+from forger.worker_signals import signals_held_back
 
 log = logging.getLogger(__name__)
 
 _VERSION = 5  # raise when the same files would give other pixels, or another kind of file
 _NAMED = 5  # unreadable images named in the message
 _BLOCK, _BLOCK_BYTES = 64, 1 << 24  # images that wait in memory: so many, or more if they fit
+_MANY = 8192  # images, above which processes have started before threads would be done
+_MOST = 32  # processes: one feeds them all, and each takes some 40 MB
+_LOOKED_AT = 32  # images looked at before all are decoded
+_DIM = 1 << 12  # of 16 bits: images with no value as high would come out nearly black
 
 
 class FolderCache:
@@ -94,6 +107,7 @@ class FolderCache:
         needed, free = len(self.names) * prod(self.target.shape), shutil.disk_usage(folder).free
         if needed > free:  # found out before hours of decoding, rather than after
             raise OSError(f"the images need {needed:,} bytes, and {free:,} are free")
+        self._check_depth()
         with array_writer(self.path) as write:
             faults = self._decode(self.names, write, skip_unreadable)
             if not faults:
@@ -115,7 +129,7 @@ class FolderCache:
     def _decode(
         self, names: list[str], write: Callable[[NDArray[Any]], None], skip_unreadable: bool = False
     ) -> dict[str, str]:
-        """Decodes images in threads, since Pillow computes beside Python; returns what is wrong.
+        """Decodes images in threads or, if they are many, in processes; returns what is wrong.
 
         They are written one by one, in order; none after one that cannot be read, unless skipped.
         """
@@ -124,18 +138,36 @@ class FolderCache:
         console, blocks = Console(stderr=True), range(0, len(names), block)
         hidden = not console.is_terminal
         shown = track(blocks, "decoding images", console=console, transient=True, disable=hidden)
-        with ThreadPoolExecutor(core_count()) as pool, warnings.catch_warnings():
+        workers = min(core_count(), _MOST)
+        decode, chunk = partial(try_decode, target=self.target), max(1, block // (4 * workers))
+        with _pool(workers, len(names)) as pool, warnings.catch_warnings():
             # Pillow warns of large images without naming them; twice as large ones it refuses.
             warnings.simplefilter("ignore")
             for begin in shown:
                 some = names[begin : begin + block]
-                decoded = pool.map(lambda name: try_decode(self._join(name), self.target), some)
-                for name, found in zip(some, decoded, strict=True):
+                with signals_held_back():  # a process may start
+                    decoded = pool.map(decode, map(self._join, some), chunksize=min(64, chunk))
+                for name, found in zip(some, _or_killed(decoded), strict=True):
                     if isinstance(found, str):
                         faults[name] = found
                     elif skip_unreadable or not faults:
                         write(found[None])
         return faults
+
+    def _check_depth(self) -> None:
+        """Looks at a few images: raises `DataError` if all have 16 bits and use little of them."""
+        if self.target.value_range is not None:
+            return
+        some = self.names[:: max(1, len(self.names) // _LOOKED_AT)]
+        largest = [largest_of_16_bits(self._join(name)) for name in some]
+        deep = [value for value in largest if value is not None]
+        if deep and 0 < max(deep) < _DIM:
+            full = (1 << max(deep).bit_length()) - 1
+            raise DataError(
+                f"data.root: {len(deep)} 16-bit images looked at hold no value above {max(deep)} of"
+                f" 65535, and would come out nearly black; write data.value_range=[0,{full}] where"
+                " they are grey, save colours with 8 bits, or write [0,65535] to have them so"
+            )
 
     def _known_unreadable(self) -> list[str]:
         """Returns the names of the images that an earlier build could not read."""
@@ -173,3 +205,21 @@ class FolderCache:
             facts = f"{name}\0{found.st_size} {found.st_mtime_ns}\n"
             digest.update(facts.encode(errors="surrogateescape"))
         return digest.hexdigest()[:20]
+
+
+def _pool(workers: int, images: int) -> Executor:
+    """Returns threads, in which Pillow decodes beside Python, or processes for many small files."""
+    if images < _MANY:
+        return ThreadPoolExecutor(workers)
+    context = get_context("spawn")  # forking a process with threads may hang
+    return ProcessPoolExecutor(workers, context, start_decoding_process)
+
+
+def _or_killed(decoded: Iterator[Any]) -> Iterator[Any]:
+    """Yields what is decoded; raises `DataError` where a process that decoded was killed."""
+    try:
+        yield from decoded
+    except BrokenProcessPool:
+        raise DataError(
+            "data.root: a process that decoded images was killed, perhaps for want of memory"
+        ) from None
