@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers import SHAPE, fit, make_dcgan, make_gan
 from lightning import Callback
-from test_exact_resume import assert_resumes, full_gan, squares
+from resuming import assert_resumes, full_gan, squares
 from torch import Tensor
 from torch._dynamo.utils import counters
 
@@ -28,17 +28,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor 
 CHEAP = "aot_eager"  # graphs forward and backward as inductor gets them, run by torch itself
 MOST_GRAPHS = 6  # G with and without gradients; D of real, of fake, frozen of fake, frozen of real
 
-LOSSES: dict[str, L.AdversarialLoss] = {
-    "non_saturating": L.NonSaturating(),
-    "lazy r1": L.NonSaturating(r1_gamma=1.0, penalty_interval=2),
-    "wgan_gp": L.Wasserstein(gradient_penalty=10.0, n_critic=2),
-    "weight clip": L.Wasserstein(weight_clip=0.01),
-    "dragan": L.Dragan(),
-    "relativistic_average": L.RelativisticAverage(),
-    "r3gan": L.R3GAN(),
-}
-
-Make = Callable[..., GAN]
+WGAN_GP = L.Wasserstein(gradient_penalty=10.0, n_critic=2)
+R1 = L.NonSaturating(r1_gamma=1.0, penalty_interval=2)
 
 
 @pytest.fixture(autouse=True)
@@ -76,75 +67,39 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         torch.testing.assert_close(value, other[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
-SEVERAL = [  # each loss, each network in each precision
-    ("non_saturating", make_gan, "32-true"),
-    ("non_saturating", make_dcgan, "bf16-mixed"),
-    ("weight clip", make_dcgan, "32-true"),
-    ("dragan", make_gan, "bf16-mixed"),
-    ("wgan_gp", make_dcgan, "32-true"),
-    ("relativistic_average", make_gan, "32-true"),
-    ("r3gan", make_dcgan, "bf16-mixed"),
-]
+def spectral() -> GAN:
+    torch.manual_seed(0)
+    discriminator = dcgan.Discriminator(SHAPE, width=4, norm="spectral")
+    return make_gan(dcgan, discriminator=discriminator)
 
 
-def assert_computes_the_same(
-    loss: L.AdversarialLoss, make: Make, precision: str, folder: Path
-) -> None:
-    """Weights, average and statistics, under the same names; all graphs in iteration 1."""
-    plain, gan, noted = make(loss=loss), compiled(make(loss=loss)), Graphs()
-    fit(plain, folder, precision=precision)
-    assert graphs() == 0
-    fit(gan, folder, precision=precision, callbacks=[noted])
-    assert_close(gan.state_dict(), plain.state_dict())
-    assert 4 <= noted.counts[0] <= MOST_GRAPHS
-    assert noted.counts == noted.counts[:1] * 3
-
-
-@pytest.mark.parametrize(("name", "make", "precision"), SEVERAL)
-def test_training_computes_the_same(name: str, make: Make, precision: str, tmp_path: Path) -> None:
-    assert_computes_the_same(LOSSES[name], make, precision, tmp_path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("make", [make_gan, make_dcgan])
-@pytest.mark.parametrize("name", LOSSES)
-def test_every_training_computes_the_same(
-    name: str, make: Make, precision: str, tmp_path: Path
-) -> None:
-    assert_computes_the_same(LOSSES[name], make, precision, tmp_path)
-
-
-SETTINGS: dict[str, dict[str, Any]] = {
-    "shared fakes": {"share_fakes": True},
-    "accumulated": {
-        "generator_updates": Updates(accumulate=2),
-        "discriminator_updates": Updates(accumulate=2, gradient_clip=0.1),
-    },
-    "no average": {"ema_decay": 0.0},
+ACCUMULATED = Updates(accumulate=2, gradient_clip=0.1)
+MODELS: dict[str, tuple[Callable[[], GAN], str]] = {
+    "non_saturating": (make_gan, "32-true"),
+    "non_saturating, dcgan": (make_dcgan, "bf16-mixed"),
+    "weight clip": (lambda: make_dcgan(loss=L.Wasserstein(weight_clip=0.01)), "32-true"),
+    "dragan": (lambda: make_gan(loss=L.Dragan()), "bf16-mixed"),
+    "wgan_gp": (lambda: make_dcgan(loss=WGAN_GP), "32-true"),
+    "relativistic_average": (lambda: make_gan(loss=L.RelativisticAverage()), "32-true"),
+    "r3gan": (lambda: make_dcgan(loss=L.R3GAN()), "bf16-mixed"),
+    "shared fakes": (lambda: make_dcgan(share_fakes=True), "32-true"),
+    "accumulated": (lambda: make_dcgan(discriminator_updates=ACCUMULATED), "32-true"),
+    "no average": (lambda: make_dcgan(ema_decay=0.0), "32-true"),
+    "spectral norm": (spectral, "32-true"),
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
-def test_settings_of_the_model(name: str, tmp_path: Path) -> None:
-    plain, gan, noted = make_dcgan(**SETTINGS[name]), make_dcgan(**SETTINGS[name]), Graphs()
-    fit(plain, tmp_path)
-    fit(compiled(gan), tmp_path, callbacks=[noted])
+@pytest.mark.parametrize("name", MODELS)
+def test_training_computes_the_same(name: str, tmp_path: Path) -> None:
+    """Weights, average and statistics, under the same names; all graphs in iteration 1."""
+    make, precision = MODELS[name]
+    plain, gan, noted = make(), compiled(make()), Graphs()
+    fit(plain, tmp_path, precision=precision)
+    assert graphs() == 0
+    fit(gan, tmp_path, precision=precision, callbacks=[noted])
     assert_close(gan.state_dict(), plain.state_dict())
-    assert len(set(noted.counts)) == 1
-
-
-@pytest.mark.parametrize("model", [mlp, dcgan])
-def test_spectral_norm(model: Any, tmp_path: Path) -> None:
-    sizes: dict[str, Any] = {"hidden": (16, 16)} if model is mlp else {"width": 4}
-    states = []
-    for wanted in (False, True):
-        torch.manual_seed(1)
-        discriminator = model.Discriminator(SHAPE, norm="spectral", **sizes)
-        gan = make_gan(model, discriminator=discriminator)
-        fit(compiled(gan) if wanted else gan, tmp_path)
-        states.append(gan.state_dict())
-    assert_close(*states)
+    assert 3 + (name != "shared fakes") <= noted.counts[0] <= MOST_GRAPHS
+    assert noted.counts == noted.counts[:1] * 3
 
 
 def test_grids_of_other_sizes_compile_nothing(tmp_path: Path) -> None:
@@ -156,8 +111,7 @@ def test_grids_of_other_sizes_compile_nothing(tmp_path: Path) -> None:
 
 
 def test_it_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    loss = L.NonSaturating(r1_gamma=1.0, penalty_interval=2)
-    assert_resumes(tmp_path, lambda: compiled(full_gan(loss)), squares, kills=(3, 8))
+    assert_resumes(tmp_path, lambda: compiled(full_gan(R1)), squares, kills=(3, 8))
 
 
 def test_uncompiled_gives_gradients_of_gradients() -> None:
@@ -181,12 +135,9 @@ def test_many_runs_in_one_process_all_compile() -> None:
         assert graphs() == size
 
 
-R1 = L.NonSaturating(r1_gamma=1.0, penalty_interval=2)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [make_gan, make_dcgan])
-def test_inductor_computes_the_same(make: Make, tmp_path: Path) -> None:
+def test_inductor_computes_the_same(make: Callable[..., GAN], tmp_path: Path) -> None:
     """In 64 bits: Adam makes whole steps of the noise that is the gradient of some biases."""
     plain, gan, noted = make(loss=R1), compiled(make(loss=R1), "inductor"), Graphs()
     fit(plain, tmp_path, precision="64-true")
@@ -199,7 +150,9 @@ def test_inductor_computes_the_same(make: Make, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("make", [make_gan, make_dcgan])
-def test_inductor_resumes_to_the_same_bits(make: Make, precision: str, tmp_path: Path) -> None:
+def test_inductor_resumes_to_the_same_bits(
+    make: Callable[..., GAN], precision: str, tmp_path: Path
+) -> None:
     def make_compiled() -> GAN:
         return compiled(full_gan(R1, make), "inductor")
 

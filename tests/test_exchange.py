@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 
-from forger.exchange import sum_gradients
+from forger.updates import sum_gradients
 
 # Gradients of four weights in each of two processes; None: the weight was not used there.
 GRADIENTS = (

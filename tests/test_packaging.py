@@ -39,17 +39,6 @@ def installed(wheel: zipfile.ZipFile, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-def run(site: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "forger", *words],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(site), "COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-
-
 def test_the_wheel_holds_the_configs_and_the_command(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     configs = {str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml")}
@@ -73,30 +62,44 @@ def test_what_the_quickstart_needs_is_installed_along(wheel: zipfile.ZipFile) ->
     assert re.search(r"^Requires-Dist: mlxtend[^;]*$", metadata, re.MULTILINE)
 
 
+def typed(cwd: Path, *command: str, site: Path | None = None) -> str:
+    """What a command prints that ends well."""
+    environment = os.environ | {"COLUMNS": "80"} | ({"PYTHONPATH": str(site)} if site else {})
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_settings_are_found_in_any_folder(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "configs" / "loss").mkdir(parents=True)
     own = "_target_: forger.losses.Hinge\nn_critic: 7\n"
     (tmp_path / "configs" / "loss" / "mine.yaml").write_text(own)
-    done = run(installed, "train", "--info", "searchpath", cwd=tmp_path)
-    assert str(installed / "forger" / "configs") in done.stdout, done.stderr
-    words = ["--config-dir", "configs", "--cfg", "job", "loss=mine"]
-    done = run(installed, "train", *words, cwd=tmp_path)
-    assert "n_critic: 7" in done.stdout, done.stderr
+    command = ["-m", "forger", "train", "--config-dir", "configs", "--cfg", "job", "loss=mine"]
+    assert "n_critic: 7" in typed(tmp_path, *command, site=installed)
     for name in ("train", "evaluate", "generate"):
-        done = run(installed, name, "--help", cwd=tmp_path)
-        assert f"  forger {name} " in done.stdout, done.stderr
-        assert ".py" not in done.stdout
+        told = typed(tmp_path, "-m", "forger", name, "--help", site=installed)
+        assert f"  forger {name} " in told
+        assert ".py" not in told
+    (tmp_path / "own").symlink_to(ROOT / "configs")  # --config-path as a user types it
+    command = [str(ROOT / "train.py"), "--config-path", "own", "--info", "searchpath"]
+    assert str(tmp_path / "own") in typed(tmp_path, *command)
 
 
 def test_processes_of_a_sweep_and_of_a_run_are_started_again(
     installed: Path, tmp_path: Path
 ) -> None:
-    """By the launcher, for a job of its own, and in it by Lightning, for the second rank."""
-    words = [*TINY, "trainer.max_steps=2", "metrics=none", "trainer=ddp_cpu", "trainer.threads=1"]
-    launcher = ["hydra/launcher=joblib", "hydra.sweep.dir=sweep"]
-    done = run(installed, "train", "-m", *words, *launcher, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "1 of 1 jobs finished" in done.stdout
+    """By the launcher, for a job of its own, and in it by torch's launcher, for the second rank."""
+    settings = [*TINY, "trainer.max_steps=2", "metrics=none", "trainer=ddp_cpu"]
+    launcher = ["hydra/launcher=joblib", "hydra.sweep.dir=sweep", "trainer.threads=1"]
+    told = typed(tmp_path, "-m", "forger", "train", "-m", *settings, *launcher, site=installed)
+    assert "1 of 1 jobs finished" in told
     assert list(tmp_path.glob("sweep/0*/checkpoints/last.ckpt"))
     assert list(tmp_path.glob("sweep/0*/train.log"))
 
@@ -148,30 +151,12 @@ def test_a_program_is_started_again_as_it_was(monkeypatch: pytest.MonkeyPatch) -
 def test_extras_are_installed_from_where_the_package_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Only `errors.py` names the distribution, since it knows that it is installed."""
     assert errors.install_command("optuna") == 'pip install -e ".[optuna]"'
     monkeypatch.setattr(errors, "_CLONE", tmp_path)
     assert errors.install_command("optuna") == 'pip install "forger-gan[optuna]"'
-
-
-def test_nothing_says_to_install_the_strangers_package() -> None:
-    """Only `errors.py` names the distribution, since it knows that it is installed."""
     files = [path for folder in ("src", "configs", "docs") for path in (ROOT / folder).rglob("*.*")]
-    texts = (".py", ".yaml", ".md")
-    for path in [*(path for path in files if path.suffix in texts), ROOT / "README.md"]:
-        if path.name != "errors.py":
+    for path in [*files, ROOT / "README.md"]:
+        if path.suffix in (".py", ".yaml", ".md") and path.name != "errors.py":
             found = re.search(r"install [\"']?forger.*", path.read_text())
             assert found is None, (path, found)
-
-
-def test_a_folder_of_configs_is_looked_for_here(tmp_path: Path) -> None:
-    """`--config-path` as a user types it, from any folder."""
-    (tmp_path / "own").symlink_to(ROOT / "configs")
-    words = ["--config-path", "own", "--info", "searchpath"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert str(tmp_path / "own") in done.stdout, done.stderr

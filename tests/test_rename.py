@@ -49,10 +49,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("", "must be the name of a Python package; write make rename NAME=<name>"),
         ("my-gan", "must be the name of a Python package"),
-        ("MyGan", "must be the name of a Python package"),
-        ("2d", "must be the name of a Python package"),
         ("class", "must be the name of a Python package"),
-        ("random", "is the name of a module that Python finds already"),
         ("torchmetrics", "is the name of a module that Python finds already"),
         ("helpers", " imports helpers; choose another"),
         ("gan", " has a variable gan; choose another"),

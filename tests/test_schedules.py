@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from torch import nn
 
 from forger.errors import ConfigError
@@ -36,13 +35,6 @@ def test_rate_reaches_its_end_with_the_last_iteration() -> None:
         optimizer.step()
         scheduler.step()
     assert rates == pytest.approx([2e-4, 1.55e-4, 1.1e-4, 0.65e-4, 0.2e-4])
-
-
-def test_default_optimizer_is_that_of_dcgan() -> None:
-    optimizer = Updates().make_optimizer(nn.Linear(1, 1))
-    assert isinstance(optimizer, torch.optim.Adam)
-    assert optimizer.param_groups[0]["lr"] == 2e-4
-    assert optimizer.param_groups[0]["betas"] == (0.5, 0.999)
 
 
 def test_endless_run_with_a_schedule_is_refused() -> None:

@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 IMAGE_NAMES = ("image", "images", "img", "pixel_values")
 """What images are called in batches whose members have names."""
 
-_CHECKED_ITERATIONS = 2  # whose values are looked at, since a GPU waits for that
 _ROUNDING = 0.01  # beyond [-1, 1]: half precision and interpolation do that
 _CHANNELS = (1, 3, 4)
 
@@ -40,7 +39,6 @@ class RealImages:
     def __init__(self, expected: int, warns: bool = True) -> None:
         self.expected, self.warns = expected, warns
         self._shape: torch.Size | None = None
-        self._iterations = 0
 
     def __call__(self, batch: Any) -> list[Tensor]:
         """Returns the images of each batch, `(B, C, H, W)`.
@@ -56,26 +54,24 @@ class RealImages:
                 f" {len(batches)}: wrap your data module,"
                 " forger.data.GroupedDataModule(datamodule, gan.batches_per_iteration)"
             )
-        self._iterations += 1
         return [self._checked(images_of(one)) for one in batches]
 
     def _checked(self, images: Tensor) -> Tensor:
         check_form(images)
-        shape, first = images.shape[1:], self._shape
-        self._shape = first or shape
-        if shape != self._shape:
-            raise DataError(
-                f"real images: a batch holds images {tuple(shape)}, the first one held"
-                f" {tuple(self._shape)}; resize all to one size in your data module"
-            )
-        if self._iterations <= _CHECKED_ITERATIONS:
-            lowest = check_values(images)
-            if lowest >= 0 and first is None and self.warns:
+        shape = images.shape[1:]
+        if self._shape is None:  # values of the first batch alone, since a GPU waits for them
+            self._shape = shape
+            if check_values(images) >= 0 and self.warns:
                 log.warning(
                     "the real images of the first batch are all at or above 0: generators make"
                     " images in [-1, 1]; write images * 2 - 1 in your data module if yours are in"
                     " [0, 1]"
                 )
+        elif shape != self._shape:
+            raise DataError(
+                f"real images: a batch holds images {tuple(shape)}, the first one held"
+                f" {tuple(self._shape)}; resize all to one size in your data module"
+            )
         return images
 
 

@@ -13,11 +13,7 @@ _NEVER = torch.iinfo(torch.int64).max
 
 
 class FiniteWatch:
-    """Watches losses at every iteration, and weights where the training waits anyway.
-
-    The first iteration with a loss that is not finite is noted on the device, without waiting for
-    it; `check` tells of it later.
-    """
+    """Notes on the device, without waiting, which loss was the first that is not finite."""
 
     def __init__(self, networks: Mapping[str, nn.Module], device: torch.device) -> None:
         self.networks = networks

@@ -30,8 +30,8 @@ from forger.penalties import R1, R2, AroundReal, Interpolates, Penalty
 class AdversarialLoss(ABC):
     """Base of all losses: what the discriminator and the generator minimise.
 
-    A loss of your own derives from it and defines `discriminator` and `generator`; and `boundary`
-    and `output` too where its D decides at a certain logit, or means a probability.
+    A loss of your own derives from it and defines `discriminator` and `generator`; `boundary` and
+    `output` too where its D decides at a certain logit, or means a probability.
 
     Args:
         n_critic: discriminator updates per generator update.
@@ -53,7 +53,6 @@ class AdversarialLoss(ABC):
 
     generator_sees_real: ClassVar[bool] = False
     """Whether the generator's loss compares with logits of (fresh) real images."""
-
     batch_statistics: ClassVar[bool] = False
     """Whether a sample's term depends on the other samples of its process, as on a batch's mean."""
 
@@ -71,20 +70,11 @@ class AdversarialLoss(ABC):
 
     @abstractmethod
     def generator(self, fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
-        """Returns what G minimises, a scalar.
-
-        Args:
-            fake_logits: `(B,)`, with gradients to G.
-            real_logits: `(B,)` where `generator_sees_real`, else `None`.
-        """
+        """Returns what G minimises, a scalar; `real_logits` is `None` unless G sees real images."""
 
     @property
     def boundary(self) -> float | None:
-        """The logit at which the best D finds real and fake equally likely.
-
-        `None` for critics and relativistic losses: a constant added to all their logits changes
-        nothing.
-        """
+        """The logit at which the best D finds real and fake equally likely; `None`: it has none."""
         return None
 
     def output(self, logits: Tensor) -> Tensor:
@@ -94,12 +84,9 @@ class AdversarialLoss(ABC):
     @property
     def penalties(self) -> dict[str, Penalty]:
         """The penalties of the discriminator's loss by the name they are logged under."""
-        found: dict[str, Penalty] = {}
-        if self.r1_gamma > 0:
-            found["r1"] = R1(self.r1_gamma, self.penalty_interval)
-        if self.r2_gamma > 0:
-            found["r2"] = R2(self.r2_gamma, self.penalty_interval)
-        return found
+        interval = self.penalty_interval
+        both = {"r1": R1(self.r1_gamma, interval), "r2": R2(self.r2_gamma, interval)}
+        return {name: penalty for name, penalty in both.items() if penalty.weight > 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,10 +203,8 @@ class Wasserstein(AdversarialLoss):
 
     @property
     def penalties(self) -> dict[str, Penalty]:
-        found = super().penalties
-        if self.gradient_penalty > 0:
-            found["interpolates"] = Interpolates(self.gradient_penalty)
-        return found
+        between = {"interpolates": Interpolates(self.gradient_penalty)}
+        return super().penalties | (between if self.gradient_penalty > 0 else {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,10 +24,8 @@ def symmetric(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.d
     return drawn * 2 - 1
 
 
-PRIORS: dict[str, Callable[[tuple[int, ...], torch.Generator, torch.dtype], Tensor]] = {
-    "normal": normal,
-    "uniform": symmetric,
-}
+_Draw = Callable[[tuple[int, ...], torch.Generator, torch.dtype], Tensor]
+PRIORS: dict[str, _Draw] = {"normal": normal, "uniform": symmetric}
 
 
 class NoiseSource:

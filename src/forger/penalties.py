@@ -19,14 +19,8 @@ Uniform = Callable[..., Tensor]
 def gradient_norms(discriminator: Discriminator, images: Tensor) -> Tensor:
     """Returns the 2-norm of the discriminator's gradient at each image.
 
-    One norm per sample: a discriminator that mixes samples (BatchNorm) makes it meaningless.
-
-    Args:
-        discriminator: images to logits.
-        images: where to differentiate, `(B, C, H, W)`.
-
-    Returns:
-        `(B,)`, differentiable in the discriminator's weights.
+    They are `(B,)` and differentiable in the discriminator's weights; one that mixes samples
+    (BatchNorm) makes them meaningless.
     """
     images = images.detach().requires_grad_(True)
     logits = discriminator(images)

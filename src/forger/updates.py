@@ -1,9 +1,9 @@
-"""Updates one network: optimizer, schedule, accumulation, clipping, and the step itself."""
+"""Updates one network: optimizer, schedule, accumulation, clipping, exchange, and the step."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,15 +18,15 @@ from lightning.pytorch.plugins.precision import (
     MixedPrecision,
     Precision,
 )
-from lightning.pytorch.strategies import SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from forger.bounds import PositiveFloat, PositiveInt, check_fields
 from forger.errors import ConfigError
-from forger.exchange import exchanges_itself, sum_gradients
 from forger.gradients import clip_gradient, trainable
 from forger.schedules import Constant, Schedule
 
@@ -132,6 +132,46 @@ class NetworkUpdate:
         else:
             self._strategy.optimizer_step(self._optimizer.optimizer, lambda: None)
         return norm if measure else None
+
+
+def exchanges_itself(strategy: Strategy) -> bool:
+    """Tells whether gradients of this strategy are to be summed by `sum_gradients`.
+
+    DDP, unless the user gave it a communication hook, would exchange those of both networks after
+    every backward pass. Other strategies exchange shards as they go.
+    """
+    return (
+        isinstance(strategy, DDPStrategy)
+        and isinstance(strategy.model, DistributedDataParallel)
+        and strategy._ddp_comm_hook is None  # Lightning 2.6 tells it nowhere else
+    )
+
+
+@torch.no_grad()
+def sum_gradients(weights: Sequence[nn.Parameter]) -> None:
+    """Replaces each gradient by its sum over all processes, in one message.
+
+    A weight without a gradient here counts as zero, and stays without one if it has none anywhere,
+    so that optimizers pass it over as they would in one process. All processes call this with the
+    weights of one network in the same order.
+    """
+    if not weights:
+        return
+    missing = [index for index, weight in enumerate(weights) if weight.grad is None]
+    used = torch.ones(len(weights), dtype=weights[0].dtype, device=weights[0].device)
+    for index in missing:
+        used[index] = 0
+        weights[index].grad = torch.zeros_like(weights[index])
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    message = torch.cat([used, *(gradient.reshape(-1) for gradient in gradients)])
+    distributed.all_reduce(message)
+    sizes = [len(weights), *(gradient.numel() for gradient in gradients)]
+    counts, *sums = torch.split(message, sizes)
+    for gradient, total in zip(gradients, sums, strict=True):
+        gradient.copy_(total.view_as(gradient))
+    for index in missing:  # looks at the counts, which waits for a GPU
+        if not counts[index]:
+            weights[index].grad = None
 
 
 def _lightning_adds_nothing(module: LightningModule) -> bool:

@@ -98,10 +98,7 @@ def test_damage_is_found_and_the_one_before_taken(
     save(tmp_path, 3)
     assert read_checkpoint(path.with_name("previous.ckpt"))["global_step"] == 1, "still whole"
     assert path.with_name("damaged.ckpt").exists()
-
-
-def test_without_a_whole_one_both_are_named(tmp_path: Path) -> None:
-    for file in save(tmp_path, 1, 2).parent.iterdir():
+    for file in (path, path.with_name("previous.ckpt")):
         file.write_bytes(b"")
     with pytest.raises(DataError, match=r"last\.ckpt: .*previous\.ckpt: "):
         newest_checkpoint(tmp_path)
@@ -122,12 +119,9 @@ def test_a_pickle_that_would_run_code_runs_nothing(how: str, tmp_path: Path) -> 
     assert not target.exists()
     with pytest.raises(DataError, match="holds more than tensors and plain data"):  # at once
         WholeCheckpointIO().save_checkpoint(evil, tmp_path / "last.ckpt")
-
-
-def test_another_file_of_tensors_is_no_checkpoint(tmp_path: Path) -> None:
-    torch.save({"weight": torch.zeros(1)}, tmp_path / "weights.pt")
+    torch.save({"weight": torch.zeros(1)}, path)
     with pytest.raises(DataError, match="is not a checkpoint of a run"):
-        read_checkpoint(tmp_path / "weights.pt")
+        read_checkpoint(path)
 
 
 def test_a_full_disk_leaves_the_one_before(tmp_path: Path) -> None:

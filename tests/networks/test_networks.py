@@ -9,7 +9,7 @@ from torch import nn
 from forger.errors import ConfigError
 from forger.networks import dcgan, mlp, subpixel
 
-NORMS = ("auto", "batch", "layer", "instance", "spectral", "none")
+SHAPE = (1, 28, 28)
 SQUARES = [(channels, side, side) for channels in (1, 3) for side in (8, 28, 32, 40, 48, 64)]
 
 
@@ -20,11 +20,11 @@ def count(network: nn.Module) -> int:
 @pytest.mark.parametrize(
     ("module", "shape", "generator", "discriminator"),
     [
-        (mlp, (1, 28, 28), 1_510_032, 533_505),
+        (mlp, SHAPE, 1_510_032, 533_505),
         (dcgan, (3, 64, 64), 3_576_704, 2_765_568),
         (dcgan, (3, 32, 32), 1_068_928, 663_296),
         (dcgan, (1, 32, 32), 1_066_880, 661_248),
-        (subpixel, (1, 28, 28), 1_714_500, 837_345),
+        (subpixel, SHAPE, 1_714_500, 837_345),
     ],
 )
 def test_parameter_counts_as_published(module, shape, generator, discriminator) -> None:
@@ -52,7 +52,7 @@ def test_shapes_and_ranges(module, shapes) -> None:
 
 @pytest.mark.parametrize("module", [mlp, dcgan, subpixel])
 def test_logits_are_not_squashed_and_every_weight_and_pixel_counts(module) -> None:
-    generator, discriminator = module.Generator((1, 28, 28)), module.Discriminator((1, 28, 28))
+    generator, discriminator = module.Generator(SHAPE), module.Discriminator(SHAPE)
     logits = discriminator(100 * torch.randn(64, 1, 28, 28))
     assert logits.min() < 0 < logits.max()  # no sigmoid
     images = generator(torch.randn(4, generator.latent_dim))
@@ -61,34 +61,6 @@ def test_logits_are_not_squashed_and_every_weight_and_pixel_counts(module) -> No
     for network in (generator, discriminator):
         assert all(p.grad is not None and p.grad.any() for p in network.parameters())
     assert (images.grad != 0).any(0).all()
-
-
-@pytest.mark.parametrize(
-    ("module", "shape", "words"),
-    [
-        (dcgan, (1, 33, 33), r"data.image_size=\d+\|\d+\|\d+"),
-        (dcgan, (3, 31, 31), r"data.image_size=\d+\|\d+\|\d+"),
-        (dcgan, (1, 4, 4), r"data.image_size=\d+\|\d+\|\d+"),
-        (dcgan, (1, 28, 32), r"data.image_size=\d+\|\d+\|\d+"),
-        (dcgan, (1, 2, 2), r"data.image_size=\d+\|\d+\|\d+"),
-        (subpixel, (1, 30, 28), r"data.image_size=28\|32"),
-        (subpixel, (1, 2, 2), r"data.image_size=4\|8"),
-    ],
-)
-def test_sizes_that_cannot_be_made_name_the_nearest(module, shape, words: str) -> None:
-    for network in (module.Generator, module.Discriminator):
-        with pytest.raises(ConfigError, match=f"nearest: {words}"):
-            network(shape)
-
-
-@pytest.mark.parametrize("module", [mlp, dcgan, subpixel])
-@pytest.mark.parametrize("size", ["latent_dim", "width", "hidden"])
-def test_sizes_below_one_are_named(module, size: str) -> None:
-    for name in ("Generator", "Discriminator"):
-        network, value = getattr(module, name), [0] if module is mlp and size == "hidden" else 0
-        if size in network.__init__.__code__.co_varnames[: network.__init__.__code__.co_argcount]:
-            with pytest.raises(ConfigError, match=rf"model.{name.lower()}.{size}=0"):
-                network((1, 28, 28), **{size: value})
 
 
 def test_dcgan_weights_and_layers_follow_the_paper() -> None:
@@ -109,31 +81,10 @@ def test_dcgan_weights_and_layers_follow_the_paper() -> None:
     assert not isinstance(generator.layers[-2], nn.BatchNorm2d)
 
 
-def test_images_of_subpixel_start_neither_flat_nor_saturated() -> None:
-    torch.manual_seed(0)
-    images = subpixel.Generator((1, 28, 28))(torch.randn(64, 64))
-    assert 0.1 < images.std() < 0.5
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_every_norm_of_dcgan(norm) -> None:
-    discriminator = dcgan.Discriminator((1, 28, 28), norm=norm)
-    discriminator(torch.randn(4, 1, 28, 28)).sum().backward()
-    assert all(p.grad is not None for p in discriminator.parameters())
-    kinds = {
-        "batch": nn.BatchNorm2d,
-        "auto": nn.BatchNorm2d,
-        "layer": nn.GroupNorm,
-        "instance": nn.InstanceNorm2d,
-    }
-    found = [m for m in discriminator.modules() if isinstance(m, tuple(kinds.values()))]
-    assert [type(m) for m in found] == ([kinds[norm]] if norm in kinds else [])
-
-
 @pytest.mark.parametrize("module", [mlp, dcgan])
 def test_spectral_norm_bounds_each_layer(module) -> None:
     torch.manual_seed(0)
-    discriminator = module.Discriminator((1, 28, 28), norm="spectral")
+    discriminator = module.Discriminator(SHAPE, norm="spectral")
     for _ in range(30):  # power iterations
         discriminator(torch.randn(4, 1, 28, 28))
     discriminator.eval()
@@ -144,43 +95,90 @@ def test_spectral_norm_bounds_each_layer(module) -> None:
         assert largest.item() == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.parametrize("norm", ["layer", "instance", "spectral", "none", "subpixel"])
-def test_logits_depend_on_their_own_image_alone(norm) -> None:
+@pytest.mark.parametrize("module", [mlp, dcgan])
+def test_a_generator_without_norm_makes_each_image_from_its_own_noise(module) -> None:
     torch.manual_seed(0)
-    own = norm == "subpixel"
-    make = subpixel.Discriminator if own else lambda shape: dcgan.Discriminator(shape, norm=norm)
-    discriminator = make((1, 28, 28)).eval()
-    assert discriminator.independent_samples
-    images = torch.randn(4, 1, 28, 28)
+    generator = module.Generator(SHAPE, norm="none")
+    noise = torch.randn(4, 100)
+    alone = torch.cat([generator(one[None]) for one in noise])
+    torch.testing.assert_close(generator(noise), alone, rtol=1e-4, atol=1e-5)
+    assert not any("running" in name for name in generator.state_dict())
+    mixed = module.Generator(SHAPE)
+    assert not torch.allclose(mixed(noise[:2]), mixed(noise)[:2], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("norm", "layer"),
+    [
+        ("auto", nn.BatchNorm2d),
+        ("batch", nn.BatchNorm2d),
+        ("layer", nn.GroupNorm),
+        ("instance", nn.InstanceNorm2d),
+        ("spectral", None),
+        ("none", None),
+    ],
+)
+def test_every_norm_of_dcgan(norm, layer) -> None:
+    """Only BatchNorm makes a logit depend on other images."""
+    torch.manual_seed(0)
+    discriminator = dcgan.Discriminator(SHAPE, norm=norm)
+    discriminator(torch.randn(4, *SHAPE)).sum().backward()
+    assert all(p.grad is not None for p in discriminator.parameters())
+    norms = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
+    found = [type(m) for m in discriminator.modules() if isinstance(m, norms)]
+    assert found == ([] if layer is None else [layer])
+    assert discriminator.independent_samples == (layer is not nn.BatchNorm2d)
+    if discriminator.independent_samples:
+        assert_images_apart(discriminator)
+
+
+def test_logits_of_subpixel_depend_on_their_own_image_alone() -> None:
+    torch.manual_seed(0)
+    assert_images_apart(subpixel.Discriminator(SHAPE))
+
+
+def assert_images_apart(discriminator) -> None:
+    assert discriminator.eval().independent_samples
+    images = torch.randn(4, *SHAPE)
     alone = torch.cat([discriminator(image[None]) for image in images])
     torch.testing.assert_close(discriminator(images), alone, rtol=1e-4, atol=1e-5)
 
 
 def test_auto_is_batchnorm_and_layernorm_under_a_penalty() -> None:
-    assert dcgan.Discriminator((1, 28, 28)).norm == "batch"
-    assert dcgan.Discriminator((1, 28, 28), gradient_penalty=True).norm == "layer"
-    assert mlp.Discriminator((1, 28, 28), gradient_penalty=True).norm == "none"
+    assert dcgan.Discriminator(SHAPE).norm == "batch"
+    assert dcgan.Discriminator(SHAPE, gradient_penalty=True).norm == "layer"
+    assert mlp.Discriminator(SHAPE, gradient_penalty=True).norm == "none"
 
 
-@pytest.mark.parametrize("module", [mlp, dcgan])
-def test_a_generator_without_norm_makes_each_image_from_its_own_noise(module) -> None:
-    torch.manual_seed(0)
-    generator = module.Generator((1, 28, 28), norm="none")
-    noise = torch.randn(4, 100)
-    alone = torch.cat([generator(one[None]) for one in noise])
-    torch.testing.assert_close(generator(noise), alone, rtol=1e-4, atol=1e-5)
-    assert not any("running" in name for name in generator.state_dict())
-    mixed = module.Generator((1, 28, 28))
-    assert not torch.allclose(mixed(noise[:2]), mixed(noise)[:2], atol=1e-4)
+NEAREST = r"nearest: data.image_size=\d+\|\d+\|\d+"
 
 
-def test_refused_norms_say_what_is_allowed() -> None:
-    for module in (mlp, dcgan):
-        with pytest.raises(ConfigError, match=r"generator.norm=layer: must be one of batch, none"):
-            module.Generator((1, 28, 28), norm="layer")
-    with pytest.raises(ConfigError, match=r"norm=batch: .* allowed: auto \(LayerNorm here\)"):
-        dcgan.Discriminator((1, 28, 28), norm="batch", gradient_penalty=True)
-    with pytest.raises(ConfigError, match="norm=group: must be one of auto, batch"):
-        dcgan.Discriminator((1, 28, 28), norm="group")
-    with pytest.raises(ConfigError, match="an MLP has no pixels"):
-        mlp.Discriminator((1, 28, 28), norm="instance")
+@pytest.mark.parametrize(
+    ("network", "shape", "settings", "message"),
+    [
+        (dcgan.Generator, (1, 33, 33), {}, NEAREST),
+        (dcgan.Discriminator, (1, 4, 4), {}, NEAREST),
+        (dcgan.Generator, (1, 28, 32), {}, NEAREST),
+        (dcgan.Discriminator, (1, 2, 2), {}, NEAREST),
+        (subpixel.Generator, (1, 30, 28), {}, r"data.image_size=28\|32"),
+        (subpixel.Discriminator, (1, 2, 2), {}, r"data.image_size=4\|8"),
+        (mlp.Generator, SHAPE, {"latent_dim": 0}, r"model\.generator\.latent_dim=0"),
+        (mlp.Discriminator, SHAPE, {"hidden": [8, 0]}, r"model\.discriminator\.hidden=0"),
+        (dcgan.Generator, SHAPE, {"width": 0}, r"model\.generator\.width=0"),
+        (subpixel.Discriminator, SHAPE, {"hidden": 1.5}, r"model\.discriminator\.hidden=1\.5"),
+        (mlp.Generator, SHAPE, {"norm": "layer"}, r"generator.norm=layer: .* one of batch, none"),
+        (dcgan.Discriminator, SHAPE, {"norm": "group"}, "norm=group: must be one of auto, batch"),
+        (mlp.Discriminator, SHAPE, {"norm": "instance"}, "an MLP has no pixels"),
+        (
+            dcgan.Discriminator,
+            SHAPE,
+            {"norm": "batch", "gradient_penalty": True},
+            r"norm=batch: .* allowed: auto \(LayerNorm here\)",
+        ),
+    ],
+)
+def test_what_cannot_be_made_names_key_value_and_what_is_allowed(
+    network, shape, settings, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        network(shape, **settings)

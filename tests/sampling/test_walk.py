@@ -60,14 +60,6 @@ def test_a_loop_visits_every_stop_and_closes(prior: str) -> None:
     assert steps.max() < 2 * steps.min()
 
 
-def test_normal_walks_keep_the_length_that_a_straight_line_loses() -> None:
-    stops = drawn("normal", 6, 200, 100)
-    halfway = loop(stops, 2)[1::2]
-    straight = (stops + stops.roll(-1, 0)) / 2
-    assert halfway.std().item() == pytest.approx(1, abs=0.03)
-    assert straight.std().item() == pytest.approx(0.5**0.5, abs=0.03)
-
-
 def test_uniform_walks_stay_in_the_cube_and_uniform() -> None:
     edge = torch.tensor([[-1.0, 0.5], [1.0, -0.2], [0.0, 0.0]])
     path = loop(edge, 4, "uniform")

@@ -84,13 +84,10 @@ class ScoreCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Prepares what rank 0 wants on every rank; one process of each machine goes first."""
-        if trainer.is_global_zero:
-            self.prepare(pl_module.device)
-        self.wanted = trainer.strategy.broadcast(self.wanted)
-        if trainer.local_rank == 0:
-            self.prepare(pl_module.device)
-        trainer.strategy.barrier()
-        self.prepare(pl_module.device)
+        for goes in (trainer.is_global_zero, trainer.local_rank == 0, True):
+            if goes:
+                self.prepare(pl_module.device)
+            self.wanted = trainer.strategy.broadcast(self.wanted)  # each waits for the others
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Reminds the trackers of a resumed run of its best scores."""
