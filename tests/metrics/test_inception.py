@@ -7,8 +7,8 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from inception_weights import random_inception_weights
 from labelled_bars import Bars
+from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from forger.errors import ConfigError, DataError
@@ -18,9 +18,23 @@ from forger.metrics.inception import URL, Inception
 DATA = Bars()
 
 
+class Unloaded(FeatureExtractorInceptionV3):
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Loads nothing: there is no other way to build the network without its weights."""
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return random_inception_weights(tmp_path_factory.mktemp("weights") / "random.pth")
+    """Random ones, which keep the scale of the activations: they need no download."""
+    path = tmp_path_factory.mktemp("weights") / "random.pth"
+    torch.save({}, path)
+    torch.manual_seed(0)
+    network = Unloaded("random", ["2048"], str(path))
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    torch.save(network.state_dict(), path)
+    return path
 
 
 @pytest.fixture(scope="module")
