@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from forger.app.cli import main  # noqa: F401  (registers the short_id resolver)
 from forger.app.config.command import Command
 from forger.app.sweep import search as searches
-from forger.app.sweep.folder import Job, Outcome, SweepFolder, as_searched
+from forger.app.sweep.folder import Job, Outcome, SweepFolder
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 
@@ -29,7 +29,7 @@ class Killed(BaseException):
 
 
 class FakeEngine:
-    """Ends each job as `ends` says, and remembers it in the folder's stead."""
+    """Ends each job as `ends` says."""
 
     def __init__(
         self, folder: Path, ends: Callable[[Job], dict[str, Any]], parallel: int = 1
@@ -37,13 +37,15 @@ class FakeEngine:
         self.folder, self.ends, self.parallel = SweepFolder(folder), ends, parallel
         program = (str(CONFIGS.parent / "train.py"),)
         self.task = SimpleNamespace(command=Command(CONFIGS, "train", (), program=program))
-        self.known: dict[int, Outcome] = {}
-        self.resumed = False
         self.batches: list[int] = []
         self.finished: list[Outcome] = []
 
-    def earlier(self) -> dict[int, Outcome]:
-        return dict(self.known) if self.resumed else {}
+    @property
+    def known(self) -> dict[int, Outcome]:
+        return self.folder.outcomes()
+
+    def await_orphans(self) -> None:
+        pass
 
     @contextmanager
     def begun(self, jobs: Sequence[Job]) -> Iterator[None]:
@@ -54,14 +56,9 @@ class FakeEngine:
         self.batches.append(len(jobs))
         for job in jobs:
             assert job.number not in self.known
-            own: dict[str, Any] = {"number": job.number, "overrides": job.overrides}
-            own["folder"] = self.folder.path / str(job.number)
-            try:
-                self.known[job.number] = as_searched(Outcome(**own, **self.ends(job)))
-            except Killed:
-                self.known[job.number] = Outcome(**own, status="interrupted", reason="killed")
-                raise
-        return [self.known[job.number] for job in jobs]
+            self.folder.note(job.number, overrides=job.overrides, status="running")
+            self.folder.note(job.number, **self.ends(job))
+        return [self.folder.outcome(job) for job in jobs]
 
     def finish(self, outcomes: Sequence[Outcome], *, complete: bool = False) -> list[Outcome]:
         self.finished, self.complete = list(outcomes), complete

@@ -102,7 +102,6 @@ def test_each_end_is_told_as_what_it_is(tmp_path: Path) -> None:
     assert reasons[3:] == ["falls behind", "loss is nan", "no such file", "killed by SIGKILL"]
     shown = ["finished", "pruned", "finished", "pruned", "pruned", "failed", "interrupted"]
     assert [outcome.status for outcome in engine.finished] == shown
-    engine.resumed = True
     run_search(engine, GOAL, LR, "hydra.sweeper.n_trials=7")
     assert sorted(engine.known) == [*range(8)], "what was killed is repeated when it goes on"
     assert "interrupted" not in {outcome.status for outcome in engine.finished}
@@ -113,18 +112,19 @@ def test_a_killed_search_goes_on_to_the_same_number_of_trials(
     dies_at: int, parallel: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def ends(job: Job) -> dict[str, Any]:
-        if job.number == dies_at and not engine.resumed:
+        if job.number == dies_at and not died:
+            died.append(job)
             raise Killed
         if float(value(job, "optimizer.lr")) > 0.001:
             return {"status": "failed", "reason": "loss is nan", "error": "DivergedError"}
         return by_rate(job)
 
     caplog.set_level("INFO", "forger")
+    died: list[Job] = []
     engine = FakeEngine(tmp_path, ends, parallel)
     command = (GOAL, LR, "hydra.sweeper.n_trials=8")
     with pytest.raises(Killed):
         run_search(engine, *command)
-    engine.resumed = True
     run_search(engine, *command)
     study = study_of(engine)
     killed = [t for t in study.trials if t.user_attrs.get(INTERRUPTED)]

@@ -23,9 +23,15 @@ from forger.errors import RunError
 JOB = Job(number=3, overrides=("seed=3",))
 
 
-def test_a_job_is_alive_while_a_process_holds_it(tmp_path: Path) -> None:
+@pytest.fixture
+def sweep(tmp_path: Path) -> SweepFolder:
+    folder = SweepFolder(tmp_path)
+    folder.jobs_folder.mkdir()
+    return folder
+
+
+def test_a_job_is_alive_while_a_process_holds_it(sweep: SweepFolder) -> None:
     """A container that is started again gives the number of a dead process to another one."""
-    sweep = SweepFolder(tmp_path)
     with sweep.held(3) as lock:
         sweep.note(3, status="running", overrides=["seed=3"], folder="3")
         assert sweep.outcome(JOB).status == "running"
@@ -42,9 +48,9 @@ def test_a_job_is_alive_while_a_process_holds_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("noted", ["running", "interrupted"])
 @pytest.mark.parametrize("status", ["finished", "pruned", "running"])
 def test_a_job_killed_before_it_could_note_its_end_ended_as_its_run_did(
-    status: str, noted: str, tmp_path: Path
+    status: str, noted: str, sweep: SweepFolder, tmp_path: Path
 ) -> None:
-    sweep, run = SweepFolder(tmp_path), tmp_path / "3"
+    run = tmp_path / "3"
     sweep.note(3, status=noted, overrides=["seed=3"], folder="3")
     run.mkdir()
     (run / "status.json").write_text(json.dumps({"status": status}))
@@ -58,9 +64,8 @@ def test_a_job_killed_before_it_could_note_its_end_ended_as_its_run_did(
 
 
 def test_a_sweep_begins_with_its_record_and_without_what_an_earlier_launch_left(
-    tmp_path: Path,
+    sweep: SweepFolder, tmp_path: Path
 ) -> None:
-    sweep = SweepFolder(tmp_path)
     assert (sweep.outcome(JOB).status, sweep.outcome(JOB).folder) == ("missing", tmp_path / "3")
     sweep.stop("asked")
     pickle = tmp_path / ".submitit" / "7" / "7_0_result.pkl"
@@ -79,8 +84,7 @@ def test_a_sweep_begins_with_its_record_and_without_what_an_earlier_launch_left(
     assert sweep.outcome(JOB).status == "missing", "a damaged record"
 
 
-def test_jobs_lie_in_the_sweep_whatever_its_record_says(tmp_path: Path) -> None:
-    sweep = SweepFolder(tmp_path)
+def test_jobs_lie_in_the_sweep_whatever_its_record_says(sweep: SweepFolder, tmp_path: Path) -> None:
     for folder in ("../../elsewhere", "/etc", "a/../../x"):
         sweep.note(3, folder=folder, status="failed")
         assert sweep.outcome(JOB).folder == tmp_path / "3"

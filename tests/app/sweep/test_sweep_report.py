@@ -17,7 +17,11 @@ from sweeping import table
 from forger.app.cli.ending import summarise
 from forger.app.sweep import report
 from forger.app.sweep.folder import Outcome, by_key, differing_keys, read_curve, value_in
-from forger.app.sweep.report import collect, mean_of, read_row, write_report
+from forger.app.sweep.report import collect, mean_of, read_row
+
+
+def write_report(folder: Path, jobs: list[Outcome]) -> str:
+    return report.write_report(folder, jobs, None, True, 80)
 
 
 def sweep(folder: Path) -> list[Outcome]:
@@ -54,13 +58,13 @@ def test_overrides_for_the_sweep_and_for_hydra_are_not_shown() -> None:
 
 def test_scores_of_a_job(tmp_path: Path) -> None:
     outcome = job(tmp_path, 3, "loss=hinge", "seed=1", scores=[90, 80, 85])
-    found = read_row(outcome, ["loss", "seed"], "val/fid")
+    found = read_row(outcome, ["loss", "seed"], "val/fid", True)
     assert found.curve == [(100, 90), (200, 80), (300, 85)]
     assert (found.last, found.best, found.best_at) == (85, 80, 200)
-    assert (found.label, found.setting) == ("loss=hinge seed=1", "loss=hinge")
-    highest = read_row(outcome, [], "val/fid", minimise=False)
+    assert found.label == "loss=hinge seed=1"
+    highest = read_row(outcome, [], "val/fid", False)
     assert (highest.best, highest.best_at) == (90, 100)
-    returned = read_row(job(tmp_path, 0, value=0.25), [], "val/fid")
+    returned = read_row(job(tmp_path, 0, value=0.25), [], "val/fid", True)
     assert (returned.last, returned.best, returned.best_at) == (0.25, 0.25, None)
 
 
@@ -94,10 +98,10 @@ def test_seeds_fold_into_mean_and_sample_deviation_of_what_finished(tmp_path: Pa
         job(tmp_path, 4, "loss=hinge", "seed=3", scores=[9], status="pruned"),
     ]
     best, other = collect(jobs).settings
-    assert (best.label, mean_of(best.last)) == ("loss=wgan", "60")
-    assert mean_of(other.last) == "82 ± 2.8"  # sqrt(((80 - 82)^2 + (84 - 82)^2) / 1)
-    assert mean_of(other.best) == "75 ± 7.1"
-    assert (other.finished, len(other.best)) == (2, 2)
+    assert (best.label, best.mean) == ("loss=wgan", "60")
+    assert (other.mean, len(other.counted)) == ("75 ± 7.1", 2)
+    last = mean_of(row.last for row in other.counted)
+    assert last == "82 ± 2.8"  # sqrt(((80 - 82)^2 + (84 - 82)^2) / 1)
 
 
 def test_the_best_setting_is_first_and_what_failed_last(tmp_path: Path) -> None:
@@ -123,7 +127,7 @@ def test_fids_by_different_features_are_never_set_side_by_side(tmp_path: Path) -
     assert results.score == "val/classifier_fid"
     assert [row.last for row in results.rows] == [80, None, 60]
     (setting,) = results.settings
-    assert (setting.label, setting.best) == ("all jobs", [80, 60])
+    assert (setting.label, setting.mean) == ("all jobs", "70 ± 14")
 
 
 def test_one_row_per_job(tmp_path: Path) -> None:
@@ -170,7 +174,7 @@ def test_a_full_disk_is_a_warning_and_the_table_is_there(
     monkeypatch.setattr(report, "write_whole", full)
     text = write_report(tmp_path, sweep(tmp_path))
     assert "sweep.csv: not written: [Errno 28] No space left" in caplog.text
-    assert "written" not in text
+    assert "  /" not in text, "no file is said to be written"
     assert "82 ± 2.8" in text
 
 

@@ -79,6 +79,7 @@ logger.tracking_uri=http://there
 data.root=/nowhere
 +sweep.trial={storage:sqlite:////x.db}
 +callbacks.x.dirpath=/x
++callbacks.x={_target_:os.mkdir,path:'/x/***'}
 not an override =
 """.strip().splitlines()
 
@@ -150,12 +151,12 @@ def test_what_is_no_sweep(sweep: Path, tmp_path: Path) -> None:
     damaged = [("words", "seed=0"), ("words", [{"a": 1}]), ("flags", None), ("cwd", 3)]
     for key, content in damaged:
         record(sweep, **{key: content})
-        with pytest.raises(ConfigError, match=r"sweep\.json is damaged"):
+        with pytest.raises(ConfigError, match=r"no whole sweep\.json"):
             resumed(sweep)
     (sweep / "0").mkdir()
     for folder, told in {
-        tmp_path / "nowhere": "there is no sweep.json",
-        tmp_path: "there is no sweep.json",
+        tmp_path / "nowhere": "no whole sweep.json",
+        tmp_path: "no whole sweep.json",
         sweep / "0": f"is one run of a sweep; write sweep.resume={sweep}",
     }.items():
         with pytest.raises(ConfigError, match=told):

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _POLL = 0.5  # seconds
 _FINAL = ("DivergedError", "ConfigError")  # with the same overrides they would come again
+_OF_RECORDS = ("sweep.resume=", "trust=", "moved=")  # overrides that are not of a job
 
 
 class Engine:
@@ -47,8 +48,7 @@ class Engine:
         self.resumed = bool(OmegaConf.select(config, "sweep.resume"))
         self.parallel = self.task.slots or jobs_at_once()
         self._dry_run = bool(config.get("dry_run"))
-        plain: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-        self._subdir = str(plain["subdir"])
+        self._subdir = str(config.hydra.sweep._get_node("subdir"))
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=self.task, config=config
         )
@@ -56,17 +56,10 @@ class Engine:
         self._jobs: Sequence[Job] = ()
         self._signal: int | None = None
 
-    def earlier(self) -> dict[int, Outcome]:
-        """Returns what a sweep that goes on did before, by number, once all of that has ended."""
-        if not self.resumed:
-            return {}
-        self._await_orphans(self.folder.outcomes().values())
-        return self.folder.outcomes()
-
     @contextmanager
     def begun(self, jobs: Sequence[Job]) -> Iterator[None]:
         """Makes the folder, refuses it to other sweeps, and records what was asked for."""
-        folder = self.folder.path
+        folder, slots = self.folder.path, self.task.slots
         if not self.resumed and (self.folder.read() or any(folder.glob("*/status.json"))):
             raise ConfigError(
                 f"hydra.sweep.dir={folder}: holds runs already; name another folder, or go on"
@@ -77,8 +70,7 @@ class Engine:
         with locked(folder, taken):
             self.folder.begin(self.task.command, jobs)
             self._jobs = jobs
-            slots = self.task.slots
-            at_once = "as the launcher says" if slots is None else f"{slots} at a time"
+            at_once = f"{slots} at a time" if slots else "as the launcher says"
             log.info("%-15s %s%s", "jobs", f"{len(jobs)}, " if jobs else "", at_once)
             log.info("%-15s %s", "sweep folder", near(folder))
             yield
@@ -93,7 +85,7 @@ class Engine:
         """
         waiting = list(jobs)
         if self.resumed:
-            self._await_orphans(jobs)
+            self.await_orphans()
             waiting = [job for job in jobs if not _is_over(self.folder.outcome(job))]
             self._told |= {job.number for job in jobs} - {job.number for job in waiting}
             if not waiting:
@@ -112,13 +104,12 @@ class Engine:
         If it is `complete`, going on would do nothing, though jobs may have failed.
         """
         if not self._dry_run:
+            folder, command = self.folder.path, self.task.command
             width = shutil.get_terminal_size((80, 24)).columns
-            folder = self.folder.path
             print(write_report(folder, outcomes, self.objective, self.minimise, width), flush=True)
             if not complete and any(o.status in BAD and o.error not in _FINAL for o in outcomes):
-                command, again = self.task.command, setting("sweep.resume", near(folder))
-                again = command.typed("train", *command.config_flags, "-m", again)
-                print(f"go on with      {again}")
+                again = ("-m", setting("sweep.resume", near(folder)))
+                print(f"go on with      {command.typed('train', *command.config_flags, *again)}")
         return list(outcomes)
 
     def _launch(self, jobs: Sequence[Job]) -> None:
@@ -128,7 +119,7 @@ class Engine:
             self._launcher.launch([self._overrides(job) for job in jobs], jobs[0].number)
         except Exception as error:  # of the launcher: a job tells its own in its file
             log.warning("the launcher failed: %s: %s", type(error).__name__, error)
-            self._await_orphans(jobs)
+            self.await_orphans()
 
     def _overrides(self, job: Job) -> list[str]:
         """Returns the overrides by which the launcher composes the job's config."""
@@ -142,14 +133,13 @@ class Engine:
         number = f"+hydra.job.env_set.{NUMBER}='{job.number}'"
         return [*overrides, number, f"hydra.sweep.subdir={subdir}"]
 
-    def _await_orphans(self, jobs: Iterable[Job]) -> None:
+    def await_orphans(self) -> None:
         """Waits for jobs that outlive the process that launched them."""
-        told = None
-        while left := [job.number for job in jobs if self.folder.outcome(job).status == "running"]:
-            if left != told:
-                log.info("waiting for jobs that still run: %s", left)
-            told = left
-            time.sleep(_POLL)
+        for job in self.folder.outcomes().values():
+            if job.status == "running":
+                log.info("waiting for job #%d, which still runs", job.number)
+            while self.folder.outcome(job).status == "running":
+                time.sleep(_POLL)
 
     @contextmanager
     def _watching(self, jobs: Sequence[Job]) -> Iterator[None]:
@@ -213,15 +203,13 @@ def run_grid(engine: Engine, combinations: Sequence[Sequence[str]]) -> list[Outc
     Raises:
         ConfigError: a resumed sweep's overrides now make other jobs.
     """
-    of_records = ("sweep.resume=", "trust=", "moved=")  # and not of a job
-    overrides = [
-        tuple(one for one in job if not one.lstrip("+").startswith(of_records))
-        for job in combinations
-    ]
-    jobs = [Job(number=number, overrides=one) for number, one in enumerate(overrides)]
+    jobs = []
+    for number, overrides in enumerate(combinations):
+        own = [one for one in overrides if not one.lstrip("+").startswith(_OF_RECORDS)]
+        jobs.append(Job(number=number, overrides=tuple(own)))
     with engine.begun(jobs):
         recorded = [job["overrides"] for job in engine.folder.read()["jobs"]]
-        if recorded != [masked(one) for one in overrides]:
+        if recorded != [masked(job.overrides) for job in jobs]:
             raise ConfigError(
                 f"sweep.resume={engine.folder.path}: its overrides now make {len(jobs)} jobs where"
                 f" they made {len(recorded)} others; begin a new sweep"

@@ -10,11 +10,8 @@ import csv
 import json
 import logging
 import math
-import os
 import re
 import shutil
-import socket
-import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,10 +26,10 @@ from forger.errors import DivergedError, RunError
 from forger.secrets import masked
 from forger.whole_files import write_json
 
+log = logging.getLogger(__name__)
+
 Status: TypeAlias = Literal["finished", "pruned", "failed", "interrupted", "running", "missing"]
 """`missing` has not begun; `interrupted` can go on; `pruned` was ended early by a search."""
-
-log = logging.getLogger(__name__)
 
 BAD: frozenset[Status] = frozenset({"failed", "interrupted", "missing"})
 """What makes a sweep's exit code differ from 0."""
@@ -62,20 +59,16 @@ class Outcome(Job):
 
 
 def by_key(overrides: Iterable[str], keys: Collection[str] | None = None) -> dict[str, str]:
-    """Returns each override by the key that it sets; a later one replaces an earlier one.
+    """Returns each override, or those of some keys, by the key that it sets, in their order.
 
     Those for the sweep, for Hydra and for a resumed run are left out. The key of an override that
     adds something (`+x=1`) is that of one that changes it; that of `~x` begins with `~`.
-
-    Args:
-        overrides: of a job.
-        keys: the only ones to return, in this order; `None`: all.
     """
     found: dict[str, str] = {}
     for override in overrides:
-        key = override.partition("=")[0].strip().lstrip("+")
+        key = override.partition("=")[0].lstrip("+")
         if not _NOT_SHOWN.fullmatch(key.lstrip("~")):
-            found[key] = override.strip()
+            found[key] = override
     return found if keys is None else {key: found[key] for key in keys if key in found}
 
 
@@ -89,10 +82,17 @@ def differing_keys(jobs: Iterable[Sequence[str]]) -> tuple[str, ...]:
 def value_in(override: str) -> str:
     """Returns the value that an override sets, without quotes; `~x` sets none and is returned."""
     _, equals, text = override.partition("=")
-    text = text.strip()
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
-        return text[1:-1]
-    return text if equals else override.strip()
+    quotes = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quotes else text if equals else override
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns a file's contents; nothing where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def read_curve(path: Path, name: str) -> list[tuple[int, float]]:
@@ -110,15 +110,6 @@ def read_curve(path: Path, name: str) -> list[tuple[int, float]]:
     return points
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Returns a file's contents; nothing where it is missing or damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 @dataclass(frozen=True)
 class SweepFolder:
     """The folder of one sweep, and what its files say."""
@@ -130,12 +121,18 @@ class SweepFolder:
         """Where jobs tell how they end."""
         return self.path / ".jobs"
 
-    def begin(self, command: Command, jobs: Sequence[Job]) -> None:
-        """Writes what a new sweep was asked for, which a resumed one is then asked again.
+    @property
+    def stopped(self) -> bool:
+        """Whether no further job is to begin."""
+        return (self.jobs_folder / "stop").exists()
 
-        Values that look secret are left out. A search finds out its jobs as it goes. What an
-        earlier launch left goes: its stop, and results that submitit would load, whose ever.
+    def begin(self, command: Command, jobs: Sequence[Job]) -> None:
+        """Writes what a new sweep was asked for, without secrets; a resumed one keeps its record.
+
+        What an earlier launch left goes: its stop, and results that submitit would load, whose
+        ever.
         """
+        self.jobs_folder.mkdir(parents=True, exist_ok=True)
         (self.jobs_folder / "stop").unlink(missing_ok=True)
         for path in self.path.glob(".submitit/**/*_result.pkl"):
             path.unlink()
@@ -148,12 +145,9 @@ class SweepFolder:
         """Returns what `begin` wrote; nothing where this is no sweep's folder."""
         return read_json(self.path / "sweep.json")
 
-    def jobs(self) -> list[Job]:
-        """Returns the jobs that the sweep was begun with."""
-        return [
-            Job(number=int(job["number"]), overrides=tuple(job["overrides"]))
-            for job in self.read().get("jobs", ())
-        ]
+    def stop(self, reason: str) -> None:
+        """Asks running jobs to save and end, and those that have not begun to stay away."""
+        (self.jobs_folder / "stop").write_text(reason)
 
     def job_file(self, number: int, suffix: str = "json") -> Path:
         """Returns a file of one job: what it tells, its `lock`, `log` or `answer`."""
@@ -161,22 +155,16 @@ class SweepFolder:
 
     def note(self, number: int, **content: Any) -> None:
         """Adds to what one job tells."""
-        own = {"host": socket.gethostname(), "pid": os.getpid(), "updated": time.time()}
-        write_json(self.job_file(number), read_json(self.job_file(number)) | own | content)
+        write_json(self.job_file(number), read_json(self.job_file(number)) | content)
 
     @contextmanager
     def held(self, number: int) -> Iterator[int]:
-        """Holds a job, which is alive until this ends or its process does.
-
-        Yields:
-            The descriptor of its lock: a process that inherits it keeps the job alive as well.
+        """Yields the descriptor of a job's lock; the job is alive while a process holds that.
 
         Raises:
             RunError: another process holds it.
         """
-        path = self.job_file(number, "lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with file_lock(path) as lock:
+        with file_lock(self.job_file(number, "lock")) as lock:
             if lock is None:
                 raise RunError(f"job #{number} of {self.path} is being run by another process")
             yield lock
@@ -210,30 +198,13 @@ class SweepFolder:
             found[number] = self.outcome(Job(number=number, overrides=tuple(overrides)))
         return found
 
-    def remove_run_folder(self, folder: Path) -> None:
-        """Removes the folder of a job that has not trained: it holds logs alone."""
-        if folder.is_dir() and all(path.suffix == ".log" for path in folder.iterdir()):
-            shutil.rmtree(folder)
-
     def remove(self) -> None:
-        """Removes a sweep that trained nothing: its own files, and folders that hold logs alone."""
-        for outcome in self.outcomes().values():
-            self.remove_run_folder(outcome.folder)
-        shutil.rmtree(self.jobs_folder, ignore_errors=True)
+        """Removes the files of a sweep that trained nothing; others may lie beside them."""
+        shutil.rmtree(self.jobs_folder)
         for name in ("sweep.json", ".lock"):
-            (self.path / name).unlink(missing_ok=True)
-        with suppress(OSError):  # something else lies there
+            (self.path / name).unlink()
+        with suppress(OSError):
             self.path.rmdir()
-
-    @property
-    def stopped(self) -> bool:
-        """Whether no further job is to begin."""
-        return (self.jobs_folder / "stop").exists()
-
-    def stop(self, reason: str) -> None:
-        """Asks running jobs to save and end, and those that have not begun to stay away."""
-        self.jobs_folder.mkdir(parents=True, exist_ok=True)
-        (self.jobs_folder / "stop").write_text(reason)
 
 
 def as_searched(job: Outcome) -> Outcome:
@@ -248,10 +219,7 @@ def as_searched(job: Outcome) -> Outcome:
 
 
 def _ended_as_its_run(job: Outcome) -> Outcome:
-    """Returns how a job ended that was cut off.
-
-    Its run may have finished just before, or be trained by a process that was started by itself.
-    """
+    """Returns how a job ended that was cut off, perhaps after its run or while that is resumed."""
     run, value = read_status(job.folder) or {}, None
     if run.get("status") not in ("running", "pruned", "finished"):
         reason = job.reason or "its process is gone: killed, or a crash"

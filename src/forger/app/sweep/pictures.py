@@ -12,22 +12,20 @@ from itertools import chain, repeat
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from omegaconf import OmegaConf
 from PIL import Image, ImageOps
 
 from forger.app.sweep.folder import BAD, Outcome
-from forger.app.sweep.report import Results, Row, mean_of, reason
+from forger.app.sweep.report import Results, Row
 
 log = logging.getLogger(__name__)
 
-LIMIT = 100  # jobs on a sheet
+_LIMIT = 100  # jobs on a sheet
 _SIDE = 4  # images in a row and in a column of each job's crop
 _BORDER = 2  # pixels between the images of a grid, see forger.pictures
 _DPI, _GAP, _LINE, _LETTER = 100, 14, 16, 7.5  # pixels; of a label's lines and letters
-_LINES = 5  # of a label at most
-_EMPTY, _INK, _FAINT, _RED, _GREY = "#d9dce1", "#111827", "#6b7280", "#b91c1c", "#c3c9d1"
+_INK, _FAINT, _RED, _GREY = "#111827", "#6b7280", "#b91c1c", "#d9dce1"
 _COLOURS = ["#1b6ca8", "#d95f02", "#2a9134", "#c1121f", "#7b4fb5", "#8c5a3c", "#d65fa8", "#12a5b8"]
 """Of the best settings; others are grey."""
 _WIDE = 10  # largest score by smallest, beyond which the axis is logarithmic
@@ -36,40 +34,41 @@ _WIDE = 10  # largest score by smallest, beyond which the axis is logarithmic
 def contact_sheet(results: Results) -> bytes | None:
     """Draws the first samples of each job's `samples/last.png`, settings from best to worst.
 
-    Jobs of one setting follow each other. A failed job is a grey tile with its status. More than a
-    hundred jobs: the first hundred in that order.
+    Jobs of one setting follow each other; a failed job is a grey tile. More than a hundred jobs:
+    the first hundred in that order.
 
     Returns:
         A PNG; `None` where no job has samples.
     """
-    rows = [row for setting in results.settings for row in setting.rows][:LIMIT]
+    rows = [row for setting in results.settings for row in setting.rows][:_LIMIT]
     pixels = 256 if len(rows) <= 24 else 176  # of a crop's longer side
     crops = [read_samples(row.outcome, pixels) for row in rows]
     if not any(crops):
         return None
     columns = math.ceil(math.sqrt(1.2 * len(rows)))  # a little wider than high
-    labels = [_label(row, results, pixels) for row in rows]
+    labels = [_label(row, results.score, int(pixels / _LETTER)) for row in rows]
     above = _LINE * max(label.count("\n") + 1 for label in labels)
     width = _GAP + (pixels + _GAP) * columns
-    height = (above + pixels + 2 * _GAP) * math.ceil(len(rows) / columns) + _LINE
+    height = _GAP + (above + pixels + 2 * _GAP) * math.ceil(len(rows) / columns)
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-
-    def write(x: int, y: int, text: str, colour: str) -> None:
-        font = {"family": "monospace", "size": 9}
-        figure.text(x / width, 1 - y / height, text, font, color=colour, va="top")
-
     for index, (row, label, crop) in enumerate(zip(rows, labels, crops, strict=True)):
         x = _GAP + (pixels + _GAP) * (index % columns)
         y = (above + pixels + 2 * _GAP) * (index // columns)
-        write(x, y, label, _RED if row.outcome.status in BAD else _INK)
-        tile = crop or Image.new("RGB", (pixels, pixels), _EMPTY)
+        font = {"family": "monospace", "size": 9, "va": "top"}
+        colour = _RED if row.outcome.status in BAD else _INK
+        figure.text(x / width, 1 - y / height, label, font, color=colour)
+        tile = crop or Image.new("RGB", (pixels, pixels), _GREY)
         figure.figimage(np.asarray(tile), x, height - y - above - tile.height)
-        if crop is None:
-            text = _folded(reason(row.outcome) or "no samples", pixels)
-            write(x + _GAP, y + above + pixels // 2, text, _FAINT)
-    if left_out := len(results.rows) - len(rows):
-        write(_GAP, height - _LINE, f"{left_out} more jobs are not shown", _FAINT)
     return _png(figure)
+
+
+def _label(row: Row, score: str | None, letters: int) -> str:
+    """Returns a few lines: number and score, then what differs from other jobs."""
+    end = "" if row.last is None else f"{score} {row.last:.4g}"
+    end = end if row.outcome.status == "finished" else row.outcome.status
+    texts = (f"#{row.outcome.number}  {end}", row.label)
+    lines = [textwrap.wrap(text, letters, max_lines=5, placeholder=" …") for text in texts]
+    return "\n".join(chain(*lines))
 
 
 def read_samples(outcome: Outcome, pixels: int) -> Image.Image | None:
@@ -106,19 +105,6 @@ def _first_images(grid: Image.Image, images: int) -> Image.Image:
     return grid.crop((_BORDER, _BORDER, right, bottom))
 
 
-def _label(row: Row, results: Results, pixels: int) -> str:
-    """Returns lines: number and score, then what differs from other jobs."""
-    end = "" if row.last is None else f"{results.score} {row.last:.4g}"
-    end = end if row.outcome.status == "finished" else row.outcome.status
-    return f"{_folded(f'#{row.outcome.number}  {end}', pixels)}\n{_folded(row.label, pixels)}"
-
-
-def _folded(text: str, pixels: int) -> str:
-    """Breaks a text into lines of so many pixels, the first few of them."""
-    lines = textwrap.wrap(text, int(pixels / _LETTER), max_lines=_LINES, placeholder=" …")
-    return "\n".join(lines)
-
-
 def score_plot(results: Results) -> bytes | None:
     """Draws the score of each job over iterations, in the colour of its setting.
 
@@ -128,29 +114,25 @@ def score_plot(results: Results) -> bytes | None:
         A PNG; `None` where no job has a score over iterations.
     """
     drawn = [s for s in results.settings if any(row.curve for row in s.rows)]
-    if not drawn:
+    scores = [score for row in results.rows for _, score in row.curve]
+    if not scores:
         return None
-    named = drawn[: len(_COLOURS)]
-    figure = Figure(figsize=(10, 4.8 + 0.2 * len(named)), dpi=110, layout="constrained")
+    figure = Figure(figsize=(10, 6), dpi=110, layout="constrained")
     axes = figure.add_subplot()
-    colours = dict(zip((s.label for s in drawn), chain(_COLOURS, repeat(_GREY)), strict=False))
-    rows = [row for setting in drawn for row in setting.rows if row.curve]
-    for row in rows:
-        colour = colours[row.setting]
-        axes.plot(*np.array(row.curve).T, color=colour, marker=".", linewidth=1.5)
-        if row.outcome.status in BAD:
-            axes.plot(*row.curve[-1], color=colour, marker="x", ms=8, mew=2)
-    scores = [score for row in rows for _, score in row.curve]
+    for setting, colour in zip(drawn, chain(_COLOURS, repeat(_GREY)), strict=False):
+        for row in [row for row in setting.rows if row.curve]:
+            axes.plot(*np.array(row.curve).T, color=colour, marker=".", linewidth=1.5)
+            if row.outcome.status in BAD:
+                axes.plot(*row.curve[-1], color=colour, marker="x", ms=8, mew=2)
+        if colour != _GREY:
+            label = textwrap.fill(setting.label, 40, max_lines=2)
+            axes.plot([], color=colour, linewidth=2, label=f"{label}\n{setting.mean}")
     if min(scores) > 0 and max(scores) / min(scores) > _WIDE:
         axes.set_yscale("log")
     axes.set(xlabel="iteration", ylabel=f"{results.score} ({results.better} is better)")
     axes.set_title("legend: best score; x: ended early", fontsize=9, color=_FAINT, loc="left")
     axes.grid(alpha=0.25)
-    handles = [Line2D([], [], color=colours[one.label], linewidth=2) for one in named]
-    texts = [f"{textwrap.fill(s.label, 40, max_lines=2)}\n{mean_of(s.best)}" for s in named]
-    if more := len(drawn) - len(named):
-        texts[-1] += f"\n(grey: {more} more settings)"
-    figure.legend(handles, texts, loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
     return _png(figure)
 
 

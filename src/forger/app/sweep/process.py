@@ -35,7 +35,6 @@ SWEEP = "FORGER_SWEEP"  # name of the sweep's folder
 CORES = "FORGER_CORES"  # how many processor cores of this machine it may use
 _POLL = 0.3  # seconds
 _PATIENCE = 120.0  # seconds in which a job that was asked to end may save
-_TAIL = 4000  # bytes of what a dead process wrote last
 # By these Lightning would take the job for one of several processes that SLURM started.
 _OF_SLURM = ("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")
 _OF_THE_SWEEP = (
@@ -76,46 +75,42 @@ class JobTask:
             trust=tuple(trust_of(config, own=False)) if resumed else None,
         )
 
-    @property
-    def in_turn(self) -> bool:
-        """Whether each job has the whole machine, and the terminal, for itself."""
-        return self.launcher == "BasicLauncher"
-
     def __call__(self, cfg: DictConfig) -> None:
         """Runs the job to its end, and notes in the sweep's folder how it ended."""
-        number, parent = int(os.environ[NUMBER]), os.getppid()
-        folder = Path(HydraConfig.get().runtime.output_dir).absolute()
+        number, parent, task = int(os.environ[NUMBER]), os.getppid(), HydraConfig.get()
+        folder, overrides = Path(task.runtime.output_dir).absolute(), tuple(task.overrides.task)
 
         def is_to_end() -> bool:
             orphaned = self.launcher == "JoblibLauncher" and os.getppid() != parent
             return self.sweep.stopped or orphaned
 
-        if not self.in_turn:
+        if self.launcher != "BasicLauncher":
             with suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # the sweep asks jobs to end
         with slot(self.sweep.jobs_folder, self.slots) as own:
             if is_to_end():
-                self.sweep.remove_run_folder(folder)
+                if folder.is_dir() and all(path.suffix == ".log" for path in folder.iterdir()):
+                    shutil.rmtree(folder)
                 return
             with self.sweep.held(number) as lock:
-                earlier = read_json(self.sweep.job_file(number)).get("seconds") or 0.0
-                command = self._begin(cfg, number, folder)
-                environment = share_of(own, self.slots or 1)
-                began = time.monotonic()
+                earlier = read_json(self.sweep.job_file(number))
+                command = self._begin(cfg, folder, earlier)
+                share = share_of(own, self.slots or 1)
+                environment = share | {SWEEP: self.sweep.path.name, NUMBER: str(number)}
+                began = time.monotonic() - (earlier.get("seconds") or 0.0)
                 found = self._run(number, command, environment, is_to_end, lock)
-                self.sweep.note(number, **found, seconds=earlier + time.monotonic() - began)
-            job = Job(number=number, overrides=tuple(HydraConfig.get().overrides.task))
-            status = self.sweep.outcome(job).status
+                self.sweep.note(number, **found, seconds=time.monotonic() - began)
+            status = self.sweep.outcome(Job(number=number, overrides=overrides)).status
             if self.fail_fast and status in BAD:
                 self.sweep.stop(f"job #{number} {status}")
 
-    def _begin(self, cfg: DictConfig, number: int, folder: Path) -> Command:
+    def _begin(self, cfg: DictConfig, folder: Path, earlier: Mapping[str, Any]) -> Command:
         """Notes that a job has begun, and returns the command that runs it alone.
 
         A run that was broken off goes on; what never saved anything begins afresh.
         """
-        given, status = HydraConfig.get().overrides, (read_status(folder) or {}).get("status")
-        own = list(given.task)
+        number, given = int(os.environ[NUMBER]), HydraConfig.get().overrides
+        own, status = list(given.task), (read_status(folder) or {}).get("status")
         saved = (folder / "config.yaml").is_file() and any((folder / "checkpoints").glob("*.ckpt"))
         if saved and status not in (None, "finished", "pruned"):
             trust = trust_of(cfg, own=True) if self.trust is None else self.trust
@@ -125,7 +120,7 @@ class JobTask:
             folder.mkdir()
         self.sweep.note(
             number,
-            overrides=read_json(self.sweep.job_file(number)).get("overrides") or masked(given.task),
+            overrides=earlier.get("overrides") or masked(given.task),
             folder=os.path.relpath(folder, self.sweep.path),
             status="running",
             **dict.fromkeys(("reason", "error", "value")),
@@ -145,17 +140,16 @@ class JobTask:
         """Runs a job's command, which inherits its lock; returns how it ended, as for `note`."""
         answer = self.sweep.job_file(number, "answer")
         answer.unlink(missing_ok=True)
-        output = None if self.in_turn else self.sweep.job_file(number, "log")
         own = {key: value for key, value in os.environ.items() if not key.startswith(_OF_SLURM)}
-        own |= {**environment, SWEEP: self.sweep.path.name, NUMBER: str(number)}
-        with nullcontext() if output is None else output.open("ab") as file:
+        on_screen = self.launcher == "BasicLauncher"
+        with nullcontext() if on_screen else self.sweep.job_file(number, "log").open("ab") as file:
             process = subprocess.Popen(
                 [*command.program, *command.arguments()],
-                env=own | {ANSWER: str(answer)},
-                cwd=self.cwd if self.cwd.is_dir() else None,
+                env={**own, **environment, ANSWER: str(answer)},
+                cwd=self.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
-                stderr=None if file is None else subprocess.STDOUT,
+                stderr=None if on_screen else subprocess.STDOUT,
                 pass_fds=(lock,),
                 start_new_session=True,  # Ctrl-C reaches it through `is_to_end` alone
             )
@@ -171,23 +165,20 @@ class JobTask:
             process.wait()
         said = read_json(answer)
         answer.unlink(missing_ok=True)
-        return _ending(said, process.returncode, output)
+        return _ending(said, process.returncode)
 
 
-def _ending(said: Mapping[str, Any], code: int, output: Path | None) -> dict[str, Any]:
-    """Returns how a job ended, by its answer or else by its exit code and its last line."""
-    if not said:
-        number = -code if code < 0 else code - 128
-        name = signal.Signals(number).name if number in set(signal.Signals) else f"code {code}"
-        if code < 0 and number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
-            return {"status": "interrupted", "reason": f"killed by {name}"}
-        lines = b"" if output is None else output.read_bytes()[-_TAIL:]
-        last = lines.decode(errors="replace").strip().rpartition("\n")[2].strip()
-        return {"status": "failed", "reason": f"its process ended with {name}: {last}".rstrip(": ")}
-    kept = {name: said.get(name) for name in ("reason", "error", "value")}
-    if said["code"] == 0:
-        return {"status": "pruned" if said.get("error") == "Pruned" else "finished", **kept}
-    return {"status": "interrupted" if said["code"] > 128 else "failed", **kept}
+def _ending(said: Mapping[str, Any], code: int) -> dict[str, Any]:
+    """Returns how a job ended, by its answer or, where it could give none, by its exit code."""
+    if said:
+        kept = {name: said.get(name) for name in ("reason", "error", "value")}
+        ended = "interrupted" if said["code"] > 128 else "failed"
+        if said["code"] == 0:
+            ended = "pruned" if said.get("error") == "Pruned" else "finished"
+        return {"status": ended, **kept}
+    if code in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
+        return {"status": "interrupted", "reason": f"killed by {signal.Signals(-code).name}"}
+    return {"status": "failed", "reason": f"its process ended with exit code {code}"}
 
 
 def end_with_parent() -> None:
@@ -204,22 +195,15 @@ def end_with_parent() -> None:
 
 
 def answer(code: int, reason: str | None, error: str | None, value: float | None) -> None:
-    """Tells the sweep that started this process how its job ended; does nothing without one.
-
-    Args are those of `cli.ending.Ending`.
-    """
+    """Tells the sweep that started this process, if any, how its job ended, see `Ending`."""
     path = os.environ.get(ANSWER)
     if path and os.environ.get("LOCAL_RANK", "0") == "0":
         write_json(Path(path), {"code": code, "reason": reason, "error": error, "value": value})
 
 
 def jobs_at_once() -> int:
-    """Returns how many jobs suit this machine: one on each GPU, or on each core.
-
-    A job takes about a gigabyte of memory; two are reckoned with.
-    """
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**31
-    return hardware.gpu_count() or max(1, min(hardware.core_count(), memory))
+    """Returns how many jobs suit this machine: one on each GPU, or on each core."""
+    return hardware.gpu_count() or hardware.core_count()
 
 
 def slots_of(kind: str, launcher: Mapping[str, Any]) -> int | None:
@@ -244,7 +228,6 @@ def slot(folder: Path, count: int | None) -> Iterator[int]:
 
     Yields its number, from 0. A lock on a file holds it, which ends with its process.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     while count is not None:
         for number in range(count):
             with (folder / f"slot_{number}").open("a") as file:

@@ -25,7 +25,6 @@ from forger.whole_files import remove_leftovers, write_whole
 log = logging.getLogger(__name__)
 
 _MOST = 30  # settings in the terminal; the best ones stay in sight
-_NARROWEST = 60  # columns of a table
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,6 @@ class Row:
         """The overrides that differ between the jobs."""
         return " ".join(self.overrides.values())
 
-    @property
-    def setting(self) -> str:
-        """The same without the seed."""
-        own = [override for key, override in self.overrides.items() if key != "seed"]
-        return " ".join(own) or "all jobs"
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -57,9 +50,12 @@ class Setting:
 
     label: str
     rows: list[Row]
-    finished: int
-    last: list[float]  # scores of finished jobs; of pruned ones where none finished
-    best: list[float]
+    counted: list[Row]  # with a score: finished jobs, or pruned ones where none finished
+
+    @property
+    def mean(self) -> str:
+        """Of the best scores, with their deviation."""
+        return mean_of(row.best for row in self.counted)
 
 
 @dataclass(frozen=True)
@@ -71,6 +67,12 @@ class Results:
     better: str  # `lower` or `higher`
     rows: list[Row]  # by number
     settings: list[Setting]  # the best first; without a score as they come in the sweep
+
+    @property
+    def finished(self) -> str:
+        """How many jobs finished."""
+        count = sum(row.outcome.status == "finished" for row in self.rows)
+        return f"{count} of {len(self.rows)} jobs finished"
 
 
 def collect(
@@ -90,35 +92,32 @@ def collect(
     rows = [read_row(outcome, keys, score, minimise) for outcome in outcomes]
     by_setting: dict[str, list[Row]] = {}
     for row in rows:
-        by_setting.setdefault(row.setting, []).append(row)
+        own = [override for key, override in row.overrides.items() if key != "seed"]
+        by_setting.setdefault(" ".join(own) or "all jobs", []).append(row)
+    settings = []
+    for label, some in by_setting.items():
+        scored = [row for row in some if row.best is not None]
+        finished = [row for row in scored if row.outcome.status == "finished"]
+        pruned = [row for row in scored if row.outcome.status == "pruned"]
+        settings.append(Setting(label, some, finished or pruned))
 
     def rank(setting: Setting) -> tuple[int, float]:
         """Finished settings by score, then pruned ones, then those without a score."""
-        if not setting.best:
+        if not setting.counted:
             return 2, 0.0
-        mean = statistics.fmean(setting.best)
-        return (0 if setting.finished else 1), mean if minimise else -mean
+        mean = statistics.fmean(row.best or 0.0 for row in setting.counted)
+        pruned = setting.counted[0].outcome.status == "pruned"
+        return int(pruned), mean if minimise else -mean
 
-    settings = sorted((_average(*one) for one in by_setting.items()), key=rank)
     shown = score if any(row.last is not None for row in rows) else None
-    return Results(keys, shown, "lower" if minimise else "higher", rows, settings)
-
-
-def _average(label: str, rows: list[Row]) -> Setting:
-    """Averages over seeds; a job that ended early would pull the mean, so it counts for nothing."""
-    finished = sum(row.outcome.status == "finished" for row in rows)
-    status = "finished" if finished else "pruned"
-    counted = [(r.last, r.best) for r in rows if r.outcome.status == status]
-    scored = [(last, best) for last, best in counted if last is not None and best is not None]
-    return Setting(
-        label, rows, finished, [last for last, _ in scored], [best for _, best in scored]
-    )
+    better = "lower" if minimise else "higher"
+    return Results(keys, shown, better, rows, sorted(settings, key=rank))
 
 
 def read_row(
-    outcome: Outcome, keys: Collection[str] | None, score: str | None, minimise: bool = True
+    outcome: Outcome, keys: Collection[str] | None, score: str | None, minimise: bool
 ) -> Row:
-    """Reads what one job left; `keys` are what differs between the jobs, `None`: shows all."""
+    """Reads what one job left; `keys` are what differs between the jobs, `None` shows all."""
     curve = read_curve(outcome.folder / "metrics.csv", score) if score else []
     finite = [(iteration, value) for iteration, value in curve if math.isfinite(value)]
     last = curve[-1][1] if curve else outcome.value
@@ -137,8 +136,9 @@ def _fid_of(outcome: Outcome) -> str | None:
         return None
 
 
-def mean_of(values: Sequence[float]) -> str:
+def mean_of(scores: Iterable[float | None]) -> str:
     """Writes a mean ± the sample standard deviation, `sqrt(sum (x - mean)^2 / (n - 1))`."""
+    values = [score for score in scores if score is not None]
     if len(values) > 1 and all(map(math.isfinite, values)):
         return f"{statistics.fmean(values):.4g} ± {statistics.stdev(values):.2g}"
     return f"{sum(values) / len(values):.4g}" if values else ""
@@ -146,8 +146,7 @@ def mean_of(values: Sequence[float]) -> str:
 
 def reason(outcome: Outcome) -> str:
     """Returns the first line of why a job did not finish; empty where nothing is known."""
-    lines = (outcome.reason or outcome.error or "").strip().splitlines()
-    return lines[0].strip() if lines else ""
+    return next(iter((outcome.reason or outcome.error or "").strip().splitlines()), "").strip()
 
 
 def line(
@@ -167,16 +166,11 @@ def line(
     if row.last is not None and outcome.status in ("finished", "pruned"):
         at = "" if row.best_at is None else f" (best {row.best:.4g} at {row.best_at})"
         text += f", {score} {row.last:.4g}{at}"
-    why = reason(outcome)
-    return f"{text}: {why}" if why else text
+    return ": ".join(filter(None, (text, reason(outcome))))
 
 
 def write_report(
-    folder: Path,
-    outcomes: Sequence[Outcome],
-    objective: str | None = None,
-    minimise: bool = True,
-    width: int = 80,
+    folder: Path, outcomes: Sequence[Outcome], objective: str | None, minimise: bool, width: int
 ) -> str:
     """Writes `sweep.csv`, `sweep.md`, `samples.png` and `scores.png` into the sweep's folder.
 
@@ -200,8 +194,7 @@ def write_report(
         "sweep.csv": lambda: jobs.csv().encode(),
         "samples.png": lambda: picture("contact_sheet"),
         "scores.png": lambda: picture("score_plot"),
-        # the last: it links to the pictures that there are
-        "sweep.md": lambda: _page(results, jobs, written).encode(),
+        "sweep.md": lambda: _page(results, jobs, written).encode(),  # links to the pictures
     }
     for name, make in contents.items():
         path = folder / name
@@ -214,37 +207,26 @@ def write_report(
                 written.append(path)
         except Exception as error:  # a full disk, or a picture of what nobody foresaw
             log.warning("%s: not written: %s", path, error)
-    return _for_terminal(results, written, max(width, _NARROWEST))
-
-
-def _for_terminal(results: Results, written: Sequence[Path], width: int) -> str:
-    """Returns plain text; paths stand on lines of their own, which may be longer than `width`."""
-    parts = [part for text in _summary(results) for part in textwrap.wrap(text, width)]
-    parts.append(_settings_table(results, _MOST).terminal(width))
+    parts = [results.finished, *textwrap.wrap(_note(results), width)]
+    parts.append(_settings_table(results.settings[:_MOST]).terminal(width))
     if (more := len(results.settings) - _MOST) > 0:
         parts.append(f"and {more} more settings")
-    if written:
-        parts += ["", "written", *(f"  {path}" for path in written)]
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, "", "written", *(f"  {path}" for path in written), ""])
 
 
 def _page(results: Results, jobs: Table, written: Sequence[Path]) -> str:
     """Returns the jobs, the settings with their means, and the pictures."""
-    finished, *note = _summary(results)
-    parts = [f"# Sweep: {finished}", jobs.markdown(), "## Settings", *note]
-    parts.append(_settings_table(results).markdown())
+    parts = [f"# Sweep: {results.finished}", jobs.markdown(), "## Settings", _note(results)]
+    parts.append(_settings_table(results.settings).markdown())
     parts += [f"![{path.stem}]({path.name})" for path in written if path.suffix == ".png"]
     return "\n\n".join(parts) + "\n"
 
 
-def _summary(results: Results) -> list[str]:
-    """Says how many jobs finished, and what the scores of the settings are."""
-    finished = sum(setting.finished for setting in results.settings)
-    lines = [f"{finished} of {len(results.rows)} jobs finished"]
-    if results.score is not None:
-        better = f"{results.score} ({results.better} is better)"
-        lines.append(f"{better}: mean ± sample standard deviation over n seeds")
-    return lines
+def _note(results: Results) -> str:
+    if results.score is None:
+        return "no job has a score"
+    better = f"{results.score} ({results.better} is better)"
+    return f"{better}: mean ± sample standard deviation over n seeds"
 
 
 def _jobs_table(results: Results, folder: Path) -> Table:
@@ -262,10 +244,11 @@ def _jobs_table(results: Results, folder: Path) -> Table:
     return Table(header, rows)
 
 
-def _settings_table(results: Results, most: int | None = None) -> Table:
-    """Returns a row per setting, the best `most` of them, with means over seeds."""
+def _settings_table(settings: Sequence[Setting]) -> Table:
+    """Returns a row per setting, with means over seeds."""
     rows = []
-    for one in results.settings[:most]:
-        finished, n = f"{one.finished} of {len(one.rows)}", len(one.best) or None
-        rows.append([one.label, finished, n, mean_of(one.last), mean_of(one.best)])
+    for one in settings:
+        finished = sum(row.outcome.status == "finished" for row in one.rows)
+        last, n = mean_of(row.last for row in one.counted), len(one.counted) or None
+        rows.append([one.label, f"{finished} of {len(one.rows)}", n, last, one.mean])
     return Table(["setting", "finished", "n", "last", "best"], rows)

@@ -27,8 +27,8 @@ from forger.errors import ConfigError
 _KEY = "sweep.resume"
 _LAUNCHER = ("hydra/launcher", "hydra.launcher")
 _COUNTS = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")
-_FOLDERS = ("paths.log_dir", "paths.cache_dir", "paths.data_dir", "data.cache_dir")
 _ALLOWED = (*_LAUNCHER, *_COUNTS, "sweep.fail_fast", "trust", "moved")
+_FOLDERS = ("paths.log_dir", "paths.cache_dir", "paths.data_dir", "data.cache_dir")
 _PARAMS = "hydra.sweeper.params."
 _HARMLESS = re.compile(
     r"hydra/(sweeper|launcher)(/\w+)?"
@@ -53,24 +53,23 @@ def resumed_command(command: Command) -> Command:
     value = next(str(text_of(one)) for one in reversed(command.overrides) if _key(one) == _KEY)
     folder, where = Path(expanded(value)).absolute(), f"{_KEY}={value}"
     known = _read(folder, where)
-    own = [override for override in command.overrides if _key(override) != _KEY]
-    trust = _trusted(own)
+    typed = {_key(one): one for one in command.overrides if _key(one) != _KEY}
+    trust = _trusted(typed)
     if links := links_out_of(folder, trust):
         raise ConfigError(f"{where}: {links[0]}")
-    _check_overrides(own, known["words"], trust, where)
+    _check_overrides(typed, known["words"], trust, where)
     if known["flags"] and not command.config_flags:
-        text = " ".join(known["flags"])
         raise ConfigError(
-            f"{where}: was begun with {text}, and a record, which may be anybody's, does not decide"
-            f" where config files lie; if you know what is there, write {text} again"
+            f"{where}: was begun with other config files, and a record, which may be anybody's,"
+            f" does not decide where they lie; write {' '.join(known['flags'])} again"
         )
     _go_to(Path(known["cwd"]), where, trust, command)
-    left_out = {_key(override) for override in own} | {_KEY, "hydra.sweep.dir"}
-    if any(key.startswith(_LAUNCHER) for key in left_out):
+    left_out = {*typed, _KEY, "hydra.sweep.dir"}
+    if any(key.startswith(_LAUNCHER) for key in typed):
         left_out |= {key for key in map(_key, known["words"]) if key.startswith(_LAUNCHER)}
     kept = [override for override in known["words"] if _key(override) not in left_out]
     mine = [f"{_KEY}={quoted(folder)}", f"hydra.sweep.dir={quoted(folder)}"]
-    return replace(command, overrides=(*kept, *own, *mine), multirun=True)
+    return replace(command, overrides=(*kept, *typed.values(), *mine), multirun=True)
 
 
 def _read(folder: Path, where: str) -> dict[str, Any]:
@@ -79,32 +78,27 @@ def _read(folder: Path, where: str) -> dict[str, Any]:
     if not known and SweepFolder(folder.parent).read():
         right = type_setting(_KEY, folder.parent)
         raise ConfigError(f"{where}: is one run of a sweep; write {right}")
-    if not known:
-        raise ConfigError(f"{where}: is not the folder of a sweep; there is no sweep.json in it")
     lists = [known.get("words"), known.get("flags"), [known.get("cwd")]]
     if not all(isinstance(one, list) and all(isinstance(t, str) for t in one) for one in lists):
-        raise ConfigError(f"{where}: sweep.json is damaged; it does not say what the sweep was")
+        raise ConfigError(f"{where}: is not the folder of a sweep; it has no whole sweep.json")
     return known
 
 
-def _trusted(overrides: Sequence[str]) -> list[str]:
+def _trusted(typed: dict[str, str]) -> list[str]:
     """Returns what a command's `trust=[...]` names."""
-    found = [override for override in overrides if _key(override) == "trust"]
-    value = OmegaConf.from_dotlist(["trust=[]", *found]).trust
+    value = OmegaConf.from_dotlist([typed.get("trust", "trust=[]")]).trust
     if not OmegaConf.is_list(value):
-        raise ConfigError(f"{found[-1]}: must be a list; write trust=[my_nets]")
+        raise ConfigError(f"{typed['trust']}: must be a list; write trust=[my_nets]")
     return [str(one) for one in value]
 
 
 def _check_overrides(
-    own: Sequence[str], recorded: Sequence[str], trust: Sequence[str], where: str
+    typed: dict[str, str], recorded: Sequence[str], trust: Sequence[str], where: str
 ) -> None:
     """Refuses what may not be changed, and what has to be written again."""
-    typed = {_key(override) for override in own}
     hidden = {_key(override) for override in recorded if override.endswith("=***")}
     doubtful = {_key(override): override for override in untrusted_overrides(recorded, trust)}
-    for override in own:
-        key = _key(override)
+    for key, override in typed.items():
         if not key.startswith(_ALLOWED) and key not in hidden and key not in doubtful:
             raise ConfigError(
                 f"{override}: the sweep goes on with its own overrides; beside {where} write"
@@ -112,9 +106,9 @@ def _check_overrides(
                 " sweep.fail_fast=<value>, trust=[<module>] or, for a search,"
                 " hydra.sweeper.n_trials=<number>"
             )
-    for key in sorted(hidden - typed):
+    for key in hidden - typed.keys():
         raise ConfigError(f"{where}: {key} looks secret and is not on record; write it again")
-    for key in doubtful.keys() - typed:
+    for key in doubtful.keys() - typed.keys():
         raise ConfigError(
             f"{where}: its {doubtful[key]} is not for a record to decide, which may be anybody's;"
             " if you know what it does, write it again, or trust=[<the module or folder it names>]"
@@ -155,16 +149,13 @@ def _key(override: str) -> str:
 
 def untrusted_overrides(overrides: Sequence[str], trust: Sequence[str]) -> list[str]:
     """Returns those overrides of a sweep that its files may not decide."""
-    only_read = ("data.root",) if "data=image_folder" in overrides else ()
-    return [
-        override
-        for override in overrides
-        if not _is_harmless(override, trust) and override.partition("=")[0] not in only_read
-    ]
+    doubtful = [override for override in overrides if not _is_harmless(override, trust)]
+    only_read = "data=image_folder" in overrides
+    return [one for one in doubtful if not (only_read and one.startswith("data.root="))]
 
 
 def _is_harmless(override: str, trust: Sequence[str]) -> bool:
-    if "***" in override:  # a secret, which has to be written again anyway
+    if override.endswith("=***"):  # a secret, which has to be written again anyway
         return True
     try:
         parsed = OverridesParser.create().parse_override(override)

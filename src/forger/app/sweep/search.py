@@ -107,8 +107,8 @@ def _search(
     What is interrupted is not tried again here, where the same might end it again, but when the
     search goes on. Trials that earlier searches of the study ended count as well.
     """
-    known, is_new = engine.earlier(), not study.trials
-    repeated, counts = study.settle(known), study.counts()
+    engine.await_orphans()
+    is_new, repeated, counts = not study.trials, study.settle(), study.counts()
     left = trials - sum(counts.values()) + counts[INTERRUPTED]
     begins = "" if is_new else f"goes on: {max(left, 0)} of "
     log.info("%-15s %s%d trials, %d of them again", "search", begins, trials, repeated)
@@ -119,13 +119,13 @@ def _search(
         while left > 0 and not engine.folder.stopped:
             batch = [_next_job(engine, study, space) for _ in range(min(left, at_once))]
             for outcome in engine.run(batch):
-                known[outcome.number] = outcome
                 study.tell(outcome)
             left -= len(batch)
     finally:
         ended = [trial for trial in study.trials if trial.state.is_finished()]
         replaced = {trial.user_attrs.get(REPEATS) for trial in ended}
-        shown = [known[number] for number in sorted(known.keys() - replaced)]
+        known = engine.folder.outcomes()
+        shown = [one for number, one in known.items() if number not in replaced]
         outcomes = engine.finish(shown, complete=left <= 0)
         _report(engine, study)
     return outcomes

@@ -17,8 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from forger.app.config.messages import choice
-from forger.app.run.folder import read_status
-from forger.app.sweep.folder import Outcome
+from forger.app.sweep.folder import TRIAL, Job, Outcome, SweepFolder
 from forger.app.sweep.search_space import Space
 from forger.errors import ConfigError
 from forger.trials import PRUNER, open_storage
@@ -73,22 +72,18 @@ def storage_url(url: str | None, folder: Path) -> str:
     try:
         parsed = make_url(url or f"sqlite:///{folder / 'optuna.db'}")
     except SQLAlchemyError:
-        raise ConfigError(
-            f"{where}: must be a database's URL, for example sqlite:///search.db"
-        ) from None
+        example = "sqlite:///search.db"
+        raise ConfigError(f"{where}: must be a database's URL, for example {example}") from None
     if parsed.password is not None:
         raise ConfigError(
-            f"hydra.sweeper.storage={parsed.render_as_string(hide_password=True)}: the password"
-            " would stand in every run's folder; leave it out, and use what the database reads"
-            " itself, ~/.pgpass for PostgreSQL"
+            f"hydra.sweeper.storage={parsed.render_as_string()}: the password would stand in every"
+            " run's folder; leave it out, and use what the database reads itself, ~/.pgpass for"
+            " PostgreSQL"
         )
     if parsed.get_backend_name() != "sqlite":
         return str(url)
     if parsed.database in (None, "", ":memory:"):
-        raise ConfigError(
-            f"{where}: is in memory, where no other process finds it; name a file:"
-            " sqlite:///search.db"
-        )
+        raise ConfigError(f"{where}: is in memory, where no other process finds it; name a file")
     return f"sqlite:///{Path(str(parsed.database)).expanduser().absolute()}"
 
 
@@ -128,30 +123,27 @@ class SearchStudy:
 
     def _check_same(self, direction: str, space: Space) -> None:
         """Refuses a study that was there and searches for something else."""
-        differs, study = [], self.study
-        if (then := study.user_attrs.get(OBJECTIVE, self.objective)) != self.objective:
+        differs = []
+        if (then := self.study.user_attrs.get(OBJECTIVE, self.objective)) != self.objective:
             differs.append(f"has objective={then}, not {self.objective}")
-        if (known := study.direction.name.lower()) != direction:
+        if (known := self.study.direction.name.lower()) != direction:
             differs.append(f"is to {known}, not {direction}")
-        for trial in study.trials:
-            for key in trial.distributions.keys() & space.distributions.keys():
-                own = space.distributions[key]
-                try:
-                    check_distribution_compatibility(trial.distributions[key], own)
-                except ValueError:
-                    differs.append(f"chooses {key} from something else")
+        earlier = {key: one for trial in self.trials for key, one in trial.distributions.items()}
+        for key in earlier.keys() & space.distributions.keys():
+            try:
+                check_distribution_compatibility(earlier[key], space.distributions[key])
+            except ValueError:
+                differs.append(f"chooses {key} from something else")
         if differs:
             raise ConfigError(
-                f"hydra.sweeper.study_name={study.study_name}: that study {differs[0]}; give this"
-                " search a name of its own: hydra.sweeper.study_name=<name>"
+                f"hydra.sweeper.study_name={self.study.study_name}: that study {differs[0]}; give"
+                " this search a name of its own: hydra.sweeper.study_name=<name>"
             )
 
     def tell(self, outcome: Outcome) -> None:
         """Tells what became of a job's trial; what was broken off fails and does not count."""
-        number, ends = (
-            outcome.number,
-            {"pruned": TrialState.PRUNED, "finished": TrialState.COMPLETE},
-        )
+        number = outcome.number
+        ends = {"pruned": TrialState.PRUNED, "finished": TrialState.COMPLETE}
         state, reason = ends.get(outcome.status, TrialState.FAIL), outcome.reason or outcome.error
         if state == TrialState.COMPLETE and outcome.value is None:
             state, reason = TrialState.FAIL, "the run returned no score"
@@ -168,19 +160,23 @@ class SearchStudy:
             if not self.trials[number].state.is_finished():
                 raise
 
-    def settle(self, earlier: Mapping[int, Outcome]) -> int:
+    def settle(self) -> int:
         """Tells what became of trials that a killed search left; interrupted ones run again.
 
         Optuna's heartbeats would fail those, too, that had ended before anybody told the study.
-
-        Args:
-            earlier: what is known of jobs of this sweep's folder, by number.
 
         Returns:
             How many trials will be repeated.
         """
         for trial in self.study.get_trials(states=[TrialState.RUNNING]):
-            self.tell(earlier.get(trial.number) or _broken_off(trial))
+            sweep = SweepFolder(Path(trial.user_attrs.get(FOLDER, "")).parent)
+            outcome = sweep.outcome(Job(number=trial.number, overrides=(f"{TRIAL}=",)))
+            if outcome.status == "running":
+                raise ConfigError(
+                    f"trial {trial.number} is still being trained in {outcome.folder} by another"
+                    " search; stop it, or wait for its end"
+                )
+            self.tell(outcome)
         known = {trial.user_attrs.get(REPEATS) for trial in self.trials}
         for trial in self.trials:
             if trial.user_attrs.get(INTERRUPTED) and trial.params and trial.number not in known:
@@ -199,20 +195,3 @@ def state_of(trial: FrozenTrial) -> str:
     if trial.user_attrs.get(INTERRUPTED):
         return INTERRUPTED
     return "failed" if trial.state == TrialState.FAIL else trial.state.name.lower()
-
-
-def _broken_off(trial: FrozenTrial) -> Outcome:
-    """Returns the end of a trial of which no job of this sweep tells."""
-    folder = Path(str(trial.user_attrs.get(FOLDER)))
-    if (read_status(folder) or {}).get("status") == "running":
-        raise ConfigError(
-            f"trial {trial.number} is still being trained in {folder}, by another search or by what"
-            " is left of a killed one; stop it, or wait for its end"
-        )
-    return Outcome(
-        number=trial.number,
-        overrides=(),
-        folder=folder,
-        status="interrupted",
-        reason="the search was killed",
-    )
