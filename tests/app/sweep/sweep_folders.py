@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from forger.app.sweep.folder import Outcome, Status
+from forger.app.sweep.folder import Outcome
 from forger.pictures import pixel_grid, png_bytes
 
 
@@ -19,11 +18,8 @@ def job(
     number: int,
     *overrides: str,
     scores: Sequence[float] = (),
-    status: Status = "finished",
-    reason: str | None = None,
-    value: float | None = None,
-    seconds: float | None = 12.0,
     column: str = "val/fid",
+    **ends: Any,
 ) -> Outcome:
     """Writes a run folder whose scores were taken at iterations 100, 200 ..., and samples."""
     folder = sweep / str(number)
@@ -32,26 +28,17 @@ def job(
         (folder / "metrics.csv").write_text(metrics(scores, column), newline="")
         grid(folder / "samples" / "last.png", shade=100 + number)
     (folder / "status.json").write_text(json.dumps({"iteration": 100 * len(scores) + 7}))
-    return Outcome(
-        number=number,
-        overrides=("data=mnist_sample", "sweep.fail_fast=false", *overrides),
-        folder=folder,
-        status=status,
-        reason=reason,
-        value=value,
-        seconds=seconds,
-    )
+    asked = ("data=mnist_sample", "sweep.fail_fast=false", *overrides)
+    ends = {"status": "finished", "seconds": 12.0} | ends
+    return Outcome(number=number, overrides=asked, folder=folder, **ends)
 
 
 def metrics(scores: Sequence[float], column: str = "val/fid") -> str:
     """A metrics.csv as the logger writes it: most rows hold no score."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
-    writer.writerow(["step", "train/loss_g", column])
+    rows = [f"step,train/loss_g,{column}"]
     for index, score in enumerate(scores, start=1):
-        writer.writerow([100 * index - 50, 0.5, None])
-        writer.writerow([100 * index, None, score])
-    return text.getvalue()
+        rows += [f"{100 * index - 50},0.5,", f"{100 * index},,{score}"]
+    return "".join(f"{row}\r\n" for row in rows)
 
 
 def grid(path: Path, shade: int, side: int = 8, size: int = 28) -> None:

@@ -21,7 +21,7 @@ GOAL = "objective=train/loss_d"
 
 
 def rates(engine: FakeEngine) -> list[float]:
-    return [float(value(outcome, "optimizer.lr")) for _, outcome in sorted(engine.known.items())]
+    return [float(value(outcome, "optimizer.lr")) for outcome in engine.known.values()]
 
 
 def test_a_search_finds_what_is_good_and_says_how_to_run_it(
@@ -30,13 +30,12 @@ def test_a_search_finds_what_is_good_and_says_how_to_run_it(
     caplog.set_level("INFO", "forger")
     engine = FakeEngine(tmp_path / "it's a sweep", by_rate)
     run_search(engine, GOAL, LR, "name='two words'", "hydra.sweeper.n_trials=16")
-    study = study_of(engine, "two words")
+    study, folder = study_of(engine, "two words"), engine.folder.path
     assert states(study) == ["COMPLETE"] * 16
-    assert sorted(engine.known) == [trial.number for trial in study.trials]
+    assert [*engine.known] == [trial.number for trial in study.trials]
     assert study.best_params["optimizer.lr"] == pytest.approx(0.001, abs=0.002)
-    results = OmegaConf.load(engine.folder.path / "optuna_results.yaml")
-    assert results.name == "optuna"
-    assert results.best_evaluated_value == study.best_value
+    results = OmegaConf.load(folder / "optuna_results.yaml")
+    assert (results.name, results.best_evaluated_value) == ("optuna", study.best_value)
     assert results.best_evaluated_params["optimizer.lr"] == study.best_params["optimizer.lr"]
     assert results.trials == {"complete": 16, "pruned": 0, "failed": 0, "interrupted": 0}
     (again,) = (r.message for r in caplog.records if r.message.startswith("again"))
@@ -46,10 +45,10 @@ def test_a_search_finds_what_is_good_and_says_how_to_run_it(
     assert f"trial {best.number}" in caplog.text
     assert str(best.folder) in caplog.text
     assert len(engine.finished) == 16
-    assert "| 15 | complete |" in (engine.folder.path / "search.md").read_text()
+    assert "| 15 | complete |" in (folder / "search.md").read_text()
     (text,) = (o for o in engine.known[1].overrides if o.startswith("sweep.trial="))
     assert OverridesParser.create().parse_override(text).value() == {
-        "storage": f"sqlite:///{engine.folder.path}/optuna.db",
+        "storage": f"sqlite:///{folder}/optuna.db",
         "study": "two words",
         "number": 1,
         "metric": "train/loss_d",
@@ -59,14 +58,11 @@ def test_a_search_finds_what_is_good_and_says_how_to_run_it(
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
 def test_the_same_seed_searches_the_same(sampler: str, tmp_path: Path) -> None:
     found = []
+    own = [GOAL, LR, f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=6"]
+    own += ["hydra.sweeper.sampler.n_startup_trials=3"] if sampler == "tpe" else []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         engine = FakeEngine(tmp_path / name, by_rate)
-        run_search(
-            engine,
-            *(GOAL, LR, f"hydra/sweeper/sampler={sampler}", f"hydra.sweeper.sampler.seed={seed}"),
-            *(["hydra.sweeper.sampler.n_startup_trials=3"] if sampler == "tpe" else []),
-            "hydra.sweeper.n_trials=6",
-        )
+        run_search(engine, *own, f"hydra.sweeper.sampler.seed={seed}")
         found.append(rates(engine))
     assert found[0] == found[1]
     assert found[0] != found[2]
@@ -97,20 +93,22 @@ def test_each_end_is_told_as_what_it_is(tmp_path: Path) -> None:
     run_search(engine, GOAL, LR, "hydra.sweeper.n_trials=7")
     study = study_of(engine)
     assert states(study) == ["COMPLETE", "PRUNED", "FAIL", "PRUNED", "PRUNED", "FAIL", "FAIL"]
-    reasons = [trial.user_attrs.get("reason") for trial in study.trials]
+    reasons = [trial.user_attrs["reason"] for trial in study.trials]
     assert reasons[1] == "its score is nan"
     assert reasons[3:] == ["falls behind", "loss is nan", "no such file", "killed by SIGKILL"]
     shown = ["finished", "pruned", "finished", "pruned", "pruned", "failed", "interrupted"]
     assert [outcome.status for outcome in engine.finished] == shown
     run_search(engine, GOAL, LR, "hydra.sweeper.n_trials=7")
-    assert sorted(engine.known) == [*range(8)], "what was killed is repeated when it goes on"
+    assert [*engine.known] == [*range(8)], "what was killed is repeated when it goes on"
     assert "interrupted" not in {outcome.status for outcome in engine.finished}
 
 
-@pytest.mark.parametrize(("dies_at", "parallel"), [(0, 1), (7, 1), (5, 4)])
+@pytest.mark.parametrize(("dies_at", "parallel"), [(0, 1), (5, 4)])
 def test_a_killed_search_goes_on_to_the_same_number_of_trials(
     dies_at: int, parallel: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    died: list[Job] = []
+
     def ends(job: Job) -> dict[str, Any]:
         if job.number == dies_at and not died:
             died.append(job)
@@ -120,15 +118,14 @@ def test_a_killed_search_goes_on_to_the_same_number_of_trials(
         return by_rate(job)
 
     caplog.set_level("INFO", "forger")
-    died: list[Job] = []
     engine = FakeEngine(tmp_path, ends, parallel)
     command = (GOAL, LR, "hydra.sweeper.n_trials=8")
     with pytest.raises(Killed):
         run_search(engine, *command)
     run_search(engine, *command)
-    study = study_of(engine)
-    killed = [t for t in study.trials if t.user_attrs.get(INTERRUPTED)]
-    others = [t for t in study.trials if not t.user_attrs.get(INTERRUPTED)]
+    trials = study_of(engine).trials
+    killed = [t for t in trials if t.user_attrs.get(INTERRUPTED)]
+    others = [t for t in trials if not t.user_attrs.get(INTERRUPTED)]
     assert {t.state.name for t in killed} == {"FAIL"}
     assert len(others) == 8
     assert {t.state.name for t in others} == {"COMPLETE", "PRUNED"}, "both were met"
@@ -152,7 +149,7 @@ def test_a_study_elsewhere_goes_on_in_another_folder(tmp_path: Path) -> None:
     first, second, third = (FakeEngine(tmp_path / name, by_rate) for name in "abc")
     run_search(first, *command, "hydra.sweeper.n_trials=3")
     run_search(second, *command, "hydra.sweeper.n_trials=5")
-    assert (sorted(first.known), sorted(second.known)) == ([0, 1, 2], [3, 4])
+    assert ([*first.known], [*second.known]) == ([0, 1, 2], [3, 4])
     study = optuna.load_study(study_name="mine", storage=f"sqlite:///{tmp_path}/all.db")
     assert len(study.trials) == 5
     assert not {*rates(first)} & {*rates(second)}
@@ -183,13 +180,11 @@ def test_nothing_is_begun_after_a_stop(tmp_path: Path) -> None:
         ([GOAL, "optimizer.lr=interval(-1,2)"], "optimizer.lr=-1.0: must be a number above 0"),
         ([GOAL, "loss=hinge,hing"], "loss=hing: no such choice"),
         ([GOAL, LR, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: must be"),
-        ([GOAL, LR, "hydra.sweeper.n_jobs=0"], "hydra.sweeper.n_jobs=0: must be"),
         ([GOAL, LR, "hydra.sweeper.direction=up"], "must be one of minimize, maximize"),
         ([GOAL, LR, "+hydra.sweeper.n_trial=3"], "did you mean 'n_trials'"),
         ([GOAL, LR, "hydra/sweeper/sampler=grid"], "is an interval, which has no end"),
         ([GOAL, LR, "hydra.sweeper.sampler=random"], "random: is no class of optuna.samplers"),
         ([GOAL, LR, "hydra.sweeper.sampler._target_=optuna.samplers.TPSampler"], "TPESampler"),
-        ([GOAL, LR, "hydra.sweeper.sampler._target_=own.Best"], "is no class of optuna.samplers"),
         ([GOAL, LR, "+hydra.sweeper.sampler.sed=1"], "did you mean 'seed'"),
         ([GOAL, LR, "+hydra.sweeper.pruner.warmup=1"], "NopPruner has no such setting"),
         ([GOAL, LR, "hydra.sweeper.storage='sqlite://'"], "is in memory"),
@@ -205,7 +200,6 @@ def test_what_is_senseless_is_refused_before_any_job(
         run_search(engine, *overrides, checked=True)
     assert told in str(refused.value)
     assert "abc" not in str(refused.value)
-    assert not engine.known
     assert not engine.folder.path.exists()
 
 

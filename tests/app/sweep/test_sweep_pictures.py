@@ -33,21 +33,19 @@ def has(sheet: NDArray[np.uint8], shade: int) -> bool:
     return bool((inside == 400).any())
 
 
-def test_each_job_shows_its_first_images_from_the_best_setting_on(tmp_path: Path) -> None:
+def test_each_job_shows_its_images_from_the_best_setting_on(tmp_path: Path) -> None:
     jobs = [job(tmp_path, n, f"x={n}", scores=[9.0 - n]) for n in range(8)]
     sheet = sheet_of(jobs)
     for number in range(8):
         assert has(sheet, 100 + number)
-        assert has(sheet, 130 + number)  # the fourth column
-        assert not has(sheet, 150 + number)  # the sixth one is cropped
+        assert has(sheet, 170 + number)  # the last column
     corners = [np.argwhere((sheet == 100 + n).all(axis=2)).min(axis=0).tolist() for n in range(8)]
     assert sorted(corners, reverse=True) == corners
 
 
 def test_a_failed_job_is_a_grey_tile_and_no_samples_are_no_sheet(tmp_path: Path) -> None:
     jobs = [
-        job(tmp_path, 0, "x=1", scores=[9.0]),
-        job(tmp_path, 1, "x=2", scores=[9.0], status="failed", reason="diverged " * 40),
+        job(tmp_path, n, f"x={n}", scores=[9.0], status=("finished", "failed")[n]) for n in (0, 1)
     ]
     sheet = sheet_of(jobs)
     assert not has(sheet, 101)
@@ -87,7 +85,7 @@ def test_one_colour_a_setting(tmp_path: Path) -> None:
     assert [0x2A, 0x91, 0x34] not in pixels
 
 
-@pytest.mark.parametrize("scores", [[5.0], [400.0, 3.0], [-1.0, 0.0], [7.0, 7.0]])
+@pytest.mark.parametrize("scores", [[5.0], [400.0, 3.0], [-1.0, 0.0]])
 def test_all_scores_and_settings_can_be_drawn(tmp_path: Path, scores: list[float]) -> None:
     jobs = [
         job(tmp_path, 0, "x=$a_b", "seed=0", scores=scores),

@@ -16,7 +16,7 @@ from sweeping import table
 
 from forger.app.cli.ending import summarise
 from forger.app.sweep import report
-from forger.app.sweep.folder import Outcome, by_key, differing_keys, read_curve, value_in
+from forger.app.sweep.folder import Outcome, differing_keys, label, read_curve, settings_in
 from forger.app.sweep.report import collect, mean_of, read_row
 
 
@@ -51,9 +51,9 @@ def test_only_what_differs_counts(jobs: list[tuple[str, ...]], keys: tuple[str, 
 def test_overrides_for_the_sweep_and_for_hydra_are_not_shown() -> None:
     hidden = ["sweep.resume=logs/a", "sweep.trial=3", "+hydra.job.num=3", "hydra/launcher=joblib"]
     shown = ["resume_from=a", "sweeps=1", "hydras.x=1"]
-    found = by_key([*hidden, "resume=logs/a/3", "~hydra.sweep", *shown])
-    assert list(found.values()) == shown
-    assert [value_in(one) for one in ("a='b c'", "a=b=c", "~a")] == ["b c", "b=c", "~a"]
+    found = settings_in([*hidden, "resume=logs/a/3", "~hydra.sweep", *shown])
+    assert label(found) == " ".join(shown)
+    assert label(settings_in(["a='b c'", "+b=c=d", "~e"])) == "a=b c b=c=d ~e"
 
 
 def test_scores_of_a_job(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_scores_of_a_job(tmp_path: Path) -> None:
     found = read_row(outcome, ["loss", "seed"], "val/fid", True)
     assert found.curve == [(100, 90), (200, 80), (300, 85)]
     assert (found.last, found.best, found.best_at) == (85, 80, 200)
-    assert found.label == "loss=hinge seed=1"
+    assert found.settings == {"loss": "hinge", "seed": "1"}
     highest = read_row(outcome, [], "val/fid", False)
     assert (highest.best, highest.best_at) == (90, 100)
     returned = read_row(job(tmp_path, 0, value=0.25), [], "val/fid", True)
@@ -192,15 +192,12 @@ def test_damaged_files_of_one_job_cost_its_cells_alone(
 
 
 def test_the_line_of_a_job(tmp_path: Path) -> None:
-    lines = [
-        report.line(one, f"{one.number + 1}/4", ["logger.tags", "seed"], None, True)
-        for one in sweep(tmp_path)
-    ]
+    lines = [report.line(one, ["logger.tags", "seed"], None, True) for one in sweep(tmp_path)]
     assert lines == [
-        "[1/4] #0 logger.tags=[a,b] seed=0: finished in 0:00:12, val/fid 80 (best 80 at 200)",
-        "[2/4] #1 logger.tags=[a,b] seed=1: finished in 0:00:12, val/fid 84 (best 84 at 200)",
-        "[3/4] #2 logger.tags=[a|b,'c*d'] seed=0: failed after 0:00:12: no|go",
-        "[4/4] #3 logger.tags=[a|b,'c*d'] seed=1: missing",
+        "#0 logger.tags=[a,b] seed=0: finished in 0:00:12, val/fid 80 (best 80 at 200)",
+        "#1 logger.tags=[a,b] seed=1: finished in 0:00:12, val/fid 84 (best 84 at 200)",
+        "#2 logger.tags=[a|b,'c*d'] seed=0: failed after 0:00:12: no|go",
+        "#3 logger.tags=[a|b,'c*d'] seed=1: missing",
     ]
 
 
@@ -208,8 +205,8 @@ def test_the_terminal_has_plain_text_folded_with_the_best_in_sight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    long = "+callbacks.progress.refresh_every_n_iterations=[bold]" + "9" * 60
-    jobs = [job(tmp_path, 0, long, "model.generator.width=128", scores=[1.0])]
+    long = "callbacks.progress.refresh_every_n_iterations=[bold]" + "9" * 60
+    jobs = [job(tmp_path, 0, f"+{long}", "model.generator.width=128", scores=[1.0])]
     jobs += [job(tmp_path, n, f"x={n}", scores=[100 - n]) for n in range(1, 40)]
     text = write_report(tmp_path, jobs)
     assert "\x1b" not in text

@@ -21,7 +21,7 @@ from forger.app.config.compose import find_mistakes, worded
 from forger.app.config.messages import listed
 from forger.app.distributed.local import write_error_file
 from forger.app.distributed.watch import OtherProcessError, reason_of
-from forger.app.sweep.folder import BAD, Outcome, by_key, differing_keys
+from forger.app.sweep.folder import BAD, Outcome, differing_keys, label, settings_in
 from forger.errors import Interrupted, Pruned, UserError
 from forger.processes import rank, this_process
 
@@ -99,7 +99,7 @@ def summarise(outcomes: Sequence[Outcome]) -> Ending:
     keys = differing_keys(outcome.overrides for outcome in outcomes)
     lines = [f"error: {len(bad)} of {len(outcomes)} jobs not finished:"]
     for outcome in bad:
-        name = " ".join(by_key(outcome.overrides, keys).values())
+        name = label(settings_in(outcome.overrides, keys))
         reason = outcome.reason or _UNEXPLAINED.get(outcome.status, outcome.status)
         first, *rest = reason.splitlines()
         lines += [f"  #{outcome.number} {name}: {first}", *(f"     {line}" for line in rest)]

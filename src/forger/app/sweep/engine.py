@@ -185,7 +185,7 @@ class Engine:
             if outcome.number not in self._told and outcome.status not in ("missing", "running"):
                 self._told.add(outcome.number)
                 count = f"{len(self._told)}/{max(len(self._jobs), len(self._told))}"
-                log.info("%s", line(outcome, count, keys, self.objective, self.minimise))
+                log.info("[%s] %s", count, line(outcome, keys, self.objective, self.minimise))
 
 
 def _is_over(job: Outcome) -> bool:

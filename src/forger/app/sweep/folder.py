@@ -12,7 +12,7 @@ import logging
 import math
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,32 +58,31 @@ class Outcome(Job):
     seconds: float | None = None  # of all attempts
 
 
-def by_key(overrides: Iterable[str], keys: Collection[str] | None = None) -> dict[str, str]:
-    """Returns each override, or those of some keys, by the key that it sets, in their order.
+def settings_in(overrides: Iterable[str], keys: Collection[str] | None = None) -> dict[str, str]:
+    """Returns the values that overrides set, or those of some keys, by key and without quotes.
 
-    Those for the sweep, for Hydra and for a resumed run are left out. The key of an override that
-    adds something (`+x=1`) is that of one that changes it; that of `~x` begins with `~`.
+    Those for the sweep, for Hydra and for a resumed run are left out. The key of `+x=1` is that of
+    `x=1`; that of `~x` stays as it is.
     """
     found: dict[str, str] = {}
     for override in overrides:
-        key = override.partition("=")[0].lstrip("+")
+        key, equals, value = override.lstrip("+").partition("=")
         if not _NOT_SHOWN.fullmatch(key.lstrip("~")):
-            found[key] = override
+            quotes = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+            found[key] = value[1:-1] if quotes else value if equals else "removed"
     return found if keys is None else {key: found[key] for key in keys if key in found}
+
+
+def label(settings: Mapping[str, str]) -> str:
+    """Returns settings in a row, as one types them."""
+    return " ".join(key if key[0] == "~" else f"{key}={text}" for key, text in settings.items())
 
 
 def differing_keys(jobs: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """Returns the keys whose values differ between the overrides of jobs, in their order."""
-    values = [{key: value_in(one) for key, one in by_key(overrides).items()} for overrides in jobs]
+    values = [settings_in(overrides) for overrides in jobs]
     keys = dict.fromkeys(key for job in values for key in job)
     return tuple(key for key in keys if len({job.get(key) for job in values}) > 1)
-
-
-def value_in(override: str) -> str:
-    """Returns the value that an override sets, without quotes; `~x` sets none and is returned."""
-    _, equals, text = override.partition("=")
-    quotes = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return text[1:-1] if quotes else text if equals else override
 
 
 def read_json(path: Path) -> dict[str, Any]:

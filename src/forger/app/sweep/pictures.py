@@ -13,17 +13,14 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from omegaconf import OmegaConf
 from PIL import Image, ImageOps
 
-from forger.app.sweep.folder import BAD, Outcome
+from forger.app.sweep.folder import BAD, Outcome, label
 from forger.app.sweep.report import Results, Row
 
 log = logging.getLogger(__name__)
 
 _LIMIT = 100  # jobs on a sheet
-_SIDE = 4  # images in a row and in a column of each job's crop
-_BORDER = 2  # pixels between the images of a grid, see forger.pictures
 _DPI, _GAP, _LINE, _LETTER = 100, 14, 16, 7.5  # pixels; of a label's lines and letters
 _INK, _FAINT, _RED, _GREY = "#111827", "#6b7280", "#b91c1c", "#d9dce1"
 _COLOURS = ["#1b6ca8", "#d95f02", "#2a9134", "#c1121f", "#7b4fb5", "#8c5a3c", "#d65fa8", "#12a5b8"]
@@ -32,32 +29,28 @@ _WIDE = 10  # largest score by smallest, beyond which the axis is logarithmic
 
 
 def contact_sheet(results: Results) -> bytes | None:
-    """Draws the first samples of each job's `samples/last.png`, settings from best to worst.
+    """Draws each job's `samples/last.png`, or a grey tile, settings from best to worst, as a PNG.
 
-    Jobs of one setting follow each other; a failed job is a grey tile. More than a hundred jobs:
-    the first hundred in that order.
-
-    Returns:
-        A PNG; `None` where no job has samples.
+    Of many jobs the first hundred are shown. `None`: no job has samples.
     """
     rows = [row for setting in results.settings for row in setting.rows][:_LIMIT]
-    pixels = 256 if len(rows) <= 24 else 176  # of a crop's longer side
-    crops = [read_samples(row.outcome, pixels) for row in rows]
-    if not any(crops):
+    pixels = 256 if len(rows) <= 24 else 176  # of a tile
+    grids = [read_samples(row.outcome, pixels) for row in rows]
+    if not any(grids):
         return None
     columns = math.ceil(math.sqrt(1.2 * len(rows)))  # a little wider than high
     labels = [_label(row, results.score, int(pixels / _LETTER)) for row in rows]
-    above = _LINE * max(label.count("\n") + 1 for label in labels)
+    above = _LINE * max(text.count("\n") + 1 for text in labels)
     width = _GAP + (pixels + _GAP) * columns
     height = _GAP + (above + pixels + 2 * _GAP) * math.ceil(len(rows) / columns)
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-    for index, (row, label, crop) in enumerate(zip(rows, labels, crops, strict=True)):
+    for index, (row, text, grid) in enumerate(zip(rows, labels, grids, strict=True)):
         x = _GAP + (pixels + _GAP) * (index % columns)
         y = (above + pixels + 2 * _GAP) * (index // columns)
         font = {"family": "monospace", "size": 9, "va": "top"}
         colour = _RED if row.outcome.status in BAD else _INK
-        figure.text(x / width, 1 - y / height, label, font, color=colour)
-        tile = crop or Image.new("RGB", (pixels, pixels), _GREY)
+        figure.text(x / width, 1 - y / height, text, font, color=colour)
+        tile = grid or Image.new("RGB", (pixels, pixels), _GREY)
         figure.figimage(np.asarray(tile), x, height - y - above - tile.height)
     return _png(figure)
 
@@ -66,52 +59,28 @@ def _label(row: Row, score: str | None, letters: int) -> str:
     """Returns a few lines: number and score, then what differs from other jobs."""
     end = "" if row.last is None else f"{score} {row.last:.4g}"
     end = end if row.outcome.status == "finished" else row.outcome.status
-    texts = (f"#{row.outcome.number}  {end}", row.label)
+    texts = (f"#{row.outcome.number}  {end}", label(row.settings))
     lines = [textwrap.wrap(text, letters, max_lines=5, placeholder=" …") for text in texts]
     return "\n".join(chain(*lines))
 
 
 def read_samples(outcome: Outcome, pixels: int) -> Image.Image | None:
-    """Crops a job's last grid to its first images, so that they can be seen on a small tile.
-
-    Returns:
-        RGB, `pixels` long; `None` of a failed job, and where there is no grid that can be read.
-    """
+    """Returns a job's last grid, RGB and `pixels` long; `None` of a failed or a damaged one."""
     path = outcome.folder / "samples" / "last.png"
     if outcome.status in ("failed", "missing") or not path.is_file():
         return None
     try:
         with Image.open(path, formats=["PNG"]) as file:
-            grid = file.convert("RGB")
+            return ImageOps.contain(file.convert("RGB"), (pixels, pixels), Image.Resampling.BOX)
     except Exception as error:  # PIL raises many kinds for a damaged file
         log.warning("%s: damaged: %s", path, error)
         return None
-    try:
-        config = OmegaConf.load(outcome.folder / "config.yaml")
-        images = max(1, int(OmegaConf.select(config, "callbacks.samples.n")))
-    except Exception:  # whatever YAML may be damaged by
-        images = 1
-    return ImageOps.contain(_first_images(grid, images), (pixels, pixels), Image.Resampling.BOX)
-
-
-def _first_images(grid: Image.Image, images: int) -> Image.Image:
-    """Crops a grid, laid out as `forger.pictures.image_grid` does it."""
-    columns = math.ceil(math.sqrt(images))
-    rows = math.ceil(images / columns)
-    width, height = grid.width - _BORDER, grid.height - _BORDER
-    if images == 1 or width % columns or height % rows:  # drawn by something else
-        return grid
-    right, bottom = width // columns * min(_SIDE, columns), height // rows * min(_SIDE, rows)
-    return grid.crop((_BORDER, _BORDER, right, bottom))
 
 
 def score_plot(results: Results) -> bytes | None:
-    """Draws the score of each job over iterations, in the colour of its setting.
+    """Draws the score of each job over iterations, in the colour of its setting, as a PNG.
 
-    The legend names settings from best to worst. A cross ends the line of a job that failed.
-
-    Returns:
-        A PNG; `None` where no job has a score over iterations.
+    The legend names settings from best to worst. `None`: no job has a score over iterations.
     """
     drawn = [s for s in results.settings if any(row.curve for row in s.rows)]
     scores = [score for row in results.rows for _, score in row.curve]
@@ -125,8 +94,8 @@ def score_plot(results: Results) -> bytes | None:
             if row.outcome.status in BAD:
                 axes.plot(*row.curve[-1], color=colour, marker="x", ms=8, mew=2)
         if colour != _GREY:
-            label = textwrap.fill(setting.label, 40, max_lines=2)
-            axes.plot([], color=colour, linewidth=2, label=f"{label}\n{setting.mean}")
+            named = textwrap.fill(setting.label, 40, max_lines=2)
+            axes.plot([], color=colour, linewidth=2, label=f"{named}\n{setting.mean}")
     if min(scores) > 0 and max(scores) / min(scores) > _WIDE:
         axes.set_yscale("log")
     axes.set(xlabel="iteration", ylabel=f"{results.score} ({results.better} is better)")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from forger.app.run.folder import read_status
 from forger.app.run.tables import Table
-from forger.app.sweep.folder import Outcome, by_key, differing_keys, read_curve, value_in
+from forger.app.sweep.folder import Outcome, differing_keys, label, read_curve, settings_in
 from forger.score_names import is_fid
 from forger.whole_files import remove_leftovers, write_whole
 
@@ -32,16 +32,11 @@ class Row:
     """What one job came to."""
 
     outcome: Outcome
-    overrides: dict[str, str]  # those that differ between the jobs, by key
+    settings: dict[str, str]  # those that differ between the jobs
     curve: list[tuple[int, float]]  # finite scores by iteration
     last: float | None  # score, perhaps not finite; without a curve, what the job returned
     best: float | None
     best_at: int | None  # iteration, the first one where several are equal
-
-    @property
-    def label(self) -> str:
-        """The overrides that differ between the jobs."""
-        return " ".join(self.overrides.values())
 
 
 @dataclass(frozen=True)
@@ -69,22 +64,21 @@ class Results:
     settings: list[Setting]  # the best first; without a score as they come in the sweep
 
     @property
-    def finished(self) -> str:
-        """How many jobs finished."""
+    def summary(self) -> tuple[str, str]:
+        """How many jobs finished, and what their scores are."""
         count = sum(row.outcome.status == "finished" for row in self.rows)
-        return f"{count} of {len(self.rows)} jobs finished"
+        scores = f"{self.score} ({self.better} is better): mean ± sample standard deviation"
+        finished = f"{count} of {len(self.rows)} jobs finished"
+        return finished, "no job has a score" if self.score is None else f"{scores} over n seeds"
 
 
 def collect(
     outcomes: Iterable[Outcome], objective: str | None = None, minimise: bool = True
 ) -> Results:
-    """Reads the run folders of a sweep.
+    """Reads the run folders of a sweep's jobs.
 
-    Args:
-        outcomes: of its jobs.
-        objective: name of the score; `None`: the FID, by the features of the first job that has
-            one: jobs that score by others have no score here.
-        minimise: whether lower scores are better.
+    Without an `objective` the score is the FID, by the features of the first job that has one: jobs
+    that score by others have no score here.
     """
     outcomes = sorted(outcomes, key=lambda outcome: outcome.number)
     keys = differing_keys(outcome.overrides for outcome in outcomes)
@@ -92,14 +86,14 @@ def collect(
     rows = [read_row(outcome, keys, score, minimise) for outcome in outcomes]
     by_setting: dict[str, list[Row]] = {}
     for row in rows:
-        own = [override for key, override in row.overrides.items() if key != "seed"]
-        by_setting.setdefault(" ".join(own) or "all jobs", []).append(row)
+        own = {key: text for key, text in row.settings.items() if key != "seed"}
+        by_setting.setdefault(label(own) or "all jobs", []).append(row)
     settings = []
-    for label, some in by_setting.items():
+    for name, some in by_setting.items():
         scored = [row for row in some if row.best is not None]
         finished = [row for row in scored if row.outcome.status == "finished"]
         pruned = [row for row in scored if row.outcome.status == "pruned"]
-        settings.append(Setting(label, some, finished or pruned))
+        settings.append(Setting(name, some, finished or pruned))
 
     def rank(setting: Setting) -> tuple[int, float]:
         """Finished settings by score, then pruned ones, then those without a score."""
@@ -124,7 +118,7 @@ def read_row(
     best, best_at = last if last is not None and math.isfinite(last) else None, None
     if finite:
         best_at, best = (min if minimise else max)(finite, key=lambda point: point[1])
-    return Row(outcome, by_key(outcome.overrides, keys), finite, last, best, best_at)
+    return Row(outcome, settings_in(outcome.overrides, keys), finite, last, best, best_at)
 
 
 def _fid_of(outcome: Outcome) -> str | None:
@@ -150,16 +144,12 @@ def reason(outcome: Outcome) -> str:
 
 
 def line(
-    outcome: Outcome,
-    count: str,
-    keys: Collection[str] | None,
-    objective: str | None,
-    minimise: bool,
+    outcome: Outcome, keys: Collection[str] | None, objective: str | None, minimise: bool
 ) -> str:
-    """Returns the line that tells of the end of one job, `count` of all; args as for `collect`."""
+    """Returns the line that tells of the end of one job; `keys` as for `read_row`."""
     score = objective or _fid_of(outcome)
     row = read_row(outcome, keys, score, minimise)
-    text = f"[{count}] #{outcome.number} {row.label}".rstrip() + f": {outcome.status}"
+    text = f"#{outcome.number} {label(row.settings)}".rstrip() + f": {outcome.status}"
     if outcome.seconds is not None:
         preposition = "in" if outcome.status == "finished" else "after"
         text += f" {preposition} {timedelta(seconds=round(outcome.seconds))}"
@@ -175,10 +165,8 @@ def write_report(
     """Writes `sweep.csv`, `sweep.md`, `samples.png` and `scores.png` into the sweep's folder.
 
     What has no content is not written, and removed where an earlier report left it. A file that
-    cannot be written is a warning. Args as for `collect`.
-
-    Returns:
-        The table of settings and the files written, for a terminal of so many columns.
+    cannot be written is a warning. Returns the table of settings and the files written, for a
+    terminal of so many columns.
     """
     results = collect(outcomes, objective, minimise)
     jobs = _jobs_table(results, folder)
@@ -207,7 +195,7 @@ def write_report(
                 written.append(path)
         except Exception as error:  # a full disk, or a picture of what nobody foresaw
             log.warning("%s: not written: %s", path, error)
-    parts = [results.finished, *textwrap.wrap(_note(results), width)]
+    parts = [line for text in results.summary for line in textwrap.wrap(text, width)]
     parts.append(_settings_table(results.settings[:_MOST]).terminal(width))
     if (more := len(results.settings) - _MOST) > 0:
         parts.append(f"and {more} more settings")
@@ -216,17 +204,11 @@ def write_report(
 
 def _page(results: Results, jobs: Table, written: Sequence[Path]) -> str:
     """Returns the jobs, the settings with their means, and the pictures."""
-    parts = [f"# Sweep: {results.finished}", jobs.markdown(), "## Settings", _note(results)]
+    finished, scores = results.summary
+    parts = [f"# Sweep: {finished}", jobs.markdown(), "## Settings", scores]
     parts.append(_settings_table(results.settings).markdown())
     parts += [f"![{path.stem}]({path.name})" for path in written if path.suffix == ".png"]
     return "\n\n".join(parts) + "\n"
-
-
-def _note(results: Results) -> str:
-    if results.score is None:
-        return "no job has a score"
-    better = f"{results.score} ({results.better} is better)"
-    return f"{better}: mean ± sample standard deviation over n seeds"
 
 
 def _jobs_table(results: Results, folder: Path) -> Table:
@@ -235,8 +217,7 @@ def _jobs_table(results: Results, folder: Path) -> Table:
     header += ["best_iteration", "objective_value", "iterations", "seconds", "folder"]
     rows = []
     for row in results.rows:
-        job, own = row.outcome, row.overrides
-        settings = [value_in(own[key]) if key in own else None for key in results.keys]
+        job, settings = row.outcome, [row.settings.get(key) for key in results.keys]
         scores = [None if row.last is None else results.score, row.last, row.best, row.best_at]
         iterations = (read_status(job.folder) or {}).get("iteration")
         cells = [job.number, *settings, job.status, reason(job), *scores, job.value, iterations]

@@ -63,9 +63,6 @@ def search(
         config: of the whole sweep.
         settings: of `hydra.sweeper`, which configs/hydra/sweeper/optuna.yaml explains.
         overrides: of the command, those for Hydra itself left out.
-
-    Raises:
-        ConfigError: the search makes no sense; no trial has begun.
     """
     wanted: Any = OmegaConf.to_container(OmegaConf.create(dict(settings)), resolve=True)
     for key, value in wanted.items():

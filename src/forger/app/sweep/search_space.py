@@ -5,7 +5,7 @@ An override means what it means to Hydra: `range(1,4)` is 1, 2 and 3 here as in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,9 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import FloatDistribution as Floats
+from optuna.distributions import IntDistribution as Integers
 
 from forger.app.config.check import find_problems
 from forger.app.config.compose import worded
@@ -43,13 +40,9 @@ class Space:
         return (*self.fixed, *(f"{key}={values[key]}" for key in self.distributions))
 
     def grid(self) -> dict[str, list[Any]]:
-        """Returns all values of every setting.
-
-        Raises:
-            ConfigError: there is no end of them.
-        """
+        """Returns all values of every setting, or refuses those that have no end."""
         for key, distribution in self.distributions.items():
-            if isinstance(distribution, FloatDistribution) and distribution.step is None:
+            if isinstance(distribution, Floats) and distribution.step is None:
                 raise ConfigError(
                     f"hydra/sweeper/sampler=grid: {key} is an interval, which has no end of"
                     " values; write choice(...) or range(...) for it, or another sampler"
@@ -60,28 +53,25 @@ class Space:
 def _all_values(distribution: BaseDistribution) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
-    assert isinstance(distribution, (IntDistribution, FloatDistribution))
+    assert isinstance(distribution, (Floats, Integers))
     low, high, step = distribution.low, distribution.high, distribution.step or 1
     return [min(high, low + index * step) for index in range(round((high - low) / step) + 1)]
 
 
-def _extremes(distribution: BaseDistribution) -> Sequence[Any]:
+def _extremes(distribution: BaseDistribution) -> list[Any]:
     """Returns the values between which all others lie: of a choice all, of numbers the ends."""
-    if isinstance(distribution, (FloatDistribution, IntDistribution)):
-        return (distribution.low, distribution.high)
+    if isinstance(distribution, (Floats, Integers)):
+        return [distribution.low, distribution.high]
     return _all_values(distribution)
 
 
 def read_space(arguments: Iterable[str], params: Mapping[str, Any], loader: Any = None) -> Space:
-    """Reads what is fixed and what is searched.
+    """Reads what is fixed and what is searched, or says in a ConfigError why that cannot be.
 
     Args:
         arguments: overrides of the command; they take the place of a recipe's.
         params: of the recipe, by setting.
         loader: Hydra's, which `glob(...)` asks.
-
-    Raises:
-        ConfigError: an override cannot be read, or nothing is searched.
     """
     parser = OverridesParser.create(config_loader=loader)
     typed = [_parsed(parser, text) for text in arguments]
@@ -129,8 +119,8 @@ def _distribution(override: Override) -> BaseDistribution:
         assert low is not None
         assert high is not None
         if isinstance(low, int) and isinstance(high, int):
-            return IntDistribution(low, high, log="log" in sweep.tags, step=int(step or 1))
-        return FloatDistribution(low, high, log="log" in sweep.tags, step=step)
+            return Integers(low, high, log="log" in sweep.tags, step=int(step or 1))
+        return Floats(low, high, log="log" in sweep.tags, step=step)
     except (TypeError, ValueError, HydraException) as error:
         raise ConfigError(f"{override.input_line}: {error}") from None
 
@@ -139,10 +129,7 @@ def check_space(loader: ConfigLoader, master: DictConfig, space: Space) -> DictC
     """Checks every value of a search, and returns a trial's config from the first value of each.
 
     Each is composed alone with the fixed overrides: what only contradicts another choice fails its
-    own trial later. `master` is the config of the whole sweep.
-
-    Raises:
-        ConfigError: a setting does not exist, a value is not allowed, or `objective` is missing.
+    own trial later. What is wrong is a ConfigError. `master` is the config of the whole sweep.
     """
     problems: list[str] = []
     values = {key: _extremes(one) for key, one in space.distributions.items()}
@@ -162,9 +149,9 @@ def check_space(loader: ConfigLoader, master: DictConfig, space: Space) -> DictC
     return cfg
 
 
-def _problems(loader: ConfigLoader, master: DictConfig, overrides: Sequence[str]) -> list[str]:
+def _problems(loader: ConfigLoader, master: DictConfig, overrides: list[str]) -> list[str]:
     try:
-        cfg = loader.load_sweep_config(master, list(overrides))
+        cfg = loader.load_sweep_config(master, overrides)
     except (HydraException, OmegaConfBaseException) as error:
         return [worded(error, overrides)]
     with open_dict(cfg):

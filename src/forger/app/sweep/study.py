@@ -28,13 +28,9 @@ FOLDER, OVERRIDES, OBJECTIVE = "folder", "words", "objective"
 
 
 def build_part(part: str, node: Any, space: Space, trials: int = 0) -> Any:
-    """Builds one of Optuna's samplers or pruners.
+    """Builds one of Optuna's samplers or pruners, `part`, as the config has it.
 
-    Args:
-        part: `sampler` or `pruner`.
-        node: its class and settings, of the config.
-        space: what is searched; a sampler that asks for a grid is given it.
-        trials: that the study has; they move the seed, which would draw the same again.
+    The seed is moved by the `trials` that the study has: it would draw the same again.
     """
     module, where = getattr(optuna, f"{part}s"), f"hydra.sweeper.{part}"
     settings = dict(node) if isinstance(node, dict) else {"_target_": node}
@@ -163,10 +159,8 @@ class SearchStudy:
     def settle(self) -> int:
         """Tells what became of trials that a killed search left; interrupted ones run again.
 
-        Optuna's heartbeats would fail those, too, that had ended before anybody told the study.
-
-        Returns:
-            How many trials will be repeated.
+        Returns how many. Optuna's heartbeats would fail those, too, that had ended before anybody
+        told the study.
         """
         for trial in self.study.get_trials(states=[TrialState.RUNNING]):
             sweep = SweepFolder(Path(trial.user_attrs.get(FOLDER, "")).parent)
