@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,12 @@ def job(
     asked = ("data=mnist_sample", "sweep.fail_fast=false", *overrides)
     ends = {"status": "finished", "seconds": 12.0} | ends
     return Outcome(number=number, overrides=asked, folder=folder, **ends)
+
+
+def table(sweep: Path) -> list[dict[str, str]]:
+    """The rows of `sweep.csv`."""
+    with (sweep / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def metrics(scores: Sequence[float], column: str = "val/fid") -> str:

@@ -129,9 +129,12 @@ def test_cores_and_gpus_are_divided(
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert share_of(0, 16) == {"FORGER_CORES": "1", "OMP_NUM_THREADS": "1"}
     assert 1 <= jobs_at_once() <= 8
-    assert slots_of("BasicLauncher", {}) == 1
-    assert slots_of("JoblibLauncher", {"n_jobs": 3}) == 3
-    assert slots_of("JoblibLauncher", {"n_jobs": -1}) == 8
-    assert slots_of("LocalLauncher", {"cpus_per_task": 4}) == 2
-    assert slots_of("LocalLauncher", {"cpus_per_task": None}) == 8
-    assert slots_of("SlurmLauncher", {}) is None
+    for kind, launcher, expected in (
+        ("BasicLauncher", {}, 1),
+        ("JoblibLauncher", {"n_jobs": 3}, 3),
+        ("JoblibLauncher", {"n_jobs": -1}, 8),
+        ("LocalLauncher", {"cpus_per_task": 4}, 2),
+        ("LocalLauncher", {"cpus_per_task": None}, 8),
+        ("SlurmLauncher", {}, None),
+    ):
+        assert slots_of(kind, launcher) == expected

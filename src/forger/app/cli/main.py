@@ -160,7 +160,7 @@ def _sweep(command: Command, config: DictConfig) -> list[Outcome]:
         sweeper = Plugins.instance().instantiate_sweeper(
             config=config,
             hydra_context=HydraContext(loader, Callbacks(config)),
-            task_function=JobTask.of(command, config),
+            task_function=JobTask(command, config),
         )
         outcomes: list[Outcome] = sweeper.sweep(arguments=list(config.hydra.overrides.task))
     return outcomes

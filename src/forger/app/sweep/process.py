@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,34 +46,23 @@ quieten_hydra()  # in a launcher's process, where no command line begins
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
-@dataclass(frozen=True)
 class JobTask:
-    """What a launcher calls for each job, with the job's config."""
+    """What a launcher calls for each job, with the job's config.
 
-    sweep: SweepFolder
-    command: Command  # of the sweep
-    cwd: Path  # where it was given
-    launcher: str  # name of its class
-    slots: int | None  # jobs at once on this machine; `None`: the launcher divides it
-    fail_fast: bool
-    # overrides by which runs of the jobs are trusted; `None`: what their configs name is the user's
-    trust: tuple[str, ...] | None = None
+    Args:
+        command: of the sweep.
+        config: of the command as a whole.
+    """
 
-    @classmethod
-    def of(cls, command: Command, config: DictConfig) -> JobTask:
-        """Returns the task of a sweep's jobs; `config` is that of the command as a whole."""
+    def __init__(self, command: Command, config: DictConfig) -> None:
         kind = str(config.hydra.launcher._target_).rpartition(".")[2]
         own = OmegaConf.select(config, "sweep") or {}
-        resumed = own.get("resume") is not None
-        return cls(
-            sweep=SweepFolder(Path(str(config.hydra.sweep.dir)).absolute()),
-            command=command,
-            cwd=Path.cwd(),
-            launcher=kind,
-            slots=slots_of(kind, config.hydra.launcher),
-            fail_fast=bool(own.get("fail_fast")),
-            trust=tuple(trust_of(config, own=False)) if resumed else None,
-        )
+        self.sweep = SweepFolder(Path(str(config.hydra.sweep.dir)).absolute())
+        self.command, self.cwd, self.launcher = command, Path.cwd(), kind
+        self.slots = slots_of(kind, config.hydra.launcher)
+        self.fail_fast = bool(own.get("fail_fast"))
+        # overrides by which runs of a record are trusted; `None`: what jobs name is the user's
+        self.trust = trust_of(config, own=False) if own.get("resume") is not None else None
 
     def __call__(self, cfg: DictConfig) -> None:
         """Runs the job to its end, and notes in the sweep's folder how it ended."""

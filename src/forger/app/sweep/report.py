@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from operator import itemgetter
 from pathlib import Path
 
 from forger.app.run.folder import read_status
@@ -88,24 +89,18 @@ def collect(
     for row in rows:
         own = {key: text for key, text in row.settings.items() if key != "seed"}
         by_setting.setdefault(label(own) or "all jobs", []).append(row)
-    settings = []
+    ranked = []  # finished settings by score, then pruned ones, then those without a score
     for name, some in by_setting.items():
         scored = [row for row in some if row.best is not None]
         finished = [row for row in scored if row.outcome.status == "finished"]
-        pruned = [row for row in scored if row.outcome.status == "pruned"]
-        settings.append(Setting(name, some, finished or pruned))
-
-    def rank(setting: Setting) -> tuple[int, float]:
-        """Finished settings by score, then pruned ones, then those without a score."""
-        if not setting.counted:
-            return 2, 0.0
-        mean = statistics.fmean(row.best or 0.0 for row in setting.counted)
-        pruned = setting.counted[0].outcome.status == "pruned"
-        return int(pruned), mean if minimise else -mean
-
+        counted = finished or [row for row in scored if row.outcome.status == "pruned"]
+        mean = statistics.fmean(row.best or 0.0 for row in counted) if counted else 0.0
+        rank = (0 if finished else 1 if counted else 2, mean if minimise else -mean)
+        ranked.append((rank, Setting(name, some, counted)))
+    settings = [setting for _, setting in sorted(ranked, key=itemgetter(0))]
     shown = score if any(row.last is not None for row in rows) else None
     better = "lower" if minimise else "higher"
-    return Results(keys, shown, better, rows, sorted(settings, key=rank))
+    return Results(keys, shown, better, rows, settings)
 
 
 def read_row(
