@@ -73,7 +73,7 @@ def test_what_is_not_finite_is_never_best(tmp_path: Path) -> None:
     assert mean_of([50, math.nan]) == "nan"
 
 
-@pytest.mark.parametrize("damage", ["1e,,\r\n", "\0\0\0\r\n", "300,,eighty\r\n", "\xff,\xff,1\r\n"])
+@pytest.mark.parametrize("damage", ["\0\0\0\r\n", "300,,eighty\r\n", "\xff,\xff,1\r\n", "300,,8"])
 def test_a_damaged_file_gives_what_could_be_read(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -81,8 +81,6 @@ def test_a_damaged_file_gives_what_could_be_read(
     path.write_bytes(metrics([90.0]).encode() + damage.encode("latin-1"))
     assert read_curve(path, "val/fid") == [(100, 90.0)]
     assert not caplog.records or str(path) in caplog.text
-    path.write_text(metrics([90.25, 81.5]).rstrip()[:-2], newline="")  # cut off: reads as 81
-    assert read_curve(path, "val/fid") == [(100, 90.25)]
 
 
 def test_seeds_fold_into_mean_and_sample_deviation_of_what_finished(tmp_path: Path) -> None:

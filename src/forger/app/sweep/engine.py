@@ -59,7 +59,7 @@ class Engine:
     @contextmanager
     def begun(self, jobs: Sequence[Job]) -> Iterator[None]:
         """Makes the folder, refuses it to other sweeps, and records what was asked for."""
-        folder, slots = self.folder.path, self.task.slots
+        folder = self.folder.path
         if not self.resumed and (self.folder.read() or any(folder.glob("*/status.json"))):
             raise ConfigError(
                 f"hydra.sweep.dir={folder}: holds runs already; name another folder, or go on"
@@ -70,8 +70,6 @@ class Engine:
         with locked(folder, taken):
             self.folder.begin(self.task.command, jobs)
             self._jobs = jobs
-            at_once = f"{slots} at a time" if slots else "as the launcher says"
-            log.info("%-15s %s%s", "jobs", f"{len(jobs)}, " if jobs else "", at_once)
             log.info("%-15s %s", "sweep folder", near(folder))
             yield
         if self._dry_run:
