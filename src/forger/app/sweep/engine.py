@@ -52,6 +52,8 @@ class Engine:
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=self.task, config=config
         )
+        for name in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # launchers list all jobs
         self._told: set[int] = set()
         self._jobs: Sequence[Job] = ()
         self._signal: int | None = None
@@ -89,8 +91,13 @@ class Engine:
             if not waiting:
                 log.info("nothing is left to do: all %d jobs have ended", len(jobs))
         with self._stopped_by_signals(), self._watching(waiting):
-            if waiting:
-                self._launch(waiting)
+            try:
+                if waiting:
+                    overrides = [self._overrides(job) for job in waiting]
+                    self._launcher.launch(overrides, waiting[0].number)
+            except Exception as error:  # of the launcher: a job tells its own in its file
+                log.warning("the launcher failed: %s: %s", type(error).__name__, error)
+                self.await_orphans()
         self._tell(waiting)
         if self._signal is not None:
             raise Interrupted(self._signal)
@@ -109,15 +116,6 @@ class Engine:
                 again = ("-m", setting("sweep.resume", near(folder)))
                 print(f"go on with      {command.typed('train', *command.config_flags, *again)}")
         return list(outcomes)
-
-    def _launch(self, jobs: Sequence[Job]) -> None:
-        for name in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins"):
-            logging.getLogger(name).setLevel(logging.WARNING)  # launchers list all jobs
-        try:
-            self._launcher.launch([self._overrides(job) for job in jobs], jobs[0].number)
-        except Exception as error:  # of the launcher: a job tells its own in its file
-            log.warning("the launcher failed: %s: %s", type(error).__name__, error)
-            self.await_orphans()
 
     def _overrides(self, job: Job) -> list[str]:
         """Returns the overrides by which the launcher composes the job's config."""

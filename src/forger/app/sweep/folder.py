@@ -126,14 +126,10 @@ class SweepFolder:
         return (self.jobs_folder / "stop").exists()
 
     def begin(self, command: Command, jobs: Sequence[Job]) -> None:
-        """Writes what a new sweep was asked for, without secrets; a resumed one keeps its record.
-
-        What an earlier launch left goes: its stop, and results that submitit would load, whose
-        ever.
-        """
+        """Writes what a new sweep was asked for, without secrets; one that goes on keeps that."""
         self.jobs_folder.mkdir(parents=True, exist_ok=True)
         (self.jobs_folder / "stop").unlink(missing_ok=True)
-        for path in self.path.glob(".submitit/**/*_result.pkl"):
+        for path in self.path.glob(".submitit/**/*_result.pkl"):  # submitit would load a stranger's
             path.unlink()
         if not self.read():
             listed = [{"number": job.number, "overrides": masked(job.overrides)} for job in jobs]
@@ -158,11 +154,7 @@ class SweepFolder:
 
     @contextmanager
     def held(self, number: int) -> Iterator[int]:
-        """Yields the descriptor of a job's lock; the job is alive while a process holds that.
-
-        Raises:
-            RunError: another process holds it.
-        """
+        """Yields the descriptor of a job's lock; the job is alive while a process holds that."""
         with file_lock(self.job_file(number, "lock")) as lock:
             if lock is None:
                 raise RunError(f"job #{number} of {self.path} is being run by another process")
