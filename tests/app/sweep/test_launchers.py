@@ -194,5 +194,5 @@ def test_two_processes_in_each_job_return_its_score_and_have_a_run_in_wandb(
 def test_a_plan_for_each_job_leaves_nothing(tmp_path: Path) -> None:
     done = command(*tiny(tmp_path, "dry_run=true", "seed=0,1"))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("training images") == 2
+    assert done.stdout.count("in all") == 2
     assert list((tmp_path / "logs").rglob("*.*")) == []
