@@ -60,7 +60,6 @@ def run(tmp_path: Path) -> Path:
         (f"{STOP}.mode=low", "must be one of min, max"),
         ("+trainer.min_steps=9 trainer.max_steps=5", "is above trainer.max_steps=5"),
         ("+trainer.limit_train_batches=3 +trainer.overfit_batches=3", "is ignored with trainer."),
-        (MINE % "BatchSizeFinder", "cannot serve two networks; sweep instead"),
         (MINE % "early_stopping.EarlyStopping,monitor:val/fid", "write callbacks=early_stopping"),
         (MINE % "ModelCheckpoint,monitor:val/fid", "checkpoints/best.ckpt in any case; leave"),
         (MINE % "ModelCheckpoint,monitor:val_loss", "=val_loss: no such metric is logged"),

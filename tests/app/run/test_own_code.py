@@ -74,18 +74,11 @@ NETS = """
     def traced_generator(image_shape, width=4):
         return Generator(image_shape, width)
 
-    class Builder:
-        def __call__(self, image_shape, width=4):
-            return Generator(image_shape, width)
-
     class Chosen:
         def __new__(cls, image_shape, width=4):
             return Generator(image_shape, width)
 
     partial_generator = functools.partial(Generator, latent_dim=5)
-    builder = Builder()
-    unpacked, _ = make_generator, None
-    anonymous = lambda image_shape, width=4: Generator(image_shape, width)
     for name in ("looped",):
         looped = make_generator
 
@@ -187,7 +180,7 @@ def put(cfg: DictConfig, key: str, node: Any) -> DictConfig:
 
 GENERATORS = [
     *("Generator", "Generator.small", "make_generator", "traced_generator", "partial_generator"),
-    *("builder", "Chosen", "unpacked", "anonymous", "looped"),
+    *("Chosen", "looped"),
 ]
 
 
@@ -294,16 +287,13 @@ def test_what_is_no_optimizer_and_what_cannot_be_called(
 
 BROKEN = {
     "class G(:\n    pass\n": (1, "SyntaxError"),
-    "x = 1\n  y = 2\n": (2, "IndentationError"),
     "x = 1\nimport no_such_package\n": (
         2,
         "ModuleNotFoundError: No module named 'no_such_package'",
     ),
-    "from math import no_such_name\n": (1, "ImportError: cannot import name 'no_such_name'"),
-    "x = 1\n\nraise OSError('no\\nlicence')\n": (3, "OSError: no licence"),
     "def f():\n    return 1 / 0\nf()\n": (2, "ZeroDivisionError: division by zero"),
     "import sys\nsys.exit(3)\n": (2, "SystemExit: 3"),
-    "import torch\ntorch.zeros(2).view(3)\n": (2, "RuntimeError"),
+    "x = 1\n\nraise OSError('no\\nlicence')\n": (3, "OSError: no licence"),
 }
 
 
@@ -323,33 +313,11 @@ def test_a_module_that_cannot_be_imported(
     assert "\n" not in str(caught.value)
 
 
-def test_a_module_that_a_module_imports(composed: Compose, write: Write, tmp_path: Path) -> None:
-    inner = write("x = 1\nclass G(:\n")
-    cfg = put(composed(), "data", {"_target_": f"{write(f'from {inner} import G')}.G"})
-    with pytest.raises(ConfigError, match=rf"{inner}.py, line 2: SyntaxError"):
-        build_all(cfg, tmp_path)
-
-
 def test_a_module_of_several_parts_is_told_once(composed: Compose) -> None:
     cfg = put(composed(), "model.generator", {"_target_": "no_such_module.G"})
     put(cfg, "model.discriminator", {"_target_": "no_such_module.D"})
     (problem,) = find_problems(put(cfg, "data", {"_target_": "no_such_module.Data"}))
     assert problem.key == "model.generator._target_"
-
-
-@pytest.mark.parametrize("start", ["\N{BYTE ORDER MARK}", "# -*- coding: latin-1 -*-\n"])
-def test_every_encoding_that_python_reads(
-    start: str, composed: Compose, write: Write, tmp_path: Path
-) -> None:
-    source = dedent(NETS).replace("import math", "import math  # Größe", 1)
-    name = write("")
-    encoding = "latin-1" if "latin" in start else "utf-8"
-    (tmp_path / f"{name}.py").write_bytes((start + source).encode(encoding))
-    node = {"_target_": f"{name}.Generator"}
-    (problem,) = find_problems(put(composed(), "model.generator", node | {"wdith": 6}))
-    assert "did you mean 'width'?" in problem.text
-    cfg = put(composed(), "model.generator", node)
-    assert build_gan(cfg, SHAPE, 0).generator.width == 4
 
 
 def test_names_that_are_not_there(composed: Compose, write: Write, tmp_path: Path) -> None:

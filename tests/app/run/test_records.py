@@ -26,7 +26,7 @@ import forger
 from forger.app.config import signatures
 from forger.app.config.records import find_untrusted
 from forger.app.config.source import find_module
-from forger.app.config.trust import is_named
+from forger.app.config.trust import is_named, links_out_of
 from forger.app.run.evaluate import evaluate
 from forger.app.run.generate import generate
 from forger.app.run.load import load_run
@@ -79,20 +79,23 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trap:
 Forge = Callable[[Callable[[dict[str, Any]], Any]], Path]
 
 
+def rewrite(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Changes the config of a run, in its checkpoint and its file."""
+    path = run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    change(content["config"])
+    torch.save(content, path)
+    (run / "config.yaml").write_text(OmegaConf.to_yaml(content["config"]))
+
+
 @pytest.fixture
 def forged(trained: Path, tmp_path: Path) -> Forge:
-    """Changes the config of a copy of the run, in its checkpoint and its file."""
-    copied = Path(shutil.copytree(trained, tmp_path / "somebodys"))
-    path = copied / "checkpoints" / "last.ckpt"
-    content = torch.load(path, weights_only=True)
-    original = content["config"]
+    """Changes the config of a copy of the run."""
 
     def forge(change: Callable[[dict[str, Any]], Any]) -> Path:
-        content["config"] = copy.deepcopy(original)
-        change(content["config"])
-        torch.save(content, path)
-        (copied / "config.yaml").write_text(OmegaConf.to_yaml(content["config"]))
-        return copied
+        shutil.copytree(trained, tmp_path / "somebodys", dirs_exist_ok=True)
+        rewrite(tmp_path / "somebodys", change)
+        return tmp_path / "somebodys"
 
     return forge
 
@@ -235,18 +238,11 @@ def test_every_choice_of_ours_is_let_through() -> None:
             assert find_untrusted(config, trust, build=[""]) == [], word
 
 
-@pytest.mark.parametrize(
-    ("value", "trust", "expected"),
-    [
-        ("my_nets.G", ["my_nets"], True),
-        ("my_nets.deep.G", ["other", "my_nets.deep"], True),
-        ("my_nets_too.G", ["my_nets"], False),
-        ("/data/a/b", ["/data/a"], True),
-        ("/data/a/../b", ["/data/a"], False),
-    ],
-)
-def test_what_trust_names(value: str, trust: list[str], expected: bool) -> None:
-    assert is_named(value, trust) is expected
+def test_what_trust_names() -> None:
+    assert is_named("my_nets.deep.G", ["other", "my_nets.deep"])
+    assert not is_named("my_nets_too.G", ["my_nets"])
+    assert is_named("/data/a/b", ["/data/a"])
+    assert not is_named("/data/a/../b", ["/data/a"])
 
 
 class TestOwnClasses:
@@ -322,11 +318,8 @@ class TestOwnClasses:
         assert "trust" not in config
         assert "moved" not in config
 
-    def test_a_function_is_named_itself(self, run: Path, tmp_path: Path) -> None:
-        path = run / "checkpoints" / "last.ckpt"
-        content = torch.load(path, weights_only=True)
-        content["config"]["model"]["generator"]["_target_"] = "own_nets.make"
-        torch.save(content, path)
+    def test_a_function_is_named_itself(self, run: Path) -> None:
+        rewrite(run, lambda content: put(content, PLACES[0] + "._target_", "own_nets.make"))
         with pytest.raises(ConfigError, match=r"is no class.* write trust=.own_nets\.make"):
             forger.load(run, trust=["own_nets"])
         forger.load(run, trust=["own_nets", "own_nets.make"])
@@ -442,6 +435,18 @@ class TestPlaces:
                 ENTRIES[entry](run)
         assert not list((tmp_path / "mine").iterdir())
 
+    def test_the_link_that_wandb_makes(self, tmp_path: Path) -> None:
+        """It leads to a log in the user's cache, and nobody opens it by this name."""
+        run, elsewhere = tmp_path / "run", tmp_path / "wandb" / "logs" / "x.log"
+        (run / "wandb" / "offline-run-1" / "logs").mkdir(parents=True)
+        (run / "wandb" / "offline-run-1" / "logs" / "debug-core.log").symlink_to(elsewhere)
+        assert links_out_of(run) == []
+        for name in ("train.log", "wandb/offline-run-1/logs/debug.log", "logs/debug-core.log"):
+            (run / name).parent.mkdir(exist_ok=True)
+            (run / name).symlink_to(elsewhere)
+            assert f"is a link to {elsewhere}" in links_out_of(run)[0]
+            (run / name).unlink()
+
     def test_files_that_lightnings_callbacks_would_replace(self, forged: Forge) -> None:
         run = forged(lambda _: None)
         path = run / "checkpoints" / "last.ckpt"
@@ -474,8 +479,7 @@ def test_hydras_own_way_to_load_a_pickle_is_refused(trap: Trap) -> None:
 def test_the_command_line_refuses_with_exit_code_2(forged: Forge, trap: Trap) -> None:
     run = forged(lambda config: put(config, "model.generator.hidden", trap.nodes[0]))
     before = everything(run)
-    for script in ("generate.py", "train.py"):
-        key = "resume" if script == "train.py" else "run"
+    for script, key in (("generate.py", "run"), ("train.py", "resume")):
         done = command(f"{key}={run}", script=ROOT / script)
         assert done.returncode == 2
         assert "model.generator.hidden._target_=torch.load: " in done.stderr

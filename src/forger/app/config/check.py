@@ -34,11 +34,7 @@ class Problem:
 
 
 def check(cfg: DictConfig, script: str = "train") -> None:
-    """Checks a composed config.
-
-    Args:
-        cfg: the config.
-        script: the name of the main config that it was composed from.
+    """Checks a config composed from the main config of a script.
 
     Raises:
         ConfigError: something is wrong; the message lists every problem, one a line.
@@ -210,10 +206,6 @@ class _Check:
         """Refuses settings that are not known; returns the known ones that they may stand for."""
         paths = {joined(key, name): value for name, value in unknown.items()}
         self.unknown |= paths.keys()
-        if of and len(unknown) > 2:  # another target than its settings are for
-            text = f"{key}: {several(unknown)} are unknown settings{of}{choice('', known)}"
-            self.problems |= dict.fromkeys(paths, text)
-            return set()
         for path, value in paths.items():
             hint = choice(path.rpartition(".")[2], known)
             self.refuse(path, value, f"unknown setting{of}{hint}")

@@ -32,18 +32,6 @@ _LOGGED = (
 LOGGED = tuple(f"train/{name}" for name in _LOGGED)
 """What training logs: relative rates with losses that have no boundary, plain ones with others."""
 
-_LATE = "looks when an epoch ends, where a score is missing or old; write callbacks=early_stopping"
-_CALLBACKS = {  # Lightning's that cannot do here what they are for
-    "EarlyStopping": f"{_LATE} and callbacks.early_stopping.metric=<metric>",
-    **dict.fromkeys(
-        ("WeightAveraging", "EMAWeightAveraging"),
-        "averages all networks; write model.ema_decay=0.999 for the generator's average",
-    ),
-    **dict.fromkeys(
-        ("BatchSizeFinder", "LearningRateFinder"),
-        "cannot serve two networks; sweep instead, for example -m data.batch_size=64,128",
-    ),
-}
 _PACKAGES = {  # of trackers
     **dict.fromkeys(("TensorBoard", "TensorBoardLogger"), "tensorboard"),
     **dict.fromkeys(("MLflow", "MLFlowLogger"), "mlflow"),
@@ -97,40 +85,29 @@ def generate_rules(select: CheckedValues) -> Findings:
 
 
 def run_refusal(run: str, checkpoint: str, key: str = "run") -> str | None:
-    """Returns what is wrong with a run folder or checkpoint file, and what to write instead.
-
-    Args:
-        run: as given; `~` is the home folder.
-        checkpoint: which one of a folder, `last` or `best`.
-        key: the setting that names it.
-    """
+    """Returns what is wrong with the run folder or checkpoint file that a setting `key` names."""
     path = Path(run).expanduser()
     if not run.strip():
         return f"must name a run; write {key}=<run folder>"
     if path.is_file():
-        return _file_refusal(path, checkpoint, key)
+        if not os.access(path, os.R_OK):
+            return "cannot be read"
+        with path.open("rb") as file:
+            if file.read(len(_ZIP)) != _ZIP:
+                return f"is not a checkpoint; write {key}=<run folder> or {key}=<file>.ckpt"
+        best = "is a file, which checkpoint=best cannot choose from; leave checkpoint out"
+        return best if checkpoint == "best" else None
     if not path.is_dir():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         return f"there is no such folder or file{nearest(path.name, siblings)}"
     if (path / "checkpoints" / f"{checkpoint}.ckpt").is_file():
         return None
-    if checkpoint == "best" and (path / "checkpoints" / "last.ckpt").is_file():
+    if checkpoint == "best":
         return "has no checkpoints/best.ckpt, which scores write; write checkpoint=last"
     if path.name == "checkpoints":
         return f"is not a run folder; write {type_setting(key, path.parent)}"
     kind = "" if (path / "config.yaml").is_file() else "is not a run folder: "
     return f"{kind}it has no checkpoints/{checkpoint}.ckpt"
-
-
-def _file_refusal(path: Path, checkpoint: str, key: str) -> str | None:
-    if not os.access(path, os.R_OK):
-        return "cannot be read"
-    with path.open("rb") as file:
-        if file.read(len(_ZIP)) != _ZIP:
-            return f"is not a checkpoint; write {key}=<run folder> or {key}=<file>.ckpt"
-    if checkpoint == "best":
-        return "is a file, which checkpoint=best cannot choose from; leave checkpoint out"
-    return None
 
 
 def _folders(select: CheckedValues) -> Findings:
@@ -162,12 +139,16 @@ def _no_name(folder: str) -> bool:
 
 
 def _metrics(select: CheckedValues) -> Findings:
-    """Yields metrics that something waits for and that training does not log."""
+    """Yields metrics that something waits for and that training does not log, or logs too late."""
     keys = ["objective"]
     for key, home, kind in _members(select, "callbacks"):
-        if not home.startswith("forger.") and kind != "ModelCheckpoint":
+        if kind == "EarlyStopping" and not home.startswith("forger."):
+            reason = "looks when an epoch ends, where a score is missing or old"
+            yield f"{key}._target_", f"{reason}; write callbacks=early_stopping"
+        elif not home.startswith("forger.") and kind != "ModelCheckpoint":
             return  # callbacks of the user's own may log anything
-        keys += [f"{key}.metric", f"{key}.monitor"]
+        else:
+            keys += [f"{key}.metric", f"{key}.monitor"]
     for key in keys:
         metric = select(key)
         if not isinstance(metric, str) or metric in LOGGED:
@@ -194,21 +175,17 @@ def _images(select: CheckedValues) -> Findings:
 
 
 def _trainer(select: CheckedValues) -> Findings:
-    """Yields flags and callbacks of Lightning's that others make void, or that are no use here."""
+    """Yields settings of Lightning's that others make void, and those that nobody sees."""
     for unit in ("steps", "epochs"):
         least, most = select(f"trainer.min_{unit}"), select(f"trainer.max_{unit}")
         if least is not None and most not in (None, -1) and least > most:
             yield f"trainer.min_{unit}", f"is above trainer.max_{unit}={most}"
     if select("trainer.limit_train_batches") is not None and select("trainer.overfit_batches"):
         yield "trainer.limit_train_batches", "is ignored with trainer.overfit_batches; leave it out"
-    for name in sorted(os.environ):  # by which Lightning would change the Trainer unseen
-        if name.startswith("PL_TRAINER_"):
-            setting = name.removeprefix("PL_TRAINER_").lower()
-            reason = f"would change the Trainer; unset it and write trainer.{setting}=<value>"
-            yield f"environment variable {name}", reason
-    for key, home, kind in _members(select, "callbacks"):
-        if home.startswith("lightning.") and kind in _CALLBACKS:
-            yield f"{key}._target_", _CALLBACKS[kind]
+    for name in sorted(one for one in os.environ if one.startswith("PL_TRAINER_")):
+        setting = name.removeprefix("PL_TRAINER_").lower()
+        reason = f"would change the Trainer; unset it and write trainer.{setting}=<value>"
+        yield f"environment variable {name}", reason
 
 
 def _loggers(select: CheckedValues) -> Findings:

@@ -63,11 +63,13 @@ _trainer = Section(
     limits=schema.TRAINER,
     kept={"accelerator", "devices", "max_epochs", "max_steps", "max_time", "threads"},
     filled_in={
-        "gradient_clip_val": "is for one network; write model.gradient_clip.generator=<norm>",
-        "gradient_clip_algorithm": "clips norms; write model.gradient_clip.generator=<norm>",
+        **dict.fromkeys(
+            ("gradient_clip_val", "gradient_clip_algorithm"),
+            "is for one network; write model.gradient_clip.generator=<norm>",
+        ),
         "accumulate_grad_batches": "is for one network; write model.accumulate.generator=<batches>",
-        "logger": "choose loggers with logger=wandb, logger=tensorboard or logger=mlflow",
-        "callbacks": "add a callback with '+callbacks.<name>={_target_: ...}'",
+        "logger": "write logger=<choice>",
+        "callbacks": "write '+callbacks.<name>={_target_: ...}'",
         "default_root_dir": "is the run folder; set paths.log_dir or name",
         "enable_progress_bar": "write callbacks.progress=null for no bar",
         "enable_checkpointing": "write callbacks.checkpoint=null for no checkpoints",

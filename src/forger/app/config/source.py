@@ -43,12 +43,7 @@ class NotFoundError(LookupError):
 
 
 class TargetError(ConfigError):
-    """A target that cannot be imported, called, or used where it stands.
-
-    Args:
-        message: what is wrong.
-        target: its dotted name.
-    """
+    """A target, a dotted name, that cannot be imported, called, or used where it stands."""
 
     def __init__(self, message: str, target: str) -> None:
         super().__init__(message)
@@ -162,10 +157,7 @@ class Definition:
 
 
 def locate(target: str) -> Definition | None:
-    """Finds what a dotted name such as `torch.optim.Adam` stands for.
-
-    Returns:
-        The definition, or `None` where the source does not tell, or it is a module.
+    """Finds what defines a dotted name; `None` where the source does not tell, or it is a module.
 
     Raises:
         NotFoundError: a part of the name surely does not exist.

@@ -60,10 +60,7 @@ def climbs(data: Any) -> bool:
 def links_out_of(folder: Path, trust: Iterable[str] = (), inside: Path | None = None) -> list[str]:
     """Returns complaints about links in a record's folder through which others would be written to.
 
-    Args:
-        folder: that is going to be written to.
-        trust: names folders that links may lead to.
-        inside: the folder that the user gave; `None`: the same.
+    They may lead into the folder that the user gave, `inside`, and to those that `trust` names.
     """
     root, found = (inside or folder).resolve(), []
     for path in (folder, *folder.rglob("*")):

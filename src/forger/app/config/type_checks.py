@@ -40,12 +40,7 @@ _LISTS = (list, tuple, Sequence, Iterable, Collection)
 
 
 def refusal(value: Any, hint: Any) -> str | None:
-    """Returns what is allowed, in words, when a type refuses `value`, else `None`.
-
-    Args:
-        value: plain data as YAML has it.
-        hint: the type; `Annotated` with a function, the function refuses.
-    """
+    """Returns what is allowed when a type refuses a value as YAML has it, else `None`."""
     if value is UNKNOWN:
         return None
     kind, members = get_origin(hint) or hint, get_args(hint)
