@@ -24,19 +24,6 @@ def test_curves(schedule, factors) -> None:
     assert [schedule(x) for x in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx(factors)
 
 
-def test_rate_reaches_its_end_with_the_last_iteration() -> None:
-    network = nn.Linear(1, 1)
-    updates = Updates(schedule=Linear(final=0.1))
-    optimizer = updates.make_optimizer(network)
-    scheduler = updates.make_scheduler(optimizer, total=4)
-    rates = []
-    for _ in range(5):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rates == pytest.approx([2e-4, 1.55e-4, 1.1e-4, 0.65e-4, 0.2e-4])
-
-
 def test_endless_run_with_a_schedule_is_refused() -> None:
     updates = Updates(schedule=Cosine())
     optimizer = updates.make_optimizer(nn.Linear(1, 1))

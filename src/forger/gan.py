@@ -99,11 +99,7 @@ class GAN(LightningModule):
 
     @property
     def batches_per_iteration(self) -> int:
-        """Batches of real images that one iteration consumes.
-
-        `n_critic` times D's accumulation, and as many as G accumulates if its loss compares with
-        real images, which are then fresh ones.
-        """
+        """Batches of real images that one iteration consumes; G's, if its loss needs them, too."""
         for_generator = self.generator_updates.accumulate if self.loss.generator_sees_real else 0
         return self.loss.n_critic * self.discriminator_updates.accumulate + for_generator
 
@@ -239,11 +235,7 @@ class GAN(LightningModule):
         return {name: due[name].weight * due[name].interval * term for name, term in terms.items()}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what the weights do not tell.
-
-        Raises:
-            DivergedError: a weight is not finite; the last checkpoint stays a good one.
-        """
+        """Adds what the weights do not tell; refuses weights that are not finite."""
         if hasattr(self, "_watch"):  # it has trained
             self._watch.check(self.iteration)
         checkpoint["images_seen"] = self.images_seen

@@ -37,10 +37,8 @@ def full_precision(logits: Tensor) -> Tensor:
 def clip_gradient(network: nn.Module, limit: float | None, scale: float = 1.0) -> Tensor:
     """Scales the network's gradient to a 2-norm of at most `limit`; `None` leaves it.
 
-    Gradients multiplied by `scale`, for 16 bits, stay so: the precision plugin unscales them.
-
-    Returns:
-        The norm before that, without the scale: a scalar.
+    Returns the norm before that, a scalar. Gradients multiplied by `scale`, for 16 bits, stay so:
+    the precision plugin unscales them.
     """
     if limit is not None:
         return clip_grad_norm_(network.parameters(), limit * scale) / scale

@@ -36,8 +36,8 @@ class NoiseSource:
     Args:
         prior: distribution of the generator's input.
         seed: of the run.
-        rank: of this process.
-        world_size: number of processes; each draws the whole batch and keeps its share.
+        rank: of this process; each of `world_size` draws the whole batch and keeps its share.
+        world_size: number of processes.
         device: where to draw; another device gives other numbers.
         dtype: of what is drawn.
     """

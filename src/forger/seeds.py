@@ -33,11 +33,8 @@ def seed_for(purpose: Purpose, *key: int) -> int:
     """Returns the seed of a purpose's stream, in [0, 2**64).
 
     torch's CPU generator uses the low 32 bits of its seed only, so the purpose stands in their
-    upper four; generators of GPUs use the bits above too.
-
-    Args:
-        purpose: what the numbers are for.
-        key: what else they depend on, for example (seed, iteration).
+    upper four; generators of GPUs use the bits above too. The key is what else the numbers depend
+    on, for example (seed, iteration).
     """
     mixed = mix(purpose, *key)
     low = (1 << _LOW_BITS) - 1

@@ -27,12 +27,9 @@ def open_storage(url: str) -> RDBStorage:
 
 
 def open_trial(storage: str, study: str, number: int) -> Trial | None:
-    """Returns a trial that goes on; `None` where it has ended.
+    """Returns a study's trial that goes on; `None` where it has ended.
 
-    Args:
-        storage: URL of the database, which may be anybody's: its pruner is one of Optuna's own.
-        study: its name in there.
-        number: of the trial.
+    The database, a URL, may be anybody's: its pruner is one of Optuna's own.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)

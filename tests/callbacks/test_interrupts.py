@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lightning.pytorch import Callback
 from short_run import After, last, run
 
@@ -110,33 +109,3 @@ def test_without_a_checkpoint_callback_nothing_is_written(tmp_path: Path) -> Non
     with pytest.raises(Interrupted), Interrupts() as interrupts:
         run(tmp_path, Send(4, signal.SIGTERM), interrupts)
     assert not list(tmp_path.rglob("*.ckpt"))
-
-
-class SeveralProcesses(Callback):
-    """Lets Lightning believe so, once its own set-up is over, and counts what it then sends."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sent = 0
-        self._patch = monkeypatch
-
-    def on_train_start(self, trainer: Any, *_: Any) -> None:
-        distributed = torch.distributed
-        self._patch.setattr(trainer.strategy, "world_size", 2)
-        self._patch.setattr(distributed, "is_initialized", lambda: True)
-        self._patch.setattr(distributed, "broadcast", self._send)
-
-    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
-        self._patch.undo()
-
-    def _send(self, *_: Any, **__: Any) -> None:
-        self.sent += 1
-
-
-@pytest.mark.parametrize("heeded", [True, False])
-def test_lightning_sends_no_message_about_signals_in_each_iteration(
-    heeded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without our handlers it does, which shows that the test would see it."""
-    processes = SeveralProcesses(monkeypatch)
-    run(tmp_path, *([Interrupts()] if heeded else []), processes)
-    assert processes.sent == (0 if heeded else 1)

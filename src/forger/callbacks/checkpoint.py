@@ -96,8 +96,7 @@ def ends(trainer: Trainer) -> bool:
 def any_agrees(trainer: Trainer, wanted: bool) -> bool:
     """Tells every process alike whether any of them wants something, at this very iteration.
 
-    Every process must call this at every iteration. Several processes vote every 10 iterations, so
-    that what is wanted may come that much later.
+    Every process must call this at every iteration; several of them vote every 10 iterations.
     """
     if trainer.world_size == 1:
         return wanted

@@ -73,9 +73,8 @@ class EarlyStopping(Callback):
         epochs, steps = trainer.min_epochs or 0, trainer.min_steps or 0
         may_end = trainer.current_epoch >= epochs and trainer.global_step >= steps
         if self._look(trainer) and self.waited >= self.patience and may_end:
-            best = "any number"
-            if self.best is not None:
-                best = f"{self.best:.4g}, of iteration {self.best_at:,}"
+            at = f", of iteration {self.best_at:,}"
+            best = "any number" if self.best is None else f"{self.best:.4g}{at}"
             times = f"{self.waited} times in a row"
             self.reason = f"ended early: {self._name} was {times} no better than {best}"
             trainer.should_stop = True

@@ -16,13 +16,10 @@ KEY = "exact_resume"
 class ExactResume(Callback):
     """Lets a run that was cut off anywhere go on to the same bits.
 
-    A checkpoint taken at the end of any iteration continues with the next one: in the middle of an
-    epoch, at its end, and also where the run had stopped at its `max_steps` and may now go further.
-    Lightning's own progress of a checkpoint means something else at each of these moments, so this
-    callback writes one meaning into all of them. The random states of every process go with it.
-
-    Where no iteration is left, callbacks see the start and the end of training all the same, and
-    write what a run that was cut off after its last iteration lacks.
+    Lightning's own progress of a checkpoint means something else in the middle of an epoch, at its
+    end, and where a run had stopped at its `max_steps`: this callback writes one meaning into all.
+    The random states of every process go with it. Where no iteration is left, callbacks see the
+    start and the end of training all the same, and write what a run that was cut off lacks.
     """
 
     def __init__(self) -> None:

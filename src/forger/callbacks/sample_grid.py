@@ -23,13 +23,11 @@ from forger.whole_files import write_whole
 class SampleGrid(Callback):
     """Draws what the generator makes of the same noise, again and again, as PNG grids.
 
-    At iteration 0, every `every_n_steps` iterations, and once at the end of `fit`, it writes
-    `samples/<iteration>_ema.png` (and `_raw.png`) into the run folder, copies the newest EMA grid
-    to `samples/last.png`, and sends the grids to the trackers as `samples/ema` and `samples/raw`.
-    The first real images are drawn once as `samples/000000_real.png`. Rank 0 does this alone.
-
-    The images are those that `generate.py seed=<seed> n=<n>` makes of a checkpoint of the same
-    iteration: the `Sampler`'s. A run with this callback equals one without it in bits.
+    At iteration 0, at its interval and at the end it writes `samples/<iteration>_ema.png` (and
+    `_raw.png`) into the run folder, copies the newest EMA grid to `samples/last.png`, and sends the
+    grids to the trackers. The first real images are drawn once as `samples/000000_real.png`. The
+    images are those that `generate.py seed=<seed> n=<n>` makes of a checkpoint of the same
+    iteration. A run with this callback equals one without it in bits.
 
     Args:
         n: images in a grid.

@@ -45,10 +45,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """Reads the last checkpoint of a run, or the one before it where that is damaged.
-
-    Args:
-        folder: of the run.
+    """Reads the last checkpoint of a run folder, or the one before it where that is damaged.
 
     Returns:
         The file that was read and its content; `None` where the run has no checkpoint yet.

@@ -111,9 +111,6 @@ class Discriminator(nn.Module):
         norm: `auto` is the paper's BatchNorm, or LayerNorm under a gradient penalty.
         gradient_penalty: whether the loss penalises gradients per sample.
 
-    Attributes:
-        independent_samples: whether a logit depends on no other image of the batch.
-
     Raises:
         ConfigError: the image's side cannot be read, or `norm` is refused.
     """

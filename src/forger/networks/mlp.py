@@ -82,9 +82,6 @@ class Discriminator(nn.Module):
             without BatchNorm or LayerNorm, which would hide how bright an image is.
         gradient_penalty: whether the loss penalises gradients per sample.
 
-    Attributes:
-        independent_samples: whether a logit depends on no other image of the batch.
-
     Raises:
         ConfigError: a size is not positive, or `norm` has no meaning here.
     """

@@ -45,9 +45,6 @@ def resolve_norm(norm: Norm, default: Norm, gradient_penalty: bool) -> Norm:
         norm: the user's choice.
         default: what the paper of the architecture uses.
         gradient_penalty: whether the loss penalises gradients per sample.
-
-    Raises:
-        ConfigError: `norm` is unknown, or `batch` by name under a gradient penalty.
     """
     check_norm(norm, Norm, "discriminator")
     if norm == "batch" and gradient_penalty:
@@ -61,11 +58,7 @@ def resolve_norm(norm: Norm, default: Norm, gradient_penalty: bool) -> Norm:
 
 
 def conv_norm(norm: Norm) -> Normalise:
-    """Returns what normalises `(B, C, H, W)` features, given `C`.
-
-    `layer` takes the statistics over C, H and W of each sample, with a scale and a shift per
-    channel.
-    """
+    """Returns what normalises `(B, C, H, W)` features; `layer` over C, H and W of each sample."""
     makers: dict[str, Normalise] = {
         "batch": nn.BatchNorm2d,
         "layer": lambda channels: nn.GroupNorm(1, channels),

@@ -114,9 +114,6 @@ class Discriminator(nn.Module):
         width: channels of the map of half the image's side.
         hidden: width of the linear layer before the logit.
 
-    Attributes:
-        independent_samples: a logit depends on no other image of the batch.
-
     Raises:
         ConfigError: the image's sides are no multiples of 4, or a size is not positive.
     """
