@@ -111,12 +111,15 @@ class GAN(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Makes both optimizers, the generator's first, and their schedules."""
-        settings = (self.generator_updates, self.discriminator_updates)
-        pairs = zip(settings, (self.generator, self.discriminator), strict=True)
-        optimizers = [updates.make_optimizer(network) for updates, network in pairs]
+        for_g, for_d = self.generator_updates, self.discriminator_updates
+        optimizer_g = for_g.make_optimizer(self.generator)
+        optimizer_d = for_d.make_optimizer(self.discriminator)
         total = self.trainer.estimated_stepping_batches
-        schedules = map(lambda updates, of: updates.make_scheduler(of, total), settings, optimizers)
-        return optimizers, [schedule for schedule in schedules if schedule is not None]
+        schedules = (
+            for_g.make_scheduler(optimizer_g, total),
+            for_d.make_scheduler(optimizer_d, total),
+        )
+        return [optimizer_g, optimizer_d], [one for one in schedules if one is not None]
 
     def on_train_start(self) -> None:
         """Sets up what stays the same from one iteration to the next, and the clock."""

@@ -116,7 +116,7 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores it; with more patience the run has not ended."""
-        for name, value in state_dict.items():
-            setattr(self, name, value)
+        for name in _STATE:  # no other attribute: the file may be anybody's
+            setattr(self, name, state_dict[name])
         if not self.has_ended(state_dict):
             self.reason = None

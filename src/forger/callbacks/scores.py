@@ -174,8 +174,8 @@ class ScoreCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores it."""
-        for name, value in state_dict.items():
-            setattr(self, name, value)
+        self.best_fid, self.best = state_dict["best_fid"], state_dict["best"]
+        self.prefix = state_dict["prefix"]
 
 
 def _log_line(iteration: int, found: Evaluation, seconds: float, best: bool) -> str:
