@@ -11,7 +11,6 @@ from disks import read_only
 from omegaconf import DictConfig
 from training import ROOT, rows, run_folder, short
 
-from forger import hardware
 from forger.app.config.command import Command
 from forger.app.config.compose import find_mistakes
 from forger.app.config.rules import LOGGED
@@ -153,30 +152,23 @@ def test_accepted(script: str, overrides: str, run: Path, gpus: Gpus) -> None:
 @pytest.mark.parametrize(
     ("count", "overrides", "message"),
     [
-        (2, "trainer=ddp trainer.devices=2", None),
         (2, "trainer=gpu trainer.devices=2", None),
         (1, "trainer.precision=16-mixed", None),
         (2, "trainer=ddp trainer.devices=4", "trainer.devices=4: 2 GPUs are visible here"),
         (2, "trainer=gpu trainer.devices=[2]", "trainer.devices=[2]: 2 GPUs are visible"),
         (2, "trainer=ddp trainer.devices=[0,0]", "must be different GPUs"),
+        (2, "device=cuda:1", None),
+        (2, "device=cuda:2", "device=cuda:2: 2 GPUs are visible here"),
         (3, "trainer=ddp", "is shared evenly by 3 processes; write 63 or 66"),
     ],
 )
-def test_gpus(count: int, overrides: str, message: str | None, gpus: Gpus) -> None:
+def test_gpus(count: int, overrides: str, message: str | None, run: Path, gpus: Gpus) -> None:
     gpus(count)
-    problems = found("train", *overrides.split())
+    script = "train" if "trainer" in overrides else "generate"
+    of_run = () if script == "train" else (f"run={run}",)
+    problems = found(script, *of_run, *overrides.split())
     assert len(problems) == (message is not None)
     assert message is None or message in problems[0]
-
-
-def test_devices_of_a_run(run: Path, gpus: Gpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpus(2)
-    for device in ("auto", "cpu", "cuda", "cuda:1"):
-        assert found("evaluate", f"run={run}", f"device={device}") == []
-    (problem,) = found("evaluate", f"run={run}", "device=cuda:2")
-    assert problem.startswith("device=cuda:2: 2 GPUs are visible here")
-    monkeypatch.setattr(hardware, "has_mps", lambda: True)
-    assert found("evaluate", f"run={run}", "device=mps") == []
 
 
 def test_the_machine_and_its_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

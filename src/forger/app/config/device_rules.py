@@ -105,7 +105,7 @@ def _processes(select: CheckedValues, trainer: Mapping[str, Any]) -> Findings:
             " --master-addr=<address of the first> train.py <overrides> on each: docs/clusters.md",
         )
     elif own is not None and each is not None:
-        machines = own.machines or 1
+        machines = own.machines or own.count // (own.per_machine or own.count)
         started = own.per_machine or own.count // machines
         if own.by == "srun" and own.count > 1 and own.per_machine is None:
             yield "trainer.devices", "srun does not tell it; write srun --ntasks-per-node=<n>"
