@@ -41,7 +41,7 @@ class Rendezvous:
         self.own, self._store = own, _connect(own, "forger")
         self._name = f"rank {own.rank}" + ("" if own.is_local else f" on {socket.gethostname()}")
         self._token = secrets.token_hex(8)  # of this process; from rank 0's plan on, of all
-        self._has_left = False
+        self._where, self._has_left = f"{own.machine} {os.getpid()}", False
 
     def read(self, key: str) -> str | None:
         """Returns what was written under a key, by this start or an earlier one."""
@@ -69,7 +69,7 @@ class Rendezvous:
 
     def decide(self, go: bool) -> None:
         """Lets the others begin, or ends them."""
-        self._introduce()
+        self.write(f"{self._token}/process/{self.own.rank}", self._where)
         self._store.set(f"{self._token}/go", "go" if go else "")
 
     def plan(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Rendezvous:
 
     def answer(self, complaint: str | None) -> bool:
         """Tells rank 0 what is wrong here, if anything; returns whether all may begin."""
-        self._introduce()
+        self.write(f"{self._token}/process/{self.own.rank}", self._where)
         said = f"{self._name}: {complaint}" if complaint else ""
         self._store.set(f"{self._token}/answer/{self.own.rank}", said)
         return bool(self._store.get(f"{self._token}/go"))
@@ -125,10 +125,6 @@ class Rendezvous:
             return told or (ANOTHER if any(map(self._is_gone, range(self.own.count))) else None)
         except RuntimeError:
             return GONE
-
-    def _introduce(self) -> None:
-        where = f"{self.own.machine} {os.getpid()}"
-        self._store.set(f"{self._token}/process/{self.own.rank}", where)
 
     def _is_gone(self, rank: int) -> bool:
         """Tells whether a process of this machine has ended, where no containers are in between."""

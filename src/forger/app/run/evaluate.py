@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
 
 import forger
 from forger.app.config.check import check
@@ -72,11 +71,8 @@ def _evaluate_run(
     cfg: DictConfig, run: LoadedRun, repeated: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Scores one run, writes and shows what came out; `repeated` is the protocol to repeat."""
-    folder, device, cache_dir = (
-        _make_folder(cfg, run),
-        pick_device(cfg.device),
-        _cache_dir(cfg, run),
-    )
+    folder, cache_dir = _make_folder(cfg, run), _cache_dir(cfg, run)
+    device = pick_device(cfg.device)
     data = _rebuild_data(cfg, run, cache_dir)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
     _, num_fake, _ = check_scorable(cfg.metrics, data, cache_dir, floor=True)
@@ -221,7 +217,11 @@ def _figures(
     evaluator: Evaluator, sampler: Sampler, scored: Evaluation, seed: int, boundary: float | None
 ) -> dict[str, bytes]:
     """Draws the figures of an evaluation, as PNG by name; `boundary` is that of the loss."""
-    images, features, logits = _first_images(evaluator, sampler, seed)
+    seen = []
+    for number, size in enumerate(chunk_sizes(LOOKED_AT)):
+        pixels = sampler.chunk(number, size, seed)
+        seen.append((pixels, *evaluator.extractor(pixels)))
+    images, features, logits = (torch.cat(part).cpu() for part in zip(*seen, strict=True))
     training = evaluator.data.train_images
     database = torch.split(evaluator.real("train").features, CHUNK)
     indices, distances = nearest(features[:SAMPLES], database, min(NEIGHBOURS, len(training)))
@@ -239,16 +239,3 @@ def _figures(
         pictures["classes"] = figures.class_grid(images, predicted, confidence, classes)
         pictures["class_histogram"] = figures.class_histogram(shares, reference, classes)
     return pictures
-
-
-def _first_images(
-    evaluator: Evaluator, sampler: Sampler, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Generates the first images again, with their features and logits."""
-    images, features, logits = [], [], []
-    for number, size in enumerate(chunk_sizes(LOOKED_AT)):
-        images.append(sampler.chunk(number, size, seed))
-        seen = evaluator.extractor(images[-1])
-        features.append(seen.features.cpu())
-        logits.append(seen.logits.cpu())
-    return torch.cat(images).cpu(), torch.cat(features), torch.cat(logits)
