@@ -36,13 +36,32 @@ _PACKAGES = {  # of trackers
     **dict.fromkeys(("TensorBoard", "TensorBoardLogger"), "tensorboard"),
     **dict.fromkeys(("MLflow", "MLFlowLogger"), "mlflow"),
 }
+_AVERAGE = "write model.ema_decay=0.999 for the generator's average"
+_FOR_ONE_NETWORK = {  # Lightning's callbacks: what does their work here
+    "GradientAccumulationScheduler": "write model.accumulate.generator=<batches>",
+    "StochasticWeightAveraging": _AVERAGE,
+    "WeightAveraging": _AVERAGE,
+    "EMAWeightAveraging": _AVERAGE,
+    "BatchSizeFinder": "write data.batch_size=<images>",
+    "LearningRateFinder": "sweep instead: -m optimizer.lr=1e-4,2e-4",
+    "BackboneFinetuning": "there is no backbone here",
+}
 _ZIP = b"PK\x03\x04"  # how every file of torch.save begins
 
 
 def train_rules(select: CheckedValues) -> Findings:
     """Yields what is wrong with a config of train.py as a whole."""
     # what one has refused, the next ones do not look at
-    for rule in (device_rules, _folders, _metrics, _images, _trainer, _loggers, _scores):
+    for rule in (
+        device_rules,
+        _folders,
+        _metrics,
+        _images,
+        _trainer,
+        _callbacks,
+        _loggers,
+        _scores,
+    ):
         yield from rule(select)
 
 
@@ -182,10 +201,26 @@ def _trainer(select: CheckedValues) -> Findings:
             yield f"trainer.min_{unit}", f"is above trainer.max_{unit}={most}"
     if select("trainer.limit_train_batches") is not None and select("trainer.overfit_batches"):
         yield "trainer.limit_train_batches", "is ignored with trainer.overfit_batches; leave it out"
+    if select("trainer.benchmark") is True and select("trainer.deterministic") is True:
+        yield "trainer.benchmark", "makes trainer.deterministic=true void; leave one of them out"
+    if _target_of(select, "data").startswith("forger.data."):
+        for key in ("trainer.use_distributed_sampler", "trainer.reload_dataloaders_every_n_epochs"):
+            if select(key) is not None:
+                yield key, "changes nothing with this data set; leave it out"
     for name in sorted(one for one in os.environ if one.startswith("PL_TRAINER_")):
         setting = name.removeprefix("PL_TRAINER_").lower()
         reason = f"would change the Trainer; unset it and write trainer.{setting}=<value>"
         yield f"environment variable {name}", reason
+
+
+def _callbacks(select: CheckedValues) -> Findings:
+    """Yields Lightning's callbacks for one network and one optimizer, and a second bar."""
+    for key, home, kind in _members(select, "callbacks"):
+        lightnings = home.startswith("lightning.")
+        if lightnings and kind in _FOR_ONE_NETWORK:
+            yield f"{key}._target_", f"cannot serve two networks; {_FOR_ONE_NETWORK[kind]}"
+        elif lightnings and kind.endswith("ProgressBar") and select("callbacks.progress"):
+            yield f"{key}._target_", "would be a second bar; write callbacks.progress=null too"
 
 
 def _loggers(select: CheckedValues) -> Findings:
