@@ -68,3 +68,11 @@ def test_gradient_reaches_the_weights_and_not_the_images(penalty: Penalty, image
     assert network[1].weight.grad.abs().sum() > 0
     assert real.grad is None
     assert not real.requires_grad
+
+
+def test_a_flat_discriminator_has_a_finite_gradient(images) -> None:
+    """The norm is not differentiable at 0; training must not turn to NaN there."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(18, 1), nn.Flatten(0)).double()
+    nn.init.zeros_(network[1].weight)
+    Interpolates(1.0)(network, *images, uniform).backward()
+    assert network[1].weight.grad.isfinite().all()

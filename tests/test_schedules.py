@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 
 from forger.errors import ConfigError
@@ -22,6 +23,20 @@ from forger.updates import Updates
 )
 def test_curves(schedule, factors) -> None:
     assert [schedule(x) for x in (0, 0.25, 0.5, 0.75, 1)] == pytest.approx(factors)
+
+
+def test_the_default_optimizer_is_that_of_dcgan_and_its_rate_ends_with_the_last_iteration() -> None:
+    updates = Updates(schedule=Linear(final=0.1))
+    optimizer = updates.make_optimizer(nn.Linear(1, 1))
+    assert isinstance(optimizer, torch.optim.Adam)
+    assert optimizer.param_groups[0]["betas"] == (0.5, 0.999)
+    scheduler = updates.make_scheduler(optimizer, total=4)
+    rates = []
+    for _ in range(5):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([2e-4, 1.55e-4, 1.1e-4, 0.65e-4, 0.2e-4])
 
 
 def test_endless_run_with_a_schedule_is_refused() -> None:
