@@ -62,7 +62,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment["choices"] = {
         **{"model": "vanilla", "loss": "r3gan", "data": "mnist_sample", "trainer": "cpu"},
         **{"optimizer": "adam", "experiment": None, "logger": "csv", "debug": None},
-        **{"metrics": "auto", "metrics/features": "classifier", "schedule": "constant"},
+        **{"metrics": "none", "schedule": "constant"},
     }
     (run / "environment.json").write_text(json.dumps(environment))
     return run
@@ -98,7 +98,7 @@ class TestGoingOn:
         assert entry["iteration"] == 4
         assert run_folder(tmp_path) == run
 
-        longer = short(tmp_path / "long", "loss=r3gan", EVERY_2, "trainer.max_steps=9")
+        longer = short(tmp_path / "long", "loss=r3gan", EVERY_2, "metrics=none", steps=9)
         assert train(composed(*longer)).keys() == metrics.keys()
         assert not differences(last(run), last(run_folder(tmp_path / "long")))
         assert untimed(run) == untimed(run_folder(tmp_path / "long"))
@@ -147,7 +147,7 @@ class TestGoingOn:
         assert not differences(last(run), content)
 
     def test_what_fails_after_training_loses_none_of_it(
-        self, composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(path: Path, content: bytes) -> None:
             if path.name.startswith("000002"):
@@ -157,7 +157,7 @@ class TestGoingOn:
         with monkeypatch.context() as patch:
             patch.setattr("forger.callbacks.sample_grid.write_whole", fail)
             with pytest.raises(RunError, match=r"No space left .* stopped at iteration 2"):
-                train(composed(*short(tmp_path)))
+                trained_in(tmp_path)
         run = run_folder(tmp_path)
         assert (last(run)["global_step"], status_of(run)["status"]) == (2, "failed")
         assert train(resumed(run)).keys() >= {"train/loss_g", "train/loss_d"}
@@ -363,7 +363,8 @@ def interrupt(number: signal.Signals, folder: Path, *overrides: str) -> int:
 
 def test_a_signal_saves_and_resume_last_goes_on(tmp_path: Path) -> None:
     """The real command, from a terminal's view."""
-    words = short(tmp_path, "trainer.threads=1", "data.batch_size=64", "name=mine", steps=100_000)
+    words = ["trainer.threads=1", "data.batch_size=64", "name=mine", "metrics=none"]
+    words = short(tmp_path, *words, steps=100_000)
     interrupt(signal.SIGTERM, tmp_path, *words)
     again = ("resume=last", "name=mine", f"paths.log_dir={tmp_path / 'logs'}")
     stopped = interrupt(signal.SIGINT, tmp_path, *again)

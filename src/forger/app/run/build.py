@@ -7,7 +7,7 @@ nothing below this package sees a config.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,20 +48,12 @@ def image_shape_of(datamodule: LightningDataModule) -> tuple[tuple[int, int, int
     """Returns channels, height and width, and how many images the first batch of a user's own has.
 
     Raises:
-        ConfigError: the module tells another shape than its batches have, or gives no batch.
-        DataError: the batch holds no images `(B, C, H, W)` in [-1, 1].
+        UserError: it gives no batch, or one that holds no images `(B, C, H, W)` in [-1, 1].
     """
     if isinstance(datamodule, ImageDataModule):
         return datamodule.image_shape, None
-    told = getattr(datamodule, "image_shape", None)
-    batch, channels, height, width = first_images(datamodule).shape
-    shape = (channels, height, width)
-    if told is not None and (not isinstance(told, Sequence) or tuple(told) != shape):
-        raise ConfigError(
-            f"data={type(datamodule).__name__}: its image_shape is {told}, and its first batch"
-            f" holds images {shape}"
-        )
-    return shape, batch
+    batch, *shape = first_images(datamodule).shape
+    return (shape[0], shape[1], shape[2]), batch
 
 
 def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> GAN:

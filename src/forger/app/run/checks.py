@@ -34,12 +34,7 @@ def images_per_process(trainer: DictConfig, datamodule: LightningDataModule) -> 
 
 
 def check_updates(gan: GAN, trainer: DictConfig) -> None:
-    """Builds both optimizers and schedules once.
-
-    Raises:
-        ConfigError: an optimizer is none or refuses its settings, or a schedule ends with a run
-            that has no known end.
-    """
+    """Builds both optimizers and schedules once, which may refuse their settings."""
     steps, epochs = trainer.get("max_steps"), trainer.get("max_epochs")
     endless = epochs == -1 or (epochs is None and trainer.get("max_time") is not None)
     total = math.inf if steps in (None, -1) and endless else 1
@@ -56,11 +51,7 @@ def check_updates(gan: GAN, trainer: DictConfig) -> None:
 
 
 def check_epoch(datamodule: LightningDataModule, gan: GAN, trainer: DictConfig) -> None:
-    """Checks that an epoch, or the share of it that is asked for, holds an iteration.
-
-    Raises:
-        ConfigError: it does not.
-    """
+    """Checks that an epoch, or the share of it that is asked for, holds an iteration."""
     if not isinstance(datamodule, ImageDataModule):
         return
     batches = gan.batches_per_iteration
@@ -80,7 +71,7 @@ def check_networks(gan: GAN, image_shape: tuple[int, int, int], batch: int = 2) 
 
     Args:
         gan: left as it is.
-        image_shape: of the data: channels, height, width.
+        image_shape: channels, height, width.
         batch: images that a process takes at once, as far as that matters: 1 or 2.
 
     Raises:

@@ -31,20 +31,14 @@ def describe_dry_run(
 ) -> list[str]:
     """Returns the lines that follow those of `describe_plan`; changes nothing."""
     noise = torch.zeros(2, int(gan.generator.latent_dim))  # type: ignore[arg-type]
-    images = torch.zeros(2, *image_shape)
     batch = _batch(datamodule, trainer)
-
-    def memory_table() -> list[str]:
-        parts = estimate_memory(gan, datamodule, trainer, image_shape)
-        return [f"{name:20}{size / 1e6:>12,.1f} MB" for name, size in parts.items()]
-
     return [
         f"generator, for B = {batch or 'any'} images in each process:",
         *_indented(lambda: layer_table(gan.generator, noise)),
         "discriminator:",
-        *_indented(lambda: layer_table(gan.discriminator, images)),
+        *_indented(lambda: layer_table(gan.discriminator, torch.zeros(2, *image_shape))),
         f"memory of each process{'' if batch else ' for B = 1'}, an estimate:",
-        *_indented(memory_table),
+        *_indented(lambda: _table(estimate_memory(gan, datamodule, trainer, image_shape))),
     ]
 
 
@@ -54,6 +48,10 @@ def _indented(describe: Callable[[], list[str]]) -> list[str]:
         return [f"    {line}".rstrip() for line in describe()]
     except Exception as error:  # a network of the user's own: training will tell what fails
         return [f"    not known: {type(error).__name__}: {error}".splitlines()[0]]
+
+
+def _table(parts: dict[str, int]) -> list[str]:
+    return [f"{name:20}{size / 1e6:>12,.1f} MB" for name, size in parts.items()]
 
 
 def layer_table(network: nn.Module, inputs: Tensor) -> list[str]:
@@ -97,9 +95,7 @@ def estimate_memory(
     mixed = str(trainer.precision) in ("16-mixed", "bf16-mixed")
     trial = Trial(gan, dtype)
     kept, largest = _saved_by_autograd(trial, image_shape, batch, mixed)
-    g, d = (
-        _bytes(network.state_dict().values()) for network in (trial.generator, trial.discriminator)
-    )
+    g, d = (_bytes(getattr(trial, name).state_dict().values()) for name in NETWORKS)
     states = _state_bytes(gan.generator_updates, trial.generator)
     states += _state_bytes(gan.discriminator_updates, trial.discriminator)
     pixels = batch * gan.batches_per_iteration * torch.Size(image_shape).numel()
@@ -116,7 +112,9 @@ def estimate_memory(
         "backward passes": COPIES_OF_LARGEST * passes * largest,
     }
     lasting["gradients"] = (g + d) * min(2, trainer.world_size)  # DDP has buckets of its own
-    lasting["training images"] = _image_bytes(datamodule, device)
+    if isinstance(datamodule, ImageDataModule) and datamodule.residence(device) == device:
+        only_mapped = datamodule.mapped and device.type == "cpu"  # takes room while there is some
+        lasting["training images"] = 0 if only_mapped else datamodule.train_images.nbytes
     total, needed = sum(lasting.values()), sum(iteration.values())
     if device.type == "cpu":
         total, needed = total + LIBRARIES, max(needed, checkpoint)
@@ -138,16 +136,6 @@ def _batch(datamodule: LightningDataModule, trainer: Trainer) -> int | None:
     """Returns how many images a process takes at once; `None`: the data module does not tell."""
     batch = getattr(datamodule, "batch_size", None)
     return batch // trainer.world_size if isinstance(batch, int) else None
-
-
-def _image_bytes(datamodule: LightningDataModule, device: torch.device) -> int:
-    """Returns the bytes of the training images, where a device holds them all the time."""
-    if not isinstance(datamodule, ImageDataModule):
-        return 0
-    if datamodule.residence(device).type != device.type:
-        return 0
-    only_mapped = datamodule.mapped and device.type == "cpu"  # takes room while there is some
-    return 0 if only_mapped else datamodule.train_images.nbytes
 
 
 def _saved_by_autograd(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning import LightningDataModule, Trainer
-from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import Timer
 from torch import nn
 
@@ -100,13 +99,9 @@ def notes(gan: GAN, trainer: Trainer) -> Iterator[str]:
         yield "LayerNorm in D: the loss penalises gradients per sample, and BatchNorm mixes samples"
     if trainer.world_size == 1:
         return
-    if any(isinstance(module, BATCH_NORMS) for module in gan.modules()):
-        if isinstance(trainer.accelerator, CPUAccelerator):
-            yield "BatchNorm's statistics stay per process: torch has no SyncBatchNorm on CPUs"
-        elif getattr(trainer.strategy, "_layer_sync", None) is None:
-            yield "BatchNorm's statistics stay per process: trainer.sync_batchnorm is off"
-        else:
-            yield "BatchNorm's statistics are those of all processes: SyncBatchNorm is on"
+    synced = getattr(trainer.strategy, "_layer_sync", None) is not None
+    if not synced and any(isinstance(module, BATCH_NORMS) for module in gan.modules()):
+        yield "BatchNorm's statistics stay per process: trainer.sync_batchnorm=true is for GPUs"
     if gan.loss.batch_statistics:
         name = type(gan.loss).__name__
         yield f"the batch statistics of {name} stay per process, over its share of a batch"

@@ -106,13 +106,7 @@ def fingerprint(datamodule: LightningDataModule) -> dict[str, Any] | None:
 
 
 class RecordInCheckpoint(Callback):
-    """Puts what rebuilds the networks into every checkpoint, and notes in the folder how far it is.
-
-    Args:
-        folder: of the run.
-        image_shape: channels, height, width.
-        data: fingerprint of the training images.
-    """
+    """Puts what rebuilds the networks into checkpoints, and notes in the folder how far it is."""
 
     def __init__(
         self, folder: RunFolder, image_shape: tuple[int, int, int], data: dict[str, Any] | None

@@ -86,7 +86,9 @@ class ResumedConfig:
                 continue
             changed = value_at(before, key) != value_at(_plain(self.cfg), key)
             if changed and not any(is_within(key, one) for one in _CHANGEABLE):
-                wrong.append(self.refusal(override, value_at(before, key)))
+                old = value_at(before, key)
+                has = "lacks it" if old is None else f"has {given(key, old)}"
+                wrong.append(self.refusal(override, has))
             elif override in unlisted:
                 wrong.append(f"{line}: no such setting; to add it, write +{line}")
         wrong += mistakes
@@ -116,7 +118,7 @@ class ResumedConfig:
                         self.cfg.trainer[name] = self.composed.trainer[name]
                 self.typed += [f"trainer.{name}" for name in _HARDWARE]
             elif value != choices[key] and (value, choices[key]) != ("null", None):
-                wrong.append(self.refusal(override, choices[key], of_group=True))
+                wrong.append(self.refusal(override, f"has {given(key, choices[key])}"))
         return settings, wrong
 
     def pass_on(self, override: Override) -> None:
@@ -131,13 +133,8 @@ class ResumedConfig:
                 node[name] = self.cfg.logger[name]
                 self.typed.append(f"logger.{logger}.{name}")
 
-    def refusal(self, override: Override, own: Any, of_group: bool = False) -> str:
+    def refusal(self, override: Override, has: str) -> str:
         """Says that the run keeps what it has."""
-        has = (
-            "lacks it"
-            if own is None and not of_group
-            else f"has {given(override.key_or_group, own)}"
-        )
         return (
             f"{override.input_line}: the run resumed {has}, and keeps it; leave it out, or start a"
             f" new run from its weights: {type_setting('init_from', self.folder)}"

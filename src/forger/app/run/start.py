@@ -19,7 +19,7 @@ from forger.app.run.folder import read_status
 from forger.app.run.load import find_checkpoint
 from forger.callbacks import exact_resume
 from forger.callbacks.early_stopping import EarlyStopping
-from forger.checkpoints.reading import newest_checkpoint, read_checkpoint, set_damaged_aside
+from forger.checkpoints.reading import newest_checkpoint, read_checkpoint
 from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.seeds import STREAMS
@@ -27,27 +27,16 @@ from forger.seeds import STREAMS
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from.
+    """What a run starts from."""
 
-    Attributes:
-        folder: of the run that goes on; `None`: a new run.
-        checkpoint: the file that it goes on from; `None`: it has none yet.
-        content: of that file.
-        init_from: what a new run takes its weights from.
-    """
-
-    folder: Path | None = None
-    checkpoint: Path | None = None
-    content: dict[str, Any] | None = None
-    init_from: str | None = None
+    folder: Path | None = None  # of the run that goes on; `None`: a new run
+    checkpoint: Path | None = None  # the file that it goes on from; `None`: it has none yet
+    content: dict[str, Any] | None = None  # of that file
+    init_from: str | None = None  # what a new run takes its weights from
 
     @classmethod
     def of(cls, cfg: DictConfig, folder: Path) -> Start:
-        """Reads what the config asks for.
-
-        Raises:
-            UserError: a checkpoint is missing or damaged.
-        """
+        """Reads what the config asks for; a missing or damaged checkpoint is a `UserError`."""
         if cfg.resume is None:
             return cls(init_from=cfg.init_from)
         found = newest_checkpoint(folder)
@@ -75,8 +64,7 @@ class Start:
         """Puts the weights of `init_from` into a new run's networks.
 
         Raises:
-            ConfigError: they are of other networks.
-            UserError: there is no readable checkpoint.
+            UserError: there is no readable checkpoint, or it is of other networks.
         """
         if self.init_from is None:
             return
@@ -94,11 +82,7 @@ class Start:
         gan.ema_generator.earlier_updates = updates
 
     def check_same_images(self, shape: tuple[int, int, int], now: dict[str, Any] | None) -> None:
-        """Compares shape and fingerprint (`None`: cannot tell) of the images with what they were.
-
-        Raises:
-            ConfigError: they are others.
-        """
+        """Refuses images of another shape or fingerprint (`None`: cannot tell) than the run's."""
         if self.content is None:
             return
         then, own_shape = self.content["data"], self.content["image_shape"]
@@ -116,9 +100,8 @@ class Start:
         Raises:
             ConfigError: names each limit that it has reached.
         """
-        if self.folder is None or self.content is None:
-            return
-        if (read_status(self.folder) or {}).get("status") != "finished":
+        status = None if self.folder is None else read_status(self.folder)
+        if self.content is None or (status or {}).get("status") != "finished":
             return
         if limits := list(_reached(trainer, max_time, self.content)):
             epochs = self.content[exact_resume.KEY]["epoch"]
@@ -145,11 +128,6 @@ class Start:
                 " goes on, but not to the bits of one that was never interrupted"
             )
         return lines
-
-    def set_damaged_aside(self) -> None:
-        """Takes a damaged checkpoint out of the way of the next one."""
-        if self.folder is not None and self.checkpoint is not None:
-            set_damaged_aside(self.folder, self.checkpoint)
 
 
 def _reached(trainer: Trainer, max_time: str | None, content: dict[str, Any]) -> Iterator[str]:

@@ -45,6 +45,7 @@ from forger.app.run.start import Start
 from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.interrupts import Interrupts
 from forger.callbacks.scores import ScoreCallback
+from forger.checkpoints.reading import set_damaged_aside
 from forger.gan import GAN
 from forger.loggers.metrics_csv import last_values
 
@@ -87,11 +88,7 @@ def train(cfg: DictConfig, agreed: Agreed | None = None) -> dict[str, float]:
 
 
 def _prepared(cfg: DictConfig) -> DictConfig:
-    """Returns the config with what it leaves open: absolute paths, seed, precision, trackers' ids.
-
-    Raises:
-        UserError: what it names cannot be imported, or is not on this machine.
-    """
+    """Returns the config with absolute paths, and with what it left open decided."""
     _quieten_lightning()
     cfg = with_absolute_paths(cfg)
     if cfg.resume is not None:  # a run folder may be anybody's
@@ -207,8 +204,7 @@ def _log_plan(cfg: DictConfig, parts: Parts, trainer: Trainer) -> None:
     for line in describe_plan(parts.gan, parts.datamodule, trainer, parts.folder.path, parts.shape):
         log.info(line)
     if cfg.compile:
-        penalties = ", but D under gradient penalties" if parts.gan.penalties else ""
-        log.info("compile         both networks%s; the first iteration waits for it", penalties)
+        log.info("compile         both networks, but D under gradient penalties; it takes a while")
     log.info("scores          %s", parts.scores.line)
     for line in parts.start.describe():
         log.info("start           %s", line)
@@ -241,7 +237,8 @@ def _train(cfg: DictConfig, parts: Parts, agreed: Agreed) -> dict[str, float]:
 
     with watched_process_group(agreed.met, device, mark_failed), interrupts:
         if is_main_process():
-            start.set_damaged_aside()
+            if start.checkpoint is not None:
+                set_damaged_aside(folder.path, start.checkpoint)
             if compilation is not None:  # before training: this machine may lack a compiler
                 compilation.check(device)
             if scores is not None:  # before training: a classifier may be refused
