@@ -25,6 +25,7 @@ from training import (
     trained,
 )
 
+import forger
 from forger.app.run.load import load_run
 from forger.app.run.train import train
 
@@ -173,7 +174,7 @@ def test_a_run_is_loaded_back(tmp_path: Path) -> None:
     run = trained(tmp_path, "model=dcgan", "loss=wgan_gp")
     gan, weights = load_run(run).gan, last_weights(run)
     assert all(torch.equal(value, weights[name]) for name, value in gan.state_dict().items())
-    assert load_run(run).sampler().sample(3).shape == (3, 1, 28, 28)
+    assert forger.load(run).sample(3).shape == (3, 1, 28, 28)
     assert gan.discriminator.norm == "layer"
 
 

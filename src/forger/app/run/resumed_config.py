@@ -147,7 +147,7 @@ class ResumedConfig:
             node: Any = OmegaConf.select(kept, key) if key and section.free else None
             for name in list(node) if isinstance(node, DictConfig) else ():
                 free = name not in section.schema and not isinstance(node[name], DictConfig)
-                if free and value_at(self.own, f"{key}.{name}") is not None:
+                if free and name in (value_at(self.own, key) or {}):
                     del node[name]
         return kept
 
