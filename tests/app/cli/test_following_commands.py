@@ -73,7 +73,7 @@ def test_a_sweep_says_how_many_jobs_run_where(tmp_path: Path) -> None:
     work = tmp_path / "work.py"
     work.write_text(
         "from pathlib import Path\nfrom forger.app.cli import job, main\n"
-        "job.WORK['train'] = lambda cfg, command: None\n"
+        "job.work = lambda script, cfg, agreed: None\n"
         f"main.run('train', Path({str(CONFIGS)!r}))\n"
     )
     words = ["seed=0,1", "-m", "model=vanilla,dcgan", "hydra.sweep.dir=sweep"]

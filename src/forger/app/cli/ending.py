@@ -16,16 +16,13 @@ from dataclasses import dataclass
 from hydra.errors import HydraException, InstantiationException
 from omegaconf.errors import OmegaConfBaseException
 
-from forger.app.config.command import Command
-from forger.app.config.compose import find_mistakes, worded
-from forger.app.config.messages import listed
+from forger.app.config.compose import worded
 from forger.app.distributed.local import write_error_file
 from forger.app.distributed.watch import OtherProcessError, reason_of
 from forger.app.sweep.folder import BAD, Outcome, differing_keys, label, settings_in
 from forger.errors import Interrupted, Pruned, UserError
 from forger.processes import rank, this_process
 
-_UNEXPLAINED = {"missing": "has not begun"}
 _MISTAKES = ("ConfigError", "DataError", "UserError")  # errors that end a command with code 2
 
 
@@ -46,23 +43,19 @@ class Ending:
     value: float | None = None
 
 
-def ending_of(error: BaseException, command: Command | None) -> Ending:
-    """Shows an error; that of another process is shown by that one or by what started both.
-
-    Args:
-        error: that ended the command.
-        command: `None`: it could not be read.
-    """
+def ending_of(error: BaseException) -> Ending:
+    """Shows the error that ended a command, unless another process does."""
     if isinstance(error, Pruned):
         if rank() == 0:
             _say(f"pruned: {error}")
         return Ending(0, str(error), "Pruned")
-    if isinstance(error, (KeyboardInterrupt, Interrupted)):
-        known = error if isinstance(error, Interrupted) else Interrupted(signal.SIGINT)
-        reason = f"interrupted by {known.cause}"
-        write_error_file(reason, known.exit_code, follows=True)
+    if isinstance(error, KeyboardInterrupt):
+        error = Interrupted(signal.SIGINT)
+    if isinstance(error, Interrupted):
+        reason = f"interrupted by {error.cause}"
+        write_error_file(reason, error.exit_code, follows=True)
         _say(reason)
-        return Ending(known.exit_code, reason, "Interrupted")
+        return Ending(error.exit_code, reason, "Interrupted")
     message, follows = message_of(error), isinstance(error, OtherProcessError)
     if message is None or (os.environ.get("HYDRA_FULL_ERROR") == "1" and not follows):
         traceback.print_exception(error)
@@ -71,8 +64,6 @@ def ending_of(error: BaseException, command: Command | None) -> Ending:
     details = "".join(traceback.format_exception(error))
     write_error_file(reason_of(error), code, kind=kind, follows=follows, details=details)
     if message is not None:
-        if command is not None and isinstance(error, HydraException):
-            message = listed(_mistakes(command) or [message])
         _say(f"error: {message}")
     return Ending(code, message or reason_of(error), kind)
 
@@ -100,20 +91,13 @@ def summarise(outcomes: Sequence[Outcome]) -> Ending:
     lines = [f"error: {len(bad)} of {len(outcomes)} jobs not finished:"]
     for outcome in bad:
         name = label(settings_in(outcome.overrides, keys))
-        reason = outcome.reason or _UNEXPLAINED.get(outcome.status, outcome.status)
-        first, *rest = reason.splitlines()
+        unknown = "has not begun" if outcome.status == "missing" else outcome.status
+        first, *rest = (outcome.reason or unknown).splitlines()
         lines += [f"  #{outcome.number} {name}: {first}", *(f"     {line}" for line in rest)]
     _say("\n".join(lines))
-    begun = [outcome for outcome in bad if outcome.status != "missing"]
-    mistakes = bool(begun) and all(outcome.error in _MISTAKES for outcome in begun)
+    begun = [outcome.error for outcome in bad if outcome.status != "missing"]
+    mistakes = begun and all(error in _MISTAKES for error in begun)
     return Ending(UserError.exit_code if mistakes else 1)
-
-
-def _mistakes(command: Command) -> list[str]:
-    try:
-        return find_mistakes(command)
-    except Exception:  # Hydra's own message is still at hand
-        return []
 
 
 def _say(text: str) -> None:

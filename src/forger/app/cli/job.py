@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,31 +29,28 @@ log = logging.getLogger(__name__)
 def run_job(agreed: Agreed) -> float | None:
     """Runs a job; returns the metric that `objective` names, if any."""
     script, config = agreed.command.script, agreed.config
-    folder = Path(config.hydra.run.dir).absolute()
-    is_elsewhere = (
-        not is_main_process() and not folder.is_dir()
-    )  # rank 0 has made it on its file system
+    folder, has_folder = Path(config.hydra.run.dir).absolute(), SCRIPTS[script].once is None
+    # Rank 0 makes the folder, which another machine may not see.
+    is_elsewhere = not is_main_process() and not folder.is_dir()
 
     def task(cfg: DictConfig) -> tuple[float | None, Exception | None]:
         try:
             say_what_takes_long()
             with explained(agreed.met):
-                return WORK[script](cfg, agreed), None
+                return work(script, cfg, agreed), None
         except Exception as error:  # Hydra would print it in its own way
             return None, error
 
     context = HydraContext(None, Callbacks(config))  # type: ignore[arg-type]
-    value: float | None
     returned = hydra.core.utils.run_job(task, config, "hydra.run.dir", None, context)
+    value: float | None
     value, error = returned.return_value
-    has_folder = SCRIPTS[script].once is None
-    if error is not None and not isinstance(error, Pruned):
-        message = message_of(error)
-        removed = message is not None and has_folder and _remove_unused(folder)
-        if not removed and (message is None or has_folder):
-            _log_to_file(message or "".join(traceback.format_exception(error)))
-    elif config.get("dry_run"):
-        _remove_unused(folder)
+    failed = error is not None and not isinstance(error, Pruned)
+    message = message_of(error) if error is not None else None
+    unused = has_folder and (message is not None if failed else config.get("dry_run"))
+    removed = unused and is_main_process() and _remove_unused(folder)
+    if failed and not removed and (has_folder or message is None):
+        _log_to_file(message or "".join(traceback.format_exception(error)))
     if is_elsewhere:
         with suppress(OSError):  # another process of this machine was faster
             folder.rmdir()
@@ -70,29 +67,21 @@ def say_what_takes_long() -> None:
         print("loading PyTorch, which takes some seconds", flush=True)
 
 
-def _train(cfg: DictConfig, agreed: Agreed) -> float | None:
-    from forger.app.run.train import train  # imports torch: after the check
+def work(script: str, cfg: DictConfig, agreed: Agreed) -> float | None:
+    """Does what a script is for; imports torch, and so only after the check."""
+    if script == "train":
+        from forger.app.run.train import train
 
-    return objective(cfg, train(cfg, agreed))
+        return objective(cfg, train(cfg, agreed))
+    if script == "evaluate":
+        from forger.app.run.evaluate import evaluate
 
+        evaluate(cfg)
+    if script == "generate":
+        from forger.app.run.generate import generate
 
-def _evaluate(cfg: DictConfig, _: Agreed) -> None:
-    from forger.app.run.evaluate import evaluate  # imports torch: after the check
-
-    evaluate(cfg)
-
-
-def _generate(cfg: DictConfig, _: Agreed) -> None:
-    from forger.app.run.generate import generate  # imports torch: after the check
-
-    generate(cfg)
-
-
-WORK: dict[str, Callable[[DictConfig, Agreed], float | None]] = {
-    "train": _train,
-    "evaluate": _evaluate,
-    "generate": _generate,
-}
+        generate(cfg)
+    return None
 
 
 def objective(cfg: DictConfig, metrics: Mapping[str, float]) -> float | None:
@@ -123,11 +112,7 @@ def _log_to_file(message: str) -> None:
 
 def _remove_unused(folder: Path) -> bool:
     """Removes the folder of a run that never began, which holds its log at most."""
-    if (
-        not is_main_process()
-        or not folder.is_dir()
-        or any(p.suffix != ".log" for p in folder.iterdir())
-    ):
+    if not folder.is_dir() or any(path.suffix != ".log" for path in folder.iterdir()):
         return False
     for handler in _file_handlers():
         logging.getLogger().removeHandler(handler)

@@ -5,17 +5,20 @@ Imports neither torch nor anything that does.
 
 from __future__ import annotations
 
+import gc
 import io
+import re
 import secrets
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 
 from dotenv import load_dotenv
-from hydra import compose
-from hydra._internal.callbacks import Callbacks  # sweepers and run_job ask for them
+from hydra._internal.callbacks import Callbacks  # sweepers ask for them
 from hydra._internal.utils import _run_hydra  # what --help, --cfg and --info do
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
@@ -26,10 +29,9 @@ import forger
 from forger.app.cli.arguments import Typed, program_again, read_command
 from forger.app.cli.ending import Ending, ending_of, summarise
 from forger.app.cli.job import run_job, say_what_takes_long
-from forger.app.cli.log_lines import wrapped
 from forger.app.config.command import Command, expanded, type_program
-from forger.app.config.compose import compose_checked, hydra_for, quieten_hydra
-from forger.app.config.messages import listed, quoted
+from forger.app.config.compose import compose_checked, find_mistakes, hydra_for, quieten_hydra
+from forger.app.config.messages import listed
 from forger.app.config.sections import SCRIPTS
 from forger.app.run import resume
 from forger.app.run.folder import run_name
@@ -39,15 +41,12 @@ from forger.app.sweep.process import JobTask, answer, end_with_parent, jobs_at_o
 from forger.app.sweep.resume import resumed_command
 from forger.errors import ConfigError, Interrupted
 
-# What the config files call by `${name:arguments}`.
-# Six characters that keep two runs of one second apart; the same throughout one config.
+# What the config files call by `${name:arguments}`. Six characters keep runs of one second apart.
 OmegaConf.register_new_resolver(
     "short_id", lambda: secrets.token_hex(3), use_cache=True, replace=True
 )
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-# `~` in paths.log_dir, wherever it was written.
 OmegaConf.register_new_resolver("expanded", expanded, replace=True)
-# For launchers of several processes on this machine.
 OmegaConf.register_new_resolver("jobs_at_once", jobs_at_once, replace=True)
 
 
@@ -64,6 +63,7 @@ def run(script: str, configs: Path, subcommand: Sequence[str] = ()) -> None:
     ending = _run(script, configs, sys.argv[1 + len(subcommand) :], program)
     answer(ending.code, ending.reason, ending.error, ending.value)
     if ending.code:
+        gc.freeze()  # what is loaded need not be searched for garbage: a refusal is quick
         sys.exit(ending.code)
 
 
@@ -86,7 +86,6 @@ def own_configs() -> Path:
 
 
 def _run(script: str, configs: Path, arguments: Sequence[str], program: tuple[str, ...]) -> Ending:
-    typed: Typed | None = None
     try:
         typed = read_command(script, configs, arguments, program)
         if typed.only_shows:
@@ -94,38 +93,37 @@ def _run(script: str, configs: Path, arguments: Sequence[str], program: tuple[st
             return Ending()
         outcome = _carry_out(typed.command)
     except (Exception, KeyboardInterrupt, Interrupted) as error:
-        return ending_of(error, None if typed is None else typed.command)
+        return ending_of(error)
     return summarise(outcome) if isinstance(outcome, list) else Ending(value=outcome)
 
 
 def _show(typed: Typed) -> None:
     """Prints help, the config or Hydra's information, as Hydra does."""
-    if typed.command.misspelt:
-        raise ConfigError(listed([text for text, _ in typed.command.misspelt]))
-    if typed.flags.cfg:
-        _compose(typed.command)  # raises where Hydra would print an error of its own
+    command = typed.command
+    if command.misspelt:
+        raise ConfigError(listed(list(command.misspelt)))
     quieten_hydra()
-    shown = io.StringIO()
+    shown, said = io.StringIO(), io.StringIO()
     try:
-        with redirect_stdout(shown):
+        with redirect_stdout(shown), redirect_stderr(said):
             _run_hydra(
                 args=typed.flags,
                 args_parser=typed.parser,
                 task_function=lambda _: None,  # is not called
-                config_path=str(typed.command.config_dir),
-                config_name=typed.command.config_name,
+                config_path=str(command.config_dir),
+                config_name=command.config_name,
             )
-    finally:  # lists of choices may be long
-        text = shown.getvalue()
-        print(wrapped(text) if typed.flags.help else text, end="")
+    except SystemExit as end:
+        if end.code:
+            raise ConfigError(listed(find_mistakes(command) or [said.getvalue()])) from None
+    width = shutil.get_terminal_size((80, 24)).columns
+    for line in shown.getvalue().splitlines():
+        long = typed.flags.help and re.match(r"[\w/]+: ", line)  # lists of choices
+        print(textwrap.fill(line, width, subsequent_indent="  ") if long else line)
 
 
 def _carry_out(command: Command) -> float | list[Outcome] | None:
-    """Checks a command, composes its config, and runs its one job or its sweep.
-
-    Returns:
-        The value of the job's objective, or what became of the sweep's jobs.
-    """
+    """Runs a command; returns its objective's value, or what became of a sweep's jobs."""
     if command.script == "train" and command.has("sweep.resume"):
         command = resumed_command(command)
     agreed = agree(command)
@@ -141,15 +139,6 @@ def _carry_out(command: Command) -> float | list[Outcome] | None:
         run_in_processes(agreed, count)
         raise SystemExit(0)  # rank 0 has told whoever asked
     return run_job(agreed)
-
-
-def _compose(command: Command) -> DictConfig:
-    """Composes a config without a check, Hydra's own part with it."""
-    overrides = list(command.overrides)
-    if command.extra_config_dir is not None:
-        overrides.append(f"hydra.searchpath=[{quoted(Path(command.extra_config_dir).absolute())}]")
-    with hydra_for(command):
-        return compose(command.config_name, overrides, return_hydra_config=True)
 
 
 def _sweep(command: Command, config: DictConfig) -> list[Outcome]:

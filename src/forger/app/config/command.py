@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ PATHS = (  # settings that name files and folders
     *("metrics.inception_weights", "init_from", "resume", "sweep.resume"),
     *("run", "protocol", "output"),
 )
+_UNREADABLE = object()
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,9 @@ class Command:
         overrides: as Hydra reads them, such as `model=dcgan`.
         multirun: whether with `-m`.
         extra_config_dir: what `--config-dir` names.
-        script: `train`, `evaluate` or `generate`: the main config that the script reads, whatever
-            `--config-name` says.
-        misspelt: what was typed in another way than is right, with what to write; each with the
-            overrides that it means, which are among the others.
-        program: the command that starts this program again, before its arguments: Python with
-            train.py, or with `-m forger train`.
+        script: `train`, `evaluate` or `generate`, whatever `--config-name` says.
+        misspelt: what was typed in another way than is right, with what to write.
+        program: what starts this program again, before its arguments.
         config_flags: flags as typed that say where config files lie.
     """
 
@@ -44,7 +43,7 @@ class Command:
     multirun: bool = False
     extra_config_dir: str | None = None
     script: str = "train"
-    misspelt: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    misspelt: tuple[str, ...] = ()
     program: tuple[str, ...] = ()
     config_flags: tuple[str, ...] = ()
 
@@ -55,44 +54,25 @@ class Command:
     @property
     def resumes(self) -> bool:
         """Whether it goes on with a run; one that is misspelt is told so first."""
-        if self.script != "train" or self.misspelt or not self.has("resume"):
-            return False
-        last = [one for one in self.overrides if one.partition("=")[0].lstrip("+") == "resume"][-1]
-        return last.partition("=")[2] != "null"
+        pairs = [one.lstrip("+").partition("=") for one in self.overrides]
+        values = [value for key, _, value in pairs if key == "resume"]
+        return self.script == "train" and not self.misspelt and values[-1:] not in ([], ["null"])
 
     def arguments(self) -> list[str]:
         """Returns the arguments with which another process of this program does the same."""
         return [*self.config_flags, *(["--multirun"] if self.multirun else []), *self.overrides]
 
     def typed(self, script: str, *arguments: str) -> str:
-        """Returns what one types next: `python evaluate.py run=logs/...`, ready for a shell.
-
-        Args:
-            script: `train`, `evaluate` or `generate`.
-            arguments: after it.
-        """
+        """Returns what one types next: `python evaluate.py run=logs/...`, ready for a shell."""
         return f"{type_program(self.program, script)} {typed(*arguments)}"
 
 
 def type_program(program: tuple[str, ...], script: str) -> str:
-    """Returns what one types for a script of this program, before its arguments.
-
-    Args:
-        program: see `Command`; empty in a notebook.
-        script: `train`, `evaluate` or `generate`.
-    """
+    """Returns what one types for a script of this program, before its arguments."""
     if program and program[-1] in SCRIPT_NAMES:  # of the installed `forger`
         return f"forger {script}"
     beside = near(Path(program[-1]).with_name(f"{script}.py")) if program else Path()
     return typed("python", str(beside) if beside.is_file() else f"{script}.py")
-
-
-_UNREADABLE, _SEVERAL = object(), object()
-
-
-def is_path(key: str) -> bool:
-    """Tells whether a setting names a file or folder."""
-    return key.lstrip("+") in (*PATHS, "hydra.run.dir", "hydra.sweep.dir")
 
 
 def text_of(override: str) -> str | None:
@@ -103,14 +83,8 @@ def text_of(override: str) -> str | None:
 
 
 def expanded(text: str) -> str:
-    """Returns a path with the home folder in place of `~`; a folder may be called `~x`, too."""
-    if not text.startswith("~"):
-        return text
-    try:
-        home = str(Path(text).expanduser())
-    except RuntimeError:  # no such user
-        home = text
-    return str(Path(text).absolute()) if home == text or Path(text).exists() else home
+    """Returns a path with the home folder in place of `~`."""
+    return str(Path(text).expanduser()) if text == "~" or text.startswith("~/") else text
 
 
 def with_path_quoted(override: str) -> str:
@@ -120,27 +94,20 @@ def with_path_quoted(override: str) -> str:
     What is there under the very name that was typed is meant, and what the grammar cannot read.
     """
     key, _, raw = override.partition("=")
-    value = _read(override) if is_path(key) else None
-    if value is None:
+    if key.lstrip("+") not in (*PATHS, "hydra.run.dir", "hydra.sweep.dir"):
         return override
-    if value is _UNREADABLE or (_exists(raw) and value != expanded(raw)):
-        return f"{key}={quoted(expanded(raw))}"
+    value, path = _read(override), expanded(raw)
+    known = os.path.exists(path)  # noqa: PTH110 (no error for a name that is too long)
+    if value is _UNREADABLE or (known and value not in (None, path)):
+        return f"{key}={quoted(path)}"
     if isinstance(value, str) and value != expanded(value):
         return f"{key}={quoted(expanded(value), literal=False)}"
     return override
 
 
 def _read(override: str) -> Any:
-    """Returns the value that Hydra's grammar reads, or that there are several, or none."""
+    """Returns the value that Hydra's grammar reads, if it can."""
     try:
-        found = OverridesParser.create().parse_override(override)
-        return _SEVERAL if found.is_sweep_override() else found.value()
+        return OverridesParser.create().parse_override(override).value()
     except HydraException:
         return _UNREADABLE
-
-
-def _exists(text: str) -> bool:
-    try:
-        return bool(text) and Path(expanded(text)).exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False

@@ -14,7 +14,6 @@ _SIMILAR = 0.5  # of 1: below this a guess would mislead
 _SHOWN = 24
 _STARTED = Path.cwd()  # a sweep that goes on does so in the folder where it was begun
 _OTHER = re.compile(r"null|true|false|nan|[+-]?inf|[+-]?[\d.][\d_.]*(e[+-]?\d+)?", re.IGNORECASE)
-_FEW = 4
 
 
 def given(key: str, value: Any) -> str:
@@ -60,11 +59,11 @@ def as_overrides(key: str, node: Any) -> Iterator[str]:
         for name, value in node.items():
             yield from as_overrides(f"{key}.{name}" if key else str(name), value)
     else:
-        yield setting(key, node) if isinstance(node, str) else f"{key}={written(node)}"
+        yield f"{key}={written(node)}"
 
 
 def typed(*arguments: str) -> str:
-    """Writes arguments of a command as a shell takes them."""
+    """Writes arguments as one types them, quoted for the shell."""
     quotable = [("'" in one and not re.search(r'["$`\\!\n]', one), one) for one in arguments]
     return " ".join(f'"{one}"' if plain else shlex.quote(one) for plain, one in quotable)
 
@@ -83,7 +82,7 @@ def near(path: Path) -> Path:
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """Returns the known name that `name` was most likely meant to be, if any is like it."""
-    best = next(iter(_closest(name, sorted(known))), None)
+    best = next(iter(_likest(name, known)), None)
     return best if best is not None and _likeness(name, best) > _SIMILAR else None
 
 
@@ -94,25 +93,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def several(names: Iterable[str]) -> str:
-    """Writes names in a row, the first few where there are many."""
-    row = sorted(names)
-    if len(row) > _FEW:
-        return f"{', '.join(row[:_FEW])} and {len(row) - _FEW} more"
-    return " and ".join(filter(None, [", ".join(row[:-1]), *row[-1:]]))
+    """Writes names in a row."""
+    *row, last = sorted(names)
+    return f"{', '.join(row)} and {last}" if row else last
 
 
 def choice(name: str, known: Iterable[str]) -> str:
     """Returns the nearest match and what is allowed, the closest few where that is a long list."""
     names = sorted(set(known))
-    if not names:
-        return ""
-    shown = names if len(names) <= _SHOWN else sorted(_closest(name, names)[: _SHOWN // 2])
+    shown = names if len(names) <= _SHOWN else sorted(_likest(name, names)[: _SHOWN // 2])
     more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
-    return f"{nearest(name, names) or '.'} Allowed: {', '.join(shown)}{more}"
+    allowed = f"{nearest(name, names) or '.'} Allowed: {', '.join(shown)}{more}"
+    return allowed if names else ""
 
 
-def _closest(name: str, known: list[str]) -> list[str]:
-    return sorted(known, key=lambda one: -_likeness(name, one))
+def _likest(name: str, known: Iterable[str]) -> list[str]:
+    return sorted(sorted(known), key=lambda one: -_likeness(name, one))
 
 
 def _likeness(name: str, known: str) -> float:

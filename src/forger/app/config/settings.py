@@ -1,125 +1,99 @@
-"""Settings of a composed config: put in one by one, and their paths made absolute."""
+"""Settings of a composed config: put in one by one, looked up by other names, made absolute."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-# Hydra 1.3 stops at the first mistake unless it is given one override at a time
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, flag_override, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from forger.app.config.command import PATHS, expanded
-from forger.app.config.hints import what_to_write
-from forger.app.config.messages import choice, nearest
+from forger.app.config.command import PATHS, Command, expanded
+from forger.app.config.messages import nearest, written
 from forger.app.config.overrides import with_first_value
-from forger.app.config.sections import RECIPES
+from forger.app.config.sections import SCRIPTS
 from forger.app.config.signatures import signature_of
-from forger.app.config.values import is_related, reason_of
+from forger.app.config.values import is_related, leaves, reason_of, value_at
+
+_OURS = {  # names of other programs, each with ours
+    **{"learning_rate": "lr", "beta1": "betas", "z_dim": "latent_dim", "nz": "latent_dim"},
+    **{"steps": "max_steps", "iterations": "max_steps", "gpus": "devices", "fp16": "precision"},
+}
 
 
-def put_settings(
-    cfg: DictConfig, settings: Iterable[Override], folder: Path | None = None
-) -> tuple[list[str], list[Override]]:
-    """Has Hydra put settings into a config one by one, so that no mistake hides another.
+def put_settings(cfg: DictConfig, settings: Iterable[Override]) -> tuple[list[str], list[Override]]:
+    """Puts settings into a config one by one, as Hydra would, so that no mistake hides another.
 
     Args:
         cfg: the composed config; it is changed.
         settings: in the order typed.
-        folder: of train.py's config files, for hints.
 
     Returns:
         What is wrong, one line each, and the settings that no file lists: they are put in too, for
         the check to say whether they mean something.
     """
-    problems: list[str] = []
-    unlisted: list[Override] = []
-    put: list[Override] = []
+    problems, unlisted, put = list[str](), list[Override](), list[Override]()
     for override in map(with_first_value, settings):
-        mistake = None
         try:
-            with flag_override(cfg, "struct", True):
-                ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
-        except (HydraException, OmegaConfBaseException, ValueError, TypeError) as error:
-            mistake = _mistake(cfg, override, error, folder)
-            if mistake is None:
-                mistake = _add(cfg, override)
-                unlisted += [] if mistake else [override]
-        if mistake is None:
-            put.append(override)
-        else:
+            is_listed = _is_there(cfg, override.key_or_group)
+            mistake = _put(cfg, override, is_listed)
+        except (OmegaConfBaseException, ValueError, TypeError) as error:
+            mistake = reason_of(error)
+        if mistake is not None:
             problems.append(f"{override.input_line}: {mistake}")
+            continue
+        put.append(override)
+        if not is_listed and not str(override.input_line).startswith("+"):
+            unlisted.append(override)
     return problems + list(_overwritten(cfg, put)), unlisted
 
 
-def _mistake(
-    cfg: DictConfig, override: Override, error: Exception, folder: Path | None
-) -> str | None:
-    """Says why Hydra could not put a setting in; `None`: no file lists it."""
+def _put(cfg: DictConfig, override: Override, is_listed: bool) -> str | None:
+    """Puts a setting in, or says what is wrong with it."""
     key, value = override.key_or_group, override.value()
-    raw: Any = OmegaConf.to_container(cfg, resolve=False)
-    raw.pop("hydra", None)
-    found, node, missing = _descend(raw, key)
-    if missing is None and override.is_add():
-        return f"is already there; write {str(override.input_line).lstrip('+')}"
-    if missing is None and override.is_delete():
-        there = "is null, which Hydra cannot remove; leave it as it is"
-        return there if node is None else f"has another value; write ~{key}"
-    if missing is None or override.is_add() or override.is_force_add():
-        return reason_of(error.__cause__ if isinstance(error.__cause__, Exception) else error)
-    if not isinstance(node, (dict, list)):
-        return f"{found} is a value and has no settings of its own"
-    siblings = list(map(str, node)) if isinstance(node, dict) else []
+    own = OmegaConf.select(cfg, key, throw_on_missing=False) if is_listed else None
     if override.is_delete():
-        return "there is nothing to remove" + nearest(missing, siblings)
-    if found:
+        owner, name = _owner(cfg, key)
+        if own is None:
+            return "there is nothing to remove" + nearest(name, map(str, owner or ()))
+        if value not in (None, own):
+            return f"has another value; write ~{key}"
+        with open_dict(owner):
+            del owner[name]
         return None
-    meant = what_to_write(cfg, folder, key, value)
-    known = choice(missing, [*siblings, *(RECIPES if folder is not None else ())])
-    return f"is no setting by itself; write {meant}" if meant else f"unknown setting{known}"
-
-
-def _descend(raw: Any, key: str) -> tuple[str, Any, str | None]:
-    """Follows a key: as far as it leads, what is there, and the first part that is not."""
-    node, found = raw, list[str]()
-    for part in key.split("."):
-        if isinstance(node, dict) and part in node:
-            node = node[part]
-        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        else:
-            return ".".join(found), node, part
-        found.append(part)
-    return key, node, None
-
-
-def _add(cfg: DictConfig, override: Override) -> str | None:
-    try:
-        OmegaConf.update(cfg, override.key_or_group, override.value(), merge=True, force_add=True)
-    except (OmegaConfBaseException, ValueError, TypeError) as error:
-        return reason_of(error)
+    if override.is_add() and own is not None and not isinstance(value, (dict, list)):
+        return f"is already there; write {str(override.input_line).lstrip('+')}"
+    adds = not is_listed or override.is_add() or override.is_force_add()
+    with flag_override(cfg, "struct", True):
+        OmegaConf.update(cfg, key, value, merge=True, force_add=adds)
     return None
+
+
+def _owner(cfg: DictConfig, key: str) -> tuple[Any, str]:
+    """Returns the part of the config that holds a setting, if any, and the setting's name in it."""
+    owner, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, owner) if owner else cfg
+    return node if isinstance(node, DictConfig) else None, name
+
+
+def _is_there(cfg: DictConfig, key: str) -> bool:
+    owner, name = _owner(cfg, key)
+    return owner is not None and name in owner.keys()  # noqa: SIM118 (`???` too)
 
 
 def _overwritten(cfg: DictConfig, settings: Sequence[Override]) -> Iterator[str]:
     """Yields a complaint for each setting that a later one made void; Hydra takes the last."""
-    raw = OmegaConf.to_container(cfg, resolve=False) if len(settings) > 1 else {}
     for place, override in enumerate(settings):
-        key = override.key_or_group
-        for later in settings[place + 1 :]:
-            other = later.key_or_group
-            if not is_related(key, other):
-                continue
-            _, node, missing = _descend(raw, key)
-            gone = missing is not None
-            if override.is_delete() != gone or not (gone or _holds(node, override.value())):
-                later_one = f"is overwritten by {later.input_line}"
-                yield f"{override.input_line}: {later_one}; leave one of them out"
-                break
+        key, value = override.key_or_group, override.value()
+        later = [one for one in settings[place + 1 :] if is_related(key, one.key_or_group)]
+        node = value_at(OmegaConf.to_container(cfg, resolve=False), key) if later else None
+        if later and not (node is None if override.is_delete() else _holds(node, value)):
+            instead = f"is overwritten by {later[0].input_line}; leave one of them out"
+            yield f"{override.input_line}: {instead}"
 
 
 def _holds(node: Any, value: Any) -> bool:
@@ -129,6 +103,50 @@ def _holds(node: Any, value: Any) -> bool:
     return type(value) is type(node) and bool(value == node or value != value)
 
 
+def what_to_write(cfg: DictConfig, key: str, value: Any) -> str | None:
+    """Returns the setting that a wrong key means: `lr=0.1` is `optimizer.lr=0.1`, if any."""
+    known = dict(leaves(OmegaConf.to_container(cfg, resolve=False)))
+    spelled = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_")
+    name = spelled.rpartition(".")[2]
+
+    def distance(one: str) -> tuple[bool, bool, int]:
+        is_elsewhere = one.partition(".")[0] != key.partition(".")[0]
+        return is_elsewhere, str(known[one]).startswith("${"), one.count(".")
+
+    for end in (f".{spelled}", f".{_OURS.get(name, name)}", f"_{name}"):
+        found = [one for one in known if f".{one}".endswith(end) and not is_related(one, key)]
+        found = [one for one in found if not one.startswith("hydra.")]
+        if found:
+            best = [one for one in found if distance(one) == min(map(distance, found))]
+            return " or ".join(_with_value(one, known[one], value) for one in best[:2])
+    return None
+
+
+def _with_value(key: str, old: Any, value: Any) -> str:
+    """Writes the value where it is of the type that stands there now."""
+    fits = type(old) is type(value) or {type(old), type(value)} == {int, float}
+    shown = written(value) if fits or old is None or str(old).startswith("${") else "<value>"
+    return f"{key}={'<choice>' if isinstance(old, dict) else shown}"
+
+
+def other_homes(command: Command, key: str) -> list[str]:
+    """Returns the choices whose file lists a setting of their group, such as `loss=r3gan`."""
+    parts = key.split(".")
+    for depth in range(len(parts) - 1, 0, -1):
+        group, inside = "/".join(parts[:depth]), ".".join(parts[depth:])
+        files = sorted(command.config_dir.joinpath(group).glob("*.yaml"))
+        homes = [f"{group}={path.stem}" for path in files if inside in _keys_of(path)]
+        if homes and SCRIPTS[command.script].has_group(group):
+            return homes
+    return []
+
+
+@cache
+def _keys_of(path: Path) -> tuple[str, ...]:
+    """Returns every setting that a file lists."""
+    return tuple(key for key, _ in leaves(OmegaConf.to_container(OmegaConf.load(path))))
+
+
 def with_absolute_paths(cfg: DictConfig) -> DictConfig:
     """Returns a copy in which paths do not depend on the working directory, `~` expanded.
 
@@ -136,26 +154,20 @@ def with_absolute_paths(cfg: DictConfig) -> DictConfig:
     `Path`.
     """
     cfg = cfg.copy()
-    for key in (*PATHS, *_of_the_data(cfg)):
-        owner, _, name = key.rpartition(".")
-        node = OmegaConf.select(cfg, owner) if owner else cfg
-        if not isinstance(node, DictConfig) or name not in node or OmegaConf.is_missing(node, name):
-            continue
-        value = node[name]
-        with open_dict(node):
-            if isinstance(value, ListConfig):
-                node[name] = [_absolute(str(path)) for path in value]
-            elif isinstance(value, str) and value != "last" and value != _absolute(value):
-                node[name] = _absolute(value)
-    return cfg
-
-
-def _of_the_data(cfg: DictConfig) -> Iterator[str]:
-    """Yields the settings of the data that its signature annotates with `Path`."""
     signature = signature_of(OmegaConf.select(cfg, "data._target_"))
-    for name, parameter in {} if isinstance(signature, str) else signature.parameters.items():
-        if Path in (parameter.hint, *get_args(parameter.hint)):
-            yield f"data.{name}"
+    parameters = {} if isinstance(signature, str) else signature.parameters
+    hints = {f"data.{name}": parameter.hint for name, parameter in parameters.items()}
+    for key in (*PATHS, *(key for key, hint in hints.items() if Path in (hint, *get_args(hint)))):
+        owner, name = _owner(cfg, key)
+        if not _is_there(cfg, key) or OmegaConf.is_missing(owner, name):
+            continue
+        value = owner[name]
+        with open_dict(owner):
+            if isinstance(value, ListConfig):
+                owner[name] = [_absolute(str(path)) for path in value]
+            elif isinstance(value, str) and value != "last" and value != _absolute(value):
+                owner[name] = _absolute(value)
+    return cfg
 
 
 def _absolute(text: str) -> str:

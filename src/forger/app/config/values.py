@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from forger.app.config.type_checks import UNKNOWN
 
 # `${a.b}`, `${..b}`, and the first argument of a resolver such as `${oc.select:a.b,1}`
-_REFERENCE = re.compile(r"\$\{\s*(?:[\w.]+\s*:\s*)?(?P<dots>\.*)(?P<key>[\w.\[\]-]*)")
+_REFERENCE = re.compile(r"\$\{\s*(?:[\w.]+\s*:\s*)?(\.*)([\w.-]*)")
 _ALONE = re.compile(r"\$\{[\w.]+\}")
+
+# Keys, each with what is wrong with its value and what to write instead
+Findings: TypeAlias = Iterator[tuple[str, str]]
 
 
 @dataclass
@@ -25,19 +28,16 @@ class Values:
         plain: the values, resolved; `UNKNOWN` where only a running job can tell.
         raw: the same, unresolved.
         broken: keys whose value cannot be resolved, with the reason.
-        read: keys that some other setting refers to, with the keys of those that do.
+        targets: keys that some setting refers to.
     """
 
     plain: dict[str, Any]
     raw: dict[str, Any]
-    broken: dict[str, str] = field(default_factory=dict)
-    read: dict[str, list[str]] = field(default_factory=dict)
+    broken: dict[str, str]
+    targets: set[str]
 
     def reads(self, key: str) -> list[str]:
-        """Returns the settings that make this one wrong if they are: `lr: ${..lr}` repeats `lr`.
-
-        A text with more in it than one reference stands for itself, unless it cannot be resolved.
-        """
+        """Returns the settings that make this one wrong if they are: `lr: ${..lr}` repeats `lr`."""
         parts = key.split(".")
         for depth in range(len(parts), 0, -1):
             owner = ".".join(parts[:depth])
@@ -53,24 +53,15 @@ class Values:
 
     def is_read(self, key: str) -> bool:
         """Tells whether another setting refers to `key`, to what is in it or to all around it."""
-        return any(is_related(target, key) for target in self.read)
+        return any(is_related(target, key) for target in self.targets)
 
     def select(self, key: str) -> Any:
         """Returns the value at a dotted key, or `None`."""
         return value_at(self.plain, key)
 
 
-Findings: TypeAlias = Iterator[tuple[str, str]]
-"""Keys, each with what is wrong with its value and what to write instead."""
-
-
 class CheckedValues:
-    """The values that have passed the check one by one: of a refused one nothing follows.
-
-    Args:
-        values: of the config.
-        problems: what has been refused, by key.
-    """
+    """The values that have passed the check one by one: of a refused one nothing follows."""
 
     def __init__(self, values: Values, problems: Mapping[str, str]) -> None:
         self._values, self._problems = values, problems
@@ -80,31 +71,19 @@ class CheckedValues:
         value = self._values.select(key)
         if key in self._problems or value is UNKNOWN:
             return None
-        owner = self._values.select(key.rpartition(".")[0])
-        argument = isinstance(owner, dict) and "_target_" in owner
-        return None if argument and _contains(value, _is_built) else value
+        is_argument = _is_built(self._values.select(key.rpartition(".")[0]))
+        is_object = is_argument and any(_is_built(one) for _, one in [("", value), *leaves(value)])
+        return None if is_object else value
 
     def sound(self, *keys: str) -> bool:
-        """Tells whether all is known of these parts: nothing in them has been refused."""
-        refused = (one for one in self._problems for key in keys if is_related(one, key))
-        parts = [self._values.select(key) for key in keys]
-        return next(refused, None) is None and not any(_contains(part, _is_open) for part in parts)
-
-
-def _contains(node: Any, test: Callable[[Any], bool]) -> bool:
-    """Tells whether a test holds for a node or for anything in it."""
-    inside = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-    return test(node) or any(_contains(item, test) for item in inside)
+        """Tells whether all is known of these settings: nothing in them has been refused."""
+        refused = any(is_related(one, key) for one in self._problems for key in keys)
+        values = [value for key in keys for _, value in leaves({"": self._values.select(key)})]
+        return not refused and not any(value is UNKNOWN or _is_built(value) for value in values)
 
 
 def _is_built(node: Any) -> bool:
     return isinstance(node, dict) and "_target_" in node
-
-
-def _is_open(node: Any) -> bool:
-    """Tells whether only a run will know what a node is: its arguments are objects, for one."""
-    objects = _is_built(node) and any(_contains(item, _is_built) for item in node.values())
-    return objects or node is UNKNOWN
 
 
 def value_at(node: Any, key: str) -> Any:
@@ -129,43 +108,44 @@ def is_related(key: str, other: str) -> bool:
     return is_within(key, other) or is_within(other, key)
 
 
+def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields all that is in plain data with its dotted key, sections and items of lists too."""
+    if isinstance(node, (dict, list)):
+        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield joined(key, name), value
+            yield from leaves(value, joined(key, name))
+
+
 def read_values(cfg: DictConfig) -> Values:
-    """Resolves a config as far as it goes."""
+    """Resolves a config as far as it goes, Hydra's own part left out."""
     raw: Any = OmegaConf.to_container(cfg, resolve=False)
-    raw.pop("hydra", None)  # which has a schema of its own
+    raw.pop("hydra", None)
     broken: dict[str, str] = {}
-    values = Values(_resolved(cfg, raw, "", broken), raw, broken)
-    for key, text in _leaves(raw, ""):
-        for target in _references(key, text):
-            values.read.setdefault(target, []).append(key)
-    return values
+    texts = [(key, value) for key, value in leaves(raw) if isinstance(value, str)]
+    targets = {target for key, text in texts for target in _references(key, text)}
+    return Values(_resolved(cfg, "", broken), raw, broken, targets)
 
 
-def _resolved(node: Any, raw: Any, key: str, broken: dict[str, str]) -> Any:
-    """Returns a part of the config as it stands in `raw`, its few interpolations resolved."""
+def _resolved(node: Any, key: str, broken: dict[str, str], around: tuple[Any, ...] = ()) -> Any:
+    if not isinstance(node, (DictConfig, ListConfig)):
+        return node
+    if any(node is one for one in around):
+        raise ValueError  # a setting refers to what it is a part of
     found: dict[Any, Any] = {}
-    for name, value in raw.items() if isinstance(raw, dict) else enumerate(raw):
-        if isinstance(value, str) and "${" in value:
-            found[name] = _referred_to(node, name, joined(key, name), broken)
-        elif isinstance(value, (dict, list)):
-            found[name] = _resolved(node._get_node(name), value, joined(key, name), broken)
-        else:
-            found[name] = value
-    return found if isinstance(raw, dict) else list(found.values())
-
-
-def _referred_to(node: Any, name: Any, key: str, broken: dict[str, str]) -> Any:
-    try:
-        value = node[name]
-        if not isinstance(value, (DictConfig, ListConfig)):
-            return value
-        raw: Any = OmegaConf.to_container(value, resolve=False)
-        return _resolved(value, raw, key, broken) if isinstance(raw, (dict, list)) else raw
-    except Exception as error:  # a resolver may raise anything
-        text = str(node._get_node(name)._value())
-        if "${hydra:" not in text:  # known once a job runs
-            broken[key] = f"{text}: {reason_of(error)}"
-        return UNKNOWN
+    names: Iterable[Any] = node.keys() if isinstance(node, DictConfig) else range(len(node))
+    for name in names:
+        path = joined(key, name)
+        if path == "hydra":
+            continue
+        try:
+            found[name] = _resolved(node[name], path, broken, (*around, node))
+        except MissingMandatoryValue:
+            found[name] = "???"
+        except Exception as error:  # a resolver may raise anything
+            found[name], text = UNKNOWN, str(node._get_node(name))
+            if "${hydra:" not in text:  # known once a job runs
+                broken[path] = f"{text}: {reason_of(error)}"
+    return found if isinstance(node, DictConfig) else list(found.values())
 
 
 def reason_of(error: Exception) -> str:
@@ -177,19 +157,8 @@ def reason_of(error: Exception) -> str:
     return re.sub(r"^\w+ raised while resolving interpolation: ", "", lines[0]).strip('"')
 
 
-def _leaves(node: Any, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(node, (dict, list)):
-        for name, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _leaves(value, joined(key, name))
-    elif isinstance(node, str) and "${" in node:
-        yield key, node
-
-
 def _references(key: str, text: str) -> Iterator[str]:
-    parts = key.split(".")
-    for match in _REFERENCE.finditer(text):
-        dots, name = len(match["dots"]), re.sub(r"\[(\w+)\]", r".\1", match["key"])
-        if dots:
-            yield ".".join([*parts[: max(0, len(parts) - dots)], *filter(None, name.split("."))])
-        elif name:
-            yield name
+    for dots, name in _REFERENCE.findall(text):
+        around = key.split(".")[: -len(dots)] if dots else []
+        if dots or name:
+            yield ".".join(filter(None, [*around, name]))

@@ -87,7 +87,7 @@ def prepare(command: Command) -> tuple[Command, DictConfig]:
         raise ConfigError(f"resume={value}: goes on with one run, without -m; name its folder")
     with hydra_for(command) as loader:
         typed = read_overrides(command, loader)
-        if problems := typed.problems + typed.several:
+        if problems := typed.problems:
             raise ConfigError(listed(problems))
         chosen = [alternatives[0] for alternatives in typed.choices]
         known = [one for one in typed.settings if one.key_or_group in (*OF_THE_COMMAND, *_WHERE)]
