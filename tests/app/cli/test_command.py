@@ -42,7 +42,7 @@ class TestMistakesInOverrides:
             ("~loss.gama", "~loss.gama: there is nothing to remove"),
             ("~logger", "logger: is needed and missing; write logger=<choice>"),
             ("name=[a", "name=[a: cannot be read; quote a value"),
-            ("data=image_folder", "data.root: is needed; write data.root=<folder of images>"),
+            ("data=image_folder", "data.root: there is no such folder; write data.root=<folder of images>"),
             ("logger.offline=true", "unknown setting; it is a setting of logger=wandb"),
         ],
     )
@@ -106,7 +106,7 @@ class TestScripts:
         assert done.stderr.splitlines() == [
             "error: 2 problems:",
             "  run=logs/x: there is no such folder or file",
-            "  device=gpu: must be one of auto, cpu, cuda, cuda:<number>, mps; write device=cuda",
+            "  device=gpu: must be one of auto, cpu, cuda, cuda:<number>, mps; did you mean 'cpu'?",
         ]
         assert list(tmp_path.iterdir()) == []
 

@@ -119,7 +119,8 @@ def _refusal(override: Override, earlier: dict[str, str], overrides: Overrides) 
     if group != key and names_file and overrides.options(group):
         return f"a file is chosen with a slash; write {group}={value}"
     if override.is_sweep_override() and script.once is not None:
-        return f"several values; {overrides.command.script}.py {script.once}"
+        instead = f"{overrides.command.script}.py {script.once}"
+        return f"several values; {instead}; as one value, {typed(f'{key}={quoted(value)}')}"
     if override.is_sweep_override() and not overrides.command.multirun:
         is_one = overrides.options(key) and key not in _SEVERAL
         as_list = "" if is_one else f", or write {key}=[...] for a list"
