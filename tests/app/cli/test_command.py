@@ -42,7 +42,10 @@ class TestMistakesInOverrides:
             ("~loss.gama", "~loss.gama: there is nothing to remove"),
             ("~logger", "logger: is needed and missing; write logger=<choice>"),
             ("name=[a", "name=[a: cannot be read; quote a value"),
-            ("data=image_folder", "data.root: there is no such folder; write data.root=<folder of images>"),
+            (
+                "data=image_folder",
+                "data.root: there is no such folder; write data.root=<folder of images>",
+            ),
             ("logger.offline=true", "unknown setting; it is a setting of logger=wandb"),
         ],
     )

@@ -69,7 +69,7 @@ def test_the_newest_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert resume.newest_run(CONFIGS) == Path("logs/a/multirun/s/0")
 
 
-def test_a_sweep_says_how_many_jobs_run_where(tmp_path: Path) -> None:
+def test_a_sweep_says_where_its_jobs_run(tmp_path: Path) -> None:
     work = tmp_path / "work.py"
     work.write_text(
         "from pathlib import Path\nfrom forger.app.cli import job, main\n"
@@ -78,9 +78,7 @@ def test_a_sweep_says_how_many_jobs_run_where(tmp_path: Path) -> None:
     )
     words = ["seed=0,1", "-m", "model=vanilla,dcgan", "hydra.sweep.dir=sweep"]
     done = command(*words, cwd=tmp_path, script=work, environment={"COLUMNS": "80"})
-    first, second, *_ = done.stdout.splitlines()
-    assert first.split()[:3] == ["jobs", "4,", "1"]
-    assert second.split() == ["sweep", "folder", "sweep"]
+    assert done.stdout.splitlines()[0].split() == ["sweep", "folder", "sweep"]
     assert (tmp_path / "sweep").is_dir()
 
 
