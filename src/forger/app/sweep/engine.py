@@ -92,9 +92,9 @@ class Engine:
                 log.info("nothing is left to do: all %d jobs have ended", len(jobs))
         with self._stopped_by_signals(), self._watching(waiting):
             try:
-                if waiting:
-                    overrides = [self._overrides(job) for job in waiting]
-                    self._launcher.launch(overrides, waiting[0].number)
+                for some in self._batches(waiting):
+                    self._launcher.launch([self._overrides(job) for job in some], some[0].number)
+                    self._tell(some)
             except Exception as error:  # of the launcher: a job tells its own in its file
                 log.warning("the launcher failed: %s: %s", type(error).__name__, error)
                 self.await_orphans()
@@ -102,6 +102,16 @@ class Engine:
         if self._signal is not None:
             raise Interrupted(self._signal)
         return [self.folder.outcome(job) for job in jobs]
+
+    def _batches(self, jobs: Sequence[Job]) -> list[Sequence[Job]]:
+        """Returns the jobs to launch at a time; each alone where they run in turn.
+
+        Hydra's basic launcher logs into the folder of the job that it runs: what is said of one
+        must not fall into the next one's.
+        """
+        if self.task.launcher == "BasicLauncher":
+            return [[job] for job in jobs]
+        return [jobs] if jobs else []
 
     def finish(self, outcomes: Sequence[Outcome], *, complete: bool = False) -> list[Outcome]:
         """Writes the sweep's tables and pictures, prints its table, and returns the outcomes.
