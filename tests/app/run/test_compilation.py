@@ -16,7 +16,7 @@ from own_project import own, write_own
 from same import differences
 from training import command, mistakes, resumed, rows, run_folder, short, trained
 
-from forger.app.run.devices import Compilation
+from forger.app.run.compilation import Compilation
 from forger.app.run.train import train
 from forger.callbacks.interrupts import Interrupts
 from forger.checkpoints.reading import read_checkpoint

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import gc
 import io
-import re
 import secrets
-import shutil
 import sys
-import textwrap
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
@@ -29,6 +26,7 @@ import forger
 from forger.app.cli.arguments import Typed, program_again, read_command
 from forger.app.cli.ending import Ending, ending_of, summarise
 from forger.app.cli.job import run_job, say_what_takes_long
+from forger.app.cli.log_lines import wrapped
 from forger.app.config.command import Command, expanded, type_program
 from forger.app.config.compose import compose_checked, find_mistakes, hydra_for, quieten_hydra
 from forger.app.config.messages import listed
@@ -116,10 +114,8 @@ def _show(typed: Typed) -> None:
     except SystemExit as end:
         if end.code:
             raise ConfigError(listed(find_mistakes(command) or [said.getvalue()])) from None
-    width = shutil.get_terminal_size((80, 24)).columns
-    for line in shown.getvalue().splitlines():
-        long = typed.flags.help and re.match(r"[\w/]+: ", line)  # lists of choices
-        print(textwrap.fill(line, width, subsequent_indent="  ") if long else line)
+    text = shown.getvalue()
+    print(wrapped(text) if typed.flags.help else text, end="")
 
 
 def _carry_out(command: Command) -> float | list[Outcome] | None:

@@ -31,7 +31,8 @@ from forger.app.run.build import (
     image_shape_of,
 )
 from forger.app.run.checks import check_epoch, check_networks, check_updates, images_per_process
-from forger.app.run.devices import Compilation, check_gpu, choose_precision, threads
+from forger.app.run.compilation import Compilation
+from forger.app.run.devices import check_gpu, choose_precision, threads
 from forger.app.run.dry_run import describe_dry_run
 from forger.app.run.folder import RunFolder, is_main_process
 from forger.app.run.instantiate import all_refusals, import_targets
