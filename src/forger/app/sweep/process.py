@@ -191,8 +191,12 @@ def answer(code: int, reason: str | None, error: str | None, value: float | None
 
 
 def jobs_at_once() -> int:
-    """Returns how many jobs suit this machine: one on each GPU, or on each core."""
-    return hardware.gpu_count() or hardware.core_count()
+    """Returns how many jobs suit this machine: one on each GPU, or on each core.
+
+    A job takes about a gigabyte of memory; two are reckoned with.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**31
+    return hardware.gpu_count() or max(1, min(hardware.core_count(), memory))
 
 
 def slots_of(kind: str, launcher: Mapping[str, Any]) -> int | None:
