@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
+# Variables by which a sweep tells a job's process of its share
+CORES = "FORGER_CORES"  # how many processor cores of this machine it may use
+SWEEP = "FORGER_SWEEP"  # the name of the sweep's folder
+
 LOCAL = "forger"  # run id of processes that a command starts on its own machine
 _INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs in which Lightning takes no part
 _VARIABLES = {  # in the order of the attributes below

@@ -48,12 +48,11 @@ from forger.callbacks.interrupts import Interrupts
 from forger.callbacks.scores import ScoreCallback
 from forger.checkpoints.reading import set_damaged_aside
 from forger.gan import GAN
+from forger.hardware import core_count
 from forger.loggers.metrics_csv import last_values
+from forger.processes import CORES, SWEEP
 
 log = logging.getLogger(__name__)
-
-CORES = "FORGER_CORES"  # set by a sweep: how many cores of this machine one job may use
-SWEEP = "FORGER_SWEEP"  # set by a sweep: the name of its folder
 
 
 def train(cfg: DictConfig, agreed: Agreed | None = None) -> dict[str, float]:
@@ -155,7 +154,7 @@ def _threads(cfg: DictConfig) -> int | None:
     own: int | None = cfg.trainer.threads
     processes = cfg.trainer.devices if cfg.trainer.accelerator == "cpu" else 1
     if own is None and isinstance(processes, int) and processes > 1:
-        return max(1, (int(os.environ.get(CORES, 0)) or os.cpu_count() or 1) // processes)
+        return max(1, (int(os.environ.get(CORES, 0)) or core_count()) // processes)
     return own
 
 

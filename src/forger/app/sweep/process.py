@@ -25,14 +25,13 @@ from forger.app.config.messages import quoted
 from forger.app.run.folder import read_status, run_name
 from forger.app.run.resume import trust_of
 from forger.app.sweep.folder import BAD, Job, SweepFolder, read_json
+from forger.processes import CORES, SWEEP
 from forger.secrets import masked
 from forger.whole_files import write_json
 
 # Variables by which a job's process is told
 ANSWER = "FORGER_ANSWER"  # the file in which to say how it ended
 NUMBER = "FORGER_JOB"  # the job's number in its sweep
-SWEEP = "FORGER_SWEEP"  # name of the sweep's folder
-CORES = "FORGER_CORES"  # how many processor cores of this machine it may use
 _POLL = 0.3  # seconds
 _PATIENCE = 120.0  # seconds in which a job that was asked to end may save
 # By these Lightning would take the job for one of several processes that SLURM started.
