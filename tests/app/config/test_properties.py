@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import re
 import statistics
 import time
@@ -146,7 +147,7 @@ class Checked:
     """Runs the check, composing each set of files once, and remembers what it looked at."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.composed: dict[tuple[str, ...], DictConfig | Exception] = {}
+        self.composed: dict[tuple[str, ...], bytes | Exception] = {}  # pickled: soon copied
         self.configs: list[DictConfig] = []
         self.seconds: list[float] = []
         self._composing = 0.0
@@ -159,25 +160,26 @@ class Checked:
         self._composing, began = 0.0, time.process_time()
         found = compose.find_mistakes(Command(CONFIGS, "train", words))
         self.seconds.append(time.process_time() - began - self._composing)
+        for cfg in self.configs:
+            with open_dict(cfg):
+                del cfg["hydra"]
         return found
 
     def _compose(self, config: str, overrides: list[str], return_hydra_config: bool) -> Any:
         began, key = time.process_time(), tuple(overrides)
         if key not in self.composed:
-            self.composed[key] = _composed(config, overrides)
+            composed = _composed(config, overrides)
+            failed = isinstance(composed, Exception)
+            self.composed[key] = composed if failed else pickle.dumps(composed)
         found = self.composed[key]
-        result = found if isinstance(found, Exception) else found.copy()
+        result = found if isinstance(found, Exception) else pickle.loads(found)
         self._composing += time.process_time() - began
         if isinstance(result, Exception):
             raise result
         return result
 
     def _find(self, cfg: DictConfig, script: str) -> Any:
-        began, own = time.process_time(), cfg.copy()
-        with open_dict(own):
-            del own["hydra"]
-        self.configs.append(own)
-        self._composing += time.process_time() - began
+        self.configs.append(cfg)
         return self._find_problems(cfg, script)
 
 
