@@ -172,16 +172,16 @@ def test_a_job_ends_saved_when_its_sweep_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_two_processes_in_each_job_return_its_score_and_have_a_run_in_wandb(
+def test_two_processes_of_a_job_return_its_score_and_have_one_run_in_wandb(
     launcher: tuple[str, ...], tmp_path: Path
 ) -> None:
-    own = ["trainer=ddp_cpu", "seed=0,1", "objective=train/loss_d", *launcher]
+    own = ["trainer=ddp_cpu", "seed=3", "objective=train/loss_d", *launcher]
     own += ["logger=wandb", "logger.offline=true"]
     done = command(*tiny(tmp_path, *own), environment={"WANDB_MODE": "offline"})
     assert done.returncode == 0, done.stderr
     sweep = sweep_folder(tmp_path)
     folders = sorted(path.name for path in sweep.iterdir() if path.is_dir())
-    assert [name.partition("_")[0] for name in folders] == [".jobs", "0", "1"]
+    assert [name.partition("_")[0] for name in folders] == [".jobs", "0"]
     for row in table(sweep):
         last = metrics_of(sweep / row["folder"])[-1]
         assert float(row["objective_value"]) == float(last["train/loss_d"])
