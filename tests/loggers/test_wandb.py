@@ -162,6 +162,8 @@ def test_credentials_in_netrc_are_found_and_an_offline_environment_needs_none(
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_SILENT", "true")  # else it asks the server for the user's name
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example")
+    with pytest.raises(ConfigError):
+        Wandb.check({})
     key = "0123456789" * 4
     (tmp_path / "netrc").write_text(f"machine wandb.example login user password {key}\n")
     Wandb.check({})

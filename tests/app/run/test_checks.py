@@ -174,6 +174,7 @@ def test_a_discriminator_that_cannot_be_copied_is_none_the_worse(tmp_path: Path)
     gan.discriminator.lock = threading.Lock()
     check_networks(gan, SHAPE)
     fit(gan, tmp_path, max_steps=1)
+    assert gan.iteration == 1
 
 
 LINEAR = "schedule=linear trainer.max_steps=-1 trainer.max_time=00:01:00:00"
