@@ -7,13 +7,22 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from forger.bounds import PositiveInt
+from forger.networks.conditional import (
+    ClassHead,
+    Head,
+    Layers,
+    Logits,
+    generator_norm,
+    logits_and_features,
+)
 from forger.networks.settings import (
     GeneratorNorm,
     ImageShape,
     Norm,
-    check_norm,
+    Normalise,
     check_sizes,
     linear_norm,
     resolve_norm,
@@ -21,9 +30,10 @@ from forger.networks.settings import (
 )
 
 
-def _hidden_layers(sizes: Sequence[int], norm: Norm) -> list[nn.Module]:
+def _hidden_layers(
+    sizes: Sequence[int], normalise: Normalise, norm: Norm = "auto"
+) -> list[nn.Module]:
     """Returns linear layers with LeakyReLU 0.2, normalised after each but the first."""
-    normalise = linear_norm(norm)
     layers: list[nn.Module] = []
     for depth, (inputs, outputs) in enumerate(pairwise(sizes)):
         layers.append(with_spectral_norm(norm, nn.Linear(inputs, outputs)))
@@ -34,7 +44,7 @@ def _hidden_layers(sizes: Sequence[int], norm: Norm) -> list[nn.Module]:
 
 
 class Generator(nn.Module):
-    """Noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1].
+    """Noise `(B, latent_dim)` and labels `(B,)` to images `(B, C, H, W)` in [-1, 1].
 
     Linear layers with LeakyReLU 0.2, BatchNorm after each but the first, tanh at the end.
     1,510,032 parameters for 1x28x28.
@@ -44,9 +54,10 @@ class Generator(nn.Module):
         latent_dim: size of the noise.
         hidden: widths of the hidden layers.
         norm: of the hidden layers; with `none` each image depends on its own noise alone.
+        num_classes: whose BatchNorms the layers have; 0: there are no classes.
 
     Raises:
-        ConfigError: a size is not positive, or `norm` is unknown.
+        ConfigError: a size is not positive, or `norm` is refused.
     """
 
     def __init__(
@@ -55,23 +66,24 @@ class Generator(nn.Module):
         latent_dim: PositiveInt = 100,
         hidden: Sequence[PositiveInt] = (128, 256, 512, 1024),
         norm: GeneratorNorm = "batch",
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
         check_sizes("generator", latent_dim=latent_dim, hidden=hidden)
-        check_norm(norm, GeneratorNorm, "generator")
         self.image_shape, self.latent_dim, self.norm = image_shape, latent_dim, norm
         sizes = (latent_dim, *hidden)
-        layers = _hidden_layers(sizes, norm)
+        layers = _hidden_layers(sizes, generator_norm(norm, nn.BatchNorm1d, num_classes))
         last = nn.Linear(sizes[-1], math.prod(image_shape))
-        self.layers = nn.Sequential(*layers, last, nn.Tanh())
+        self.layers = Layers(*layers, last, nn.Tanh())
 
-    def forward(self, noise: Tensor) -> Tensor:
-        images: Tensor = self.layers(noise)  # (B, C*H*W)
+    @override
+    def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        images: Tensor = self.layers(noise, label)  # (B, C*H*W)
         return images.view(len(noise), *self.image_shape)
 
 
 class Discriminator(nn.Module):
-    """Images `(B, C, H, W)` to logits `(B,)`; positive means real.
+    """Images `(B, C, H, W)` and labels `(B,)` to logits `(B,)`; positive means real.
 
     Linear layers with LeakyReLU 0.2. 533,505 parameters for 1x28x28.
 
@@ -81,9 +93,11 @@ class Discriminator(nn.Module):
         norm: of the hidden layers; `auto` is none, as in the common recipe. The first layer is left
             without BatchNorm or LayerNorm, which would hide how bright an image is.
         gradient_penalty: whether the loss penalises gradients per sample.
+        num_classes: 0: there are no classes.
+        head: how it judges classes by the last hidden layer, see `ClassHead`.
 
     Raises:
-        ConfigError: a size is not positive, or `norm` has no meaning here.
+        ConfigError: a size is not positive, or `norm` or `head` is refused.
     """
 
     def __init__(
@@ -92,6 +106,8 @@ class Discriminator(nn.Module):
         hidden: Sequence[PositiveInt] = (512, 256),
         norm: Norm = "auto",
         gradient_penalty: bool = False,
+        num_classes: int = 0,
+        head: Head = "projection",
     ) -> None:
         super().__init__()
         check_sizes("discriminator", hidden=hidden)
@@ -99,10 +115,12 @@ class Discriminator(nn.Module):
         self.norm = resolve_norm(norm, "none", gradient_penalty)
         self.independent_samples = self.norm != "batch"
         sizes = (math.prod(image_shape), *hidden)
-        layers = _hidden_layers(sizes, self.norm)
+        layers = _hidden_layers(sizes, linear_norm(self.norm), self.norm)
         last = with_spectral_norm(self.norm, nn.Linear(sizes[-1], 1))
         self.layers = nn.Sequential(nn.Flatten(), *layers, last)
+        self.class_head = ClassHead(sizes[-1], num_classes, head, self.norm == "spectral")
 
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.layers(images)  # (B, 1)
-        return logits.squeeze(1)
+    @override
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Logits:
+        judged: Logits = self.class_head(*logits_and_features(self.layers, images), label)
+        return judged

@@ -28,11 +28,31 @@ def check_sizes(network: str, **sizes: int | Sequence[int]) -> None:
             check_bounds(size, PositiveInt, f"model.{network}.{name}")
 
 
-def check_norm(norm: str, choices: Any, network: str) -> None:
-    """Raises `ConfigError` unless `norm` is one of the literal type's choices."""
+def check_choice(name: str, value: str, choices: Any) -> None:
+    """Raises `ConfigError` unless `value` is one of the literal type's choices."""
     allowed = get_args(choices)
-    if norm not in allowed:
-        raise ConfigError(f"model.{network}.norm={norm}: must be one of {', '.join(allowed)}")
+    if value not in allowed:
+        raise ConfigError(f"{name}={value}: must be one of {', '.join(allowed)}")
+
+
+def plan_sizes(image_shape: ImageShape) -> tuple[int, int]:
+    """Returns the side of the smallest feature map, 4 to 7, and how often it doubles.
+
+    Raises:
+        ConfigError: images are not square, or of a side that no doubling makes.
+    """
+    _, height, width = image_shape
+    side, doublings = height, 0
+    while side > 7 and side % 2 == 0:
+        side, doublings = side // 2, doublings + 1
+    if height != width or not 4 <= side <= 7 or doublings == 0:
+        sizes = sorted(base * 2**k for base in (4, 5, 6, 7) for k in range(1, 9))
+        nearest = sorted(sorted(sizes, key=lambda size: abs(size - height))[:3])
+        raise ConfigError(
+            "model=dcgan|sndcgan: makes square images with a side of 4, 5, 6 or 7 times a power of"
+            f" two, not {height}x{width}; nearest: data.image_size={'|'.join(map(str, nearest))}"
+        )
+    return side, doublings
 
 
 def resolve_norm(norm: Norm, default: Norm, gradient_penalty: bool) -> Norm:
@@ -46,7 +66,7 @@ def resolve_norm(norm: Norm, default: Norm, gradient_penalty: bool) -> Norm:
         default: what the paper of the architecture uses.
         gradient_penalty: whether the loss penalises gradients per sample.
     """
-    check_norm(norm, Norm, "discriminator")
+    check_choice("model.discriminator.norm", norm, Norm)
     if norm == "batch" and gradient_penalty:
         raise ConfigError(
             "model.discriminator.norm=batch: this loss penalises gradients per sample, which"

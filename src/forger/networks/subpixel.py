@@ -9,9 +9,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from forger.bounds import PositiveInt
 from forger.errors import ConfigError
+from forger.networks.conditional import (
+    ClassHead,
+    Head,
+    Layers,
+    Logits,
+    batch_norm,
+    logits_and_features,
+)
 from forger.networks.settings import ImageShape, check_sizes
 
 _SLOPE = 0.2  # of LeakyReLU
@@ -44,7 +53,7 @@ def _activation() -> nn.Module:
 
 
 class Generator(nn.Module):
-    """Noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1].
+    """Noise `(B, latent_dim)` and labels `(B,)` to images `(B, C, H, W)` in [-1, 1].
 
     Two linear layers to `2 width` maps of a quarter of the image's side; two convolutions of 3x3
     pixels, each followed by a shuffle of four channels to the pixels of a map twice as wide.
@@ -56,6 +65,7 @@ class Generator(nn.Module):
         latent_dim: size of the noise.
         width: channels of the map of half the image's side.
         hidden: width of the first linear layer.
+        num_classes: whose BatchNorms the layers have; 0: there are no classes.
 
     Raises:
         ConfigError: the image's sides are no multiples of 4, or a size is not positive.
@@ -67,24 +77,25 @@ class Generator(nn.Module):
         latent_dim: PositiveInt = 64,
         width: PositiveInt = 32,
         hidden: PositiveInt = 512,
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
         check_sizes("generator", latent_dim=latent_dim, width=width, hidden=hidden)
         self.image_shape, self.latent_dim = image_shape, latent_dim
         self.map_shape = (*_quarter(image_shape), 2 * width)
         height, breadth, channels = self.map_shape
-        self.linear = nn.Sequential(
+        self.linear = Layers(
             nn.Linear(latent_dim, hidden, bias=False),
-            nn.BatchNorm1d(hidden),
+            batch_norm(nn.BatchNorm1d, hidden, num_classes),
             _activation(),
             nn.Linear(hidden, height * breadth * channels, bias=False),
         )
-        self.convolutions = nn.Sequential(
-            nn.BatchNorm2d(channels),
+        self.convolutions = Layers(
+            batch_norm(nn.BatchNorm2d, channels, num_classes),
             _activation(),
             nn.Conv2d(channels, 4 * width, 3, padding=1, bias=False),
             nn.PixelShuffle(2),
-            nn.BatchNorm2d(width),
+            batch_norm(nn.BatchNorm2d, width, num_classes),
             _activation(),
             last := nn.Conv2d(width, 4 * image_shape[0], 3, padding=1),
             nn.PixelShuffle(2),
@@ -95,15 +106,16 @@ class Generator(nn.Module):
             last.weight.mul_(_LAST_GAIN)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, noise: Tensor) -> Tensor:
+    @override
+    def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         # (B, H/4, W/4, 2 width): channels last, as the convolutions want them, without a copy
-        maps = self.linear(noise).unflatten(1, self.map_shape).permute(0, 3, 1, 2)
-        images: Tensor = self.convolutions(maps)
+        maps = self.linear(noise, label).unflatten(1, self.map_shape).permute(0, 3, 1, 2)
+        images: Tensor = self.convolutions(maps, label)
         return images
 
 
 class Discriminator(nn.Module):
-    """Images `(B, C, H, W)` to logits `(B,)`; positive means real.
+    """Images `(B, C, H, W)` and labels `(B,)` to logits `(B,)`; positive means real.
 
     Four pixels become four channels; a convolution of 3x3 to `width` maps, one of 4x4 with stride 2
     to `2 width`, and two linear layers, with LeakyReLU 0.2 between them. No normalisation: it wants
@@ -113,15 +125,23 @@ class Discriminator(nn.Module):
         image_shape: channels, height, width.
         width: channels of the map of half the image's side.
         hidden: width of the linear layer before the logit.
+        num_classes: 0: there are no classes.
+        head: how it judges classes by the hidden linear layer, see `ClassHead`.
 
     Raises:
-        ConfigError: the image's sides are no multiples of 4, or a size is not positive.
+        ConfigError: the image's sides are no multiples of 4, a size is not positive, or `head` is
+            unknown.
     """
 
     independent_samples = True
 
     def __init__(
-        self, image_shape: ImageShape, width: PositiveInt = 32, hidden: PositiveInt = 256
+        self,
+        image_shape: ImageShape,
+        width: PositiveInt = 32,
+        hidden: PositiveInt = 256,
+        num_classes: int = 0,
+        head: Head = "projection",
     ) -> None:
         super().__init__()
         check_sizes("discriminator", width=width, hidden=hidden)
@@ -138,10 +158,13 @@ class Discriminator(nn.Module):
             nn.Linear(height * breadth * 2 * width, hidden), _activation(), nn.Linear(hidden, 1)
         )
         _init_weights(self)
+        self.class_head = ClassHead(hidden, num_classes, head, spectral=False)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, images: Tensor) -> Tensor:
+    @override
+    def forward(self, images: Tensor, label: Tensor | None = None) -> Logits:
         maps = self.convolutions(images)
         # channels last once more: flattening them copies nothing
-        logits: Tensor = self.linear(maps.permute(0, 2, 3, 1).flatten(1))  # (B, 1)
-        return logits.squeeze(1)
+        flat = maps.permute(0, 2, 3, 1).flatten(1)
+        judged: Logits = self.class_head(*logits_and_features(self.linear, flat), label)
+        return judged
