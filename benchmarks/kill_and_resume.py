@@ -7,7 +7,7 @@ fall at any time in the life of a process. It needs Linux, no network and no GPU
 its own folder alone.
 
 On two cores:
-    python benchmarks/kill_and_resume.py                                        50 kills, 7 minutes
+    python benchmarks/kill_and_resume.py --models vanilla dcgan                 50 kills, 7 minutes
     python benchmarks/kill_and_resume.py --processes 2 --kills 10 --workers 1   10 kills, 15 minutes
 """
 
@@ -50,7 +50,18 @@ MODELS = {  # small, so that a run takes seconds
         *("callbacks.checkpoint.every_n_steps=11", "callbacks.checkpoint.every_n_epochs=1"),
     ),
 }
-LENGTHS = {"vanilla": Length(210, 70, row=3, save=15), "dcgan": Length(210, 70, row=1, save=11)}
+MODELS |= {
+    "conditional_vanilla": (
+        *MODELS["vanilla"],
+        *("condition=label", "condition.generator=concat", "condition.discriminator=concat"),
+    ),
+    "conditional_dcgan": (*MODELS["dcgan"], "condition=label"),
+    "auxiliary_dcgan": (*MODELS["dcgan"], "condition=label", "condition.discriminator=auxiliary"),
+}
+LENGTHS = {
+    name: Length(210, 70, row=1, save=11) if "dcgan" in name else Length(210, 70, row=3, save=15)
+    for name in MODELS
+}
 KINDS = (
     *("checkpoint write", "within an epoch", "before a checkpoint", "at the end"),
     *("random", "random", "checkpoint write", "within an epoch"),
@@ -151,7 +162,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> bool:
     session.fill_cache()
     with ThreadPoolExecutor(arguments.workers) as pool:
         list(pool.map(session.train_reference, arguments.models))
-        print(f"{'run':<12}{'kill':<28}{'row':>5}{'from':>8}  {'proof':<40}result", flush=True)
+        print(f"{'run':<22}{'kill':<28}{'row':>5}{'from':>8}  {'proof':<40}result", flush=True)
         planned = plan(arguments.kills, arguments.models, arguments.processes)
         done = list(pool.map(session.carry_out, *zip(*planned, strict=True)))
     kills = [kill for chain in done for kill in chain]

@@ -53,7 +53,7 @@ class Kill:
         kind = self.plan.kind if self.who == "all" else f"{self.plan.kind} ({self.who})"
         proof = self.proof or "missed, so one more"
         result = "; ".join(self.faults) or "identical"
-        return f"{self.run:<12}{kind:<28}{self.row:>5}{self.resumed_from:>8}  {proof:<40}{result}"
+        return f"{self.run:<22}{kind:<28}{self.row:>5}{self.resumed_from:>8}  {proof:<40}{result}"
 
 
 class KilledRun:

@@ -9,6 +9,8 @@ needs no network.
 
 On two cores half an hour:
     python benchmarks/throughput.py --output throughput
+What classes cost:
+    python benchmarks/throughput.py --workloads dcgan --programs product conditional --threads 1
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from forger.app.run.devices import FULL, MIXED, multiplies_bfloat16
 
 HERE = Path(__file__).parent
 PROGRAMS = ("product", "reference", "naive", "processes")
+MORE = ("conditional",)  # only when asked for
 
 
 def turns(pairs: int, programs: tuple[str, ...]) -> Iterator[tuple[int, str]]:
@@ -110,7 +113,7 @@ def main() -> None:
     """Reads the arguments, and writes the table as Markdown and everything as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
-    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS + MORE, default=list(PROGRAMS))
     parser.add_argument("--pairs", type=int, default=5, help="runs of each program")
     parser.add_argument("--iterations", type=int, help="that are timed; default: by workload")
     parser.add_argument("--threads", type=int, help="of each process; default: torch's")

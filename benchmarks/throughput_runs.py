@@ -16,7 +16,11 @@ from timed_images import TimedImages
 from timed_process import run
 from workloads import BATCH_SIZE, WORKLOADS, Workload
 
-WORDS = {"product": [], "processes": ["trainer=ddp_cpu"]}
+WORDS = {
+    "product": [],
+    "processes": ["trainer=ddp_cpu"],
+    "conditional": ["condition=label"],
+}
 """What each kind of the product's own runs adds to its command line."""
 
 _HERE = Path(__file__).parent

@@ -20,9 +20,10 @@ def summarise(runs: Runs, machine: dict[str, Any]) -> dict[str, Any]:
         if "product" in speeds and other in speeds:
             pairs = zip(speeds["product"], speeds[other], strict=True)
             summary[f"product/{other}"] = _spread([ours / theirs for ours, theirs in pairs])
-    if "product" in speeds and "processes" in speeds:
-        pairs = zip(speeds["processes"], speeds["product"], strict=True)
-        summary["processes/product"] = _spread([two / one for two, one in pairs])
+    for other in ("processes", "conditional"):
+        if "product" in speeds and other in speeds:
+            pairs = zip(speeds[other], speeds["product"], strict=True)
+            summary[f"{other}/product"] = _spread([theirs / ours for theirs, ours in pairs])
     for program in ("product", "reference"):
         if program in runs:
             above = [found["peak_mib"] - found["after_import_mib"] for found in runs[program]]
@@ -37,8 +38,8 @@ def markdown(found: dict[str, Any]) -> str:
     """Returns the table, and a line about the machine below it."""
     head = ("workload", "forger", "reference", "naive", "forger / reference", "forger / naive")
     rows = [_row(name, of) for name, of in found["workloads"].items()]
-    more = ("two processes / one", "memory", "reference / matrix rate")
-    table = [(*head, *more), ("---", *["---:"] * 8), *rows]
+    more = ("two processes / one", "with classes / without", "memory", "reference / matrix rate")
+    table = [(*head, *more), ("---", *["---:"] * 9), *rows]
     machine = found["machine"]
     rate = machine["matrix_rate"] / 1e9
     about = (
@@ -58,7 +59,7 @@ def _row(name: str, of: dict[str, Any]) -> tuple[str, ...]:
     numbers = (
         f"{speeds[k]:,.0f}" if k in speeds else "" for k in ("product", "reference", "naive")
     )
-    compared = ("product/reference", "product/naive", "processes/product")
+    compared = ("product/reference", "product/naive", "processes/product", "conditional/product")
     ratios = (_ratio(of.get(pair)) for pair in compared)
     ours, theirs = of.get("product_memory_mib"), of.get("reference_memory_mib")
     memory = f"{ours:.0f} / {theirs:.0f} MiB" if ours and theirs else ""

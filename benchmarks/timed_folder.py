@@ -92,10 +92,11 @@ class Resident(Mapped):
         """Nothing: there is no folder to list."""
         return []
 
-    def read(self, split: Any) -> tuple[Tensor, Tensor]:
+    def read(self, split: Any) -> dict[str, Tensor]:
         """Reads the first images."""
         images = np.load(self.root, mmap_mode="r")[:RESIDENT]
-        return torch.from_numpy(np.array(images)), torch.zeros(len(images), dtype=torch.int64)
+        labels = torch.zeros(len(images), dtype=torch.int64)
+        return {"image": torch.from_numpy(np.array(images)), "label": labels}
 
 
 def main() -> None:

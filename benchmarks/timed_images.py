@@ -15,7 +15,7 @@ from timed_product import TiledDigits
 
 from forger.data import MNIST, ImageDataModule, ImageFolder
 
-PHOTOS, SIDE = 20_000, 32  # random ones: speed does not depend on what is in them
+PHOTOS, SIDE, CLASSES = 20_000, 32, 10  # random ones: speed does not depend on what is in them
 
 
 class TimedImages:
@@ -53,7 +53,8 @@ class TimedImages:
 
     def _random_photos(self) -> Path:
         root = self.folder / "photos"
-        root.mkdir()
+        for name in range(CLASSES):
+            (root / str(name)).mkdir(parents=True)
         pixels = torch.randint(
             256,
             (PHOTOS, SIDE, SIDE, 3),
@@ -61,7 +62,8 @@ class TimedImages:
             generator=torch.Generator().manual_seed(0),
         )
         for number, image in enumerate(pixels.numpy()):
-            Image.fromarray(image).save(root / f"{number:05d}.png", compress_level=0)
+            path = root / str(number % CLASSES) / f"{number:05d}.png"
+            Image.fromarray(image).save(path, compress_level=0)
         return root
 
     @staticmethod

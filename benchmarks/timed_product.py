@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from stopwatch import Stopwatch
 from torch import Tensor
@@ -34,10 +35,10 @@ class Clock(Callback):
 class TiledDigits(MNISTSample):
     """The digits of `data=mnist_sample`, again and again up to MNIST's number."""
 
-    def read(self, split: Any) -> tuple[Tensor, Tensor | None]:
+    def read(self, split: Any) -> dict[str, Tensor]:
         """Reads one split, and repeats that for training."""
-        images, labels = super().read(split)
-        if split == "test" or labels is None:
-            return images, labels
-        times = -(-DIGITS // len(images))
-        return images.repeat(times, 1, 1, 1)[:DIGITS], labels.repeat(times)[:DIGITS]
+        members = super().read(split)
+        if split == "test":
+            return members
+        rows = torch.arange(DIGITS) % len(members["image"])
+        return {name: one[rows] for name, one in members.items()}

@@ -25,7 +25,7 @@ from forger.metrics.classifier import Classifier
 from forger.metrics.evaluator import Evaluator
 from forger.metrics.settings import DEFAULT_FAKES, ScoreSettings
 from forger.networks import dcgan, mlp
-from forger.sampling.sampler import Sampler
+from forger.tasks import FromNoise
 
 SHAPE = (1, 28, 28)
 NETWORKS = {"mlp": mlp, "dcgan": dcgan}
@@ -68,8 +68,8 @@ def score(generator: nn.Module, discriminator: nn.Module, data: MNIST, cache_dir
     extractor = Classifier().to(device)
     extractor.prepare(data, cache_dir)
     evaluator = Evaluator(extractor, data, ScoreSettings(), cache_dir=cache_dir, device=device)
-    sampler = Sampler(generator, "normal")
-    scored = evaluator.evaluate(sampler, discriminator.eval(), num_fake=DEFAULT_FAKES)
+    task = FromNoise(generator, discriminator.eval())
+    scored = evaluator.evaluate(task.sampler(generator), task, num_fake=DEFAULT_FAKES)
     floor = evaluator.evaluate_floor(DEFAULT_FAKES)
     classes = sum(share >= COVERED for share in scored.class_shares or [])
     coverage = f"{scored.prefix}coverage"

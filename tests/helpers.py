@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
+from forger.conditions import Labels
 from forger.data import ImageDataModule
 from forger.gan import GAN
 from forger.networks import dcgan, mlp
+from forger.networks.conditional import LabelBesideNoise, LabelPlanes
+from forger.tasks import FromNoise
 
 SHAPE = (1, 16, 16)
+_OF_TASK = ("generator", "discriminator", "loss", "condition", "prior")
 
 
 class Squares(ImageDataModule):
@@ -22,13 +27,48 @@ class Squares(ImageDataModule):
     native_shape = SHAPE
     count = 64
 
-    def read(self, split: str) -> tuple[Tensor, None]:
+    def read(self, split: str) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(len(split))
         images = torch.zeros(self.count, *SHAPE, dtype=torch.uint8)
         for image in images:
             row, column = torch.randint(0, 9, (2,), generator=generator).tolist()
             image[:, row : row + 8, column : column + 8] = 255
-        return images, None
+        return {"image": images}
+
+
+class LabelledSquares(Squares):
+    """The same, in three classes: how far to the right a square is."""
+
+    classes = ("left", "middle", "right")
+
+    def read(self, split: str) -> dict[str, Tensor]:
+        images = super().read(split)["image"]
+        column = images.amax((1, 2)).argmax(1)  # 0 to 8
+        return {"image": images, "label": column // 3}
+
+
+def conditional(
+    how: str, model: Any = mlp, norm: str = "auto", generator_norm: str = "batch"
+) -> dict[str, Any]:
+    """The networks of `make_gan` told the classes of `LabelledSquares`, and the condition.
+
+    G is told beside its noise with `concat` and without BatchNorm; `norm` is D's.
+    """
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden": (16, 16)} if model is mlp else {"width": 4}
+    maker = partial(model.Generator, SHAPE, norm=generator_norm, **sizes)
+    judge = partial(model.Discriminator, norm=norm, **sizes)
+    condition: Any = Labels(LabelledSquares.classes, discriminator=how)  # type: ignore[arg-type]
+    beside = how == "concat" or generator_norm == "none"
+    return {
+        "generator": LabelBesideNoise(maker(latent_dim=8), num_classes=3, label_dim=2)
+        if beside
+        else maker(latent_dim=6, num_classes=3),
+        "discriminator": LabelPlanes(judge((4, *SHAPE[1:])), num_classes=3)
+        if how == "concat"
+        else judge(SHAPE, num_classes=3, head=how),
+        "condition": condition,
+    }
 
 
 def make_gan(model: Any = mlp, **arguments: Any) -> GAN:
@@ -39,7 +79,9 @@ def make_gan(model: Any = mlp, **arguments: Any) -> GAN:
         "generator": model.Generator(SHAPE, latent_dim=6, **sizes),
         "discriminator": model.Discriminator(SHAPE, **sizes),
     }
-    return GAN(**(networks | arguments))
+    arguments = networks | arguments
+    task = FromNoise(**{name: arguments.pop(name) for name in _OF_TASK if name in arguments})
+    return GAN(task, **arguments)
 
 
 def make_dcgan(**arguments: Any) -> GAN:
@@ -73,7 +115,8 @@ def make_trainer(folder: Path, **settings: Any) -> Trainer:
 def fit(
     gan: GAN, folder: Path, batch_size: int = 8, ckpt_path: Path | None = None, **settings: Any
 ) -> Trainer:
-    """Trains on `Squares` and returns the Trainer."""
+    """Trains on `Squares`, with labels where the GAN wants them, and returns the Trainer."""
     trainer = make_trainer(folder, **settings)
-    trainer.fit(gan, datamodule=Squares(batch_size=batch_size, seed=0), ckpt_path=ckpt_path)
+    data = LabelledSquares if "label" in gan.task.members else Squares
+    trainer.fit(gan, datamodule=data(batch_size=batch_size, seed=0), ckpt_path=ckpt_path)
     return trainer

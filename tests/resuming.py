@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Squares, make_gan, make_trainer
+from helpers import LabelledSquares, Squares, make_gan, make_trainer
 from lightning import Callback
 from lightning.pytorch.loggers import Logger
 from same import differences
@@ -27,6 +27,12 @@ STEPS = 11
 
 class ManySquares(Squares):
     """Several iterations an epoch even where one takes many batches."""
+
+    count = 400
+
+
+class ManyLabelled(LabelledSquares):
+    """The same with labels."""
 
     count = 400
 
@@ -116,3 +122,7 @@ def assert_resumes(
 
 def squares() -> ManySquares:
     return ManySquares(batch_size=8, seed=5, flip=True)
+
+
+def labelled() -> ManyLabelled:
+    return ManyLabelled(batch_size=8, seed=5, flip=True)

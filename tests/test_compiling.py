@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import SHAPE, fit, make_dcgan, make_gan
+from helpers import SHAPE, conditional, fit, make_dcgan, make_gan
 from lightning import Callback
 from resuming import assert_resumes, full_gan, squares
 from torch import Tensor
@@ -86,6 +86,9 @@ MODELS: dict[str, tuple[Callable[[], GAN], str]] = {
     "accumulated": (lambda: make_dcgan(discriminator_updates=ACCUMULATED), "32-true"),
     "no average": (lambda: make_dcgan(ema_decay=0.0), "32-true"),
     "spectral norm": (spectral, "32-true"),
+    "projection": (lambda: make_gan(dcgan, **conditional("projection", dcgan)), "bf16-mixed"),
+    "auxiliary": (lambda: make_gan(**conditional("auxiliary")), "32-true"),
+    "concat": (lambda: make_gan(loss=WGAN_GP, **conditional("concat")), "32-true"),
 }
 
 

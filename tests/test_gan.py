@@ -19,12 +19,13 @@ from torch.nn.utils import parameters_to_vector as vector
 from torch.utils.data import DataLoader, TensorDataset
 
 from forger import losses as L
-from forger.batches import RealImages
+from forger.batches import RealBatches
 from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.networks import dcgan
-from forger.noise import NoiseSource
+from forger.noise import Draws, normal
 from forger.schedules import Linear
+from forger.seeds import Purpose
 from forger.updates import Updates
 
 LOSSES = {name: loss for name, (loss, *_) in CASES.items() if "smoothed" not in name}
@@ -230,7 +231,7 @@ def test_accumulation_averages_the_gradients_of_whole_batches(
         ).double()
         noise = torch.randn(100, 6, generator=torch.Generator().manual_seed(1)).double()
         parts = iter(noise.split(batch_size))
-        monkeypatch.setattr(NoiseSource, "prior", lambda *_, parts=parts: next(parts))
+        monkeypatch.setattr(Draws, "rows", lambda *_, parts=parts: next(parts))
         runs.append(trained(gan, tmp_path, batch_size=batch_size, max_steps=2))
     torch.testing.assert_close(*runs, rtol=1e-9, atol=1e-12)
 
@@ -272,15 +273,16 @@ def test_lazy_penalties_are_weighted_and_count_updates_of_the_discriminator(
     """With 3 updates an iteration, every second one is the 2nd, 4th and 6th of two iterations."""
     gan = make_gan(loss=L.Hinge(r1_gamma=2.0, penalty_interval=2, n_critic=3))
     taken: list[dict[str, Tensor]] = []
-    penalties = gan._penalties
+    penalties = gan.task._penalties
     monkeypatch.setattr(
-        gan, "_penalties", lambda *a: (terms := penalties(*a), taken.append(terms))[0]
+        gan.task, "_penalties", lambda *a: (terms := penalties(*a), taken.append(terms))[0]
     )
     fit(gan, tmp_path, max_steps=2)
-    assert [set(terms) for terms in taken] == [set(), {"r1"}] * 3
+    assert [set(terms) for terms in taken] == [set(), {"penalty_r1"}] * 3
     real = torch.randn(4, *SHAPE)
-    plain = gan.penalties["r1"](gan.discriminator, real, real, torch.rand)
-    torch.testing.assert_close(penalties(real, real, 4)["r1"], 2.0 * 2 * plain)
+    plain = gan.loss.penalties["r1"](gan.discriminator, real, real, torch.rand)
+    found = penalties({"image": real}, {"image": real}, Draws(0), 4)
+    torch.testing.assert_close(found["penalty_r1"], 2.0 * 2 * plain)
 
 
 class KeepBatches(Callback):
@@ -290,7 +292,8 @@ class KeepBatches(Callback):
         self.seen: list[Any] = []
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, index: int) -> None:
-        self.seen.append(RealImages(pl_module.batches_per_iteration)(batch))
+        reals = RealBatches(pl_module.batches_per_iteration)(batch, torch.float32)
+        self.seen.append([real["image"] for real in reals])
 
 
 def train_by_hand(gan: GAN, iterations: list[Any], *, seed: int = 0) -> None:
@@ -299,27 +302,30 @@ def train_by_hand(gan: GAN, iterations: list[Any], *, seed: int = 0) -> None:
         torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
         for network in (gan.generator, gan.discriminator)
     )
-    noise = NoiseSource("normal", seed)
+    draws = Draws(seed)
+
+    def noise() -> Tensor:
+        return draws.rows(Purpose.TRAINING_NOISE, normal, 8, 6)
 
     def mixed(network: nn.Module, inputs: Tensor) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
             return network(inputs)
 
     for iteration, reals in enumerate(iterations, 1):
-        noise.start(iteration)
+        draws.start(iteration)
         for real in reals:
             with torch.no_grad():
-                fake = mixed(gan.generator, noise.prior(8, 6))
+                fake = mixed(gan.generator, noise())
             judged = [mixed(gan.discriminator, images).float() for images in (real, fake)]
             loss = gan.loss.discriminator(*judged)
-            for term in gan.penalties.values():
-                penalty = term(gan.discriminator, real, fake.float(), noise.uniform)
+            for term in gan.loss.penalties.values():
+                penalty = term(gan.discriminator, real, fake.float(), draws.uniform)
                 loss = loss + term.weight * penalty
             optimizer_d.zero_grad()
             loss.backward()
             optimizer_d.step()
         optimizer_g.zero_grad()
-        logits = mixed(gan.discriminator, mixed(gan.generator, noise.prior(8, 6)))
+        logits = mixed(gan.discriminator, mixed(gan.generator, noise()))
         gan.loss.generator(logits.float(), None).backward()
         optimizer_g.step()
 
@@ -396,7 +402,7 @@ def test_trained_on_the_game_it_gets_better(tmp_path: Path) -> None:
     gan = make_gan(
         ema_decay=0.98, generator_updates=updates, discriminator_updates=updates, prior="uniform"
     )
-    data = Squares(batch_size=32).read("train")[0].float() / 127.5 - 1
+    data = Squares(batch_size=32).read("train")["image"].float() / 127.5 - 1
     noise = torch.rand(512, 6, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
     def distance() -> float:

@@ -43,3 +43,22 @@ def test_png_holds_the_same_pixels(channels: int, mode: str) -> None:
     decoded = Image.open(io.BytesIO(png_bytes(image)))
     assert (decoded.mode, decoded.size) == (mode, (7, 5))
     assert decoded.tobytes() == to_pil(image).tobytes() == image.permute(1, 2, 0).numpy().tobytes()
+
+
+def test_rows_may_have_names_beside_them() -> None:
+    images = torch.full((6, 3, 16, 16), -1.0)
+    plain = image_grid(images, columns=2)
+    named = image_grid(images, 2, ["cat", "a very very long name", "cat"])
+    strip = named[..., : -plain.shape[2]]
+    assert torch.equal(named[..., -plain.shape[2] :], plain)
+    assert strip.shape[2] < 120
+    rows = strip[:, 2:].chunk(3, dim=1)  # the border above
+    assert torch.equal(rows[0], rows[2])
+    assert not torch.equal(rows[0], rows[1])
+    assert rows[0].max() > 200 > 64 == strip.min()
+
+
+def test_a_grid_of_more_rows_than_columns_is_no_tower() -> None:
+    """Its area is about that of a square one, and no image is enlarged to the width."""
+    _, height, width = image_grid(torch.zeros(60, 1, 28, 28), columns=6).shape
+    assert (height, width) == (10 * 86 + 2, 6 * 86 + 2)

@@ -37,7 +37,7 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
             yield from _tensors_in(inside)
 
 
-def in_float32(network: nn.Module) -> Callable[[Tensor], Tensor]:
+def in_float32(network: nn.Module) -> Callable[..., Any]:
     """Returns a 16-bit network as a function that computes in float32; gradients reach its weights.
 
     Any other network is returned as it is.
@@ -46,4 +46,9 @@ def in_float32(network: nn.Module) -> Callable[[Tensor], Tensor]:
     wide = {name: tensor.float() for name, tensor in tensors.items() if tensor.dtype in _HALVES}
     if not wide:
         return network
-    return lambda images: functional_call(network, wide, images.float())
+
+    def run(*inputs: Tensor) -> Any:
+        widened = [one.float() if one.dtype in _HALVES else one for one in inputs]
+        return functional_call(network, wide, tuple(widened))
+
+    return run

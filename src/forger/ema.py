@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,10 +59,10 @@ class EMA(nn.Module):
         """Stays in eval mode: the average is only ever used to sample."""
         return super().train(False)
 
-    def forward(self, noise: Tensor) -> Tensor:
-        """Generates with the averaged weights: `(B, latent_dim)` to `(B, C, H, W)`."""
-        images: Tensor = self.module(noise.to(next(self.module.parameters()).dtype))
-        return images
+    def forward(self, *inputs: Tensor) -> Any:
+        """Runs the averaged network, in its own precision."""
+        dtype = next(self.module.parameters()).dtype
+        return self.module(*(one.to(dtype) if one.is_floating_point() else one for one in inputs))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> EMA:
         """Goes along to another device or to 64 bits, never to 16."""

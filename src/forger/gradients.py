@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning.pytorch.plugins import Precision
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
+
+if TYPE_CHECKING:  # what only samples does not wait for it
+    from lightning.pytorch.plugins import Precision
 
 
 def trainable(network: nn.Module) -> list[nn.Parameter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,61 +12,80 @@ from forger.seeds import Purpose, seed_for
 
 Prior = Literal["normal", "uniform"]
 
+Draw: TypeAlias = Callable[[tuple[int, ...], torch.Generator, torch.dtype], Tensor]
+"""Draws a tensor of a shape, row after row, from a random generator, on its device."""
+
 
 def normal(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     """Draws N(0, 1)."""
     return torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
 
 
+def unit(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """Draws U(0, 1)."""
+    return torch.rand(shape, generator=generator, dtype=dtype, device=generator.device)
+
+
 def symmetric(shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     """Draws U(-1, 1)."""
-    drawn = torch.rand(shape, generator=generator, dtype=dtype, device=generator.device)
-    return drawn * 2 - 1
+    return unit(shape, generator, dtype) * 2 - 1
 
 
-_Draw = Callable[[tuple[int, ...], torch.Generator, torch.dtype], Tensor]
-PRIORS: dict[str, _Draw] = {"normal": normal, "uniform": symmetric}
+PRIORS: dict[str, Draw] = {"normal": normal, "uniform": symmetric}
 
 
-class NoiseSource:
-    """Draws this process's share of each global batch.
+class Draws:
+    """Draws this process's share of what the global batch of an iteration needs.
 
-    So a resumed run and a run divided among processes draw what one undisturbed process would.
+    So a resumed run and a run divided among processes draw what one undisturbed process would. Each
+    purpose has a sequence of numbers of its own.
 
     Args:
-        prior: distribution of the generator's input.
         seed: of the run.
-        rank: of this process; each of `world_size` draws the whole batch and keeps its share.
-        world_size: number of processes.
+        rank: of this process.
+        world_size: number of processes; each draws the whole batch and keeps its share.
         device: where to draw; another device gives other numbers.
         dtype: of what is drawn.
     """
 
     def __init__(
         self,
-        prior: Prior,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.draw, self.seed, self.dtype = PRIORS[prior], seed, dtype
+        self.seed, self.dtype, self.device = seed, dtype, torch.device(device)
         self.rank, self.world_size = rank, world_size
-        self._noise, self._uniform = torch.Generator(device), torch.Generator(device)
+        self._iteration = 0
+        self._streams: dict[Purpose, torch.Generator] = {}
+        self._begun: set[Purpose] = set()
 
     def start(self, iteration: int) -> None:
         """Begins the iteration's own sequences of numbers."""
-        self._noise.manual_seed(seed_for(Purpose.TRAINING_NOISE, self.seed, iteration))
-        self._uniform.manual_seed(seed_for(Purpose.PENALTIES, self.seed, iteration))
+        self._iteration = iteration
+        self._begun.clear()
 
-    def prior(self, batch: int, size: int) -> Tensor:
-        """Draws the generator's input, `(batch, size)`."""
-        drawn = self.draw((batch * self.world_size, size), self._noise, self.dtype)
+    def rows(self, purpose: Purpose, draw: Draw, batch: int, *shape: int) -> Tensor:
+        """Draws `(batch, *shape)`, the next numbers of a purpose.
+
+        Args:
+            purpose: whose numbers are taken.
+            draw: their distribution.
+            batch: rows of this process.
+            shape: of a row.
+        """
+        drawn = draw((batch * self.world_size, *shape), self._stream(purpose), self.dtype)
         return drawn[self.rank :: self.world_size]
 
     def uniform(self, batch: int, *shape: int) -> Tensor:
         """Draws U(0, 1) for penalties, `(batch, *shape)`."""
-        size, generator = (batch * self.world_size, *shape), self._uniform
-        drawn = torch.rand(size, generator=generator, dtype=self.dtype, device=generator.device)
-        return drawn[self.rank :: self.world_size]
+        return self.rows(Purpose.PENALTIES, unit, batch, *shape)
+
+    def _stream(self, purpose: Purpose) -> torch.Generator:
+        generator = self._streams.setdefault(purpose, torch.Generator(self.device))
+        if purpose not in self._begun:
+            generator.manual_seed(seed_for(purpose, self.seed, self._iteration))
+            self._begun.add(purpose)
+        return generator

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,9 @@ class Penalty(ABC):
     weight: float
     interval: int = 1
 
+    on_fakes: ClassVar[bool] = False
+    """Whether images are judged by what the fake ones were made of, else by that of real ones."""
+
     @abstractmethod
     def points(self, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
         """Returns the images at which D's gradient is penalised; all are `(B, C, H, W)`."""
@@ -67,6 +71,8 @@ class R1(Penalty):
 
 class R2(Penalty):
     """`E ||grad D(G(z))||^2 / 2` on fake images (arXiv:1801.04406, section 4.1)."""
+
+    on_fakes: ClassVar[bool] = True
 
     def points(self, real: Tensor, fake: Tensor, uniform: Uniform) -> Tensor:
         return fake

@@ -5,14 +5,18 @@ So two scores by different features, which can never be compared, never share a 
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 RATES = ("tpr", "fnr", "tnr", "fpr", "accuracy")  # of the discriminator
 RELATIVE = "relative_"  # in front of rates of a loss that has no absolute boundary
 BY_FEATURES = ("fid", "kid", "precision", "recall", "density", "coverage")  # these take a prefix
+BY_CLASS = ("intra_fid", "label_accuracy")  # of runs with classes; the second takes no prefix
 
 
 def base_of(name: str) -> str:
     """Returns what a score is by whatever features: `fid` for `fid` and `classifier_fid`."""
-    found = (base for base in BY_FEATURES if name == base or name.endswith(f"_{base}"))
+    bases = (*BY_CLASS, *BY_FEATURES)  # in this order: the one ends like another
+    found = (base for base in bases if name == base or name.endswith(f"_{base}"))
     return next(found, name)
 
 
@@ -23,9 +27,9 @@ def better(name: str) -> str | None:
         name: with or without `val/`.
     """
     base = base_of(name.removeprefix("val/"))
-    if base in ("fid", "kid"):
+    if base in ("fid", "intra_fid", "kid"):
         return "min"
-    known = base in (*BY_FEATURES, "classes_reached", "class_entropy")
+    known = base in (*BY_FEATURES, "label_accuracy", "classes_reached", "class_entropy")
     return "max" if known or base.endswith("_score") else None
 
 
@@ -34,16 +38,18 @@ def is_fid(column: str) -> bool:
     return column.startswith("val/") and base_of(column.removeprefix("val/")) == "fid"
 
 
-def score_columns(prefix: str, score_name: str | None) -> list[str]:
+def score_columns(prefix: str, score_name: str | None, by_class: Collection[str] = ()) -> list[str]:
     """Returns the names under which scores of features are logged.
 
     Args:
         prefix: of the extractor.
         score_name: of its Inception score; None: it has none.
+        by_class: those of `BY_CLASS` that the run has.
     """
     names = [f"{prefix}{base}" for base in (*BY_FEATURES, "kid_std")]
     if score_name is not None:
         names += [score_name, f"{score_name}_std"]
     if prefix:  # Inception does not know the data's own classes
         names += ["class_entropy", "classes_reached"]
+    names += [name if name == "label_accuracy" else f"{prefix}{name}" for name in by_class]
     return [f"val/{name}" for name in names]

@@ -27,6 +27,9 @@ class Purpose(IntEnum):
     CLASSIFIER_WEIGHTS = 8
     CLASSIFIER_BATCHES = 9
     DRAWS_OF_GENERATOR = 10  # of one that draws by itself, while it is sampled
+    TRAINING_LABELS = 11
+    SAMPLED_LABELS = 12
+    OWN_TASK = 15  # what a task of your own draws beside these
 
 
 def seed_for(purpose: Purpose, *key: int) -> int:

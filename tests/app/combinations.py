@@ -15,10 +15,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `helpers`, as a program
 
 import torch
-from helpers import SHAPE, Squares, make_trainer
+from helpers import SHAPE, LabelledSquares, conditional, make_gan, make_trainer
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
 from forger.gan import GAN
 from forger.losses import AdversarialLoss
@@ -32,6 +32,7 @@ NETWORKS: dict[ModuleType, tuple[str, ...]] = {  # and the normalisations that m
     dcgan: ("none", "layer", "spectral", "instance"),
 }
 SIZES: dict[ModuleType, dict[str, Any]] = {mlp: {"hidden": (16, 16)}, dcgan: {"width": 4}}
+CONDITIONS = ("projection", "auxiliary", "concat")
 STEPS = 20
 PROCESSES = 2
 
@@ -46,11 +47,14 @@ class Combination:
     loss_settings: dict[str, Any] = field(default_factory=dict)
     updates: dict[str, Any] = field(default_factory=dict)
     generator_norm: str = "none"
+    condition: str = ""
 
     def __str__(self) -> str:
         network = self.network.__name__.rpartition(".")[2]
         norms = [self.norm] if self.generator_norm == "none" else [self.norm, self.generator_norm]
-        return "-".join([self.loss, network, *norms, *self.loss_settings, *self.updates])
+        condition = [self.condition] if self.condition else []
+        parts = [self.loss, network, *norms, *self.loss_settings, *self.updates, *condition]
+        return "-".join(parts)
 
     def make_loss(self) -> AdversarialLoss:
         (path,) = (path for path in LOSSES if path.stem == self.loss)
@@ -58,24 +62,31 @@ class Combination:
         return loss
 
     def make_gan(self) -> GAN:
-        torch.manual_seed(0)
-        sizes = SIZES[self.network]
-        updates = Updates(**self.updates)
-        return GAN(
-            generator=self.network.Generator(SHAPE, 6, norm=self.generator_norm, **sizes),
-            discriminator=self.network.Discriminator(SHAPE, norm=self.norm, **sizes),
+        updates, norms = Updates(**self.updates), (self.norm, self.generator_norm)
+        networks = conditional(self.condition, self.network, *norms) if self.condition else {}
+        return make_gan(
+            self.network,
             loss=self.make_loss(),
             generator_updates=updates,
             discriminator_updates=updates,
             ema_decay=0.9,
+            **(networks or self._unconditional()),
         )
+
+    def _unconditional(self) -> dict[str, nn.Module]:
+        torch.manual_seed(0)
+        sizes = SIZES[self.network]
+        return {
+            "generator": self.network.Generator(SHAPE, 6, norm=self.generator_norm, **sizes),
+            "discriminator": self.network.Discriminator(SHAPE, norm=self.norm, **sizes),
+        }
 
     def train(self, folder: Path, **settings: Any) -> dict[str, Tensor]:
         """Returns all weights, averages and optimizer states after training, by name."""
         gan = self.make_gan()
         defaults = {"max_steps": STEPS, "log_every_n_steps": STEPS, "precision": "64-true"}
         trainer = make_trainer(folder, **(defaults | settings))
-        trainer.fit(gan, datamodule=Squares(batch_size=8, seed=0, flip=True))
+        trainer.fit(gan, datamodule=LabelledSquares(batch_size=8, seed=0, flip=True))
         state = dict(gan.state_dict())
         for number, optimizer in enumerate(trainer.optimizers):
             for place, values in optimizer.state_dict()["state"].items():
@@ -95,13 +106,18 @@ def combinations() -> Iterator[Combination]:
         yield Combination("r3gan", network, "layer", updates={"accumulate": 2})
         yield Combination("hinge", network, "spectral", {"n_critic": 2}, {"gradient_clip": 0.01})
         yield Combination("minimax", network, updates={"schedule": Linear()})
+        for how in CONDITIONS:
+            yield Combination("hinge", network, "spectral", condition=how)
+            yield Combination("wgan_gp", network, "layer", {"n_critic": 2}, condition=how)
 
 
 def with_batch_statistics() -> list[Combination]:
     """What two processes compute in another way than one does."""
     kept = [Combination(path.stem, network) for path in LOSSES for network in NETWORKS]
     found = [one for one in kept if one.make_loss().batch_statistics]
-    return [*found, Combination("hinge", dcgan, generator_norm="batch")]
+    norms: dict[str, Any] = {"generator_norm": "batch"}
+    found += [Combination("hinge", dcgan, **norms, condition=how) for how in ("", *CONDITIONS[:2])]
+    return found
 
 
 def start_pair(folder: Path) -> list[subprocess.Popen[str]]:

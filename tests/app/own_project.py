@@ -60,7 +60,7 @@ class Stripes(ImageDataModule):
     def read(self, split):
         images = torch.zeros(40, 1, 16, 16, dtype=torch.uint8)
         images[::2, :, ::2] = 255
-        return images, None
+        return {"image": images}
 """
 
 FEATURES = """

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers import SHAPE, make_dcgan, make_gan
+from helpers import SHAPE, conditional, make_dcgan, make_gan
 from lightning import LightningDataModule
 from lightning.pytorch.plugins import MixedPrecision
-from resuming import assert_resumes, full_gan, last, squares, train
+from resuming import assert_resumes, full_gan, labelled, last, squares, train
 from same import differences
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from forger import losses
 from forger.data import GroupedDataModule
 from forger.gan import GAN
-from forger.networks import mlp
+from forger.networks import dcgan, mlp
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "Wasserstein": {"gradient_penalty": 10.0},
@@ -47,8 +48,30 @@ def test_anywhere_in_an_epoch(tmp_path: Path) -> None:
     assert_resumes(tmp_path, make, squares, kills=(1, 5, 6, 7, 10))
 
 
-def test_with_shared_fakes(tmp_path: Path) -> None:
-    assert_resumes(tmp_path, partial(make_gan, share_fakes=True), squares, kills=(3, 8))
+@pytest.mark.parametrize("how", ["projection", "auxiliary", "concat"])
+@pytest.mark.parametrize(
+    ("model", "loss"),
+    [(mlp, losses.Wasserstein(gradient_penalty=10.0, n_critic=3)), (dcgan, losses.R3GAN())],
+)
+def test_each_condition_with_everything_on(
+    model: Any, loss: losses.AdversarialLoss, how: str, tmp_path: Path
+) -> None:
+    """Labels of real images and of fakes are those of the run that was not cut off."""
+
+    def make(**arguments: Any) -> GAN:
+        return make_gan(model, **conditional(how, model, norm="layer"), **arguments)
+
+    make_full = partial(full_gan, loss, make)
+    assert_resumes(tmp_path, make_full, labelled, kills=(3, 8), precision="bf16-mixed")
+    assert last(tmp_path / "cut")["state_dict"]["task.condition.frequencies"].min() > 1
+
+
+@pytest.mark.parametrize("networks", [dict, partial(conditional, "auxiliary")])
+def test_with_shared_fakes(networks: Callable[[], dict[str, Any]], tmp_path: Path) -> None:
+    def make() -> GAN:
+        return make_gan(share_fakes=True, **networks())
+
+    assert_resumes(tmp_path, make, labelled, kills=(3, 8))
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
@@ -60,15 +83,19 @@ def test_convolutions_batch_norm_and_precisions(
     assert_resumes(tmp_path, make, squares, kills=(2, 9), precision=precision)
 
 
-def test_the_scale_of_16_bit_gradients(tmp_path: Path) -> None:
+@pytest.mark.parametrize("networks", [dict, partial(conditional, "projection")])
+def test_the_scale_of_16_bit_gradients(
+    networks: Callable[[], dict[str, Any]], tmp_path: Path
+) -> None:
     def plugins() -> list[Any]:
         scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=4)
         return [MixedPrecision("16-mixed", "cpu", scaler)]
 
     def make() -> GAN:
-        return make_gan(loss=losses.Hinge())  # Lightning's scaler cannot clip fused optimizers
+        # Lightning's scaler cannot clip fused optimizers
+        return make_gan(loss=losses.Hinge(), **networks())
 
-    assert_resumes(tmp_path, make, squares, kills=(3, 9), plugins=plugins)
+    assert_resumes(tmp_path, make, labelled, kills=(3, 9), plugins=plugins)
     assert last(tmp_path / "cut")["MixedPrecision"]["scale"] > 1024
 
 

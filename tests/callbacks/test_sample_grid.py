@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from forger.callbacks import SampleGrid
 from forger.callbacks.exact_resume import ExactResume
+from forger.conditions import Labels
 from forger.loggers import Tracker
 from forger.networks import mlp
 from forger.pictures import image_grid, png_bytes
@@ -46,9 +48,9 @@ def test_the_last_iteration_is_drawn_once_and_in_float32(
 ) -> None:
     drawn: list[torch.dtype] = []
 
-    def counted(images: Tensor) -> Tensor:
+    def counted(images: Tensor, *rows: Any) -> Tensor:
         drawn.append(images.dtype)
-        return image_grid(images)
+        return image_grid(images, *rows)
 
     monkeypatch.setattr("forger.callbacks.sample_grid.image_grid", counted)
     run(tmp_path, SampleGrid(every_n_steps=5, raw=False), precision=precision)
@@ -117,7 +119,10 @@ def test_trackers_get_the_grids_and_other_loggers_do_not(tmp_path: Path) -> None
         def log_hyperparams(self, *args: Any, **kwargs: Any) -> None: ...
 
     class Sent(Plain, Tracker):
-        def log_picture(self, key: str, picture: Image.Image, step: int) -> None:
+        def log_picture(
+            self, key: str, picture: Image.Image, step: int, caption: str | None = None
+        ) -> None:
+            assert caption is None
             with Image.open(tmp_path / "samples" / f"{step:06d}_{key[8:]}.png") as written:
                 assert picture.tobytes() == written.tobytes()
             pictures.append((key, step))
@@ -126,6 +131,39 @@ def test_trackers_get_the_grids_and_other_loggers_do_not(tmp_path: Path) -> None
     run(tmp_path, SampleGrid(every_n_steps=10), logger=[Plain(), Sent()])
     grids = [("ema", 0), ("raw", 0), ("real", 0), ("ema", 10), ("raw", 10)]
     assert pictures == [(f"samples/{name}", step) for name, step in grids]
+
+
+@pytest.mark.parametrize(
+    ("n", "columns", "caption"), [(11, 3, "rows: cat, dog, ship"), (5, None, None), (2, None, None)]
+)
+def test_a_row_for_each_class_and_a_caption_that_says_so(
+    n: int, columns: int | None, caption: str | None, tmp_path: Path
+) -> None:
+    """Classes of few images, or too many classes, share rows."""
+
+    class Sent(Tracker):
+        name = version = ""
+
+        def log_picture(self, key: str, picture: Image.Image, step: int, told: Any = None) -> None:
+            captions.append(told)
+
+    captions: list[str | None] = []
+    generator = mlp.Generator((1, 16, 16), latent_dim=6, hidden=(8, 8), num_classes=3)
+    for module in generator.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight)
+    names = ("cat", "dog", "ship")
+    gan = make_gan(generator=generator, condition=Labels(names))
+    trainer: Any = SimpleNamespace(
+        is_global_zero=True, default_root_dir=tmp_path, loggers=[Sent()], max_steps=0
+    )
+    SampleGrid(n=n, seed=3, raw=False).on_train_end(trainer, gan)
+    each = columns or 1
+    labels = [name for name in names for _ in range(each)][:n]
+    images = gan.task.sampler(gan.generator).sample(len(labels), 3, label=labels)
+    expected = png_bytes(image_grid(images, columns, names if columns else ()))
+    assert (tmp_path / "samples" / "last.png").read_bytes() == expected
+    assert captions == [caption]
 
 
 def test_the_real_grid_shows_the_images_of_the_first_iteration_once(tmp_path: Path) -> None:

@@ -8,30 +8,32 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Squares, fit, make_dcgan, make_gan
+from helpers import LabelledSquares, Squares, conditional, fit, make_dcgan, make_gan, make_trainer
 from lightning import Callback
 from projection import Projection
 from same import differences
 from short_run import last
+from torch import Tensor
 
 from forger.callbacks import Checkpoint, SampleGrid
 from forger.callbacks.exact_resume import ExactResume
 from forger.callbacks.scores import ScoreCallback
 from forger.checkpoints.reading import read_checkpoint
 from forger.checkpoints.writing import WholeCheckpointIO
+from forger.conditions import Labels
 from forger.gan import GAN
 from forger.loggers import MetricsCSV
 from forger.losses import Hinge
 from forger.metrics.evaluator import Evaluation, Evaluator
 from forger.metrics.settings import ScoreSettings
-from forger.networks import dcgan
+from forger.networks import dcgan, mlp
 from forger.sampling.sampler import Sampler
 
 SETTINGS = ScoreSettings(precision_k=2, coverage_k=2, kid_subsets=3, kid_subset_size=20, splits=2)
 
 
 def make_evaluator(folder: Path, device: torch.device) -> Evaluator:
-    data = Squares(batch_size=8)
+    data = LabelledSquares(batch_size=8)
     extractor = Projection()
     extractor.prepare(data, folder)
     return Evaluator(extractor, data, SETTINGS, cache_dir=folder / "cache", device=device)
@@ -51,13 +53,16 @@ def scored_rows(folder: Path) -> list[dict[str, str]]:
     return [row for row in table(folder) if row.get("val/projection_fid")]
 
 
+def labelled() -> GAN:
+    return make_gan(**conditional("projection"))
+
+
 def spectral() -> GAN:
-    gan = make_dcgan(loss=Hinge())
-    gan.discriminator = dcgan.Discriminator((1, 16, 16), width=4, norm="spectral")
-    return gan
+    discriminator = dcgan.Discriminator((1, 16, 16), width=4, norm="spectral")
+    return make_gan(dcgan, discriminator=discriminator, loss=Hinge())
 
 
-@pytest.mark.parametrize("make", [make_gan, make_dcgan, spectral])
+@pytest.mark.parametrize("make", [make_gan, make_dcgan, spectral, labelled])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_training_is_the_same_in_bits_with_scores_and_without(
     make: Callable[[], GAN], precision: Any, tmp_path: Path
@@ -113,8 +118,45 @@ def test_precision_does_not_change_what_is_scored(precision: Any, tmp_path: Path
     again.load_state_dict(gan.float().state_dict())
     sampler = Sampler(again.ema_generator.module, "normal")
     evaluator = make_evaluator(tmp_path, torch.device("cpu"))
-    found = evaluator.evaluate(sampler, again.discriminator, num_fake=40, boundary=0.0)
+    found = evaluator.evaluate(sampler, again.task, num_fake=40, boundary=0.0)
     assert found.scores == callback.last
+
+
+class Halves(Squares):
+    """Squares that lie on the left or on the right."""
+
+    classes = ("left", "right", "nowhere")
+
+    def read(self, split: str) -> dict[str, Tensor]:
+        images = super().read(split)["image"]
+        return {"image": images, "label": (images[..., 8:].float().mean((1, 2, 3)) > 64).long()}
+
+
+def test_a_run_with_classes_logs_its_scores_by_class(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make_it(device: torch.device) -> Evaluator:
+        data, extractor = Halves(batch_size=8, seed=0), Projection()
+        extractor.prepare(data, tmp_path)
+        return Evaluator(extractor, data, SETTINGS, cache_dir=tmp_path / "cache", device=device)
+
+    sizes: dict[str, Any] = {"hidden": (16, 16), "num_classes": 3}
+    gan = make_gan(
+        generator=mlp.Generator((1, 16, 16), latent_dim=6, **sizes),
+        discriminator=mlp.Discriminator((1, 16, 16), **sizes),
+        condition=Labels(Halves.classes),
+    )
+    callback = ScoreCallback(make_it, every_n_steps=2, num_fake=40)
+    trainer = make_trainer(tmp_path, callbacks=[callback], logger=MetricsCSV(tmp_path))
+    with caplog.at_level("INFO"):
+        trainer.fit(gan, datamodule=Halves(batch_size=8, seed=0))
+    (_, row) = scored_rows(tmp_path)
+    for name in ("label_accuracy", "projection_intra_fid"):
+        assert float(row[f"val/{name}"]) == callback.last[name]
+        assert f"val/{name}" in trainer.callback_metrics
+    share = f"{100 * callback.last['label_accuracy']:.1f} % seen as asked"
+    assert f"(2 of 3 classes), {share}" in caplog.text
+    assert [name for name, _ in callback._figures(0.0)][-1] == "asked_classes"
 
 
 class Told(Evaluator):

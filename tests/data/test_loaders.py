@@ -20,14 +20,24 @@ N = 50
 
 
 def make(**changes: Any) -> ResidentLoader:
-    """Image i is filled with i, and its label is 10 i."""
+    """Image i is filled with i, its label is 10 i, and its text is the row (i, i + 0.5)."""
     images = torch.arange(N, dtype=torch.uint8).view(N, 1, 1, 1).expand(N, 3, 2, 2).contiguous()
-    settings: dict[str, Any] = {"images": images, "batch_size": 8, "seed": 0, "epoch": lambda: 0}
-    return ResidentLoader(labels=torch.arange(N) * 10, **settings | changes)
+    text = torch.arange(N).unsqueeze(1) + torch.tensor([0, 0.5])
+    members = {"image": images, "label": torch.arange(N) * 10, "text": text}
+    settings: dict[str, Any] = {"batch_size": 8, "seed": 0, "epoch": lambda: 0}
+    return ResidentLoader(**{"members": members} | settings | changes)
+
+
+def numbers(batch: StoredBatch) -> Tensor:
+    """Which images a batch holds; checks that all else in it is theirs."""
+    found = batch.members["image"][:, 0, 0, 0]
+    assert torch.equal(batch.members["label"], found.long() * 10)
+    assert torch.equal(batch.members["text"], found.unsqueeze(1) + torch.tensor([0, 0.5]))
+    return found
 
 
 def seen(loader: ResidentLoader) -> Tensor:
-    return torch.cat([batch.images[:, 0, 0, 0] for batch in loader])
+    return torch.cat([numbers(batch) for batch in loader])
 
 
 def test_an_epoch_is_one_pass_without_repeats_and_without_the_incomplete_batch() -> None:
@@ -35,9 +45,8 @@ def test_an_epoch_is_one_pass_without_repeats_and_without_the_incomplete_batch()
     assert len(loader) == len(list(loader)) == N // 8
     assert seen(loader).unique().numel() == (N // 8) * 8
     for batch in loader:
-        assert (batch.images.shape, batch.images.dtype) == ((8, 3, 2, 2), torch.uint8)
-        assert batch.labels is not None
-        assert torch.equal(batch.labels, batch.images[:, 0, 0, 0].long() * 10)
+        images = batch.members["image"]
+        assert (images.shape, images.dtype) == ((8, 3, 2, 2), torch.uint8)
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
@@ -56,7 +65,7 @@ def test_epoch_is_asked_when_its_first_batch_is_taken() -> None:
     epoch = 0
     iterator = iter(make(epoch=lambda: epoch))
     epoch = 5
-    assert torch.equal(next(iterator).images, next(iter(make(epoch=lambda: 5))).images)
+    assert torch.equal(numbers(next(iterator)), numbers(next(iter(make(epoch=lambda: 5)))))
 
 
 def test_about_half_are_flipped() -> None:
@@ -74,17 +83,20 @@ def test_slices_of_the_processes_interleave_to_the_global_batch(world: int) -> N
     shares = [list(make(flip=True, rank=rank, world_size=world)) for rank in range(world)]
     for step, batch in enumerate(make(flip=True)):
         for rank in range(world):
-            for ours, theirs in zip(batch, shares[rank][step], strict=True):
-                assert ours is not None
-                assert theirs is not None
-                assert torch.equal(ours[rank::world], theirs)
+            share = shares[rank][step]
+            assert torch.equal(numbers(batch)[rank::world], numbers(share))
+            assert batch.flip is not None
+            assert share.flip is not None
+            assert torch.equal(batch.flip[rank::world], share.flip)
     with pytest.raises(ConfigError, match=r"data\.batch_size=8: .*number of processes, 3"):
         make(world_size=3)
 
 
 def test_batches_are_gathered_where_the_images_are() -> None:
-    for batch in make(images=make().images.to("meta"), flip=True):
-        assert all(tensor.device.type == "meta" for tensor in batch)
+    members = {name: one.to("meta") for name, one in make().members.items()}
+    for batch in make(members=members, flip=True):
+        assert batch.flip is not None
+        assert all(one.device.type == "meta" for one in (*batch.members.values(), batch.flip))
 
 
 def test_scale_hits_both_ends_exactly() -> None:
@@ -96,12 +108,34 @@ def test_scale_hits_both_ends_exactly() -> None:
     assert images.dtype == torch.uint8
 
 
-def test_only_the_marked_images_are_flipped_left_to_right() -> None:
+def test_only_the_marked_images_are_flipped_left_to_right_and_all_of_their_row() -> None:
     images = torch.randint(0, 256, (5, 3, 4, 6), dtype=torch.uint8)
+    members = {
+        "image": images,
+        "source": images[:, :1, 1:],
+        "label": torch.arange(5),
+        "mask": images.long(),  # no bytes, no image
+        "tokens": images[:, 0, 0],  # not of 4 dimensions
+    }
     flip = torch.tensor([True, False, True, False, False])
-    (flipped,), (plain,) = (StoredBatch(images, None, marks).scaled() for marks in (flip, None))
-    assert torch.equal(flipped[flip], plain[flip].flip(-1))
-    assert torch.equal(flipped[~flip], plain[~flip])
+    flipped, plain = (StoredBatch(members, marks).scaled() for marks in (flip, None))
+    assert list(flipped) == list(members)
+    for name in ("image", "source"):
+        assert torch.equal(plain[name], to_unit_range(members[name]))
+        assert torch.equal(flipped[name][flip], plain[name][flip].flip(-1))
+        assert torch.equal(flipped[name][~flip], plain[name][~flip])
+    for name in ("label", "mask", "tokens"):
+        assert flipped[name] is plain[name] is members[name]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_resume_in_mid_epoch_goes_on_with_the_images_and_labels_that_come_next(rank: int) -> None:
+    whole, resumed = (GroupedLoader(make(flip=True, rank=rank, world_size=2), 2) for _ in range(2))
+    resumed.resume(1, None, None)
+    for expected, found in zip([*whole][1:], [*resumed], strict=True):
+        for ours, theirs in zip(expected, found, strict=True):
+            assert torch.equal(numbers(ours), numbers(theirs))
+            assert torch.equal(ours.flip, theirs.flip)
 
 
 def test_consecutive_batches_are_grouped_and_the_rest_is_dropped() -> None:
@@ -132,11 +166,15 @@ def test_the_sampler_is_that_of_the_loader_and_only_where_there_is_one() -> None
     assert not hasattr(GroupedLoader([1], 1), "batch_sampler")
 
 
-@pytest.mark.parametrize("labels", [torch.tensor([1, 2]), None])
-def test_lightning_moves_parts_and_keeps_their_types(labels: torch.Tensor | None) -> None:
-    parts = IterationBatches([StoredBatch(torch.zeros(2, 1, 2, 2), labels, None), (torch.ones(2),)])
+@pytest.mark.parametrize("flip", [torch.tensor([True, False]), None])
+def test_lightning_moves_parts_and_keeps_their_types(flip: torch.Tensor | None) -> None:
+    members = {"image": torch.zeros(2, 1, 2, 2), "label": torch.tensor([1, 2])}
+    parts = IterationBatches([StoredBatch(members, flip), (torch.ones(2),)])
     moved = move_data_to_device(parts, torch.device("meta"))
     assert (type(moved), type(moved[0])) == (IterationBatches, StoredBatch)
-    assert moved[0].images.device.type == moved[1][0].device.type == "meta"
-    assert moved[0].flip is None
-    assert (moved[0].labels is None) == (labels is None)
+    assert {name: one.device.type for name, one in moved[0].members.items()} == {
+        "image": "meta",
+        "label": "meta",
+    }
+    assert moved[1][0].device.type == "meta"
+    assert moved[0].flip is None if flip is None else moved[0].flip.device.type == "meta"

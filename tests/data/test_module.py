@@ -19,11 +19,11 @@ class Squares(ImageDataModule):
     classes = ("even", "odd")
     reads: tuple[str, ...] = ()
 
-    def read(self, split: str) -> tuple[Tensor, Tensor | None]:
+    def read(self, split: str) -> dict[str, Tensor]:
         self.reads += (split,)
         values = torch.arange(40 if split == "train" else 6)
         images = values.to(torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 8, 8)
-        return images, values % 2
+        return {"image": images, "label": values % 2}
 
 
 def values(images: Tensor) -> list[int]:
@@ -37,8 +37,10 @@ def test_trains_on_as_many_scaled_batches_as_the_module_says(per_iteration: int 
     for _, parts in seen:
         assert type(parts) is IterationBatches
         assert len(parts) == (per_iteration or 1)
-        for images, labels in parts:
+        for batch in parts:
+            images, labels = batch["image"], batch["label"]
             assert (images.shape, images.dtype) == ((4, 1, 8, 8), torch.float32)
+            assert labels.dtype == torch.int64
             assert labels.tolist() == [value % 2 for value in values(images)]
 
 
@@ -46,7 +48,7 @@ def test_each_epoch_is_one_pass_in_an_order_of_its_own() -> None:
     orders: dict[tuple[int, int], list[int]] = {}
     for seed in (0, 1):
         for epoch, parts in fit(Recorder(), Squares(batch_size=4, seed=seed), max_epochs=2):
-            orders.setdefault((seed, epoch), []).extend(values(parts[0][0]))
+            orders.setdefault((seed, epoch), []).extend(values(parts[0]["image"]))
     assert len({tuple(order) for order in orders.values()}) == 4
     assert all(sorted(order) == list(range(40)) for order in orders.values())
 
@@ -54,14 +56,14 @@ def test_each_epoch_is_one_pass_in_an_order_of_its_own() -> None:
 def test_overfitting_repeats_the_same_batches() -> None:
     seen = fit(Recorder(), Squares(batch_size=4, flip=True), max_epochs=3, overfit_batches=1)
     assert len(seen) == 3
-    assert len({tuple(values(parts[0][0])) for _, parts in seen}) == 1
+    assert len({tuple(values(parts[0]["image"])) for _, parts in seen}) == 1
 
 
 def test_without_a_trainer_it_works_as_plain_python() -> None:
     data = Squares(batch_size=4)
     (parts, *_) = data.train_dataloader()
-    ((images, _),) = data.on_after_batch_transfer(parts, 0)
-    assert images.min() >= -1
+    (batch,) = data.on_after_batch_transfer(parts, 0)
+    assert batch["image"].min() >= -1
     other = (torch.zeros(2, 3), torch.zeros(2))
     assert data.on_after_batch_transfer(other, 0) is other  # a batch of another loader
 
@@ -94,29 +96,71 @@ def test_an_iteration_larger_than_the_data_is_refused_with_what_fits() -> None:
     assert len(fit(Recorder(5), Squares(batch_size=8))) == 1
 
 
+def test_further_members_travel_with_their_images() -> None:
+    class Pairs(Squares):
+        def read(self, split: str) -> dict[str, Tensor]:
+            image = super().read(split)["image"]
+            image[:, :, 0, 0] = 255  # a corner that flips
+            small, text = image[:, :, ::2, ::2], image[:, 0, -1, -1:] / 2
+            return {"image": image, "source": 255 - image, "small": small, "text": text}
+
+    data = Pairs(image_size=16, batch_size=40, flip=True)
+    ((_, (batch,)),) = fit(Recorder(), data)
+    assert data.train_labels is None
+    assert {name: tuple(one.shape) for name, one in batch.items()} == {
+        "image": (40, 1, 16, 16),
+        "source": (40, 1, 16, 16),  # resized like the images that it lies over
+        "small": (40, 1, 4, 4),  # of another size, kept
+        "text": (40, 1),
+    }
+    pixels = ((batch["image"] + 1) * 127.5).round()
+    assert torch.allclose(batch["source"], -batch["image"], atol=0.02)  # resizing rounds
+    assert torch.equal(pixels[:, 0, -1, 7] / 2, batch["text"][:, 0])
+    corners = batch["small"][:, 0, 0]
+    assert torch.equal(corners[:, 0] == 1, pixels[:, 0, 0, 0] == 255)
+    assert 8 < int((corners[:, 3] == 1).sum()) < 32  # about half of them are flipped
+
+
+BYTES = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+
+
 @pytest.mark.parametrize(
-    ("images", "labels", "words"),
+    ("returned", "words"),
     [
-        (torch.zeros(4, 1, 8, 8), None, r"torch\.float32 \(4, 1, 8, 8\)"),
-        (torch.zeros(4, 8, 8, dtype=torch.uint8), None, r"torch\.uint8 \(4, 8, 8\)"),
-        (torch.zeros(0, 1, 8, 8, dtype=torch.uint8), None, r"torch\.uint8 \(0, 1, 8, 8\)"),
-        (torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.zeros(3).long(), r"torch\.int64 \(3,\)"),
+        ((BYTES, torch.zeros(4)), r"a tuple of uint8 \(4, 1, 8, 8\), float32 \(4,\)"),
+        ((BYTES, None), r"a tuple of uint8 \(4, 1, 8, 8\), None"),
+        (BYTES, r"uint8 \(4, 1, 8, 8\)"),
+        (None, "None"),
+        ({}, r"\{\}"),
+        ({"image": BYTES.numpy()}, r"\{'image': ndarray\}"),
+        ({"image": BYTES.float()}, r"\{'image': float32 \(4, 1, 8, 8\)\}"),
+        ({"image": BYTES[:, 0]}, r"\{'image': uint8 \(4, 8, 8\)\}"),
+        ({"image": BYTES[:0]}, r"\{'image': uint8 \(0, 1, 8, 8\)\}"),
+        ({"image": BYTES[0, 0, 0, 0]}, r"\{'image': uint8 \(\)\}"),
+        ({"images": BYTES}, r"\{'images': uint8 .*\}"),
+        ({"image": BYTES, "labels": torch.arange(4)}, r"'labels': int64 \(4,\)\}"),
+        ({"image": BYTES, "label": torch.arange(3)}, r"'label': int64 \(3,\)\}"),
+        ({"image": BYTES, "label": torch.zeros(4)}, r"'label': float32 \(4,\)\}"),
+        ({"image": BYTES, "label": torch.zeros(4, 2).long()}, r"'label': int64 \(4, 2\)\}"),
+        ({"image": BYTES, "label": None}, r"'label': None\}"),
+        ({"image": BYTES, "text": torch.zeros(5, 2)}, r"'text': float32 \(5, 2\)\}"),
     ],
 )
-def test_a_wrong_reader_is_told_what_to_return(images: Any, labels: Any, words: str) -> None:
+def test_a_wrong_reader_is_told_what_to_return(returned: Any, words: str) -> None:
     class Wrong(Squares):
         def read(self, split: str) -> Any:
-            return images, labels
+            return returned
 
-    with pytest.raises(DataError, match=rf"uint8 images of shape \(N, 1, 8, 8\).*{words}"):
+    told = r'Wrong\.read\(\'train\'\): .* return \{"image": images, "label": labels\}: uint8 images'
+    with pytest.raises(DataError, match=rf"{told} of shape \(N, 1, 8, 8\).*; returned .*{words}$"):
         Wrong().setup("fit")
 
 
 @pytest.mark.parametrize(
     ("wanted", "free", "stays"),
     [
-        ("auto", 4 * 2560, "cuda:1"),
-        ("auto", 4 * 2560 - 1, "cpu"),
+        ("auto", 4 * 2880, "cuda:1"),
+        ("auto", 4 * 2880 - 1, "cpu"),
         ("accelerator", 0, "cuda:1"),
         ("cpu", 10**9, "cpu"),
     ],
@@ -125,7 +169,7 @@ def test_images_stay_where_there_is_room(
     wanted: Any, free: int, stays: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**10))
-    data = Squares(device=wanted)  # 40 images of 64 bytes
+    data = Squares(device=wanted)  # 40 images of 64 bytes with labels of 8
     assert data.residence(torch.device("cuda:1")) == torch.device(stays)
     assert data.residence(torch.device("cpu")) == torch.device("cpu")
     if wanted == "auto":

@@ -183,6 +183,18 @@ def test_the_first_batch_is_looked_at_before_training() -> None:
         first_images(Pictures(lambda index: torch.zeros(3, 8, 8, dtype=torch.uint8)))
 
 
+def test_labels_that_are_wanted_are_looked_at_too() -> None:
+    image = torch.rand(3, 8, 8) * 2 - 1
+    for good in (lambda index: (image, index), lambda index: {"img": image, "targets": index}):
+        assert first_images(Pictures(good), num_classes=50).shape == (4, 3, 8, 8)
+    with pytest.raises(DataError, match=r"^labels: a batch has none; give \(images, labels\)"):
+        first_images(Pictures(lambda index: image), num_classes=50)
+    with pytest.raises(DataError, match=r"^labels: must be .* not float64 \(4,\)"):
+        first_images(Pictures(lambda index: (image, index / 2)), num_classes=50)
+    with pytest.raises(DataError, match=r"those of Pictures are from 1 to 4; subtract 1 if they"):
+        first_images(Pictures(lambda index: (image, index + 1)), num_classes=4)
+
+
 def test_what_cannot_be_put_together_is_told() -> None:
     sizes = Pictures(lambda index: torch.zeros(1, 8, 8 + index // 11))
     with pytest.raises(DataError, match=r"equal size, but got \[1, 8, 8\] at .* of one size"):

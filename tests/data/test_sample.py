@@ -27,8 +27,8 @@ def test_images_are_those_of_mnist(real_data: Path) -> None:
     data, full = MNISTSample(), MNIST(root=real_data)
     digits = {
         image.numpy().tobytes(): int(label)
-        for images, labels in (full.read("train"), full.read("test"))
-        for image, label in zip(images, labels, strict=True)  # type: ignore[arg-type]
+        for split in (full.read("train"), full.read("test"))
+        for image, label in zip(split["image"], split["label"], strict=True)
     }
     assert data.test_labels is not None
     for image, label in zip(data.test_images, data.test_labels, strict=True):

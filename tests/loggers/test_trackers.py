@@ -122,7 +122,7 @@ def train(
             logger.log_metrics({"a": step / 2}, step)
         if step % 2 == 0:
             PICTURE.save(folder / "samples" / f"{step:06d}_ema.png")
-            tracker.log_picture("samples/ema", PICTURE, step)
+            tracker.log_picture("samples/ema", PICTURE, step, caption="rows: 0, 1")
     tracker.log_best({"iteration": 10, "fid": 4.5})
     tracker.log_best(SCORES)
     tracker.finalize("success")  # Lightning's, at the end of fit

@@ -34,12 +34,15 @@ def test_an_offline_run_holds_its_settings_config_images_and_a_true_end(
     folder.mkdir()
     logger.log_hyperparams(config)
     logger.log_picture("samples/ema", picture, step=1500)
+    logger.log_picture("samples/raw", picture, step=1500, caption="rows: cat, ship")
 
     run = only_run(folder, logger)
     assert run.config == config
     assert (run.run.project, run.run.display_name, run.run.run_group) == ("p", "run_a", "g")
     assert (list(run.run.tags), run.run.notes, run.exit_code) == (["a", "b"], "n", 0)
-    assert run.history[0]["samples/ema"]["captions"] == ["iteration 1,500"]
+    (row,) = run.history
+    assert row["samples/ema"]["captions"] == ["iteration 1,500"]
+    assert row["samples/raw"]["captions"] == ["iteration 1,500, rows: cat, ship"]
     with Image.open(run.images("samples/ema")[1500]) as image:
         assert image.tobytes() == picture.tobytes()
     assert os.environ.get("WANDB_MODE") == mode  # offline is the mode of this run alone

@@ -23,7 +23,7 @@ class Bars(ImageDataModule):
         for name, value in changes.items():
             setattr(self, name, value)
 
-    def read(self, split: str) -> tuple[Tensor, Tensor | None]:
+    def read(self, split: str) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(len(split))
         count = self.counts[split]
         labels = torch.arange(count) % 3
@@ -35,4 +35,4 @@ class Bars(ImageDataModule):
                 image[:, row] += 150
             if label != 0:
                 image[:, :, column] += 100
-        return images, labels if split in self.labels_of else None
+        return {"image": images} | ({"label": labels} if split in self.labels_of else {})

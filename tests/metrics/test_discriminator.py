@@ -8,8 +8,16 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from forger.errors import ConfigError
 from forger.metrics.evaluator import logits_of
 from forger.scoreboard import discriminator_scores
+from forger.tasks import FromNoise
+
+
+def judged(discriminator: nn.Module) -> Tensor:
+    generator = nn.Identity()
+    generator.latent_dim = 1
+    return logits_of(FromNoise(generator, discriminator), {"image": images()})
 
 
 def logits(*values: float) -> Tensor:
@@ -100,7 +108,7 @@ def test_leaves_no_trace_in_the_discriminator() -> None:
     modes = [module.training for module in discriminator.modules()]
     stream = torch.get_rng_state()
 
-    logits_of(discriminator, images())
+    judged(discriminator)
 
     for name, value in discriminator.state_dict().items():
         assert torch.equal(value, state[name]), name
@@ -109,18 +117,18 @@ def test_leaves_no_trace_in_the_discriminator() -> None:
         assert parameter.requires_grad
     assert [module.training for module in discriminator.modules()] == modes
     assert torch.equal(torch.get_rng_state(), stream)
-    with pytest.raises(RuntimeError, match="shape"):  # no logit for each image
-        logits_of(nn.Conv2d(1, 1, 1), images())
+    with pytest.raises(ConfigError, match="one logit each"):
+        judged(nn.Flatten(0))
 
 
 def test_scales_images_and_flattens_logits_in_eval_mode_and_float32() -> None:
     discriminator = network()
-    found = logits_of(discriminator, images())
+    found = judged(discriminator)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(logits_of(discriminator, images()), found)
+        assert torch.equal(judged(discriminator), found)
     expected = discriminator.eval()(images().float() / 127.5 - 1).flatten()
     torch.testing.assert_close(found, expected.detach())
     assert not found.requires_grad
-    halved = logits_of(discriminator.bfloat16(), images())
+    halved = judged(discriminator.bfloat16())
     assert halved.dtype == torch.float32
     assert discriminator[-1].weight.dtype == torch.bfloat16

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,7 @@ from projection import Projection
 from torch import Tensor
 
 from forger.errors import ConfigError
-from forger.metrics import evaluator as module
-from forger.metrics.evaluator import Evaluator, in_order
+from forger.metrics.evaluator import Evaluator
 from forger.metrics.pixels import Pixels
 from forger.metrics.settings import ScoreSettings, check_counts, usual_count
 from forger.sampling.sampler import Sampler
@@ -30,9 +27,9 @@ class Many(Squares):
 class Few(Many):
     """A held-out split of four images."""
 
-    def read(self, split: str) -> tuple[Tensor, None]:
-        images, _ = super().read(split)
-        return images[: 4 if split == "test" else None], None
+    def read(self, split: str) -> dict[str, Tensor]:
+        images = super().read(split)["image"]
+        return {"image": images[: 4 if split == "test" else None]}
 
 
 def make(folder: Path, data: Squares | None = None, extractor: Any = None, **arguments: Any) -> Any:
@@ -45,7 +42,7 @@ def make(folder: Path, data: Squares | None = None, extractor: Any = None, **arg
 def evaluate(evaluator: Evaluator, n: int = 300, seed: int = 0) -> Any:
     gan = make_gan()
     sampler = Sampler(gan.ema_generator.module, "normal")
-    return evaluator.evaluate(sampler, gan.discriminator, num_fake=n, seed=seed)
+    return evaluator.evaluate(sampler, gan.task, num_fake=n, seed=seed)
 
 
 def test_the_floor_lies_below_an_untrained_generator_and_scoring_repeats_in_bits(
@@ -78,7 +75,7 @@ def test_the_training_split_as_reference_is_sampled_from_all_of_it(tmp_path: Pat
     data = Many(batch_size=8)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randint(0, 256, data.train_images.shape, dtype=torch.uint8, generator=generator)
-    data._splits["train"] = noise, None
+    data._splits["train"] = {"image": noise}
     evaluator = make(tmp_path, data, reference="train", num_real=100)
     assert evaluator.protocol["reference"] == {"split": "train", "count": 100}
     assert (evaluator.floor_split, evaluator.floor_count(50_000)) == ("test", 600)
@@ -133,46 +130,3 @@ def test_a_senseless_setting_is_named(name: str, value: Any, reason: str) -> Non
     key = "coverage_k=5" if value == 5 else f"{name}={value}"
     with pytest.raises(ConfigError, match=rf"^metrics\.{key}: {reason}"):
         ScoreSettings(**{name: value})
-
-
-class Group:
-    """Stands for torch.distributed: threads are processes, which meet at each gather."""
-
-    def __init__(self, world: int) -> None:
-        self.world, self.barrier, self.own = world, threading.Barrier(world), threading.local()
-        self.given: list[Tensor] = [torch.empty(0)] * world
-        self.is_available = self.is_initialized = lambda: True
-        self.get_world_size = lambda: world
-        self.get_rank = lambda: self.own.rank
-
-    def all_gather(self, gathered: list[Tensor], mine: Tensor) -> None:
-        self.given[self.own.rank] = mine
-        self.barrier.wait(10)
-        for target, theirs in zip(gathered, self.given, strict=True):
-            target.copy_(theirs)
-        self.barrier.wait(10)
-
-
-@pytest.mark.parametrize("world", [1, 2, 3])
-@pytest.mark.parametrize("sizes", [[5], [5, 5, 2], [5, 5, 5, 1]])
-def test_every_process_sees_all_chunks_in_order(
-    sizes: list[int], world: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    group = Group(world)
-    monkeypatch.setattr(module, "distributed", group)
-    computed: list[int] = []
-
-    def produce(number: int, size: int) -> Tensor:
-        computed.append(number)
-        return torch.full((size, 2), float(number))
-
-    def process(rank: int) -> list[Tensor]:
-        group.own.rank = rank
-        return list(in_order(produce, sizes))
-
-    expected = [torch.full((size, 2), float(number)) for number, size in enumerate(sizes)]
-    with ThreadPoolExecutor(world) as pool:
-        for found in pool.map(process, range(world)):
-            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    assert set(computed) == set(range(len(sizes)))
-    assert len(computed) < len(sizes) + world  # each once, but for the last

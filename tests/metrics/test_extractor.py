@@ -91,7 +91,8 @@ def test_any_extractor_sees_in_float32_and_eval_mode_without_gradients() -> None
 @pytest.mark.parametrize("shape", [(5, 3, 32, 64), (5, 1, 8, 12)])
 def test_features_of_pixels_are_means_of_areas(shape: tuple[int, ...], tmp_path: Path) -> None:
     data = Squares()
-    data._splits["train"] = images, _ = torch.randint(0, 256, shape, dtype=torch.uint8), None
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    data._splits["train"] = {"image": images}
     extractor = Pixels()
     extractor.prepare(data, tmp_path)
     features = extractor(images).features

@@ -118,3 +118,28 @@ def test_names_of_any_kind_are_drawn_and_a_notebooks_own_plots_are_left_alone(na
     ):
         assert (read(png) < 255).any()
     assert (plt.get_fignums(), plt.get_backend()) == ([], backend)
+
+
+def test_classes_seen_as_asked_are_dark_and_mistaken_ones_are_visible() -> None:
+    """The axes lie below the title, right of the names: cells are found by their shades."""
+    seen = [[10, 0, 0], [0, 10, 0], [4, 0, 0]]  # the last is never seen as itself
+    picture = read(figures.asked_classes(seen, ["a", "b", "c"], ["a", "b", "c"]))
+    dark = (picture == (8, 48, 107)).all(-1)  # the end of matplotlib's Blues: the whole row
+    rows, columns = dark.any(1).nonzero()[0], dark.any(0).nonzero()[0]
+    height, width = rows.max() + 1 - rows.min(), columns.max() + 1 - columns.min()
+    assert height == pytest.approx(1.5 * width, rel=0.03)  # three rows, two columns of cells
+    for row, column in ((0, 0), (1, 1), (2, 0)):
+        y, x = rows.min() + (row + 0.15) * height / 3, columns.min() + (column + 0.15) * width / 2
+        assert dark[int(y), int(x)], (row, column)
+    few = read(figures.asked_classes([[90, 10], [0, 100]], ["a", "b"], ["a", "b"])).astype(int)
+    tenth = few[(few.sum(-1) > 420) & (few.sum(-1) < 640) & (few[..., 2] > few[..., 0] + 30)]
+    assert len(tenth) > 30 * 30  # where a linear scale would make it white nearly
+
+
+@pytest.mark.parametrize("count", [2, 20, 21, 100, 151])
+def test_matrices_of_any_number_of_classes_are_drawn(count: int) -> None:
+    seen = (5 * torch.eye(count, dtype=torch.int64)).tolist()
+    names = [f"$class_{number}" for number in range(count)]
+    height, width, _ = read(figures.asked_classes(seen, names, names)).shape
+    assert 200 < height < 2000
+    assert 400 < width < 2000

@@ -151,7 +151,7 @@ def test_layers_and_images_that_it_does_not_have_are_refused_at_once(weights: Pa
     with pytest.raises(ConfigError, match="'512': must be one of 64, 192, 768, 2048"):
         Inception(layer="512")  # type: ignore[arg-type]
     data = Bars()
-    data._splits["train"] = torch.zeros(9, 4, 8, 8, dtype=torch.uint8), None
+    data._splits["train"] = {"image": torch.zeros(9, 4, 8, 8, dtype=torch.uint8)}
     for first in (Inception(weights=weights).to_do, Inception(weights=weights).prepare):
         with pytest.raises(DataError, match=r"these have 4 channels; write metrics/features=pix"):
             first(data, weights.parent)

@@ -35,8 +35,8 @@ Panels = dict[str, dict[str, list[tuple[int, float]]]]
 class MetricCurves(Callback):
     """Draws `metrics.csv` as `curves.png` in the run folder at the end of training.
 
-    A panel each for the losses, penalties, D's outputs and gradient norms, and one for each FID and
-    coverage. A plot that cannot be written is told in the log, and ends no run.
+    A panel each for the losses, penalties, D's outputs and gradient norms, and one for each FID,
+    coverage and label accuracy. A plot that cannot be written is told in the log, and ends no run.
     """
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -94,7 +94,7 @@ def panels_of(folder: Path) -> Panels:
     panels: Panels = {title: {} for title in _PANELS}
     for name, points in curves.items():
         title = next((t for t, starts in _PANELS.items() if name.startswith(starts)), None)
-        if name.startswith("val/") and name.endswith(("fid", "coverage")):
+        if name.startswith("val/") and name.endswith(("fid", "coverage", "label_accuracy")):
             title = name.removeprefix("val/").replace("_", " ")
         if title is not None and len(points) > 1:
             panels.setdefault(title, {})[name] = points

@@ -15,7 +15,6 @@ from forger.bounds import NonNegativeInt, PositiveInt, check_fields
 from forger.callbacks.checkpoint import ends
 from forger.loggers import trackers_of
 from forger.pictures import image_grid, png_bytes, to_pil
-from forger.sampling.sampler import Sampler
 from forger.whole_files import write_whole
 
 
@@ -25,12 +24,16 @@ class SampleGrid(Callback):
 
     At iteration 0, at its interval and at the end it writes `samples/<iteration>_ema.png` (and
     `_raw.png`) into the run folder, copies the newest EMA grid to `samples/last.png`, and sends the
-    grids to the trackers. The first real images are drawn once as `samples/000000_real.png`. The
-    images are those that `generate.py seed=<seed> n=<n>` makes of a checkpoint of the same
-    iteration. A run with this callback equals one without it in bits.
+    grids to the trackers. The first real images are drawn once as `samples/000000_real.png`. A run
+    with this callback equals one without it in bits.
+
+    The images are those of `forger.load(<checkpoint>).grid(n, seed)`, and the picture is the
+    `grid.png` of `generate.py seed=<seed> n=<n>` for a checkpoint of the same iteration. With
+    classes each has a row, of `n // classes` images, and `generate.py n=<images in a row>` draws
+    the same; of more classes than n, the first ones are shown by an image each.
 
     Args:
-        n: images in a grid.
+        n: images in a grid, about.
         every_n_steps: iterations between grids.
         seed: of the noise.
         raw: whether to draw the generator without averaging too.
@@ -76,14 +79,18 @@ class SampleGrid(Callback):
         self._drawn_at = gan.iteration
         networks = {"ema": gan.ema_generator.module} | ({"raw": gan.generator} if self.raw else {})
         for name, network in networks.items():
-            grid = image_grid(Sampler(network, gan.prior).sample(self.n, self.seed))
-            self._write(trainer, name, grid, gan.iteration)
+            images, columns, rows = gan.task.sampler(network).grid(self.n, self.seed)
+            grid = image_grid(images, columns, rows)
+            caption = f"rows: {', '.join(rows)}" if rows else None
+            self._write(trainer, name, grid, gan.iteration, caption)
 
-    def _write(self, trainer: Trainer, name: str, grid: Tensor, iteration: int) -> None:
+    def _write(
+        self, trainer: Trainer, name: str, grid: Tensor, iteration: int, caption: str | None = None
+    ) -> None:
         """Writes a grid `(C, H, W)`, uint8, and sends it to the trackers."""
         folder, png = Path(trainer.default_root_dir) / "samples", png_bytes(grid)
         write_whole(folder / f"{iteration:06d}_{name}.png", png)
         if name == "ema":
             write_whole(folder / "last.png", png)
         for tracker in trackers_of(trainer.loggers):
-            tracker.log_picture(f"samples/{name}", to_pil(grid), iteration)
+            tracker.log_picture(f"samples/{name}", to_pil(grid), iteration, caption)

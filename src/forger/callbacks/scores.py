@@ -24,7 +24,6 @@ from forger.metrics.evaluator import Evaluation, Evaluator
 from forger.metrics.settings import usual_count
 from forger.random_state import random_state_kept
 from forger.reports import show
-from forger.sampling.sampler import Sampler
 
 log = logging.getLogger(__name__)
 
@@ -121,8 +120,8 @@ class ScoreCallback(Callback):
         network = gan.generator if self.weights == "raw" else gan.ema_generator.module
         with random_state_kept(gan.device):
             scored = evaluator.evaluate(
-                Sampler(network, gan.prior),
-                gan.discriminator,
+                gan.task.sampler(network),
+                gan.task,
                 num_fake=self.num_fake or usual_count(evaluator.data, evaluator.reference_split),
                 seed=self.seed,
                 boundary=gan.loss.boundary,
@@ -166,6 +165,10 @@ class ScoreCallback(Callback):
         reference = self._evaluator.reference_shares
         if shares is not None and reference is not None and classes is not None:
             drawn.append(("class_histogram", figures.class_histogram(shares, reference, classes)))
+        by_class = self._evaluation.by_class
+        if by_class is not None and by_class.seen is not None and classes is not None:
+            picture = figures.asked_classes(by_class.seen, by_class.classes, classes)
+            drawn.append(("asked_classes", picture))
         return drawn
 
     def state_dict(self) -> dict[str, Any]:
@@ -183,4 +186,12 @@ def _log_line(iteration: int, found: Evaluation, seconds: float, best: bool) -> 
     names = f"{found.prefix.replace('_', ' ')}FID {found.fid:.4g}, coverage {coverage:.3f}"
     if "classes_reached" in found.scores and found.class_shares is not None:
         names += f", {found.scores['classes_reached']:.0f} of {len(found.class_shares)} classes"
+    if (by_class := found.by_class) is not None:
+        if by_class.fids is not None:
+            names += f", intra-FID {found.scores[f'{found.prefix}intra_fid']:.4g}"
+            count = len(by_class.fids)
+            few = f" ({count - len(by_class.left_out)} of {count} classes)"
+            names += few if by_class.left_out else ""
+        if "label_accuracy" in found.scores:
+            names += f", {100 * found.scores['label_accuracy']:.1f} % seen as asked"
     return f"scores of iteration {iteration}: {names} ({seconds:.1f} s){', best so far' * best}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forger.batches import IterationBatches
+from forger.data.classes import class_counts_of, class_names_of
 from forger.data.folder import ImageFolder
 from forger.data.loaders import GroupedLoader
 from forger.data.module import ImageDataModule
@@ -20,4 +21,6 @@ __all__ = [
     "ImageFolder",
     "IterationBatches",
     "MNISTSample",
+    "class_counts_of",
+    "class_names_of",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 from forger.bounds import FractionBelowOne, NonNegativeInt, PositiveInt, check_bounds
 from forger.data.folder_cache import FolderCache
 from forger.data.folder_listing import Listing, list_images
-from forger.data.module import ImageDataModule, Pixels, Residence, Split
+from forger.data.module import ImageDataModule, Residence, Split
 from forger.errors import ConfigError, DataError
 from forger.image_files import ImageFormat
 
@@ -117,7 +117,7 @@ class ImageFolder(ImageDataModule):
         """Lists the images and decodes them unless they are cached."""
         _ = self._images
 
-    def read(self, split: Split) -> Pixels:
+    def read(self, split: Split) -> dict[str, Tensor]:
         """Maps the decoded images of one split into memory."""
         images, listing = self._images, self._listing
         if split == "test" and listing.num_test == 0:
@@ -127,13 +127,15 @@ class ImageFolder(ImageDataModule):
             )
         own = slice(listing.num_train) if split == "train" else slice(listing.num_train, None)
         if listing.labels is None or (split == "test" and not listing.test_labelled):
-            return images[own], None
-        return images[own], torch.from_numpy(listing.labels[own])
+            return {"image": images[own]}
+        return {"image": images[own], "label": torch.from_numpy(listing.labels[own])}
 
     def describe(self) -> list[str]:
         """Says in words which images are for what, and what is left out, for the plan."""
         listing = self._listing
         where = listing.test_folder or "held out of them: data.test_fraction"
+        if listing.classes is not None and not listing.test_labelled:
+            where += ", without classes"
         lines = [f"{listing.num_test:,} test images ({where})"]
         if listing.classes is not None:
             shown = ", ".join(listing.classes[:10]) + ", ..." * (len(listing.classes) > 10)

@@ -129,7 +129,8 @@ def _labelled(
     if known and (extra := [name for name in classes if name not in known]):
         raise DataError(
             f"data.root={root}: the test images have the class {extra[0]!r}, which the training"
-            " images lack"
+            f" images lack; they have {', '.join(list(known)[:10])}{', ...' * (len(known) > 10)}."
+            " Give both the same class folders, or take that one away from the test images"
         )
     # The same order on every machine
     names = sorted(folder + name for folder in folders for name in found.images[folder])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -25,24 +25,32 @@ log = logging.getLogger(__name__)
 class StoredBatch(NamedTuple):
     """What the loader yields: one process's share of a global batch, as stored."""
 
-    images: Tensor  # uint8 (B, C, H, W)
-    labels: Tensor | None  # int64 (B,)
+    members: dict[str, Tensor]  # B rows each; `image` and other images are uint8 (B, C, H, W)
     flip: Tensor | None  # bool (B,): which images to mirror once on the device
 
     def to(self, device: torch.device) -> StoredBatch:
         """Moves it as Lightning asks, without waiting where it lies in pinned memory."""
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def scaled(self) -> tuple[Tensor, ...]:
-        """Returns the images, flipped and in [-1, 1], and the labels if there are any."""
-        images = self.images if self.flip is None else flip_some(self.images, self.flip)
-        floats = to_unit_range(images)
-        return (floats,) if self.labels is None else (floats, self.labels)
+    def scaled(self) -> dict[str, Tensor]:
+        """Returns all members, images flipped and in [-1, 1], others as they are."""
+        return {
+            name: self._scaled(one) if holds_images(one) else one
+            for name, one in self.members.items()
+        }
 
     def each(self, change: Callable[[Tensor], Tensor]) -> StoredBatch:
         """Changes each of the tensors."""
-        labels, flip = (x if x is None else change(x) for x in (self.labels, self.flip))
-        return StoredBatch(change(self.images), labels, flip)
+        members = {name: change(one) for name, one in self.members.items()}
+        return StoredBatch(members, None if self.flip is None else change(self.flip))
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        return to_unit_range(images if self.flip is None else flip_some(images, self.flip))
+
+
+def holds_images(member: Tensor, size: torch.Size | None = None) -> bool:
+    """Tells whether a tensor is images of a data set, uint8 `(N, C, H, W)`, of that `(H, W)`."""
+    return member.dtype == torch.uint8 and member.ndim == 4 and size in (None, member.shape[2:])
 
 
 def flip_some(images: Tensor, flip: Tensor) -> Tensor:
@@ -66,8 +74,8 @@ class ResidentLoader:
     would. No worker processes, no global random state.
 
     Args:
-        images: uint8 `(N, C, H, W)`, possibly memory-mapped; batches are gathered on their device.
-        labels: int64 `(N,)`, or None.
+        members: named tensors of N rows on one device, where batches are gathered; `image`, uint8
+            `(N, C, H, W)`, may be memory-mapped.
         batch_size: the global batch, divided among `world_size` processes without a rest.
         seed: of the order and the flips.
         epoch: returns the number of the epoch; asked when its first batch is taken.
@@ -77,8 +85,7 @@ class ResidentLoader:
 
     def __init__(
         self,
-        images: Tensor,
-        labels: Tensor | None,
+        members: Mapping[str, Tensor],
         *,
         batch_size: PositiveInt,
         seed: NonNegativeInt,
@@ -93,13 +100,12 @@ class ResidentLoader:
                 f"data.batch_size={batch_size}: is the global batch and must be divisible by the "
                 f"number of processes, {world_size}"
             )
-        self.images = images
-        self.labels = None if labels is None else labels.to(images.device)
+        self.members = dict(members)
         self.batch_size, self.seed, self.epoch, self.flip = batch_size, seed, epoch, flip
         self.rank, self.world_size, self.pin = rank, world_size, pin
 
     def __len__(self) -> int:
-        return len(self.images) // self.batch_size
+        return len(self.members["image"]) // self.batch_size
 
     def __iter__(self) -> Iterator[StoredBatch]:
         return self.from_batch(0)
@@ -111,8 +117,7 @@ class ResidentLoader:
             share = slice(start + self.rank, start + self.batch_size, self.world_size)
             index = order[share]
             batch = StoredBatch(
-                self.images.index_select(0, index),
-                None if self.labels is None else self.labels.index_select(0, index),
+                {name: one.index_select(0, index) for name, one in self.members.items()},
                 None if flips is None else flips[share],
             )
             yield batch.each(Tensor.pin_memory) if self.pin else batch
@@ -121,7 +126,8 @@ class ResidentLoader:
         """Returns the order `(N,)` of an epoch's images and, in that order, which to flip."""
         # Drawn on the CPU, so that both are the same everywhere, and all at once, so that any batch
         # can be had without those before it.
-        device, count = self.images.device, len(self.images)
+        images = self.members["image"]
+        device, count = images.device, len(images)
         order = torch.randperm(count, generator=stream(Purpose.ORDER, self.seed, epoch))
         if not self.flip:
             return order.to(device), None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -10,13 +11,13 @@ from lightning import LightningDataModule, Trainer
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from forger.batches import IterationBatches
+from forger.batches import IMAGE_NAMES, LABEL_NAMES, IterationBatches, description_of
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
-from forger.data.loaders import GroupedLoader, ResidentLoader, StoredBatch
+from forger.data.classes import class_names_of, count_labels
+from forger.data.loaders import GroupedLoader, ResidentLoader, StoredBatch, holds_images
 from forger.errors import ConfigError, DataError
 
 Split: TypeAlias = Literal["train", "test"]
-Pixels: TypeAlias = tuple[Tensor, "Tensor | None"]
 Residence = Literal["auto", "cpu", "accelerator"]
 
 _SHARE = 4  # images that take at most a quarter of the free memory leave enough to train
@@ -30,10 +31,10 @@ class ImageDataModule(LightningDataModule, ABC):
     (or properties), and write `read`. Downloads and other preparation go to `prepare_data`, which
     Lightning runs in one process per machine.
 
-    What is trained on comes as `IterationBatches` of `(images, labels)`, or of `(images,)` without
-    labels: images float32 `(B, C, H, W)` in [-1, 1], labels int64 `(B,)`; as many batches as the
-    trained module's `batches_per_iteration` says (1 where it doesn't). Only the official training
-    split is trained on; `test_images` are held out for scores.
+    What is trained on comes as `IterationBatches` of named tensors: `image` float32 `(B, C, H, W)`
+    in [-1, 1], `label` int64 `(B,)` if there are labels, and what else `read` returns; as many
+    batches as the trained module's `batches_per_iteration` says (1 where it doesn't). Only the
+    official training split is trained on; `test_images` are held out for scores.
 
     Args:
         image_size: side of the square images in pixels; None keeps their own size.
@@ -70,7 +71,7 @@ class ImageDataModule(LightningDataModule, ABC):
         check_bounds(seed, NonNegativeInt, "seed")
         self.image_size, self.batch_size, self.flip, self.seed = image_size, batch_size, flip, seed
         self.device = device
-        self._splits: dict[Split, Pixels] = {}
+        self._splits: dict[Split, dict[str, Tensor]] = {}
 
     @property
     @abstractmethod
@@ -83,8 +84,13 @@ class ImageDataModule(LightningDataModule, ABC):
         return None
 
     @abstractmethod
-    def read(self, split: Split) -> Pixels:
-        """Reads one split: uint8 images `(N, C, H, W)`, and int64 labels `(N,)` or None."""
+    def read(self, split: Split) -> Mapping[str, Tensor]:
+        """Reads one split as tensors of N rows, `{"image": images, "label": labels}`.
+
+        `image` is uint8 `(N, C, H, W)`, `label`, if there are labels, int64 `(N,)`; both splits may
+        hold others. Those that are uint8 `(N, C, H, W)` too are images: flipped with `image` and
+        scaled to [-1, 1], and resized with it where they have its size. All else stays as it is.
+        """
 
     def describe(self) -> list[str]:
         """Says what the plan of a run shall say of the images, beside their number and shape."""
@@ -105,27 +111,48 @@ class ImageDataModule(LightningDataModule, ABC):
     @property
     def train_images(self) -> Tensor:
         """The training split, uint8 `(N, C, H, W)`; read on first use."""
-        return self._split("train")[0]
+        return self._split("train")["image"]
 
     @property
     def train_labels(self) -> Tensor | None:
         """The labels of the training split, int64 `(N,)`, or None."""
-        return self._split("train")[1]
+        return self._split("train").get("label")
 
     @property
     def test_images(self) -> Tensor:
         """The held-out split, uint8 `(M, C, H, W)`; read on first use."""
-        return self._split("test")[0]
+        return self._split("test")["image"]
 
     @property
     def test_labels(self) -> Tensor | None:
         """The labels of the held-out split, int64 `(M,)`, or None."""
-        return self._split("test")[1]
+        return self._split("test").get("label")
 
     @property
     def num_train_images(self) -> int:
         """Number of images in the training split."""
         return len(self.train_images)
+
+    @property
+    def train_bytes(self) -> int:
+        """Bytes of the training split, labels and all other members included."""
+        return sum(one.nbytes for one in self._split("train").values())
+
+    @property
+    def class_counts(self) -> Tensor:
+        """How many training images each class has, int64 `(K,)`.
+
+        Raises:
+            ConfigError: there are fewer than two classes.
+            DataError: there are no labels, or others than whole numbers from 0 to K - 1.
+        """
+        names, name = class_names_of(self), type(self).__name__
+        if self.train_labels is None:
+            raise DataError(
+                f"condition=label: {name} names its classes, but has no labels; {name}.read must"
+                ' return {"image": images, "label": labels}'
+            )
+        return count_labels(self.train_labels, len(names), name)
 
     def train_dataloader(self) -> GroupedLoader:
         """Returns the loader of whole iterations; without a trainer it stays at epoch 0."""
@@ -135,8 +162,7 @@ class ImageDataModule(LightningDataModule, ABC):
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
         stays = self.residence(device)
         loader = ResidentLoader(
-            self.train_images.to(stays),
-            self.train_labels,
+            {name: one.to(stays) for name, one in self._split("train").items()},
             batch_size=self.batch_size,
             seed=self.seed,
             # Overfitting means the same batches in every epoch.
@@ -152,7 +178,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Returns where the training images stay while `device` trains."""
         if device.type == "cpu" or self.device == "cpu":
             return torch.device("cpu")
-        fits = self.train_images.nbytes * _SHARE <= _free_bytes(device)
+        fits = self.train_bytes * _SHARE <= _free_bytes(device)
         return device if fits or self.device == "accelerator" else torch.device("cpu")
 
     def check_enough(self, batches: int) -> None:
@@ -171,28 +197,40 @@ class ImageDataModule(LightningDataModule, ABC):
             return IterationBatches(self.on_after_batch_transfer(b, dataloader_idx) for b in batch)
         return batch.scaled() if isinstance(batch, StoredBatch) else batch
 
-    def _split(self, split: Split) -> Pixels:
+    def _split(self, split: Split) -> dict[str, Tensor]:
         if split not in self._splits:
-            images, labels = self.read(split)
-            self._check_read(split, images, labels)
-            if self.image_size is not None:
-                images = resize(images, self.image_size)
-            self._splits[split] = images, labels
+            members = self.read(split)
+            self._check_read(split, members)
+            size, own = self.image_size, members["image"].shape[-2:]
+            self._splits[split] = {
+                name: resize(one, size) if size and holds_images(one, own) else one
+                for name, one in members.items()
+            }
         return self._splits[split]
 
-    def _check_read(self, split: Split, images: Tensor, labels: Tensor | None) -> None:
+    def _check_read(self, split: Split, members: Any) -> None:
         """Raises `DataError` where `read` returned something else than it promised."""
-        found = [images] if labels is None else [images, labels]
-        fits = images.dtype == torch.uint8 and images.shape[1:] == torch.Size(self.native_shape)
-        if labels is not None:
-            fits = fits and labels.dtype == torch.int64 and labels.shape == images.shape[:1]
-        if not fits or len(images) == 0:
+        if not isinstance(members, Mapping) or not self._as_promised(members):
             shape = ", ".join(map(str, self.native_shape))
             raise DataError(
-                f"{type(self).__name__}.read({split!r}): must return uint8 images of shape"
-                f" (N, {shape}) and int64 labels of shape (N,) or None, with N at least 1; returned"
-                f" {' and '.join(f'{x.dtype} {tuple(x.shape)}' for x in found)}"
+                f"{type(self).__name__}.read({split!r}): must return tensors by name, as in"
+                ' return {"image": images, "label": labels}: uint8 images of shape'
+                f" (N, {shape}), with N at least 1, int64 labels of shape (N,) if there are any,"
+                f" and others of N rows under other names; returned {description_of(members)}"
             )
+
+    def _as_promised(self, members: Mapping[str, Any]) -> bool:
+        image: Any = members.get("image")
+        rows = len(image) if isinstance(image, Tensor) and image.ndim else 0
+        label = members.get("label")
+        others = {*IMAGE_NAMES[1:], *LABEL_NAMES[1:]}  # in batches they mean images and labels
+        return (
+            rows > 0
+            and (image.dtype, image.shape[1:]) == (torch.uint8, torch.Size(self.native_shape))
+            and all(isinstance(x, Tensor) and x.shape[:1] == (rows,) for x in members.values())
+            and (label is None or (label.dtype, label.ndim) == (torch.int64, 1))
+            and not others & members.keys()
+        )
 
 
 def overfits(trainer: Trainer) -> bool:

@@ -19,7 +19,14 @@ from torch.utils.data import (
     default_collate,
 )
 
-from forger.batches import IterationBatches, check_form, check_values, images_of
+from forger.batches import (
+    IterationBatches,
+    check_form,
+    check_labels,
+    check_values,
+    images_of,
+    members_of,
+)
 from forger.bounds import PositiveInt
 from forger.data.loaders import GroupedLoader
 from forger.data.module import overfits
@@ -72,6 +79,11 @@ class GroupedDataModule(LightningDataModule):
     @trainer.setter
     def trainer(self, trainer: Trainer | None) -> None:
         self.datamodule.trainer = trainer
+
+    @property
+    def class_counts(self) -> Any:
+        """How many training images each class has, where the wrapped module tells."""
+        return getattr(self.datamodule, "class_counts", None)
 
     def train_dataloader(self) -> GroupedLoader:
         """Groups the wrapped module's training batches."""
@@ -133,12 +145,16 @@ class GroupedDataModule(LightningDataModule):
         return DataLoader(loader.dataset, sampler=sampler, **settings)
 
 
-def first_images(datamodule: LightningDataModule) -> Tensor:
+def first_images(datamodule: LightningDataModule, num_classes: int = 0) -> Tensor:
     """Reads a batch as training will, and returns its images; no random state changes.
+
+    Args:
+        datamodule: the module.
+        num_classes: of labels that the batch must hold; 0: it need not.
 
     Raises:
         ConfigError: the module gives no loader, or the loader no batch.
-        DataError: the batch holds no images `(B, C, H, W)` in [-1, 1].
+        DataError: the batch holds no images `(B, C, H, W)` in [-1, 1], or no labels of the classes.
     """
     datamodule.prepare_data()
     datamodule.setup("fit")
@@ -158,6 +174,9 @@ def first_images(datamodule: LightningDataModule) -> Tensor:
     check_form(images)
     if moved:
         check_values(images)
+    if moved and num_classes:
+        labels = members_of(batch, ("label",))["label"]
+        check_labels(labels, num_classes, type(datamodule).__name__)
     set_random_states(before)
     return images
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from forger.data.module import ImageDataModule, Pixels, Split
+from forger.data.module import ImageDataModule, Split
 from forger.errors import DataError
 
 _TEST_EVERY = 10  # in a file ordered by class this holds out 50 of each digit
@@ -31,12 +32,13 @@ class MNISTSample(ImageDataModule):
     classes = tuple("0123456789")
     min_accuracy = 0.95
 
-    def read(self, split: Split) -> Pixels:
+    def read(self, split: Split) -> dict[str, Tensor]:
         """Reads the images and labels of one split, in well under a second."""
         rows = _read_rows(_find_file())
         held_out = np.arange(len(rows)) % _TEST_EVERY == _TEST_EVERY - 1
         chosen = torch.from_numpy(rows[held_out if split == "test" else ~held_out])
-        return chosen[:, :-1].reshape(-1, 1, 28, 28).contiguous(), chosen[:, -1].long()
+        images = chosen[:, :-1].reshape(-1, 1, 28, 28).contiguous()
+        return {"image": images, "label": chosen[:, -1].long()}
 
 
 def _find_file() -> Path:

@@ -19,12 +19,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import calculate_md5
 
 from forger.bounds import NonNegativeInt, PositiveInt
-from forger.data.module import ImageDataModule, Pixels, Residence, Split
+from forger.data.module import ImageDataModule, Residence, Split
 from forger.errors import DataError
 from forger.whole_files import remove_leftovers
 
@@ -155,12 +156,12 @@ class MNIST(TorchvisionSet):
     min_accuracy = 0.99
     scores_by_default = True
 
-    def read(self, split: Split) -> Pixels:
+    def read(self, split: Split) -> dict[str, Tensor]:
         """Reads the images and labels of one split."""
         prefix = "train" if split == "train" else "t10k"
         beginning = f"{self.verified_folder()}/{prefix}"
-        images = read_image_file(f"{beginning}-images-idx3-ubyte")
-        return images.unsqueeze(1), read_label_file(f"{beginning}-labels-idx1-ubyte")
+        images = read_image_file(f"{beginning}-images-idx3-ubyte").unsqueeze(1)
+        return {"image": images, "label": read_label_file(f"{beginning}-labels-idx1-ubyte")}
 
 
 class FashionMNIST(MNIST):
@@ -219,7 +220,7 @@ class CIFAR10(TorchvisionSet):
     )
     min_accuracy = 0.7  # a small network reaches nearly 0.8
 
-    def read(self, split: Split) -> Pixels:
+    def read(self, split: Split) -> dict[str, Tensor]:
         """Reads the images and labels of one split."""
         self.verified_folder()
         with warnings.catch_warnings():
@@ -227,7 +228,7 @@ class CIFAR10(TorchvisionSet):
             warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
             source = datasets.CIFAR10(self.root, train=split == "train")
         images = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()
-        return images, torch.tensor(source.targets, dtype=torch.int64)
+        return {"image": images, "label": torch.tensor(source.targets, dtype=torch.int64)}
 
 
 def _md5_fault(path: Path, expected: str) -> str | None:

@@ -131,7 +131,7 @@ class MLflow(Tracker, MLFlowLogger):
     def _send_row(self, row: dict[str, Any], step: int | None) -> None:
         MLFlowLogger.log_metrics(self, row, step)
 
-    def _send_picture(self, key: str, picture: Image.Image, step: int) -> None:
+    def _send_picture(self, key: str, picture: Image.Image, step: int, caption: str | None) -> None:
         self.experiment.log_image(self.run_id, picture, key=key, step=step)
 
     def _send_checkpoint(self, path: Path, aliases: list[str], about: dict[str, Any]) -> None:

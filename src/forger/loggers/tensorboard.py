@@ -42,7 +42,7 @@ class TensorBoard(Tracker, TensorBoardLogger):
         TensorBoardLogger.log_metrics(self, row, step)
         self.experiment.flush()
 
-    def _send_picture(self, key: str, picture: Image.Image, step: int) -> None:
+    def _send_picture(self, key: str, picture: Image.Image, step: int, caption: str | None) -> None:
         pixels = np.asarray(picture.convert("RGB"))
         self.experiment.add_image(key, pixels, global_step=step, dataformats="HWC")
         self.experiment.flush()

@@ -58,9 +58,11 @@ class Tracker(Logger):
         self._try(step or 0, self._send_row, dict(metrics), step)
 
     @rank_zero_only
-    def log_picture(self, key: str, picture: Image.Image, step: int) -> None:
-        """Sends a picture of a series such as `samples/ema`."""
-        self._try(step, self._send_picture, key, picture, step)
+    def log_picture(
+        self, key: str, picture: Image.Image, step: int, caption: str | None = None
+    ) -> None:
+        """Sends a picture of a series such as `samples/ema`; W&B alone has a place for captions."""
+        self._try(step, self._send_picture, key, picture, step, caption)
 
     def log_best(self, scores: Mapping[str, float]) -> None:
         """Takes note of the best scores so far, with their `iteration`."""
@@ -90,7 +92,7 @@ class Tracker(Logger):
 
     def _send_grid(self, path: Path, step: int) -> None:
         with Image.open(path, formats=["PNG"]) as picture:
-            self._send_picture(f"samples/{path.stem.partition('_')[2]}", picture, step)
+            self._send_picture(f"samples/{path.stem.partition('_')[2]}", picture, step, None)
 
     def _try(self, step: int, send: Callable[..., None], *arguments: Any) -> bool:
         """Returns whether it went well; what goes wrong must not end the training."""
@@ -111,7 +113,9 @@ class Tracker(Logger):
         """Starts the run; returns the first iteration that the tracker lacks, None: nothing."""
 
     def _send_row(self, row: dict[str, Any], step: int | None) -> None: ...
-    def _send_picture(self, key: str, picture: Image.Image, step: int) -> None: ...
+    def _send_picture(
+        self, key: str, picture: Image.Image, step: int, caption: str | None
+    ) -> None: ...
     def _send_checkpoint(self, path: Path, aliases: list[str], about: dict[str, Any]) -> None: ...
     def _end(self, exit_code: int) -> None: ...
 

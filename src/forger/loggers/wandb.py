@@ -110,8 +110,9 @@ class Wandb(Tracker, WandbLogger):
             self._logged = max(step or 0, self._logged)  # W&B's steps cannot go back
             run.log(row, step=self._logged)
 
-    def _send_picture(self, key: str, picture: Image.Image, step: int) -> None:
-        self.log_image(key, [picture], step, caption=[f"iteration {step:,}"])
+    def _send_picture(self, key: str, picture: Image.Image, step: int, caption: str | None) -> None:
+        told = f"iteration {step:,}" + (f", {caption}" if caption else "")
+        self.log_image(key, [picture], step, caption=[told])
 
     def _send_checkpoint(self, path: Path, aliases: list[str], about: dict[str, Any]) -> None:
         import wandb

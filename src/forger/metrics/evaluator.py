@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, distributed, nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from forger.copying import copied
+from forger.metrics.by_class import ByClass, ClassSums, count_seen
 from forger.metrics.cache import cached_features, data_hash
 from forger.metrics.extractor import FeatureExtractor, Features, ImageData, float32_only
 from forger.metrics.fidelity import Reference, fidelity_scores
@@ -21,12 +21,25 @@ from forger.metrics.settings import (
     Split,
     check_counts,
     images_of,
+    labels_of,
     other_split,
 )
+from forger.metrics.sharing import in_order
 from forger.random_state import random_state_kept
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
 from forger.scoreboard import discriminator_scores
 from forger.seeds import STREAMS, Purpose, stream
+
+
+class Judge(Protocol):
+    """A task, as far as its discriminator is judged by it."""
+
+    @property
+    def discriminator(self) -> nn.Module:
+        """The one to judge by."""
+
+    def judge(self, discriminator: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Returns what it, or a copy of it, says of images in [-1, 1]: logits, a row each."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class Evaluation:
     scores: dict[str, float]  # by name, for example `fid`
     class_shares: list[float] | None  # as the extractor sees them; None where it knows no classes
     prefix: str = ""  # of the names of scores of features: `classifier_` of `classifier_fid`
+    by_class: ByClass | None = None  # None: the images were not asked to be of a class
 
     @property
     def fid(self) -> float:
@@ -72,13 +86,14 @@ class Evaluator:
         self.reference_split, self.floor_split = reference, other_split(reference)
         self.cache_dir = cache_dir
         self._real: dict[Split, Features] = {}
+        self._class_reference: ClassSums | None = None  # of runs with classes alone
         self.num_real = num_real or len(images_of(data, reference))
         self.reference = Reference(settings, self._batches(reference, self.num_real))
 
     def evaluate(
         self,
         sampler: Sampler,
-        discriminator: nn.Module,
+        task: Judge,
         *,
         num_fake: int,
         seed: int = 0,
@@ -90,37 +105,50 @@ class Evaluator:
 
         Args:
             sampler: the generator.
-            discriminator: images `(B, C, H, W)` in [-1, 1] to logits.
+            task: what the discriminator says, who is given what the generator was.
             num_fake: how many images to generate.
             seed: of their noise.
             boundary: the logit at which the discriminator decides; None: its loss has none.
         """
-        sampler, judge = sampler.to(self.device), discriminator.to(self.device)
+        sampler = sampler.to(self.device)
+        task.discriminator.to(self.device)
         fake_logits: list[Tensor] = []
+        classes = sampler.condition.classes
+        asked = ClassSums(classes, self.extractor) if classes else None
 
         def look(number: int, size: int) -> Tensor:
-            images = sampler.chunk(number, size, seed)
-            logits = logits_of(judge, images).unsqueeze(1)
-            return torch.cat([*self.extractor(images), logits], dim=1)
+            batch = sampler.chunk(number, size, seed)
+            last = [logits_of(task, batch)]
+            if asked is not None:
+                last.append(batch["label"].float())  # exact: there are fewer than 2^24 classes
+            return torch.cat([*self.extractor(batch["image"]), torch.stack(last, dim=1)], dim=1)
 
         def batches() -> Iterator[Features]:
-            width = self.extractor.num_features
+            width, last = self.extractor.num_features, 1 if asked is None else 2
             for found in in_order(look, chunk_sizes(num_fake)):
-                fake_logits.append(found[:, -1].cpu())
-                yield Features(found[:, :width].cpu(), found[:, width:-1].cpu())
+                fake_logits.append(found[:, -last].cpu())
+                seen = Features(found[:, :width].cpu(), found[:, width:-last].cpu())
+                if asked is not None:
+                    asked.update(seen, found[:, -1].cpu().long())
+                yield seen
 
         with float32_only(self.device):
             scores, shares = fidelity_scores(self.reference, batches(), num_fake, self.extractor)
-            train, test = (self._real_logits(judge, split, num_fake) for split in SPLITS)
+            train, test = (self._real_logits(task, split, num_fake) for split in SPLITS)
             scores |= discriminator_scores(train, test, torch.cat(fake_logits), boundary)
-        return Evaluation(scores, shares, self.extractor.prefix)
+            by_class = None if asked is None else asked.compare(self._real_classes(classes))
+        return self._evaluation(scores, shares, by_class)
 
-    def evaluate_floor(self, num_fake: int) -> Evaluation:
-        """Scores `num_fake` real images of the other split, or all if it has fewer."""
+    def evaluate_floor(self, num_fake: int, classes: tuple[str, ...] = ()) -> Evaluation:
+        """Scores `num_fake` real images of the other split, or all if it has fewer.
+
+        With the `classes` of a run with a condition, also by their own ones. `label_accuracy` is
+        that of all test images, since the extractor may have learnt from the others.
+        """
         count = self.floor_count(num_fake)
         batches = self._batches(self.floor_split, count)
         found = fidelity_scores(self.reference, batches, count, self.extractor)
-        return Evaluation(*found, self.extractor.prefix)
+        return self._evaluation(*found, self._floor_by_class(count, classes))
 
     def floor_count(self, num_fake: int) -> int:
         """Returns how many real images the floor takes."""
@@ -155,18 +183,57 @@ class Evaluator:
             "random_streams": STREAMS,
         }
 
+    def _evaluation(
+        self, scores: dict[str, float], shares: list[float] | None, by_class: ByClass | None
+    ) -> Evaluation:
+        prefix = self.extractor.prefix
+        of_classes = {} if by_class is None else by_class.scores(prefix)
+        return Evaluation(scores | of_classes, shares, prefix, by_class)
+
+    def _floor_by_class(self, count: int, classes: tuple[str, ...]) -> ByClass | None:
+        if not classes:
+            return None
+        floor = self._class_sums(self.floor_split, count, classes)
+        found = floor.compare(self._real_classes(classes))
+        if found.seen is None:
+            return found
+        seen = count_seen(self.real("test").logits, self._labels("test"), len(classes))
+        return replace(found, seen=seen.tolist())
+
+    def _real_classes(self, classes: tuple[str, ...]) -> ClassSums:
+        """Returns what the reference has of each class, by its labels; computed on first use."""
+        if self._class_reference is None:
+            given = self.reference_split, self.num_real, classes
+            self._class_reference = self._class_sums(*given)
+        return self._class_reference
+
+    def _class_sums(self, split: Split, count: int, classes: tuple[str, ...]) -> ClassSums:
+        chosen, labels = self._chosen(split, count), self._labels(split)
+        batches = zip(self._batches(split, count), (labels[rows] for rows in chosen), strict=True)
+        return ClassSums(classes, self.extractor, batches)
+
+    def _labels(self, split: Split) -> Tensor:
+        labels = labels_of(self.data, split)
+        assert labels is not None, "check_labels comes first"
+        return labels
+
     def _batches(self, split: Split, count: int) -> Iterator[Features]:
         """Yields the features of some real images."""
         for rows in self._chosen(split, count):
             yield Features(*(part.index_select(0, rows) for part in self.real(split)))
 
-    def _real_logits(self, discriminator: nn.Module, split: Split, at_most: int) -> Tensor:
+    def _real_logits(self, task: Judge, split: Split, at_most: int) -> Tensor:
         """Returns the discriminator's logits of some real images, on the CPU."""
-        images = images_of(self.data, split)
-        chosen = self._chosen(split, min(at_most, len(images)))
+        labels = labels_of(self.data, split)
+        real = {"image": images_of(self.data, split)}
+        real |= {} if labels is None else {"label": labels}
+        chosen = self._chosen(split, min(at_most, len(real["image"])))
 
         def look(number: int, _: int) -> Tensor:
-            return logits_of(discriminator, images[chosen[number]].to(self.device))
+            rows = chosen[number]
+            return logits_of(
+                task, {name: all_[rows].to(self.device) for name, all_ in real.items()}
+            )
 
         return torch.cat([found.cpu() for found in in_order(look, [len(c) for c in chosen])])
 
@@ -181,38 +248,13 @@ class Evaluator:
 
 
 @torch.no_grad()
-def logits_of(discriminator: nn.Module, images: Tensor) -> Tensor:
-    """Returns a discriminator's logits `(N,)` of pixels, uint8 `(N, C, H, W)`.
+def logits_of(task: Judge, batch: Mapping[str, Tensor]) -> Tensor:
+    """Returns the discriminator's logits `(N,)` of pixels, uint8 `(N, C, H, W)`.
 
     A copy of it runs, in eval mode and float32: weights, buffers, modes and the random state stay
-    as they are, in bits.
+    as they are, in bits. Of several logits of one image the mean counts.
     """
-    judge = copied(discriminator).float().eval()
+    judge, images = copied(task.discriminator).float().eval(), batch["image"]
     with random_state_kept(images.device), torch.autocast(images.device.type, enabled=False):
-        logits: Tensor = judge(images.float() / 127.5 - 1)
-    return logits.reshape(len(images)).float()
-
-
-def in_order(produce: Callable[[int, int], Tensor], sizes: Sequence[int]) -> Iterator[Tensor]:
-    """Yields the result of each chunk, in order, on every process of a run; they share the work.
-
-    Args:
-        produce: number and size of a chunk to its result, `(size, ...)`, which one process computes
-            whole, so that its bits do not depend on how many processes there are.
-        sizes: of the chunks; none is larger than the first.
-    """
-    several = distributed.is_available() and distributed.is_initialized()
-    world = distributed.get_world_size() if several else 1
-    if world == 1:
-        yield from (produce(number, size) for number, size in enumerate(sizes))
-        return
-    for begin in range(0, len(sizes), world):
-        # a spare process repeats the last chunk
-        mine = min(begin + distributed.get_rank(), len(sizes) - 1)
-        result = produce(mine, sizes[mine])
-        padding = [0, 0] * (result.ndim - 1) + [0, sizes[0] - sizes[mine]]
-        padded = F.pad(result, padding).contiguous()
-        gathered = [torch.empty_like(padded) for _ in range(world)]
-        distributed.all_gather(gathered, padded)
-        for size, theirs in zip(sizes[begin:], gathered, strict=False):
-            yield theirs[:size]
+        logits = task.judge(judge, {**batch, "image": images.float() / 127.5 - 1})
+    return logits.reshape(len(images), -1).float().mean(1)

@@ -1,25 +1,55 @@
 """Scores of images against the real ones of a reference, from their features on the CPU.
 
 torchmetrics' own KID and Inception score keep everything they see and draw from the global random
-state; here nothing but the first features is kept.
+state, and its FID adds up over processes, which all see all images; here nothing but sums and the
+first features is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import deepcopy
 from functools import cached_property
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
-from torchmetrics.image.fid import FrechetInceptionDistance
+from torch import Tensor
 from torchmetrics.image.kid import poly_mmd
 
 from forger.metrics.extractor import FeatureExtractor, Features
 from forger.metrics.neighbours import Balls, neighbour_scores
 from forger.metrics.settings import ScoreSettings
 from forger.seeds import Purpose, stream
+
+
+class Moments:
+    """Sums over features `(N, D)` in float64, for the Gaussian that is fitted to them."""
+
+    def __init__(self, num_features: int) -> None:
+        self.count = 0
+        self.total = torch.zeros(num_features, dtype=torch.float64)
+        self.products = torch.zeros(num_features, num_features, dtype=torch.float64)
+
+    def update(self, features: Tensor) -> None:
+        """Takes the next ones, `(B, D)`."""
+        features = features.double()
+        self.count += len(features)
+        self.total += features.sum(dim=0)
+        self.products += features.t().mm(features)
+
+    def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
+        """Returns `(D,)`, and the unbiased covariance `(D, D)`; of two features or more."""
+        mean = self.total / self.count
+        return mean, (self.products - self.count * mean.outer(mean)) / (self.count - 1)
+
+
+def frechet_distance(real: Moments, fake: Moments) -> float:
+    """Returns `|m_r - m_f|^2 + tr(C_r + C_f - 2 (C_r C_f)^(1/2))` (arXiv:1706.08500, eq. 6)."""
+    (mean, covariance), (other, others) = real.mean_and_covariance(), fake.mean_and_covariance()
+    traces = covariance.trace() + others.trace()
+    root = torch.linalg.eigvals(covariance @ others).sqrt().real.sum()
+    distance = (mean - other).square().sum() + traces - 2 * root
+    # Rounding can take the distance of equal sets below 0. In this order NaN stays NaN.
+    return max(float(distance), 0.0)
 
 
 class Reference:
@@ -34,11 +64,9 @@ class Reference:
         self.kept = torch.empty(0)  # (neighbour_images at most, D)
         for features, logits in batches:
             if self.num_images == 0:
-                # All processes see all features: torchmetrics must not add up their sums.
-                given = _Given(features.shape[1])
-                self.frechet = FrechetInceptionDistance(given, sync_on_compute=False)
+                self.moments = Moments(features.shape[1])
                 self.class_counts = class_counts(logits[:0])
-            self.frechet.update(features.double(), real=True)
+            self.moments.update(features)
             self.class_counts += class_counts(logits)
             self.kept = _first(self.kept, features, settings.neighbour_images)
             self.num_images += len(features)
@@ -75,16 +103,15 @@ def fidelity_scores(
     """
     settings = reference.settings
     settings.check(len(reference.kept), num_images)
-    frechet = deepcopy(reference.frechet)  # with the sums of the real images in it
+    moments = Moments(len(reference.moments.total))
     inception = InceptionScore(num_images, settings.splits)
     counts, kept = torch.zeros_like(reference.class_counts), torch.empty(0)
     for features, logits in batches:
-        frechet.update(features.double(), real=False)
+        moments.update(features)
         inception.update(logits)
         counts += class_counts(logits)
         kept = _first(kept, features, settings.neighbour_images)
-    # Rounding can take the distance of equal sets below 0. In this order NaN stays NaN.
-    scores = {"fid": max(frechet.compute().item(), 0.0)}
+    scores = {"fid": frechet_distance(reference.moments, moments)}
     scores["kid"], scores["kid_std"] = kernel_distance(reference.kept, kept, settings)
     ks = {"precision_k": settings.precision_k, "coverage_k": settings.coverage_k}
     scores |= neighbour_scores(reference.balls, kept, **ks)
@@ -167,11 +194,3 @@ def classes_reached(counts: Tensor, reference_counts: Tensor) -> int:
 
 def _first(kept: Tensor, features: Tensor, limit: int) -> Tensor:
     return torch.cat([kept, features[: limit - len(kept)]]) if len(kept) < limit else kept
-
-
-class _Given(nn.Identity):
-    """Stands where torchmetrics expects a network that extracts features: it is given them."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.num_features = num_features

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from torch import Tensor
@@ -17,6 +18,7 @@ from forger.score_names import RELATIVE
 
 _DPI = 100
 _GENERATED, _REFERENCE, _WARNING, _FAINT = "#d95f02", "#9aa5b1", "#c1121f", "#6b7280"
+_WRITTEN, _NAMED = 20, 150  # most classes whose shares, and names, are written at a matrix
 _CELL = 64  # pixels, about: the width that a small image is enlarged to by a whole factor
 
 
@@ -45,6 +47,48 @@ def class_histogram(
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title("Share of each class, as the classifier sees it", pad=26)
     axes.legend(ncols=2, frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return _png(figure)
+
+
+def asked_classes(
+    seen: Sequence[Sequence[int]], asked: Sequence[str], classes: Sequence[str]
+) -> bytes:
+    """Draws what is seen in the images that were asked to be of each class.
+
+    Args:
+        seen: counts of images `(K, max(K, L))`; they are drawn as shares of their row.
+        asked: K names, of the rows.
+        classes: L names, of the columns, as the classifier knows them: the first or all of `asked`,
+            or more.
+
+    Returns:
+        A PNG; shares of up to 20 classes are written down, in per cent; more than 150 have no
+        names. A row without images stays white.
+    """
+    counts = torch.tensor(seen, dtype=torch.float64)
+    shares, most = counts / counts.sum(dim=1, keepdim=True).clamp(min=1), max(counts.shape)
+    few, named = most <= _WRITTEN, most <= _NAMED
+    cell, size = (0.42, 8) if few else (0.155 if named else 12 / most, 6)  # inches, points
+    labels = 0.5 + 0.012 * size * max(len(_short(name)) for name in (*asked, *classes))
+    height, width = (cell * number + labels for number in counts.shape)
+    figure = Figure(figsize=(max(width + 0.4, 4.6), height + 0.8), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    # By the square root: the few that are mistaken are what to look for.
+    image = axes.imshow(shares.numpy(), cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+    for y, x in shares.nonzero().tolist() if few else []:
+        share = float(shares[y, x])
+        colour, label = "white" if share > 0.4 else "black", f"{round(100 * share, 1):g}"
+        axes.text(x, y, label, ha="center", va="center", fontsize=size, color=colour)
+    for axis, names in ((axes.yaxis, asked), (axes.xaxis, max(asked, classes, key=len))):
+        shown = range(len(names)) if named else ()
+        axis.set_ticks(shown, [_short(names[place]) for place in shown])
+    axes.tick_params(length=0, labelsize=size)
+    axes.tick_params("x", rotation=90)
+    axes.set(xlabel="seen by the classifier", ylabel="asked for")
+    axes.set_title(f"{100 * float(counts.diagonal().sum() / counts.sum()):.1f} % are seen as asked")
+    if not few:
+        bar = figure.colorbar(image, ax=axes, fraction=0.02, pad=0.01)
+        bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     return _png(figure)
 
 

@@ -114,6 +114,11 @@ def images_of(data: ImageData, split: Split) -> Tensor:
     return data.train_images if split == "train" else data.test_images
 
 
+def labels_of(data: ImageData, split: Split) -> Tensor | None:
+    """Returns int64 `(N,)`; None: the data has no labels."""
+    return data.train_labels if split == "train" else data.test_labels
+
+
 def other_split(split: Split) -> Split:
     """Returns the split that the floor is taken from."""
     return "train" if split == "test" else "test"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
 import torch
 from torch import Tensor, nn
 
+from forger.conditions import Condition
 from forger.copying import copied
 from forger.noise import PRIORS, Prior
 from forger.pictures import to_pixels
@@ -12,49 +17,138 @@ from forger.random_state import random_state_of
 from forger.seeds import Purpose, seed_for, stream
 
 CHUNK = 250  # images of one seeded draw, and of one pass through a network or an extractor
+_NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+
+
+class Grid(NamedTuple):
+    """Images for one picture.
+
+    Attributes:
+        images: `(N, C, H, W)` in [-1, 1].
+        columns: None: as many as make it near-square.
+        names: of the classes whose images the rows show; empty: a row is no class.
+    """
+
+    images: Tensor
+    columns: int | None
+    names: tuple[str, ...]
 
 
 class Sampler(nn.Module):
     """A copy of a generator in float32 and eval mode, with the noise that it was trained on.
 
     Row i of a seed's noise is the same whatever the number of rows: it is drawn in chunks of 250,
-    each a function of (seed, number of the chunk), on the CPU. So is what a generator draws by
-    itself.
+    each a function of (seed, number of the chunk), on the CPU. So is what a condition adds, and
+    what a generator draws by itself.
+
+    A task whose generator is given something else, such as images to translate, derives from this
+    class and says in `inputs` what that is.
 
     Args:
-        generator: noise `(B, latent_dim)` to images `(B, C, H, W)` in [-1, 1]; it is copied.
+        generator: noise `(B, latent_dim)`, and what the condition gives, to images `(B, C, H, W)`
+            in [-1, 1]; it is copied. One that takes no noise has no `latent_dim`.
         prior: distribution of the noise, `normal` N(0, 1) or `uniform` U(-1, 1).
+        condition: what the generator is given beside noise.
     """
 
-    def __init__(self, generator: nn.Module, prior: Prior) -> None:
+    def __init__(
+        self, generator: nn.Module, prior: Prior = "normal", condition: Condition | None = None
+    ) -> None:
         super().__init__()
         self.generator = copied(generator).float().eval().requires_grad_(False)
+        self.condition = copied(condition or Condition())
         self.prior: Prior = prior
-        self.latent_dim = int(generator.latent_dim)  # type: ignore[arg-type]
+        self.latent_dim = int(getattr(generator, "latent_dim", 0))
 
     def train(self, mode: bool = True) -> Sampler:
         """Stays in eval mode."""
         return super().train(False)
 
-    def forward(self, noise: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, *given: Tensor) -> Tensor:
         """Generates `(B, C, H, W)` in [-1, 1]; gradients reach `noise`, and no weight."""
         with torch.autocast(noise.device.type, enabled=False):
-            images: Tensor = self.generator(noise)
+            images: Tensor = self.generator(noise, *given)
         return images
 
     def noise(self, n: int, seed: int = 0) -> Tensor:
         """Draws the noise of the seed's first n images, `(n, latent_dim)`, on the CPU."""
-        chunks = enumerate(chunk_sizes(n))
-        return torch.cat([self._draw(number, size, seed) for number, size in chunks])
+        return torch.cat([self._noise(*chunk, seed) for chunk in enumerate(chunk_sizes(n))])
 
-    def sample(self, n: int, seed: int = 0) -> Tensor:
-        """Generates the seed's first n images, `(n, C, H, W)` in [-1, 1], where the weights are."""
-        chunks = enumerate(chunk_sizes(n))
-        return torch.cat([self._images(number, size, seed) for number, size in chunks])
+    def given(self, n: int, seed: int = 0) -> dict[str, Tensor]:
+        """Draws what the seed's first n images are made of beside noise."""
+        drawn = [self._given(*chunk, seed) for chunk in enumerate(chunk_sizes(n))]
+        return {name: torch.cat([one[name] for one in drawn]) for name in self.condition.members}
 
-    def chunk(self, number: int, size: int = CHUNK, seed: int = 0) -> Tensor:
-        """Generates the first images of one chunk as pixels, uint8 `(size, C, H, W)`."""
-        return to_pixels(self._images(number, size, seed))
+    def sample(self, n: int, seed: int = 0, **given: Any) -> Tensor:
+        """Generates the seed's first n images, `(n, C, H, W)` in [-1, 1], where the weights are.
+
+        Args:
+            n: number of images.
+            seed: of their noise.
+            given: what they are to be, for example `label=7` or `label=["cat", "ship"]`, by name
+                or number, one for all or for each in turn, or a tensor of numbers; drawn as in
+                training where it is not told.
+
+        Raises:
+            ConfigError: the generator is not given such a thing, or it has no such value.
+        """
+        wanted = self.condition.read(given, n)
+        chunks = []
+        for number, size in enumerate(chunk_sizes(n)):
+            begin = number * CHUNK
+            rows = {name: values[begin : begin + size] for name, values in wanted.items()}
+            chunks.append(self._images(number, size, seed, self._given(number, size, seed) | rows))
+        return torch.cat(chunks)
+
+    def grid(self, n: int, seed: int = 0) -> Grid:
+        """Generates what one picture of about n images shows; always the same of a seed.
+
+        Without classes the seed's first n images, `sample(n, seed)`; with classes a row for each,
+        laid out by `grid_places`. Those are all images of `generate.py n=<columns>`, whose picture
+        is the same one.
+        """
+        classes = self.condition.present()
+        if not classes:
+            return Grid(self.sample(n, seed), None, ())
+        each = max(1, n // len(classes))
+        _, columns = grid_places(len(classes), each, n)
+        labels = torch.tensor(classes[:n]).repeat_interleave(each)
+        images = self.sample(len(labels), seed, label=labels)
+        names = tuple(self.condition.classes[number] for number in classes)
+        return Grid(images, columns, names if columns else ())
+
+    def chunk(
+        self, number: int, size: int = CHUNK, seed: int = 0, given: Mapping[str, Tensor] = _NOTHING
+    ) -> dict[str, Tensor]:
+        """Generates the first images of one chunk.
+
+        Args:
+            number: of the chunk.
+            size: number of images.
+            seed: of their noise.
+            given: what they are to be, such as `label` `(size,)`, the numbers of classes; drawn as
+                in training where it is not told.
+
+        Returns:
+            `image`, the pixels, uint8 `(size, C, H, W)`, and what they were made of beside noise,
+            such as `label` `(size,)`; all where the weights are.
+        """
+        told = {name: values.to(self.device) for name, values in given.items()}
+        rows = self._given(number, size, seed) | told
+        return {"image": to_pixels(self._images(number, size, seed, rows)), **rows}
+
+    def inputs(
+        self, number: int, size: int, seed: int, given: Mapping[str, Tensor]
+    ) -> tuple[Tensor, ...]:
+        """Returns what the generator is given for the first rows of one chunk of 250.
+
+        Args:
+            number: of the chunk.
+            size: number of rows; a shorter chunk is the beginning of a longer one.
+            seed: of what is drawn.
+            given: what a condition adds, by name, for each row.
+        """
+        return self._noise(number, size, seed), *self.condition.inputs(given)
 
     @property
     def device(self) -> torch.device:
@@ -62,16 +156,43 @@ class Sampler(nn.Module):
         return next(self.generator.parameters()).device
 
     @torch.inference_mode()
-    def _images(self, number: int, size: int, seed: int) -> Tensor:
+    def _images(self, number: int, size: int, seed: int, given: Mapping[str, Tensor]) -> Tensor:
+        """Generates; what callers make of it outside this mode is a tensor like any other."""
         device, own = self.device, seed_for(Purpose.DRAWS_OF_GENERATOR, seed, number)
         with random_state_of(own, device):
-            images: Tensor = self(self._draw(number, size, seed).to(device))
+            inputs = [one.to(device) for one in self.inputs(number, size, seed, given)]
+            images: Tensor = self(*inputs)
         return images
 
-    def _draw(self, number: int, size: int, seed: int) -> Tensor:
+    def _noise(self, number: int, size: int, seed: int) -> Tensor:
         generator = stream(Purpose.SAMPLES, seed, number)
         whole = PRIORS[self.prior]((CHUNK, self.latent_dim), generator, torch.float32)
         return whole[:size]
+
+    def _given(self, number: int, size: int, seed: int) -> dict[str, Tensor]:
+        whole = self.condition.sample(CHUNK, stream(Purpose.SAMPLED_LABELS, seed, number))
+        return {name: values[:size].to(self.device) for name, values in whole.items()}
+
+
+def grid_places(classes: int, each: int, most: int) -> tuple[Tensor, int | None]:
+    """Chooses what a picture of at most `most` images shows, of `each` of each class, in order.
+
+    A row for each class; where that leaves a column or a row alone, or not even one image of each
+    class, the first images in a near-square picture.
+
+    Args:
+        classes: how many there are; 0: the images are of no class.
+        each: images of a class, or all where there are no classes.
+        most: images in the picture.
+
+    Returns:
+        places of the images shown among all, `(shown,)`, and the number of columns, None for a
+        near-square picture.
+    """
+    rows = min(max(classes, 1), most)
+    columns = min(each, max(1, most // rows))
+    places = torch.arange(rows)[:, None] * each + torch.arange(columns)
+    return places.flatten(), columns if rows > 1 and columns > 1 else None
 
 
 def chunk_sizes(n: int) -> list[int]:

@@ -16,7 +16,8 @@ from forger.app.config.compose import find_mistakes
 MISTAKES = {
     # names
     "model=dcgna": (
-        "model=dcgna: no such choice; did you mean 'dcgan'? Allowed: dcgan, subpixel, vanilla"
+        "model=dcgna: no such choice; did you mean 'dcgan'? Allowed: dcgan, sndcgan, sngan, "
+        "subpixel, vanilla, wgan_gp_resnet"
     ),
     "model=dcgan model=vanilla": (
         "model=vanilla: model=dcgan was written too; leave one of them out"
@@ -26,9 +27,12 @@ MISTAKES = {
         "both"
     ),
     "sede=1": (
-        "sede=1: unknown setting; did you mean 'seed'? Allowed: callbacks, compile, data, debug, "
-        "dry_run, experiment, hparams_search, init_from, local, logger, loss, metrics, model, "
-        "moved, name, objective, optimizer, paths, resume, schedule, seed, sweep, trainer, trust"
+        "sede=1: unknown setting; did you mean 'seed'? Allowed: data, debug, experiment, loss, "
+        "model, moved, name, objective, resume, schedule, seed, sweep and 14 more"
+    ),
+    "condition.generator=concat": (
+        "condition.generator=concat: unknown setting of forger.conditions.Condition; it is a "
+        "setting of condition=label"
     ),
     "+model.generator.dept=3": (
         "model.generator.dept=3: unknown setting of forger.networks.mlp.Generator. "

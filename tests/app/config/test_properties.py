@@ -29,7 +29,11 @@ from forger.app.run.devices import choose_precision
 from forger.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-GROUPS = ("model", "loss", "data", "optimizer", "schedule", "trainer", "metrics", "logger")
+GROUPS = (
+    *("model", "loss", "data", "optimizer", "schedule", "trainer", "metrics", "logger"),
+    *("task", "condition"),
+)
+PARTS = ("loss", "model", "data", "optimizer", "schedule", "condition")
 EXAMPLES = 2_000
 BUILT = 60  # of the accepted ones
 COMPOSED = 40  # of the accepted ones, by Hydra itself
@@ -45,6 +49,9 @@ FILES = [
     ["data=mnist_sample", "optimizer=sgd"],
     ["data=cifar10", "model=dcgan", "loss=r3gan"],
     ["trainer=ddp_cpu", "metrics=none"],
+    ["data=mnist_sample", "condition=label"],
+    ["data=mnist_sample", "condition=label", "loss=wgan_gp"],
+    ["data=cifar10", "model=sngan", "condition=label"],
 ]
 WRONG = [
     *("model=dcgna", "model=hinge", "modle=dcgan", "loss=hing", "data=[mnist,cifar10]", "dcgan"),
@@ -53,6 +60,16 @@ WRONG = [
     *("seed=1", "seed=2", "model=dcgan model=vanilla", "model@x=dcgan", "hydra.job.chdir=true"),
     *("hydra.run.dir=x", "+hydra.nonsense=1", "hydra.searchpath=[x]", "hydra.mode=MULTIRUN"),
     *("+model.generator.x=1", "+sede=1", "loss.gama=1", "+optimizer.word=3", "trainer.mex_steps=3"),
+    *(
+        "condition=lable",
+        "condition=[none,label]",
+        "~condition",
+        "~task",
+        "task=noise",
+        "task=null",
+    ),
+    *("+condition.classes=[a,b]", "+model.generator.num_classes=3", "+task.prior=uniform"),
+    *("condition.discriminator=heads", "condition._target_=torch.nn.Linear", "condition={}"),
     *("~callbacks.samples", "callbacks.progress=null", "~trainer.max_steps", "~loss.n_critic"),
     "+callbacks.mine={_target_:forger.callbacks.SampleGrid,n:4}",
     "+callbacks.mine={_target_:forger.callbacks.SampelGrid}",
@@ -64,6 +81,8 @@ ADDED = [
     *(f"trainer.{flag}" for flag in inspect.signature(get_object("lightning.Trainer")).parameters),
     *("optimizer.generator.weight_decay", "optimizer.generator.foreach", "optimizer.generator.eps"),
     *("optimizer.generator.nesterov", "loss.gradient_penalty", "loss.gamma", "data.root"),
+    *("condition.label_dim", "condition.labels", "condition.generator_weight", "condition.classes"),
+    *("model.discriminator.spectral", "model.discriminator.pool", "model.discriminator.head"),
     *("model.generator.width", "model.generator.depth", "callbacks.samples.seed", "x", "x.y"),
 ]
 VALUES = [
@@ -132,6 +151,11 @@ SANE = [
     *("+trainer.limit_train_batches=0.5", "+trainer.overfit_batches=1", "trainer.threads=1"),
     *("+trainer.min_steps=3", "+trainer.benchmark=true", "trainer.deterministic=warn"),
     *("callbacks.samples.n=4", "~callbacks.samples", "name=mine", "dry_run=true"),
+    *("condition=label", "condition=none", "condition.generator=concat", "task=from_noise"),
+    *("condition.discriminator=concat", "condition.discriminator=auxiliary", "model=dcgan"),
+    *("condition.labels=uniform", "condition.label_dim=4", "condition.generator=batchnorm"),
+    *("condition.discriminator_weight=0.5", "condition.generator_weight=0", "model=sndcgan"),
+    *("model.generator.norm=none", "model.generator.width=16", "model.discriminator.width=16"),
     *("model.generator.hidden=[16,8]", "model.discriminator.hidden=[]", "loss.weight_clip=0.1"),
 ]
 
@@ -238,9 +262,10 @@ def build_all(cfg: DictConfig, folder: Path) -> None:
     """Builds what a run builds; what contradicts is refused before anything is written."""
     seed = cfg.seed or 0
     data: Any = build.build_data(cfg, seed)
-    shape, batch = build.image_shape_of(data)
+    classes = build.classes_of(cfg, data)
+    shape, batch = build.image_shape_of(data, classes)
     assert batch is None
-    gan = build.build_gan(cfg, shape, seed)
+    gan = build.build_gan(cfg, shape, seed, classes)
     check_networks(gan, shape)
     check_updates(gan, cfg.trainer)
     if cfg.data._target_.endswith("MNISTSample"):
@@ -310,7 +335,7 @@ def test_any_command_ends_in_a_plan_or_in_plain_words(
             refused.append(str(error))
     assert len(refused) < BUILT / 2
     for message in refused:
-        assert message.startswith(("loss", "model", "data", "optimizer", "schedule"))
+        assert message.startswith(PARTS)
     assert list(tmp_path.iterdir()) == []
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         for typed, cfg in accepted[:: len(accepted) // COMPOSED]:

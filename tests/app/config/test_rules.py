@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from training import ROOT, rows, run_folder, short
 
 from forger.app.config.command import Command
-from forger.app.config.compose import find_mistakes
+from forger.app.config.compose import compose_checked, find_mistakes
 from forger.app.config.rules import LOGGED
 from forger.app.run.train import train
 from forger.score_names import RATES, RELATIVE
@@ -120,6 +120,10 @@ def test_refusals_of_train(overrides: str, message: str, gpus: Gpus) -> None:
         ("generate", "n=1,2", "generate.py runs once; call it again for another run"),
         ("generate", "weights=emma", "must be one of ema, raw; did you mean 'ema'?"),
         ("generate", "frames=5", "frames=5: does nothing without walk=true"),
+        ("generate", "label=[]", "label=[]: names no class; leave it out"),
+        ("generate", "label=1.5", "label=1.5: must be"),
+        ("generate", "walk.labels=[]", "walk.labels=[]: names no class; leave it out"),
+        ("generate", "walk=3", "write walk=true, walk.noise=<value> or walk.labels=<value>"),
         ("generate", "output={run}/config.yaml", "is a file; write output=<folder>"),
     ],
 )
@@ -145,6 +149,10 @@ def test_refusals_of_the_others(
         ("evaluate", "data.root=elsewhere data.download=false paths.cache_dir=here"),
         ("evaluate", "device=cpu threads=2 checkpoint=last"),
         ("generate", "n=16 seed=7 weights=raw npz=true walk=true frames=5 output=x"),
+        ("generate", "label=7 walk=false"),
+        ("generate", "label=[cat,3] walk.labels=[3,8] frames=5"),
+        ("generate", "walk=true walk.labels=[3,8]"),
+        ("generate", "walk.labels=cat walk=true"),
     ],
 )
 def test_accepted(script: str, overrides: str, run: Path, gpus: Gpus) -> None:
@@ -222,6 +230,26 @@ def test_what_is_no_run(script: str, run: Path, tmp_path: Path) -> None:
     (problem,) = found(script, f"run={run.with_name('a,b')}")
     assert f"\"run='{run.with_name('a,b')}'\"" in problem
     assert found(script, f"run='{run.with_name('a,b')}'") == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "walk"),
+    [
+        ("walk=true", {"noise": True, "labels": None}),
+        ("walk=false walk.labels=7", {"noise": False, "labels": 7}),
+        ("walk=true walk.labels=[3,cat]", {"noise": True, "labels": [3, "cat"]}),
+        ("walk.labels=[3,cat] walk=true", {"noise": True, "labels": [3, "cat"]}),
+    ],
+)
+def test_a_walk_is_switched_on_in_short(overrides: str, walk: Any, run: Path) -> None:
+    typed = (f"run={run}", *overrides.split())
+    command = Command(ROOT / "configs", "generate", typed, False, script="generate")
+    assert compose_checked(command).walk == walk
+    assert found("generate", *typed, "walk.noise=true") == (
+        ["walk.noise=true: walk=true was written too; leave one of them out"]
+        if "walk=true" in overrides
+        else ["walk.noise=true: walk=false was written too; leave one of them out"]
+    )
 
 
 def test_several_runs(run: Path) -> None:

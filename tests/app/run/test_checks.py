@@ -75,7 +75,7 @@ def test_networks_with_hooks_train_sample_and_load(reparametrise: Any, tmp_path:
     gan = make()
     check_networks(gan, SHAPE)
     trainer = fit(gan, tmp_path, callbacks=[SampleGrid(n=4, every_n_steps=1)])
-    found = logits_of(gan.discriminator, torch.zeros(3, *SHAPE, dtype=torch.uint8))
+    found = logits_of(gan.task, {"image": torch.zeros(3, *SHAPE, dtype=torch.uint8)})
     fit(gan, tmp_path)  # and on, after it was scored
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     again = make()

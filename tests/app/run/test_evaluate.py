@@ -93,7 +93,7 @@ class Noise(nn.Module):
 def scores_of_noise(run: Path, cache: Path) -> dict[str, float]:
     metrics = composed("evaluate", "run=.", *SMALL).metrics
     evaluator = build_evaluator(metrics, MNISTSample(), cache, torch.device("cpu"))
-    judge = load_run(run).gan.discriminator
+    judge = load_run(run).gan.task
     return evaluator.evaluate(Sampler(Noise(), "normal"), judge, num_fake=1000).scores
 
 
@@ -134,6 +134,32 @@ def test_the_folder_holds_scores_floor_protocol_and_figures(
     for path in (vanilla / "scores").iterdir():
         with Image.open(path) as image:
             assert image.width > 300
+
+
+def test_a_run_with_classes_is_scored_by_class_beside_others(
+    home: Path, vanilla: Path, record: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*VANILLA, *SMALL, "condition=label", "trainer.max_steps=140"]
+    run = trained(home / "conditional", home / "cache", *words)
+    found, plain = evaluated(f"run=[{run},{vanilla}]", *SMALL)
+    new = {"label_accuracy", "classifier_intra_fid"}
+    for part in ("scores", "floor"):
+        assert found[part].keys() - plain[part].keys() == new
+    assert (plain, found.keys() - plain.keys()) == (record, {"class_scores"})
+    assert found["floor"]["label_accuracy"] == found["protocol"]["extractor"]["accuracy"]
+    assert found["protocol"]["floor"]["label_accuracy"] == {"split": "test", "count": 500}
+    assert found["scores"]["classifier_fid"] > found["floor"]["classifier_intra_fid"]
+    per_class = found["class_scores"]["generated"]
+    assert sum(per_class["intra_fid"]) / 10 == pytest.approx(
+        found["scores"]["classifier_intra_fid"]
+    )
+    assert (run / "scores" / "asked_classes.png").is_file()
+    row = [row for row in rows(run) if row["val/label_accuracy"]][-1]
+    assert float(row["val/label_accuracy"]) == found["scores"]["label_accuracy"]
+    told, table = capsys.readouterr().out.split("comparison\n")
+    assert told.count("label_accuracy") == told.count("classifier_intra_fid") == 1
+    assert f"{found['scores']['label_accuracy']:.4g}" in table
+    assert "label_accuracy" in table
 
 
 def test_the_protocol_repeats_every_number(vanilla: Path, record: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from training import ROOT, colour_folder, run_folder, short
 import forger
 from forger import hardware
 from forger.app.run import generate as module
+from forger.app.run import walk_picture
 from forger.app.run.devices import pick_device
 from forger.app.run.generate import generate
 from forger.app.run.train import train
@@ -86,7 +87,7 @@ def test_colour_arrays_and_walk(tmp_path: Path) -> None:
     root = colour_folder(tmp_path / "images")
     data = ["data=image_folder", f"data.root={root}", "data.image_size=32"]
     run = trained(tmp_path, "model=dcgan", "model.prior=uniform", *data)
-    output = generated(run, "npz=true", "walk=true", f"output={tmp_path / 'out'}")
+    output = generated(run, "npz=true", "walk.noise=true", f"output={tmp_path / 'out'}")
     last = pixels(output / "images" / "000004.png")
     assert last.shape == (32, 32, 3)
     with np.load(output / "images.npz") as arrays:
@@ -94,11 +95,11 @@ def test_colour_arrays_and_walk(tmp_path: Path) -> None:
         assert (arrays["arr_0"].dtype, arrays["arr_0"].shape) == (np.uint8, (5, 32, 32, 3))
         assert np.array_equal(arrays["arr_0"][4], last)
     with Image.open(output / "walk.gif") as walk:
-        assert (walk.n_frames, walk.info["loop"]) == (2 * module.STOPS, 0)
+        assert (walk.n_frames, walk.info["loop"]) == (2 * walk_picture.STOPS, 0)
 
 
 def test_the_walk_begins_with_the_first_images(into: Callable[..., Path]) -> None:
-    output = into("walk=true", f"n={module.WALKERS}")
+    output = into("walk.noise=true", f"n={walk_picture.WALKERS}")
     side = 3 * 28 + 2  # an image thrice as large, and a border
     with Image.open(output / "walk.gif") as walk:
         frame = np.asarray(walk.convert("L")).astype(int)
@@ -110,7 +111,8 @@ def test_the_walk_begins_with_the_first_images(into: Callable[..., Path]) -> Non
 
 def test_the_same_seed_gives_the_same_bytes(into: Callable[..., Path], tmp_path: Path) -> None:
     def made(name: str, *overrides: str) -> dict[str, bytes]:
-        return contents(into("npz=true", "walk=true", f"output={tmp_path / name}", *overrides))
+        words = ("npz=true", "walk.noise=true", f"output={tmp_path / name}", *overrides)
+        return contents(into(*words))
 
     first = made("a")
     assert made("b") == first
@@ -138,7 +140,7 @@ def test_an_earlier_generation_is_replaced_whole(into: Callable[..., Path], tmp_
     (tmp_path / "out").mkdir()
     (tmp_path / ".out.partial" / "images").mkdir(parents=True)
     (tmp_path / ".out.partial" / "images" / "000077.png").write_text("half")
-    (into("n=9", "npz=true", "walk=true") / "images" / ".DS_Store").write_text("")
+    (into("n=9", "npz=true", "walk.noise=true") / "images" / ".DS_Store").write_text("")
     images = ["images/000000.png", "images/000001.png"]
     assert list(contents(into("n=2"))) == ["generated.json", "grid.png", *images]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -184,15 +186,15 @@ def test_a_failure_leaves_the_earlier_generation_alone(
     into()
     before = contents(tmp_path)
     failures: list[tuple[Any, str, Callable[..., Any], str]] = [
-        (module, "_walk", stopped, "stop"),
-        (module, "_walk", full, r"output=.*out: cannot be written: No space left$"),
+        (module, "draw_walk", stopped, "stop"),
+        (module, "draw_walk", full, r"output=.*out: cannot be written: No space left$"),
         (Path, "rename", busy, r"output=.*out: cannot be written: Device or resource busy$"),
     ]
     for where, name, failure, message in failures:
         with monkeypatch.context() as patch:
             patch.setattr(where, name, failure)
             with pytest.raises((KeyboardInterrupt, UserError), match=message):
-                into("n=2", "walk=true")
+                into("n=2", "walk.noise=true")
         assert contents(tmp_path) == before  # with nothing half-made beside it
 
 

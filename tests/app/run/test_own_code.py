@@ -121,7 +121,7 @@ DATA = """
             super().__init__(**others)
 
         def read(self, split):
-            return torch.zeros(40, 1, 8, 8, dtype=torch.uint8), None
+            return {"image": torch.zeros(40, 1, 8, 8, dtype=torch.uint8)}
 
     def make_noise(batch_size: int, seed: int):
         return Noise(batch_size=batch_size, seed=seed)

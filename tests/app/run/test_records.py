@@ -181,6 +181,9 @@ DECIDES = "does not decide"
         ("model.generator.hidden", ["${hydra:runtime.cwd}"], READS),
         ("loss._target_", "forger.losses.AdversarialLos", None),
         ("loss._target_", "torch.nn.BCELoss", "a record may name classes of forger here"),
+        ("task._target_", "torch.nn.Bilinear", "a record may name classes of forger here"),
+        ("task._target_", "forger.conditions.Labels", "must derive from forger.tasks.Task"),
+        ("condition._target_", "torch.nn.Module", "a record may name classes of forger here"),
         ("loss._target_", "forger.networks.mlp.Generator", "must derive from forger.losses"),
         ("model.generator._target_", "torch.optim.Adam", "must derive from torch.nn.Module"),
         ("model.generator._target_", "torchmetrics.image.fid.FrechetInceptionDistance", "classes"),
@@ -225,6 +228,7 @@ def test_classes_of_the_right_kind_and_others(
 
 def test_every_choice_of_ours_is_let_through() -> None:
     groups = ("model", "loss", "data", "optimizer", "schedule", "callbacks", "logger", "metrics")
+    groups += ("task", "condition")
     features = sorted((ROOT / "configs" / "metrics" / "features").glob("*.yaml"))
     words = [f"metrics/features={path.stem}" for path in features]
     for group in groups:

@@ -32,6 +32,7 @@ from forger.app.cli.job import objective
 from forger.app.config.command import Command
 from forger.app.run import resume
 from forger.app.run.folder import locked
+from forger.app.run.load import load_run, load_sampler
 from forger.app.run.train import train
 from forger.checkpoints.reading import read_checkpoint
 from forger.errors import ConfigError, DataError, DivergedError, RunError
@@ -177,10 +178,30 @@ class TestGoingOn:
         train(resumed(run, f"trainer.max_steps={iteration + 1}", *more))
         assert last(run)["global_step"] == iteration + 1
 
+    def test_a_run_of_a_version_without_task_and_condition(self, run: Path, earlier: Path) -> None:
+        """It has neither in its config, its checkpoint and its record, and goes on all the same."""
+        expected, images = last(run), load_sampler(run)[1].sample(3)
+        content, path = read_checkpoint(earlier), run / "checkpoints" / "last.ckpt"
+        config = OmegaConf.load(run / "config.yaml")
+        for part in (config, content["config"]):
+            del part["task"], part["condition"]
+        del content["task"], content["classes"]
+        torch.save(content, path)
+        OmegaConf.save(config, run / "config.yaml")
+        mark(run, "running")
+        assert "the run resumed has condition=none" in mistakes(run, "condition=label")[0]
+        train(resumed(run, "condition=none", "task=from_noise"))
+        assert not differences(last(run), expected)
+        content = read_checkpoint(path)
+        del content["config"]["task"], content["config"]["condition"], content["classes"]
+        torch.save(content, path)
+        assert torch.equal(load_sampler(run)[1].sample(3), images)
+        assert load_run(run).gan.task.prior == "normal"
+
     def test_other_images_under_the_same_root_are_refused(
         self, run: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        others = torch.zeros(4500, 1, 28, 28, dtype=torch.uint8), torch.zeros(4500).long()
+        others = {"image": torch.zeros(4500, 1, 28, 28, dtype=torch.uint8)}
         monkeypatch.setattr("forger.data.MNISTSample.read", lambda *_: others)
         with pytest.raises(ConfigError, match="training images are others than the run's"):
             train(resumed(run, "trainer.max_steps=9"))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from forger import losses as L
 from forger.app.run.scoring import check_awaited, plan_scores
+from forger.conditions import Condition, Labels
 from forger.errors import ConfigError, DataError
 from forger.metrics.classifier import Classifier
 
@@ -23,12 +24,12 @@ class Labelled(Squares):
     classes = ("left", "right")
     held_out = 64
 
-    def read(self, split: str) -> tuple[Tensor, Tensor]:
-        images, _ = super().read(split)
+    def read(self, split: str) -> dict[str, Tensor]:
+        images = super().read(split)["image"]
         if split == "test" and not self.held_out:
             raise DataError("has no test images")
         images = images[: self.held_out] if split == "test" else images
-        return images, torch.arange(len(images)) % 2
+        return {"image": images, "label": torch.arange(len(images)) % 2}
 
 
 class Favourite(Labelled):
@@ -39,15 +40,23 @@ class Few(Labelled):
     held_out = 4
 
 
+class HalfLabelled(Labelled):
+    """No labels of held-out images."""
+
+    def read(self, split: str) -> dict[str, Tensor]:
+        found = super().read(split)
+        return {"image": found["image"]} if split == "test" else found
+
+
 class Nothing(Labelled):
     held_out = 0
 
 
 @pytest.fixture
 def planned(composed: Any, tmp_path: Path) -> Any:
-    def plan(data: Squares, *words: str) -> Any:
+    def plan(data: Squares, *words: str, condition: Condition | None = None) -> Any:
         cfg = composed("data=mnist_sample", f"paths.cache_dir={tmp_path}", *words)
-        found = plan_scores(cfg, data)
+        found = plan_scores(cfg, data, condition)
         check_awaited(cfg, found, L.NonSaturating(r1_gamma=1.0))
         return found
 
@@ -143,3 +152,47 @@ def test_data_of_another_kind_is_not_scored(planned: Any) -> None:
     assert "derived from forger.data.ImageDataModule" in planned(other).line
     with pytest.raises(ConfigError, match=r"ImageDataModule; write metrics=none"):
         planned(other, "metrics=quick")
+
+
+PIXELS = "metrics/features=pixels"
+
+
+def test_a_run_with_classes_waits_for_scores_by_class(planned: Any) -> None:
+    labels = Labels(Labelled.classes)
+    for name in ("label_accuracy", "classifier_intra_fid"):
+        words = ["metrics=quick", f"objective=val/{name}"]
+        assert f"val/{name}" in planned(Labelled(), *words, condition=labels).columns
+    found = planned(Labelled(), "metrics=quick", PIXELS, condition=labels)
+    assert "val/pixels_intra_fid" in found.columns
+    assert found.line.endswith("pixels features; without label_accuracy")
+    columns = planned(Labelled(), "metrics=quick").columns
+    assert not [name for name in columns if "intra" in name or "label" in name]
+
+
+@pytest.mark.parametrize(
+    ("words", "classes", "reason"),
+    [
+        (["objective=val/label_accuracy"], (), "the run has no classes; choose condition=label"),
+        (["objective=val/classifier_intra_fid"], (), "the run has no classes"),
+        (
+            ["objective=val/label_accuracy", PIXELS],
+            Labelled.classes,
+            "pixels features know no classes of the data; write metrics/features=classifier",
+        ),
+        (["objective=val/intra_fid"], Labelled.classes, "mean 'val/classifier_intra_fid'"),
+    ],
+)
+def test_why_there_is_no_score_by_class_is_told(
+    words: list[str], classes: tuple[str, ...], reason: str, planned: Any
+) -> None:
+    condition = Labels(classes) if classes else None
+    with pytest.raises(ConfigError, match=f"will not be logged.*{reason}"):
+        planned(Labelled(), "metrics=quick", *words, condition=condition)
+
+
+def test_a_run_with_classes_needs_labels_of_held_out_images(planned: Any) -> None:
+    labels = Labels(Labelled.classes)
+    with pytest.raises(DataError, match="has no labels of test images"):
+        planned(HalfLabelled(), "metrics=quick", PIXELS, condition=labels)
+    assert planned(HalfLabelled(), "metrics=quick", PIXELS).columns
+    assert "none: HalfLabelled: has no labels" in planned(HalfLabelled(), condition=labels).line

@@ -97,7 +97,10 @@ class _Check:
         if node is UNKNOWN or (section.optional and not node and not isinstance(node, str)):
             return
         if not isinstance(node, dict):
-            if node is not None or section.base is not None or section.schema:
+            if key in self.script.switches:
+                own = " or ".join(f"{key}.{name}=<value>" for name in section.schema)
+                self.refuse(key, node, f"is a group of settings; write {key}=true, {own}")
+            elif node is not None or section.base is not None or section.schema:
                 self.refuse(key, node, _not_settings(key, node))
         elif "_target_" in node and not section.schema:
             self.target(key, node, section)

@@ -74,6 +74,9 @@ def read_overrides(command: Command, loader: ConfigLoader) -> Overrides:
         except HydraException:
             found.problems.append(f"{text}: {_unreadable(text, found)}")
             continue
+        if isinstance(override._value, bool) and override.key_or_group in found.script.switches:
+            meant = found.script.switches[override.key_or_group]
+            override = replace(override, key_or_group=meant)
         if override.is_hydra_override():  # may come twice: processes are told a folder
             if refusal := _refusal_for_hydra(override):
                 found.problems.append(f"{text}: {refusal}")

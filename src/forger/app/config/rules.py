@@ -98,6 +98,9 @@ def generate_rules(select: CheckedValues) -> Findings:
     elif device not in (None, "auto", "cpu", "mps") and numbered is None:
         hint = nearest(device, ("auto", "cpu", "cuda", "mps"))
         yield "device", f"must be one of auto, cpu, cuda, cuda:<number>, mps{hint}"
+    for key in ("label", "walk.labels"):
+        if select(key) == []:
+            yield key, "names no class; leave it out"
     output = select("output")
     if isinstance(output, str) and Path(output).expanduser().is_file():
         yield "output", "is a file; write output=<folder>"

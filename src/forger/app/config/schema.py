@@ -50,7 +50,9 @@ TRAIN: Types = {
     **{"name": str, "seed": Seed | None, "objective": str | None},
     **{"dry_run": bool, "compile": bool, "resume": str | None, "init_from": str | None},
     **dict.fromkeys(("model", "loss", "data", "optimizer", "schedule", "trainer"), Section),
-    **dict.fromkeys(("metrics", "callbacks", "logger", "paths", "sweep"), Section),
+    **dict.fromkeys(
+        ("task", "condition", "metrics", "callbacks", "logger", "paths", "sweep"), Section
+    ),
     **_OF_RECORDS,
 }
 MODEL: Types = {
@@ -112,7 +114,10 @@ EVALUATE = _OF_A_RUN | {
 }
 EVALUATE_DATA: Types = {"root": str | None, "download": bool | None}
 EVALUATE_PATHS: Types = {"cache_dir": str | None}
+LABELS: TypeAlias = str | int | list[str | int] | None  # names or numbers of classes
 GENERATE = _OF_A_RUN | {
-    **{"run": str, "n": PositiveInt, "seed": Seed, "weights": Literal["ema", "raw"]},
-    **{"npz": bool, "walk": bool, "frames": PositiveInt, "output": str | None},
+    **{"run": str, "label": LABELS, "n": PositiveInt, "seed": Seed},
+    **{"weights": Literal["ema", "raw"], "npz": bool, "walk": Section, "frames": PositiveInt},
+    "output": str | None,
 }
+WALK: Types = {"noise": bool, "labels": LABELS}

@@ -39,7 +39,19 @@ class Section:
 
 # Parts that an override chooses a file for.
 GROUPS = frozenset(
-    {"model", "loss", "data", "optimizer", "schedule", "trainer", "metrics", "callbacks", "logger"}
+    {
+        "task",
+        "model",
+        "loss",
+        "condition",
+        "data",
+        "optimizer",
+        "schedule",
+        "trainer",
+        "metrics",
+        "callbacks",
+        "logger",
+    }
 ) | {"metrics.features"}
 
 _network = Section(
@@ -47,6 +59,8 @@ _network = Section(
     filled_in={
         "image_shape": "comes from the data; set data.image_size",
         "gradient_penalty": "comes from the loss; choose loss=wgan_gp, for example",
+        "num_classes": "comes from the data; choose condition=label",
+        "head": "comes from the condition; write condition.discriminator=<choice>",
     },
     must_take={"image_shape"},
 )
@@ -123,6 +137,20 @@ _TRAIN = {
             **{"r1_gamma": 0.0, "r2_gamma": 0.0},
         },
     ),
+    "task": Section(
+        base="forger.tasks.Task",
+        filled_in={
+            **dict.fromkeys(("generator", "discriminator"), "comes from model; choose model=dcgan"),
+            "loss": "write loss=<choice>",
+            "condition": "write condition=<choice>",
+            "prior": "write model.prior=<choice>",
+        },
+        must_take={"generator", "discriminator"},
+    ),
+    "condition": Section(
+        base="forger.conditions.Condition",
+        filled_in={"classes": "comes from the data"},
+    ),
     "data": Section(
         base="lightning.LightningDataModule",
         filled_in={"seed": "comes from the run's seed; write seed=<number>"},
@@ -139,6 +167,12 @@ _TRAIN = {
     "logger": Section(objects=True, free=True),
     "paths": Section(schema=schema.PATHS, free=True),
     "sweep": Section(schema=schema.SWEEP),
+}
+
+# What a run of a version without these parts is.
+EARLIER = {
+    "task": {"_target_": "forger.tasks.FromNoise"},
+    "condition": {"_target_": "forger.conditions.Condition"},
 }
 
 # What only train.py knows: its settings, and groups that are no setting.
@@ -158,6 +192,8 @@ class Script:
     # top-level settings that another one, once given, decides, and that do nothing without one
     decided: Mapping[str, Set[str]] = field(default_factory=dict)
     needs: Mapping[str, str] = field(default_factory=dict)
+    # groups of settings that `<group>=true` switches on, with the setting that this means
+    switches: Mapping[str, str] = field(default_factory=dict)
 
     def has_group(self, group: str) -> bool:
         """Tells whether files of a group can be chosen here."""
@@ -210,10 +246,11 @@ SCRIPTS: dict[str, Script] = {
         decided={"protocol": {"checkpoint", "metrics", "device", "threads"}},
     ),
     "generate": Script(
-        {"": Section(schema=schema.GENERATE)},
+        {"": Section(schema=schema.GENERATE), "walk": Section(schema=schema.WALK)},
         generate_rules,
         groups=set(),
         once="runs once; call it again for another run",
         needs={"frames": "walk=true"},
+        switches={"walk": "walk.noise"},
     ),
 }

@@ -7,7 +7,7 @@ nothing below this package sees a config.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,20 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from forger.app.config.sections import SCRIPTS
 from forger.app.run.instantiate import all_refusals, instantiate, takes, target_of
+from forger.app.run.networks import (
+    build_condition,
+    build_discriminator,
+    build_generator,
+    build_task,
+)
 from forger.callbacks.pruning import Pruning
 from forger.checkpoints.writing import WholeCheckpointIO
+from forger.conditions import Condition
 from forger.data import GroupedDataModule, ImageDataModule
+from forger.data.classes import class_names_of
 from forger.data.own_module import first_images
 from forger.errors import ConfigError, install_command
 from forger.gan import GAN
@@ -44,37 +51,46 @@ def build_data(cfg: DictConfig, seed: int) -> LightningDataModule:
     return datamodule
 
 
-def image_shape_of(datamodule: LightningDataModule) -> tuple[tuple[int, int, int], int | None]:
+def image_shape_of(
+    datamodule: LightningDataModule, classes: Sequence[str] = ()
+) -> tuple[tuple[int, int, int], int | None]:
     """Returns channels, height and width, and how many images the first batch of a user's own has.
+
+    Where classes are wanted, that batch must have labels of them.
 
     Raises:
         UserError: it gives no batch, or one that holds no images `(B, C, H, W)` in [-1, 1].
     """
     if isinstance(datamodule, ImageDataModule):
         return datamodule.image_shape, None
-    batch, *shape = first_images(datamodule).shape
+    batch, *shape = first_images(datamodule, len(classes)).shape
     return (shape[0], shape[1], shape[2]), batch
 
 
-def build_gan(cfg: DictConfig, image_shape: tuple[int, int, int], seed: int) -> GAN:
-    """Builds both networks, the loss and the module that trains them."""
+def classes_of(cfg: DictConfig, datamodule: LightningDataModule) -> tuple[str, ...]:
+    """Returns the names of the data's classes, if the condition wants to know them."""
+    return class_names_of(datamodule) if takes(target_of(cfg.condition), "classes") else ()
+
+
+def build_gan(
+    cfg: DictConfig, image_shape: tuple[int, int, int], seed: int, classes: Sequence[str] = ()
+) -> GAN:
+    """Builds both networks, the loss, the condition and the module that trains them.
+
+    `classes` are the names of the data's, as `classes_of` returns them.
+    """
     with all_refusals() as attempt:
         loss = attempt(_build_loss, cfg)
         updates = {
             f"{network}_updates": attempt(_build_updates, cfg, network)
             for network in ("generator", "discriminator")
         }
-        runtime: dict[str, Any] = {"image_shape": image_shape}
-        generator = attempt(instantiate, cfg.model.generator, nn.Module, **runtime)
-        node = cfg.model.discriminator
-        if takes(attempt(target_of, node), "gradient_penalty"):
-            runtime["gradient_penalty"] = loss is not None and bool(loss.penalties)
-        discriminator = attempt(instantiate, node, nn.Module, **runtime)
+        condition = attempt(build_condition, cfg, classes)
+        facts = image_shape, condition or Condition()
+        generator = attempt(build_generator, cfg.model.generator, *facts)
+        discriminator = attempt(build_discriminator, cfg.model.discriminator, *facts, loss)
     return GAN(
-        generator=generator,
-        discriminator=discriminator,
-        loss=loss,
-        prior=cfg.model.prior,
+        build_task(cfg, generator, discriminator, condition, loss),
         ema_decay=cfg.model.ema_decay,
         share_fakes=cfg.model.get("share_fakes", False),  # a run of an earlier version has none
         seed=seed,

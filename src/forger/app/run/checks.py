@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -15,13 +15,14 @@ from torch.optim import Optimizer
 
 from forger.app.config.device_rules import process_count
 from forger.app.config.source import line_of
-from forger.copying import copied, in_float32
+from forger.copying import copied
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
 from forger.gan import GAN
-from forger.gradients import frozen, full_precision, trainable
-from forger.noise import NoiseSource
+from forger.gradients import frozen, trainable
+from forger.noise import Draws
 from forger.random_state import random_state_kept
+from forger.tasks import Batch, Terms
 
 NETWORKS = ("generator", "discriminator")
 
@@ -78,8 +79,6 @@ def check_networks(gan: GAN, image_shape: tuple[int, int, int], batch: int = 2) 
         ConfigError: G makes other images than the data holds, D does not give one logit each, or
             one of them cannot be trained.
     """
-    if not isinstance(getattr(gan.generator, "latent_dim", None), int):
-        raise ConfigError("model.generator: needs an attribute latent_dim, the size of its noise")
     dtype = next((p.dtype for p in gan.generator.parameters()), torch.float32)
     with random_state_kept(torch.device("cpu")):
         try:
@@ -87,11 +86,10 @@ def check_networks(gan: GAN, image_shape: tuple[int, int, int], batch: int = 2) 
         except Exception:  # a network that cannot be copied may train all the same
             return
         _check_outputs(gan, image_shape, dtype)
-        parts = (gan.generator, gan.discriminator, gan.loss)
-        if batch > 1 and all(type(part).__module__.startswith("forger.") for part in parts):
+        if batch > 1 and not _has_own_code(gan):
             return
         for _ in range(2):  # what a first update leaves behind may break the second
-            real = torch.rand(min(batch, 2), *image_shape, dtype=dtype) * 2 - 1
+            real = trial.example(min(batch, 2), image_shape)
             trial.update_discriminator(real)
             trial.update_generator(real)
     for name in NETWORKS:
@@ -108,80 +106,85 @@ def _shapes(network: nn.Module) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in network.state_dict().items()}
 
 
+def _has_own_code(gan: GAN) -> bool:
+    """Tells whether networks, loss or task hold code that is neither ours nor torch's."""
+    whole = (gan.generator, gan.discriminator, gan.loss, gan.task)
+    modules = [type(module).__module__ for module in gan.modules()]
+    return not (
+        all(type(part).__module__.startswith("forger.") for part in whole)
+        and all(module.startswith(("forger.", "torch.")) for module in modules)
+    )
+
+
 def _check_outputs(gan: GAN, image_shape: tuple[int, int, int], dtype: torch.dtype) -> None:
-    generator, discriminator = (copied(n).eval() for n in (gan.generator, gan.discriminator))
-    noise = torch.zeros(2, int(gan.generator.latent_dim), dtype=dtype)  # type: ignore[arg-type]
+    trial = Trial(gan, dtype)
+    trial.generator.eval()
+    trial.discriminator.eval()
     with torch.no_grad():
-        images = _run("generator", generator, noise)
-        logits = _run("discriminator", discriminator, torch.zeros(2, *image_shape, dtype=dtype))
-    if images.shape != (2, *image_shape):
-        raise ConfigError(
-            f"model.generator: makes images {tuple(images.shape[1:])}, the data holds {image_shape}"
-        )
-    if logits.numel() != 2:
-        raise ConfigError(
-            f"model.discriminator: gives {tuple(logits.shape)} for 2 images, must give one logit"
-            " each"
-        )
+        trial.compute_generator_terms(trial.example(2, image_shape))
     for name in NETWORKS:
         if not trainable(network := getattr(gan, name)):
             raise ConfigError(f"model.{name}: {type(network).__name__} has no weights to train")
 
 
-def _run(name: str, network: nn.Module, inputs: Tensor) -> Tensor:
-    """Returns what a network makes of its inputs."""
-    alone = "; BatchNorm needs more images than data.batch_size gives each process"
-    failing = f"model.{name}: fails on an input {tuple(inputs.shape)}"
-    with _explained(f"{failing}{alone if len(inputs) == 1 else ''}"):
-        outputs = network(inputs)
-    if not isinstance(outputs, Tensor):
-        kind = type(outputs).__name__
-        raise ConfigError(f"model.{name}: must return a tensor, and returns {kind}")
-    return outputs
-
-
 class Trial:
     """Updates of copies of both networks as the GAN makes them, but for the optimizers' steps.
 
-    What fails is raised as a ConfigError that says in which network.
+    What fails is raised as a ConfigError that says in which network, or that it is the task.
+
+    Attributes:
+        inputs: what each network was first given.
     """
 
     def __init__(self, gan: GAN, dtype: torch.dtype) -> None:
         self.generator = copied(gan.generator).to(dtype)
         self.discriminator = copied(gan.discriminator).to(dtype)
-        self.loss, self.penalties = gan.loss, gan.penalties
-        self.noise = NoiseSource(gan.prior, gan.seed, dtype=dtype)
-        self.noise.start(1)
+        self.task = gan.task.with_sides(self.generator, self.discriminator)
+        self.task.run = self._run  # type: ignore[method-assign]
+        self.task.precision = nullcontext()
+        self.loss_name = type(gan.loss).__name__
+        self.task_fails = f"task: {type(gan.task).__name__} fails"
+        self.inputs: dict[str, tuple[Tensor, ...]] = {}
+        self.draws = Draws(gan.seed, dtype=dtype)
+        self.draws.start(1)
 
-    def update_discriminator(self, real: Tensor) -> None:
-        """Computes D's gradient for real images `(B, C, H, W)`."""
-        with torch.no_grad():
-            fake = self._fakes(len(real))
-        real_logits, fake_logits = self._logits(real), self._logits(fake)
-        with _explained(f"model.discriminator: cannot be trained by {type(self.loss).__name__}"):
-            loss = self.loss.discriminator(real_logits, fake_logits)
-            judge, real, fake = in_float32(self.discriminator), *map(full_precision, (real, fake))
-            with torch.autocast("cpu", enabled=False):
-                for penalty in self.penalties.values():
-                    loss = loss + penalty(judge, real, fake, self.noise.uniform)
-            loss.backward()  # type: ignore[no-untyped-call]
+    def example(self, rows: int, image_shape: tuple[int, int, int]) -> Batch:
+        """Returns a batch of noise in [-1, 1], and whatever else the task wants."""
+        images = torch.rand(rows, *image_shape, dtype=self.draws.dtype) * 2 - 1
+        return {**self.task.example(rows, image_shape), "image": images}
 
-    def update_generator(self, real: Tensor) -> None:
+    def update_discriminator(self, batch: Batch) -> None:
+        """Computes D's gradient, with all penalties."""
+        with torch.no_grad(), _explained(self.task_fails):
+            fakes = self.task.fakes(batch, self.draws)
+        with _explained(f"model.discriminator: cannot be trained by {self.loss_name}"):
+            terms = self.task.discriminator_terms(batch, fakes, self.draws, update=0)
+            terms.total.backward()  # type: ignore[no-untyped-call]
+
+    def update_generator(self, batch: Batch) -> None:
         """Computes G's gradient, through D."""
         with frozen(trainable(self.discriminator)):
-            fake_logits = self._logits(self._fakes(len(real)))
-            fresh = self._logits(real) if self.loss.generator_sees_real else None
-            name = type(self.loss).__name__
-            with _explained(f"model.generator: cannot be trained by {name} through D"):
-                loss = self.loss.generator(fake_logits, fresh)
-                loss.backward()  # type: ignore[no-untyped-call]
+            terms = self.compute_generator_terms(batch)
+            with _explained(f"model.generator: cannot be trained by {self.loss_name} through D"):
+                terms.total.backward()  # type: ignore[no-untyped-call]
 
-    def _fakes(self, batch: int) -> Tensor:
-        latent_dim = int(self.generator.latent_dim)  # type: ignore[arg-type]
-        return _run("generator", self.generator, self.noise.prior(batch, latent_dim))
+    def compute_generator_terms(self, batch: Batch) -> Terms:
+        """Runs both networks as an update of G does."""
+        with _explained(self.task_fails):
+            fakes = self.task.fakes(batch, self.draws)
+            return self.task.generator_terms(batch, fakes, self.draws)
 
-    def _logits(self, images: Tensor) -> Tensor:
-        return _run("discriminator", self.discriminator, images).reshape(len(images))
+    def _run(self, network: nn.Module, *inputs: Tensor) -> Any:
+        """Takes the place of the task's own: says which network fails, and on what."""
+        sides = ((name, getattr(self, name)) for name in NETWORKS)
+        name = next(name for name, side in sides if any(network is m for m in side.modules()))
+        self.inputs.setdefault(name, inputs)
+        alone = "; BatchNorm needs more images than data.batch_size gives each process"
+        failing = (
+            f"model.{name}: fails on an input {', '.join(str(tuple(x.shape)) for x in inputs)}"
+        )
+        with _explained(f"{failing}{alone if len(inputs[0]) == 1 else ''}"), self.task.precision:
+            return network(*inputs)
 
 
 @contextmanager

@@ -30,13 +30,19 @@ def describe_dry_run(
     gan: GAN, datamodule: LightningDataModule, trainer: Trainer, image_shape: tuple[int, int, int]
 ) -> list[str]:
     """Returns the lines that follow those of `describe_plan`; changes nothing."""
-    noise = torch.zeros(2, int(gan.generator.latent_dim))  # type: ignore[arg-type]
-    batch = _batch(datamodule, trainer)
+    batch, dtype = _batch(datamodule, trainer), torch.float32
+
+    def layers(name: str) -> list[str]:
+        trial = Trial(gan, dtype)
+        with torch.no_grad(), random_state_kept(torch.device("cpu")):
+            trial.compute_generator_terms(trial.example(2, image_shape))
+        return layer_table(getattr(gan, name), *trial.inputs[name])
+
     return [
         f"generator, for B = {batch or 'any'} images in each process:",
-        *_indented(lambda: layer_table(gan.generator, noise)),
+        *_indented(lambda: layers("generator")),
         "discriminator:",
-        *_indented(lambda: layer_table(gan.discriminator, torch.zeros(2, *image_shape))),
+        *_indented(lambda: layers("discriminator")),
         f"memory of each process{'' if batch else ' for B = 1'}, an estimate:",
         *_indented(lambda: _table(estimate_memory(gan, datamodule, trainer, image_shape))),
     ]
@@ -54,7 +60,7 @@ def _table(parts: dict[str, int]) -> list[str]:
     return [f"{name:20}{size / 1e6:>12,.1f} MB" for name, size in parts.items()]
 
 
-def layer_table(network: nn.Module, inputs: Tensor) -> list[str]:
+def layer_table(network: nn.Module, *inputs: Tensor) -> list[str]:
     """Returns the layers of a network, a line each below one of headings; a copy runs for it."""
     with random_state_kept(torch.device("cpu")):
         summary = ModelSummary(_WithExample(copied(network), inputs), max_depth=-1)
@@ -73,13 +79,12 @@ def layer_table(network: nn.Module, inputs: Tensor) -> list[str]:
 class _WithExample(LightningModule):
     """What Lightning's summary takes: a module with an example of its input."""
 
-    def __init__(self, network: nn.Module, inputs: Tensor) -> None:
+    def __init__(self, network: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         super().__init__()
         self.network, self.example_input_array = network, inputs
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        outputs: Tensor = self.network(inputs)
-        return outputs
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.network(*inputs)
 
 
 def estimate_memory(
@@ -99,7 +104,7 @@ def estimate_memory(
     states = _state_bytes(gan.generator_updates, trial.generator)
     states += _state_bytes(gan.discriminator_updates, trial.discriminator)
     pixels = batch * gan.batches_per_iteration * torch.Size(image_shape).numel()
-    passes = 2 if gan.penalties else 1  # a gradient penalty's gradient is one more
+    passes = 2 if gan.loss.penalties else 1  # a gradient penalty's gradient is one more
     lasting = {
         "weights": g + d,
         "averaged generator": g * max(1, 4 // dtype.itemsize),  # never in 16 bits
@@ -114,7 +119,7 @@ def estimate_memory(
     lasting["gradients"] = (g + d) * min(2, trainer.world_size)  # DDP has buckets of its own
     if isinstance(datamodule, ImageDataModule) and datamodule.residence(device) == device:
         only_mapped = datamodule.mapped and device.type == "cpu"  # takes room while there is some
-        lasting["training images"] = 0 if only_mapped else datamodule.train_images.nbytes
+        lasting["training images"] = 0 if only_mapped else datamodule.train_bytes
     total, needed = sum(lasting.values()), sum(iteration.values())
     if device.type == "cpu":
         total, needed = total + LIBRARIES, max(needed, checkpoint)
@@ -155,11 +160,11 @@ def _saved_by_autograd(
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    autocast = torch.autocast("cpu", torch.bfloat16, enabled=mixed)
+    trial.task.precision = torch.autocast("cpu", torch.bfloat16, enabled=mixed)
     counted = saved_tensors_hooks(keep, lambda tensor: tensor)
-    with random_state_kept(torch.device("cpu")), autocast, counted:
+    with random_state_kept(torch.device("cpu")), counted:
         for update in (trial.update_discriminator, trial.update_generator):
             kept.clear()
-            update(torch.zeros(tried, *shape, dtype=trial.noise.dtype))
+            update(trial.example(tried, shape))
             sums, largest = [*sums, sum(kept.values())], [*largest, *kept.values()]
     return max(sums) * batch // tried, max(largest) * batch // tried

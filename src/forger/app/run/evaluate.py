@@ -20,7 +20,7 @@ from forger.app.config.trust import is_in_use, is_named, links_out_of, named
 from forger.app.run.build import build_data
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.load import LoadedRun, load_run, refuse_untrusted
-from forger.app.run.scoring import build_evaluator, check_scorable
+from forger.app.run.scoring import build_evaluator, check_scorable, lacking_by_class
 from forger.app.run.tables import compare, print_scores
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
@@ -75,19 +75,22 @@ def _evaluate_run(
     device = pick_device(cfg.device)
     data = _rebuild_data(cfg, run, cache_dir)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
-    _, num_fake, _ = check_scorable(cfg.metrics, data, cache_dir, floor=True)
+    raw, task = cfg.metrics.weights == "raw", run.gan.task
+    sampler = task.sampler(run.gan.generator if raw else run.gan.ema_generator.module)
+    _, num_fake, _ = check_scorable(
+        cfg.metrics, data, cache_dir, floor=True, condition=sampler.condition
+    )
     evaluator = build_evaluator(cfg.metrics, data, cache_dir, device)
     if repeated is not None:
         _refuse_another(cfg, repeated, evaluator.protocol)
     # first: what it lacks is known before anything is generated
-    floor = evaluator.evaluate_floor(num_fake)
-    raw, judge = cfg.metrics.weights == "raw", run.gan.discriminator
-    sampler = Sampler(run.gan.generator if raw else run.gan.ema_generator.module, run.gan.prior)
+    floor = evaluator.evaluate_floor(num_fake, sampler.condition.classes)
     seed, boundary = cfg.metrics.seed, run.gan.loss.boundary
-    found = evaluator.evaluate(sampler, judge, num_fake=num_fake, seed=seed, boundary=boundary)
+    found = evaluator.evaluate(sampler, task, num_fake=num_fake, seed=seed, boundary=boundary)
     record = _record(cfg, run, evaluator, found, floor, num_fake)
     write_json(run.folder / "scores.json", record)
     print_scores(record, run)
+    _tell_what_lacks(evaluator, sampler, found)
     log.info("scores          %s", near(run.folder / "scores.json"))
     for name, png in _figures(evaluator, sampler, found, seed, boundary).items():
         write_whole(folder / f"{name}.png", png)
@@ -205,12 +208,28 @@ def _record(
         "versions": {"forger": forger.__version__, "torch": torch.__version__},
         "settings": {"checkpoint": cfg.checkpoint, **hardware, "metrics": metrics},
     }
+    if "label_accuracy" in floor.scores:  # of other images than the rest
+        count = len(evaluator.data.test_images)
+        protocol["floor"]["label_accuracy"] = {"split": "test", "count": count}
     images = {"generated": num_fake, "reference": evaluator.num_real, "floor": num_floor}
     record = {"format": FORMAT, "scores": found.scores, "floor": floor.scores, "images": images}
     if (classes := evaluator.extractor.classes) is not None:
         shares = {"generated": found.class_shares, "reference": evaluator.reference_shares}
         record["class_shares"] = {"classes": classes, **shares}
+    if found.by_class is not None and floor.by_class is not None:
+        scored = {"generated": found.by_class.of_each, "floor": floor.by_class.of_each}
+        record["class_scores"] = {"classes": list(found.by_class.classes), **scored}
     return record | {"protocol": protocol}
+
+
+def _tell_what_lacks(evaluator: Evaluator, sampler: Sampler, found: Evaluation) -> None:
+    """Tells which scores by class a run with a condition does not have, and of which classes."""
+    if found.by_class is None:
+        return
+    for name, reason in lacking_by_class(evaluator.extractor, sampler.condition).items():
+        log.info("without %s: %s", name, reason)
+    if names := found.by_class.left_out:
+        log.warning("intra_fid: less than 2 images of a side are of %s", ", ".join(names))
 
 
 def _figures(
@@ -219,7 +238,7 @@ def _figures(
     """Draws the figures of an evaluation, as PNG by name; `boundary` is that of the loss."""
     seen = []
     for number, size in enumerate(chunk_sizes(LOOKED_AT)):
-        pixels = sampler.chunk(number, size, seed)
+        pixels = sampler.chunk(number, size, seed)["image"]
         seen.append((pixels, *evaluator.extractor(pixels)))
     images, features, logits = (torch.cat(part).cpu() for part in zip(*seen, strict=True))
     training = evaluator.data.train_images
@@ -238,4 +257,7 @@ def _figures(
         confidence, predicted = logits.softmax(1).max(1)
         pictures["classes"] = figures.class_grid(images, predicted, confidence, classes)
         pictures["class_histogram"] = figures.class_histogram(shares, reference, classes)
+        if (found := scored.by_class) is not None and found.seen is not None:
+            asked = figures.asked_classes(found.seen, found.classes, classes)
+            pictures["asked_classes"] = asked
     return pictures

@@ -6,35 +6,35 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch import Tensor
 
 import forger
-from forger.app.config.messages import near
+from forger.app.config.messages import given, near, nearest
 from forger.app.config.trust import links_out_of
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.load import Run, load_sampler
-from forger.errors import UserError
-from forger.pictures import gif_bytes, pixel_grid, png_bytes, to_pixels
-from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
-from forger.sampling.walk import loop
+from forger.app.run.walk_picture import draw_walk, plan_walk
+from forger.errors import ConfigError, UserError
+from forger.pictures import pixel_grid, png_bytes
+from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes, grid_places
 
 log = logging.getLogger(__name__)
 
 GRID = 400  # images in grid.png, at most
-WALKERS, STOPS = 16, 6  # of walk.gif: images side by side, and points that each of them visits
-_RATE = 20  # frames per second
-_WALK_WIDTH = 384  # pixels, about
 _RECORD = "generated.json"  # stands in every folder that generate.py wrote
 _OURS = re.compile(r"grid\.png|images|images/\d{6,}\.png|images\.npz|walk\.gif|generated\.json")
 _OF_FILE_MANAGERS = (".DS_Store", "Thumbs.db", "desktop.ini")
+_PLAIN = re.compile(r"[\w-]{1,40}", re.ASCII)  # names of classes that every file system takes
+_LONGEST = 80  # letters of all of them in the name of a folder
 
 
 def generate(cfg: DictConfig) -> Path:
@@ -42,13 +42,17 @@ def generate(cfg: DictConfig) -> Path:
 
     It writes `images/000000.png` and so on, which scoring tools read, `grid.png` with the first 400
     at most, and `generated.json`, which says what they come from. `npz` adds `images.npz`, `walk`
-    adds `walk.gif`, in which the first 16 images wander through latent space and come back. The
-    same settings on the same device give the same bytes.
+    adds `walk.gif`, in which 16 images wander through latent space or from class to class and come
+    back. The same settings on the same device give the same bytes.
+
+    A run with classes gives `n` images of each class of `label`, or of all, one class after the
+    other, with a row for each in the grid; they are the seed's first images in order, so that the
+    noise differs in all.
 
     Args:
         cfg: composed from `configs/generate.yaml`. `output` is replaced as a whole, or left as it
-            was if anything fails; the default is
-            `<run>/generated/<checkpoint>_<weights>_seed<n>`.
+            was if anything fails; the default is `<run>/generated/<checkpoint>_<weights>_seed<n>`,
+            with `_label<label>` behind where one is given.
 
     Raises:
         UserError: a setting, the run or the folder cannot work; nothing was written.
@@ -56,60 +60,116 @@ def generate(cfg: DictConfig) -> Path:
     device = pick_device(cfg.device)
     trust, moved = cfg.get("trust") or (), cfg.get("moved")
     run, sampler = load_sampler(cfg.run, cfg.checkpoint, cfg.weights, trust, moved)
-    output = _output(cfg, run)
+    classes = _classes(sampler, "label", cfg.label) or sampler.condition.present()
+    labels = _classes(sampler, "walk.labels", cfg.walk.labels)
+    route = plan_walk(sampler, cfg.walk.noise, labels, classes)
+    output = _output(cfg, run, classes)
     _check_replaceable(output)
     sampler.to(device)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
     log.info("generator       %s weights, on %s", cfg.weights, device)
     with threads(cfg.threads), _replaced(output) as folder:
-        write_images(folder, sampler, cfg.n, cfg.seed, cfg.npz)
-        if cfg.walk:
-            (folder / "walk.gif").write_bytes(_walk(sampler, cfg.seed, cfg.frames))
-        (folder / _RECORD).write_text(json.dumps(_record(cfg, run, device), indent=2) + "\n")
-    log.info("images          %s in %s", f"{cfg.n:,}", near(output / "images"))
-    for name in ("grid.png", *("images.npz",) * cfg.npz, *("walk.gif",) * cfg.walk):
+        write_images(folder, sampler, cfg.n, cfg.seed, cfg.npz, classes)
+        if route is not None:
+            (folder / "walk.gif").write_bytes(draw_walk(sampler, cfg.seed, cfg.frames, route))
+        record = _record(cfg, run, device, classes)
+        (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    each = " of each class" if classes else ""
+    log.info("images          %s%s in %s", f"{cfg.n:,}", each, near(output / "images"))
+    for name in ("grid.png", *("images.npz",) * cfg.npz, *("walk.gif",) * (route is not None)):
         log.info("%-15s %s", name, near(output / name))
     return output
 
 
-def write_images(folder: Path, sampler: Sampler, n: int, seed: int, npz: bool) -> None:
-    """Writes the seed's first n images, their grid, and on request the array of them all."""
+def write_images(
+    folder: Path, sampler: Sampler, n: int, seed: int, npz: bool, classes: Sequence[int] = ()
+) -> None:
+    """Writes the seed's first images, their grid, and on request the array of them all.
+
+    Args:
+        folder: there is nothing in it.
+        sampler: of the generator.
+        n: images; of each class where there are any.
+        seed: of the noise.
+        npz: whether to write the array.
+        classes: their numbers, in the order of the images.
+    """
     (folder / "images").mkdir()
-    first: list[Tensor] = []
+    labels = torch.tensor(classes, dtype=torch.int64).repeat_interleave(n)
+    total = len(labels) or n
+    places, columns = grid_places(len(classes), n, GRID)
+    shown = torch.zeros(total, dtype=torch.bool).index_fill(0, places, True)
+    in_grid: list[Tensor] = []
     arrays: list[Tensor] = []
-    for number, size in enumerate(chunk_sizes(n)):
-        begin = number * CHUNK
-        pixels = sampler.chunk(number, size, seed).cpu()
-        for index, image in enumerate(pixels, begin):
+    for number, size in enumerate(chunk_sizes(total)):
+        rows = slice(number * CHUNK, number * CHUNK + size)
+        wanted = {"label": labels[rows]} if len(labels) else {}
+        pixels = sampler.chunk(number, size, seed, wanted)["image"].cpu()
+        for index, image in enumerate(pixels, rows.start):
             (folder / "images" / f"{index:06d}.png").write_bytes(png_bytes(image))
-        if begin < GRID:
-            first.append(pixels[: GRID - begin])
+        in_grid.append(pixels[shown[rows]])
         if npz:  # grey repeated, as scoring tools have three channels: (B, H, W, 3)
             arrays.append(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
-    (folder / "grid.png").write_bytes(png_bytes(pixel_grid(torch.cat(first))))
+    names = [sampler.condition.classes[number] for number in classes] if columns else []
+    grid = pixel_grid(torch.cat(in_grid), columns, names=names)
+    (folder / "grid.png").write_bytes(png_bytes(grid))
     if npz:  # the name that ADM's evaluator reads (github.com/openai/guided-diffusion)
-        np.savez(folder / "images.npz", arr_0=torch.cat(arrays).numpy())
+        named: Any = {"arr_0": torch.cat(arrays).numpy()}
+        named |= {"labels": labels.numpy()} if len(labels) else {}
+        np.savez(folder / "images.npz", **named)
 
 
-def _output(cfg: DictConfig, run: Run) -> Path:
+def _classes(sampler: Sampler, key: str, wanted: Any) -> list[int]:
+    """Returns the numbers of the classes that a setting names, none where it is null.
+
+    Raises:
+        ConfigError: one is unknown, had no training image, or is named twice under `label`.
+    """
+    if wanted is None:
+        return []
+    condition, found = sampler.condition, list[int]()
+    for label in wanted if isinstance(wanted, ListConfig) else [wanted]:
+        try:
+            found += condition.read({"label": label}, 1)["label"].tolist()
+        except ConfigError as error:
+            is_known = str(label) in condition.classes
+            hint = "" if is_known else nearest(str(label), condition.classes)
+            raise ConfigError(("" if key == "label" else f"{key}: ") + f"{error}{hint}") from error
+    if key == "label" and len(set(found)) < len(found):
+        raise ConfigError(f"{given(key, list(wanted))}: names a class twice; leave one of them out")
+    return found
+
+
+def _output(cfg: DictConfig, run: Run, classes: Sequence[int]) -> Path:
     if cfg.output is not None:
         return Path(cfg.output).expanduser().resolve()
     folder = run.folder / "generated"
     if links := links_out_of(folder, cfg.get("trust") or (), run.folder):
         raise UserError(f"run={run.folder}: {links[0]}, or name another output=<folder>")
-    return (folder / f"{run.checkpoint.stem}_{cfg.weights}_seed{cfg.seed}").resolve()
+    name = f"{run.checkpoint.stem}_{cfg.weights}_seed{cfg.seed}"
+    if cfg.label is not None:
+        name += f"_label{_as_file_name(classes, run.classes)}"
+    return (folder / name).resolve()
 
 
-def _walk(sampler: Sampler, seed: int, frames: int) -> bytes:
-    """Returns a GIF that repeats without a seam; its first frame shows the seed's first images."""
-    stops = sampler.noise(WALKERS * STOPS, seed).view(STOPS, WALKERS, -1)
-    path = loop(stops, frames, sampler.prior).to(sampler.device)  # (frames, walkers, latent_dim)
-    with torch.inference_mode():
-        pictures = (pixel_grid(to_pixels(sampler(z)), width=_WALK_WIDTH) for z in path)
-        return gif_bytes(pictures, _RATE)
+def _as_file_name(classes: Sequence[int], names: Sequence[str]) -> str:
+    """Returns names of classes as part of the name of a folder, for these classes alone."""
+    plain = [names[one] if _PLAIN.fullmatch(names[one]) else f"#{one}" for one in classes]
+    joined = "+".join(plain)
+    if len(joined) <= _LONGEST:
+        return joined
+    return f"s_{len(classes)}_{crc32(joined.encode()):08x}"
 
 
-def _record(cfg: DictConfig, run: Run, device: torch.device) -> dict[str, Any]:
+def _record(
+    cfg: DictConfig, run: Run, device: torch.device, classes: Sequence[int]
+) -> dict[str, Any]:
+    """Says what the pictures come from, and of a run with classes which they are, in order."""
+    walks = cfg.walk.noise or cfg.walk.labels is not None
+    own: dict[str, Any] = {
+        "classes": {run.classes[one]: cfg.n for one in classes},
+        "walk": OmegaConf.to_container(cfg.walk),
+    }
     return {
         "run": run.folder.name,
         "checkpoint": run.checkpoint.name,
@@ -117,7 +177,8 @@ def _record(cfg: DictConfig, run: Run, device: torch.device) -> dict[str, Any]:
         "weights": cfg.weights,
         "seed": cfg.seed,
         "n": cfg.n,
-        "walk_frames": cfg.frames if cfg.walk else None,
+        **(own if classes else {}),
+        "walk_frames": cfg.frames if walks else None,
         "device": device.type,
         "forger_version": forger.__version__,
     }

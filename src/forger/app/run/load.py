@@ -21,9 +21,10 @@ import forger
 from forger.app.config.messages import listed
 from forger.app.config.records import find_untrusted
 from forger.app.config.rules import run_refusal
+from forger.app.config.sections import EARLIER
 from forger.app.config.source import TargetError
 from forger.app.config.trust import PACKAGES, move, named, targets_in
-from forger.app.run.instantiate import instantiate
+from forger.app.run.networks import build_condition, build_generator, build_task
 from forger.checkpoints import FOLDER, LAST
 from forger.checkpoints.reading import newest_checkpoint, read_checkpoint
 from forger.errors import ConfigError, UserError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from forger.gan import GAN
 
 _WEIGHTS = {"ema": "ema_generator.module.", "raw": "generator."}  # how their names begin
+_TASK = "task."
 _CPU = torch.device("cpu")
 _MISFITS = (
     *(TargetError, HydraException, OmegaConfBaseException, ImportError),
@@ -49,6 +51,7 @@ class Run:
     checkpoint: Path  # the file that was read
     cfg: DictConfig  # resolved
     image_shape: tuple[int, int, int]  # channels, height, width
+    classes: tuple[str, ...]  # names, where the run has a condition that asks for them
     iteration: int  # the last one that was completed
 
 
@@ -98,14 +101,18 @@ def load_sampler(
     for name, (value, values) in allowed.items():
         if value not in values:
             raise ConfigError(f"{name}={value}: must be one of {', '.join(values)}")
-    found, content = _read(run, checkpoint, trust, moved, ("model.generator",))
+    parts = ("model.generator", "condition", "task")
+    found, content = _read(run, checkpoint, trust, moved, parts)
     prefix, state = _WEIGHTS[weights], content["state_dict"]
     with _as_misfit(found.checkpoint, content):
-        node, shape = found.cfg.model.generator, found.image_shape
-        generator: nn.Module = instantiate(node, nn.Module, image_shape=shape)
-        own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
-        generator.load_state_dict(own)
-        return found, Sampler(generator, found.cfg.model.prior)
+        condition = build_condition(found.cfg, found.classes)
+        generator = build_generator(found.cfg.model.generator, found.image_shape, condition)
+        # Without D, which a task needs for training alone.
+        task = build_task(found.cfg, generator, nn.Identity(), condition, None)
+        for part, begin in ((generator, prefix), (task, _TASK)):
+            own = {key.removeprefix(begin): state[key] for key in state if key.startswith(begin)}
+            part.load_state_dict(own)
+        return found, task.sampler(generator)
 
 
 def load_run(
@@ -117,10 +124,10 @@ def load_run(
     """Rebuilds the whole GAN of a run; arguments and errors are those of `load`."""
     from forger.app.run.build import build_gan  # imports Lightning
 
-    parts = ("model", "loss", "optimizer", "schedule")
+    parts = ("model", "condition", "task", "loss", "optimizer", "schedule")
     found, content = _read(run, checkpoint, trust, moved, parts)
     with _as_misfit(found.checkpoint, content):
-        gan = build_gan(found.cfg, found.image_shape, found.cfg.seed)
+        gan = build_gan(found.cfg, found.image_shape, found.cfg.seed, found.classes)
         gan.load_state_dict(content["state_dict"])
     return LoadedRun(**vars(found), gan=gan.eval())
 
@@ -173,8 +180,9 @@ def _read(
         config = move(OmegaConf.to_container(OmegaConf.create(content["config"])), moved)
     refuse_untrusted(config, path, named(trust, moved), build)
     folder = path.parent.parent if path.parent.name == FOLDER else path.parent
-    cfg, shape = OmegaConf.create(config), (channels, height, width)
-    return Run(folder, path, cfg, shape, int(content.get("global_step", 0))), content
+    cfg, shape = OmegaConf.create(EARLIER | config), (channels, height, width)
+    classes = tuple(map(str, content.get("classes", ())))
+    return Run(folder, path, cfg, shape, classes, int(content.get("global_step", 0))), content
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from torch import nn
 
 from forger.app.config.messages import near
 from forger.data import GroupedDataModule, ImageDataModule
-from forger.gan import BATCH_NORMS, GAN
+from forger.gan import GAN
+from forger.tasks.base import BATCH_NORMS
 from forger.updates import Updates
 
 Shape = tuple[int, int, int]  # of an image: channels, height, width
@@ -24,7 +25,7 @@ def describe_plan(
 ) -> list[str]:
     """Returns the plan, a line each."""
     loss = gan.loss
-    penalties = [f"{name} x {penalty.weight:g}" for name, penalty in gan.penalties.items()]
+    penalties = [f"{name} x {penalty.weight:g}" for name, penalty in loss.penalties.items()]
     module = datamodule.datamodule if isinstance(datamodule, GroupedDataModule) else datamodule
     describe_images = module.describe() if isinstance(module, ImageDataModule) else []
     return [
@@ -32,7 +33,7 @@ def describe_plan(
         *(f"                {line}" for line in describe_images),
         *(f"                {line}" for line in describe_length(gan, datamodule, trainer)),
         f"generator       {_describe(gan.generator, gan.generator_updates)}",
-        f"                z {gan.generator.latent_dim} {gan.prior}, EMA {gan.ema_generator.decay}",
+        f"                {gan.task.describe()}, EMA {gan.ema_generator.decay}",
         f"discriminator   {_describe(gan.discriminator, gan.discriminator_updates)}",
         f"loss            {type(loss).__name__}, {loss.n_critic} D updates per G update"
         + (f", penalties {', '.join(penalties)}" if penalties else "")
@@ -95,7 +96,7 @@ def _describe(network: nn.Module, updates: Updates) -> str:
 
 def notes(gan: GAN, trainer: Trainer) -> Iterator[str]:
     """Yields what was decided for the user, and what several processes compute differently."""
-    if getattr(gan.discriminator, "norm", None) == "layer" and gan.penalties:
+    if getattr(gan.discriminator, "norm", None) == "layer" and gan.loss.penalties:
         yield "LayerNorm in D: the loss penalises gradients per sample, and BatchNorm mixes samples"
     if trainer.world_size == 1:
         return

@@ -8,7 +8,7 @@ import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import sha256
@@ -109,12 +109,17 @@ class RecordInCheckpoint(Callback):
     """Puts what rebuilds the networks into checkpoints, and notes in the folder how far it is."""
 
     def __init__(
-        self, folder: RunFolder, image_shape: tuple[int, int, int], data: dict[str, Any] | None
+        self,
+        folder: RunFolder,
+        image_shape: tuple[int, int, int],
+        classes: Sequence[str],
+        data: dict[str, Any] | None,
     ) -> None:
         self.folder = folder
         self.record = {
             "config": folder.config,
             "image_shape": list(image_shape),
+            "classes": list(classes),
             "data": data,
             "threads": torch.get_num_threads(),
             "forger_version": forger.__version__,

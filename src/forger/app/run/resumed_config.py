@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from forger.app.config.check import find_problems
 from forger.app.config.messages import given, type_setting
 from forger.app.config.records import find_untrusted
-from forger.app.config.sections import SCRIPTS
+from forger.app.config.sections import EARLIER, SCRIPTS
 from forger.app.config.settings import put_settings, with_absolute_paths
 from forger.app.config.trust import (
     is_in_use,
@@ -65,7 +65,7 @@ class ResumedConfig:
         if not isinstance(own, DictConfig) or "trainer" not in own:
             raise ConfigError(f"resume={folder}: config.yaml is not the config of a run")
         # what an earlier version did not know yet
-        default = {key: composed[key] for key in ("init_from", "compile", "sweep")}
+        default = EARLIER | {key: composed[key] for key in ("init_from", "compile", "sweep")}
         moved = move(_plain(own), composed.get("moved"))
         self.cfg = with_absolute_paths(DictConfig(default | moved | {"trust": [], "moved": None}))
         self.own = _plain(self.cfg)
@@ -100,7 +100,8 @@ class ResumedConfig:
 
     def take_choices(self, overrides: Iterable[Override]) -> tuple[list[Override], list[str]]:
         """Takes other hardware and loggers; returns all settings, and what is wrong."""
-        choices, settings, wrong = read_choices(self.folder), list[Override](), list[str]()
+        choices = {"task": "from_noise", "condition": "none"} | read_choices(self.folder)
+        settings, wrong = list[Override](), list[str]()
         for override in overrides:
             key = override.key_or_group
             value = None if override.is_delete() else override.value()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from omegaconf import DictConfig
 from forger.app.config.messages import choice, given
 from forger.app.run.instantiate import instantiate
 from forger.callbacks.scores import ScoreCallback
+from forger.conditions import Condition
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
 from forger.losses import AdversarialLoss
+from forger.metrics.by_class import check_labels, keeps_moments
 from forger.metrics.evaluator import Evaluator
 from forger.metrics.extractor import FeatureExtractor
 from forger.metrics.settings import ScoreSettings, check_counts, images_of, usual_count
-from forger.score_names import RATES, RELATIVE, score_columns
+from forger.score_names import BY_CLASS, RATES, RELATIVE, base_of, score_columns
 
 
 def build_evaluator(
@@ -40,20 +43,45 @@ def build_evaluator(
 
 
 def check_scorable(
-    metrics: DictConfig, data: ImageDataModule, cache_dir: Path, *, floor: bool
+    metrics: DictConfig,
+    data: ImageDataModule,
+    cache_dir: Path,
+    *,
+    floor: bool,
+    condition: Condition | None = None,
 ) -> tuple[FeatureExtractor, int, str | None]:
     """Finds out, before any work, whether the data can be scored by these settings.
 
-    With `floor` real images are scored too, as many as are generated. Returns the extractor, not
-    prepared; how many images to generate; and what has to be trained or downloaded first, if
-    anything. A `UserError` tells what is lacking: labels, images, held-out ones.
+    With `floor` real images are scored too, as many as are generated; `condition` is that of what
+    generates them. Returns the extractor, not prepared; how many images to generate; and what has
+    to be trained or downloaded first, if anything. A `UserError` tells what is lacking: labels,
+    images, held-out ones.
     """
+    check_labels(data, condition or Condition())
     extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor)
     to_do = extractor.to_do(data, cache_dir)
     num_fake: int = metrics.num_fake or usual_count(data, metrics.reference)
     counts = {"num_real": metrics.num_real, "num_fake": num_fake, "floor": floor}
     check_counts(data, _settings(metrics), reference=metrics.reference, **counts)
     return extractor, num_fake, to_do
+
+
+def lacking_by_class(extractor: FeatureExtractor, condition: Condition) -> dict[str, str]:
+    """Returns why a run has no score of those of `BY_CLASS`, by its name."""
+    count, width = len(condition.classes), getattr(extractor, "num_features", 0)
+    if not count:
+        return dict.fromkeys(BY_CLASS, "the run has no classes; choose condition=label")
+    lacking = {}
+    if not extractor.prefix or extractor.score_name is None:
+        lacking["label_accuracy"] = (
+            f"{extractor.name} features know no classes of the data; write"
+            " metrics/features=classifier"
+        )
+    if not keeps_moments(count, width):
+        lacking["intra_fid"] = (
+            f"{count} classes by {width} {extractor.name} features would take too much memory"
+        )
+    return lacking
 
 
 def _settings(metrics: DictConfig) -> ScoreSettings:
@@ -64,14 +92,18 @@ def _settings(metrics: DictConfig) -> ScoreSettings:
 class ScorePlan:
     """Whether a run scores itself: a line for the log, and the columns of its scores of features.
 
-    The FID is the first of these; without columns the run does not score itself.
+    The FID is the first of these; without columns the run does not score itself. `lacking` tells
+    why there is no score of those by class.
     """
 
     line: str
     columns: tuple[str, ...] = ()
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
 
-def plan_scores(cfg: DictConfig, datamodule: LightningDataModule) -> ScorePlan:
+def plan_scores(
+    cfg: DictConfig, datamodule: LightningDataModule, condition: Condition | None = None
+) -> ScorePlan:
     """Finds out whether the run scores itself, and refuses what was asked for and cannot be.
 
     With `metrics.when=ready` it does where the data set is scored by default, or where nothing has
@@ -80,13 +112,16 @@ def plan_scores(cfg: DictConfig, datamodule: LightningDataModule) -> ScorePlan:
     metrics = cfg.get("metrics")
     if not metrics:
         return ScorePlan("none: metrics=none")
+    condition = condition or Condition()
     asked = metrics.when == "always" or getattr(datamodule, "scores_by_default", False)
     try:
         if not isinstance(datamodule, ImageDataModule):
             needed = "scores need a data set derived from forger.data.ImageDataModule"
             raise ConfigError(f"data._target_={cfg.data._target_}: {needed}; write metrics=none")
         cache_dir = Path(cfg.paths.cache_dir)
-        extractor, num_fake, to_do = check_scorable(metrics, datamodule, cache_dir, floor=False)
+        extractor, num_fake, to_do = check_scorable(
+            metrics, datamodule, cache_dir, floor=False, condition=condition
+        )
     except UserError as error:
         if asked:
             raise
@@ -94,11 +129,16 @@ def plan_scores(cfg: DictConfig, datamodule: LightningDataModule) -> ScorePlan:
     if to_do is not None and not asked:
         return ScorePlan(f"none: {to_do}; metrics=quick does that")
     num_real = metrics.num_real or len(images_of(datamodule, metrics.reference))
+    lacking = lacking_by_class(extractor, condition)
+    without = " and ".join(lacking) if condition.classes else ""
+    by_class = [name for name in BY_CLASS if name not in lacking]
     return ScorePlan(
         f"every {metrics.every_n_steps:,} iterations, {num_fake:,} {metrics.weights} images against"
         f" {num_real:,} {metrics.reference} images, {extractor.name} features"
-        + (f"; {to_do}" if to_do else ""),
-        tuple(score_columns(extractor.prefix, extractor.score_name)),
+        + (f"; {to_do}" if to_do else "")
+        + (f"; without {without}" if without else ""),
+        tuple(score_columns(extractor.prefix, extractor.score_name, by_class)),
+        lacking,
     )
 
 
@@ -142,4 +182,6 @@ def check_awaited(cfg: DictConfig, plan: ScorePlan, loss: AdversarialLoss) -> No
         rate_or_penalty = name.removeprefix(RELATIVE) in RATES or name.startswith("penalty_")
         checked = of_features or (side == "train" and rate_or_penalty)
         if checked and metric not in known:
-            raise ConfigError(f"{given(key, metric)}: will not be logged{choice(metric, known)}")
+            why = plan.lacking.get(base_of(name))
+            known_ones = choice(metric, known) if why is None else f": {why}"
+            raise ConfigError(f"{given(key, metric)}: will not be logged{known_ones}")

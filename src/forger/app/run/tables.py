@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # imports torch
 # What each score says, by whatever features, in the order of the table.
 MEANINGS = {
     "fid": "Fréchet distance of the features; lower is better",
+    "intra_fid": "mean of the Fréchet distances of each class; lower is better",
+    "label_accuracy": "share seen as the class asked for; floor: of all real test images",
     "kid": "kernel distance of the features, unbiased; lower is better",
     "classifier_score": "Inception Score by the data's own classifier; higher is better",
     "inception_score": "higher is better",

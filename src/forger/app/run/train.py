@@ -27,6 +27,7 @@ from forger.app.run.build import (
     build_pruning,
     build_trainer,
     check_trackers,
+    classes_of,
     group_batches,
     image_shape_of,
 )
@@ -166,6 +167,7 @@ class Parts:
     datamodule: LightningDataModule
     gan: GAN
     shape: tuple[int, int, int]
+    classes: tuple[str, ...]
     sample: dict[str, Any] | None
     start: Start
     scores: ScorePlan | None  # of the main process
@@ -176,8 +178,9 @@ def _build_parts(cfg: DictConfig) -> Parts:
     folder = RunFolder(cfg)
     start = Start.of(cfg, folder.path)
     datamodule = build_data(cfg, cfg.seed)
-    shape, batch = image_shape_of(datamodule)
-    gan = build_gan(cfg, shape, cfg.seed)
+    classes = classes_of(cfg, datamodule)
+    shape, batch = image_shape_of(datamodule, classes)
+    gan = build_gan(cfg, shape, cfg.seed, classes)
     with all_refusals() as attempt:
         size = batch or images_per_process(cfg.trainer, datamodule)
         attempt(check_networks, gan, shape, size)
@@ -189,13 +192,15 @@ def _build_parts(cfg: DictConfig) -> Parts:
         datamodule.setup("fit")
         sample = fingerprint(datamodule)
         with all_refusals() as attempt:
+            attempt(gan.task.setup, datamodule)
             attempt(check_epoch, datamodule, gan, cfg.trainer)
-            scores = attempt(plan_scores, cfg, datamodule)
+            condition = gan.task.sampler(gan.generator).condition
+            scores = attempt(plan_scores, cfg, datamodule, condition)
             if scores is not None:
                 attempt(check_awaited, cfg, scores, gan.loss)
     start.load_weights(gan)
     start.check_same_images(shape, sample)
-    return Parts(folder, datamodule, gan, shape, sample, start, scores)
+    return Parts(folder, datamodule, gan, shape, classes, sample, start, scores)
 
 
 def _log_plan(cfg: DictConfig, parts: Parts, trainer: Trainer) -> None:
@@ -216,7 +221,7 @@ def _build_callbacks(
     """Builds what a run has beside its config's callbacks: some by themselves, and all of them."""
     interrupts, scores = Interrupts(), build_scores(cfg, parts.datamodule, parts.scores)
     compilation = Compilation(interrupts) if cfg.compile else None
-    record = RecordInCheckpoint(parts.folder, parts.shape, parts.sample)
+    record = RecordInCheckpoint(parts.folder, parts.shape, parts.classes, parts.sample)
     callbacks: list[Callback] = [record, ExactResume(), interrupts]
     callbacks += [c for c in (scores, compilation, build_pruning(cfg)) if c is not None]
     return interrupts, scores, compilation, callbacks

@@ -1,0 +1,6 @@
+"""The games that a generator and a discriminator play; `forger.gan` trains both sides of any."""
+
+from forger.tasks.base import Batch, Task, Terms
+from forger.tasks.from_noise import FromNoise
+
+__all__ = ["Batch", "FromNoise", "Task", "Terms"]

@@ -1,0 +1,217 @@
+"""The original game: images from noise, and from what a condition adds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from forger.batches import description_of
+from forger.compiling import uncompiled
+from forger.conditions import Condition
+from forger.copying import in_float32
+from forger.errors import ConfigError
+from forger.gradients import full_precision
+from forger.losses import AdversarialLoss, NonSaturating
+from forger.noise import PRIORS, Draws, Prior
+from forger.sampling.sampler import Sampler
+from forger.seeds import Purpose, stream
+from forger.tasks.base import BATCH_NORMS, Batch, Task, Terms
+
+
+class _Judged(NamedTuple):
+    """What D says: logits, and what its class head says, if it has one."""
+
+    logits: Tensor
+    classes: Tensor | None
+
+
+class FromNoise(Task):
+    """Generates images from noise (arXiv:1406.2661), and from a class where there is a condition.
+
+    Real and fake images pass through D apart, so that BatchNorm sees each alone, or in one batch
+    where D says that a logit depends on its own image only (`independent_samples`).
+
+    Args:
+        generator: noise `(B, latent_dim)`, and what the condition gives, to images `(B, C, H, W)`
+            in [-1, 1]; has the attribute `latent_dim`.
+        discriminator: images, and what the condition gives, to logits, one or more for each image,
+            never probabilities; or to these and the logits of classes `(B, num_classes)`.
+        loss: what both minimise, with its penalties.
+        condition: what both networks are given beside noise and images.
+        prior: distribution of the noise, `normal` N(0, 1) or `uniform` U(-1, 1).
+
+    Raises:
+        ConfigError: `prior` is unknown, G has no `latent_dim`, or D has BatchNorm while the loss
+            penalises gradients per sample.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        loss: AdversarialLoss | None = None,
+        condition: Condition | None = None,
+        prior: Prior = "normal",
+    ) -> None:
+        super().__init__(generator, discriminator, loss or NonSaturating())
+        if prior not in PRIORS:
+            raise ConfigError(f"model.prior={prior}: must be one of {', '.join(PRIORS)}")
+        if not isinstance(getattr(generator, "latent_dim", None), int):
+            raise ConfigError(
+                "model.generator: needs an attribute latent_dim, the size of its noise"
+            )
+        self.condition = condition or Condition()
+        self.prior: Prior = prior
+        self.members = ("image", *self.condition.members)
+        self.needs_fresh_batch = self.loss.generator_sees_real
+        self.penalties = self.loss.penalties
+        if self.penalties and any(isinstance(m, BATCH_NORMS) for m in discriminator.modules()):
+            raise ConfigError(
+                f"model.discriminator: BatchNorm under a gradient penalty"
+                f" ({', '.join(self.penalties)}), which is taken per sample while BatchNorm mixes"
+                " samples; allowed: norm=auto|layer|instance|spectral|none"
+            )
+
+    @property
+    def latent_dim(self) -> int:
+        """Size of the noise."""
+        return int(self.generator.latent_dim)  # type: ignore[arg-type]
+
+    def setup(self, datamodule: Any) -> None:
+        """Takes from the data what the condition must know of it."""
+        self.condition.setup(datamodule)
+
+    def check(self, batch: Batch) -> None:
+        """Raises `DataError` unless the condition knows what is given."""
+        self.condition.check(batch)
+
+    def fakes(self, batch: Batch, draws: Draws) -> Batch:
+        """Generates an image from fresh noise for each one of the batch."""
+        rows, shape = len(batch["image"]), batch["image"].shape
+        noise = draws.rows(Purpose.TRAINING_NOISE, PRIORS[self.prior], rows, self.latent_dim)
+        given = self.condition.draw(rows, draws)
+        images: Any = self.run(self.generator, noise, *self.condition.inputs(given))
+        if not isinstance(images, Tensor) or images.shape != shape:
+            found = tuple(images.shape[1:]) if isinstance(images, Tensor) else type(images).__name__
+            raise ConfigError(
+                f"model.generator: makes images {found}, the data holds {tuple(shape[1:])}"
+            )
+        return {"image": images, **given}
+
+    def discriminator_terms(self, batch: Batch, fakes: Batch, draws: Draws, update: int) -> Terms:
+        """Returns the adversarial loss, the penalties that are due, and the terms of classes."""
+        real, fake = self._judge_both(batch, fakes)
+        penalties = self._penalties(batch, fakes, draws, update)
+        added, logged = self.condition.discriminator_terms(real.classes, batch)
+        return Terms(
+            loss=self.loss.discriminator(real.logits, fake.logits),
+            added=penalties | added,
+            logged=logged,
+            real_logits=real.logits,
+            fake_logits=fake.logits,
+        )
+
+    def generator_terms(self, batch: Batch, fakes: Batch, draws: Draws) -> Terms:
+        """Returns the adversarial loss and the terms of classes."""
+        fake = self._judge(fakes)
+        real_logits = self._judge(batch).logits if self.needs_fresh_batch else None
+        added, logged = self.condition.generator_terms(fake.classes, fakes)
+        return Terms(self.loss.generator(fake.logits, real_logits), added, logged)
+
+    def describe(self) -> str:
+        """Says what images are made from."""
+        return f"z {self.latent_dim} {self.prior}{self.condition.describe()}"
+
+    def example(self, rows: int, image_shape: tuple[int, int, int]) -> Batch:
+        """Returns a batch by which shapes and memory are found out."""
+        return {
+            **super().example(rows, image_shape),
+            **self.condition.sample(rows, stream(Purpose.SAMPLED_LABELS, 0)),
+        }
+
+    def sampler(self, generator: nn.Module) -> Sampler:
+        """Returns what samples images of a seed, of all classes as often as trained on."""
+        return Sampler(generator, self.prior, self.condition)
+
+    def judge(self, discriminator: nn.Module, batch: Batch) -> Tensor:
+        """Returns logits `(B,)`, or of several parts of each image, `(B, parts)`."""
+        judged = discriminator(batch["image"], *self.condition.inputs(batch))
+        return self._read(judged, len(batch["image"])).logits
+
+    def _judge(self, batch: Batch) -> _Judged:
+        inputs = batch["image"], *self.condition.inputs(batch)
+        return self._read(self.run(self.discriminator, *inputs), len(batch["image"]))
+
+    def _read(self, judged: Any, rows: int) -> _Judged:
+        """Reads what D returns: logits, one or a map of them for each image, perhaps of classes."""
+        logits, classes = judged, None
+        if self.condition.has_class_head:
+            logits, classes = self._with_classes(judged, rows)
+        if not isinstance(logits, Tensor):
+            raise ConfigError(
+                f"model.discriminator: must return a tensor, and returns {type(logits).__name__}"
+            )
+        wide = full_precision(logits)
+        if wide.ndim < 2 or wide[0].numel() == 1:
+            wide = wide.flatten()  # (B, 1) would broadcast in relativistic losses
+        if len(wide) != rows or wide.ndim == 2:
+            raise ConfigError(
+                f"model.discriminator: gives {tuple(logits.shape)} for {rows} images, must give one"
+                " logit each, or a map of them"
+            )
+        wide = wide.flatten(1) if wide.ndim > 1 else wide
+        return _Judged(wide, None if classes is None else full_precision(classes))
+
+    def _with_classes(self, judged: Any, rows: int) -> tuple[Any, Tensor]:
+        """Returns what a D with a class head returns; refuses one that has none."""
+        wanted = (rows, len(self.condition.classes))
+        if isinstance(judged, tuple) and len(judged) == 2 and isinstance(judged[1], Tensor):
+            logits, classes = judged
+            if classes.shape == wanted:
+                return logits, classes
+        raise ConfigError(
+            "condition.discriminator=auxiliary: the discriminator must return its logits and those"
+            f" of classes {wanted}, and returns {description_of(judged)}"
+        )
+
+    def _judge_both(self, batch: Batch, fakes: Batch) -> tuple[_Judged, _Judged]:
+        if not getattr(self.discriminator, "independent_samples", False):
+            return self._judge(batch), self._judge(fakes)
+        both = {name: torch.cat((batch[name], fakes[name])) for name in self.members}
+        logits, classes = self._judge(both)
+        real_logits, fake_logits = logits.chunk(2)
+        real, fake = (None, None) if classes is None else classes.chunk(2)
+        return _Judged(real_logits, real), _Judged(fake_logits, fake)
+
+    def _penalties(
+        self, batch: Batch, fakes: Batch, draws: Draws, update: int
+    ) -> dict[str, Tensor]:
+        """Returns the weighted penalties that are due, in float32: they are norms."""
+        due = {name: p for name, p in self.penalties.items() if update % p.interval == 0}
+        if not due:
+            return {}
+        network = in_float32(self.discriminator)
+        real = full_precision(batch["image"])
+        fake = fakes["image"].to(real.dtype)
+
+        def judge(given: Batch) -> Callable[[Tensor], Tensor]:
+            inputs = self.condition.inputs(given)
+
+            def logits(images: Tensor) -> Tensor:
+                judged: Any = network(images, *inputs)
+                found: Tensor = judged[0] if isinstance(judged, tuple) else judged
+                return found
+
+            return logits
+
+        with uncompiled():
+            return {
+                f"penalty_{name}": p(
+                    judge(fakes if p.on_fakes else batch), real, fake, draws.uniform
+                )
+                * (p.weight * p.interval)
+                for name, p in due.items()
+            }

@@ -1,0 +1,34 @@
+"""Which score a name is of, and which is better."""
+
+from __future__ import annotations
+
+import pytest
+
+from forger.score_names import base_of, better, is_fid, score_columns
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "which"),
+    [
+        ("fid", "fid", "min"),
+        ("classifier_fid", "fid", "min"),
+        ("classifier_intra_fid", "intra_fid", "min"),
+        ("intra_fid", "intra_fid", "min"),
+        ("label_accuracy", "label_accuracy", "max"),
+        ("pixels_coverage", "coverage", "max"),
+        ("classifier_score", "classifier_score", "max"),
+        ("d_gap", "d_gap", None),
+    ],
+)
+def test_what_a_name_says(name: str, base: str, which: str | None) -> None:
+    assert base_of(name) == base
+    assert better(f"val/{name}") == better(name) == which
+    assert is_fid(f"val/{name}") == (base == "fid")
+
+
+def test_scores_by_class_are_columns_of_the_runs_that_have_them() -> None:
+    plain = score_columns("classifier_", "classifier_score")
+    assert plain[0] == "val/classifier_fid"
+    both = score_columns("classifier_", "classifier_score", ["intra_fid", "label_accuracy"])
+    assert both == [*plain, "val/classifier_intra_fid", "val/label_accuracy"]
+    assert score_columns("", "inception_score", ["intra_fid"])[-1] == "val/intra_fid"
