@@ -40,19 +40,10 @@ class Section:
 # Parts that an override chooses a file for.
 GROUPS = frozenset(
     {
-        "task",
-        "model",
-        "loss",
-        "condition",
-        "data",
-        "optimizer",
-        "schedule",
-        "trainer",
-        "metrics",
-        "callbacks",
-        "logger",
+        *("task", "model", "loss", "condition", "data", "optimizer", "schedule", "trainer"),
+        *("metrics", "metrics.features", "callbacks", "logger"),
     }
-) | {"metrics.features"}
+)
 
 _network = Section(
     base="torch.nn.Module",

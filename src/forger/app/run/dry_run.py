@@ -30,10 +30,10 @@ def describe_dry_run(
     gan: GAN, datamodule: LightningDataModule, trainer: Trainer, image_shape: tuple[int, int, int]
 ) -> list[str]:
     """Returns the lines that follow those of `describe_plan`; changes nothing."""
-    batch, dtype = _batch(datamodule, trainer), torch.float32
+    batch = _batch(datamodule, trainer)
 
     def layers(name: str) -> list[str]:
-        trial = Trial(gan, dtype)
+        trial = Trial(gan, torch.float32)
         with torch.no_grad(), random_state_kept(torch.device("cpu")):
             trial.compute_generator_terms(trial.example(2, image_shape))
         return layer_table(getattr(gan, name), *trial.inputs[name])
