@@ -98,8 +98,9 @@ class Labels(Condition):
             BatchNorm, `concat` by an embedding beside the noise, `auto` by the first where there is
             BatchNorm.
         discriminator: how D is: `projection` of features onto an embedding (arXiv:1802.05637),
-            `concat` by a plane for each class beside the image (arXiv:1411.1784), `auxiliary` not
-            at all: it has a class head (AC-GAN, arXiv:1610.09585).
+            `concat` by an input for each class beside the pixels of an MLP, or a plane beside the
+            image (arXiv:1411.1784), `auxiliary` not at all: it has a class head (AC-GAN,
+            arXiv:1610.09585).
         labels: of fakes: drawn as often as the `data` has each class, or `uniform` over the classes
             that have images.
         label_dim: size of the embedding beside the noise; None: 32.

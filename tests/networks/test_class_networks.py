@@ -296,6 +296,18 @@ def test_a_label_beside_noise_is_its_embedding(module) -> None:
     assert wrapped.embedding.weight.grad.all()
 
 
+def test_an_mlp_has_an_input_for_each_class_beside_its_pixels() -> None:
+    torch.manual_seed(0)
+    discriminator = mlp.Discriminator((2, 4, 4), hidden=(8,), label_inputs=3)
+    images, label = torch.randn(4, 2, 4, 4), torch.tensor([2, 0, 1, 2])
+    pixels, classes = discriminator.layers[1].weight.split([32, 3], 1)  # of the first linear layer
+    assert [*discriminator.layers[1].weight.shape] == [8, 35]
+    found = images.flatten(1) @ pixels.T + classes.T[label] + discriminator.layers[1].bias
+    expected = discriminator.layers[3](torch.nn.functional.leaky_relu(found, 0.2)).flatten()
+    torch.testing.assert_close(discriminator(images, label), expected)
+    assert discriminator.bfloat16()(images.bfloat16(), label).dtype == torch.bfloat16
+
+
 def test_label_planes_are_the_discriminators_input() -> None:
     torch.manual_seed(0)
     plain = mlp.Discriminator((5, 4, 4))

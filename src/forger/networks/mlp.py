@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 from typing_extensions import override
 
 from forger.bounds import PositiveInt
@@ -95,6 +97,8 @@ class Discriminator(nn.Module):
         gradient_penalty: whether the loss penalises gradients per sample.
         num_classes: 0: there are no classes.
         head: how it judges classes by the last hidden layer, see `ClassHead`.
+        label_inputs: inputs beside the pixels, one for each class, of which the label's is 1
+            (arXiv:1411.1784); 0: none. They take the place of `num_classes` and `head`.
 
     Raises:
         ConfigError: a size is not positive, or `norm` or `head` is refused.
@@ -108,13 +112,14 @@ class Discriminator(nn.Module):
         gradient_penalty: bool = False,
         num_classes: int = 0,
         head: Head = "projection",
+        label_inputs: int = 0,
     ) -> None:
         super().__init__()
         check_sizes("discriminator", hidden=hidden)
-        self.image_shape = image_shape
+        self.image_shape, self.label_inputs = image_shape, label_inputs
         self.norm = resolve_norm(norm, "none", gradient_penalty)
         self.independent_samples = self.norm != "batch"
-        sizes = (math.prod(image_shape), *hidden)
+        sizes = (math.prod(image_shape) + label_inputs, *hidden)
         layers = _hidden_layers(sizes, linear_norm(self.norm), self.norm)
         last = with_spectral_norm(self.norm, nn.Linear(sizes[-1], 1))
         self.layers = nn.Sequential(nn.Flatten(), *layers, last)
@@ -122,5 +127,9 @@ class Discriminator(nn.Module):
 
     @override
     def forward(self, images: Tensor, label: Tensor | None = None) -> Logits:
-        judged: Logits = self.class_head(*logits_and_features(self.layers, images), label)
+        inputs = images.flatten(1)
+        if self.label_inputs:
+            assert label is not None
+            inputs = torch.cat([inputs, one_hot(label, self.label_inputs).to(inputs.dtype)], 1)
+        judged: Logits = self.class_head(*logits_and_features(self.layers, inputs), label)
         return judged

@@ -79,11 +79,16 @@ def build_discriminator(
     condition: Condition,
     loss: AdversarialLoss | None,
 ) -> nn.Module:
-    """Builds D, which is told of a gradient penalty if it asks."""
+    """Builds D, which is told of a gradient penalty if it asks.
+
+    With `concat` it has inputs for a label if it asks, else planes beside the image.
+    """
     target, facts = target_of(node), dict[str, Any](image_shape=image_shape)
     if takes(target, "gradient_penalty"):
         facts["gradient_penalty"] = loss is not None and bool(loss.penalties)
     count, how = len(condition.classes), condition.discriminator
+    if count and how == "concat" and takes(target, "label_inputs"):
+        return _network(node, facts | {"label_inputs": count})
     if count and how == "concat":
         channels, height, width = image_shape
         facts["image_shape"] = (channels + count, height, width)
