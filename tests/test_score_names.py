@@ -17,6 +17,8 @@ from forger.score_names import base_of, better, is_fid, score_columns
         ("label_accuracy", "label_accuracy", "max"),
         ("pixels_coverage", "coverage", "max"),
         ("classifier_score", "classifier_score", "max"),
+        ("modes_reached", "modes_reached", "max"),
+        ("kl_to_uniform", "kl_to_uniform", "min"),
         ("d_gap", "d_gap", None),
     ],
 )
@@ -31,4 +33,6 @@ def test_scores_by_class_are_columns_of_the_runs_that_have_them() -> None:
     assert plain[0] == "val/classifier_fid"
     both = score_columns("classifier_", "classifier_score", ["intra_fid", "label_accuracy"])
     assert both == [*plain, "val/classifier_intra_fid", "val/label_accuracy"]
+    modes = score_columns("classifier_", "classifier_score", counts_modes=True)
+    assert modes == [*plain, "val/modes_reached", "val/kl_to_uniform"]
     assert score_columns("", "inception_score", ["intra_fid"])[-1] == "val/intra_fid"

@@ -10,6 +10,7 @@ from collections.abc import Collection
 RATES = ("tpr", "fnr", "tnr", "fpr", "accuracy")  # of the discriminator
 RELATIVE = "relative_"  # in front of rates of a loss that has no absolute boundary
 BY_FEATURES = ("fid", "kid", "precision", "recall", "density", "coverage")  # these take a prefix
+MODES = ("modes_reached", "kl_to_uniform")  # of data whose classes are modes; they take no prefix
 BY_CLASS = ("intra_fid", "label_accuracy")  # of runs with classes; the second takes no prefix
 
 
@@ -27,9 +28,10 @@ def better(name: str) -> str | None:
         name: with or without `val/`.
     """
     base = base_of(name.removeprefix("val/"))
-    if base in ("fid", "intra_fid", "kid"):
+    if base in ("fid", "intra_fid", "kid", "kl_to_uniform"):
         return "min"
-    known = base in (*BY_FEATURES, "label_accuracy", "classes_reached", "class_entropy")
+    others = ("label_accuracy", "classes_reached", "class_entropy", "modes_reached")
+    known = base in (*BY_FEATURES, *others)
     return "max" if known or base.endswith("_score") else None
 
 
@@ -38,18 +40,25 @@ def is_fid(column: str) -> bool:
     return column.startswith("val/") and base_of(column.removeprefix("val/")) == "fid"
 
 
-def score_columns(prefix: str, score_name: str | None, by_class: Collection[str] = ()) -> list[str]:
+def score_columns(
+    prefix: str,
+    score_name: str | None,
+    by_class: Collection[str] = (),
+    counts_modes: bool = False,
+) -> list[str]:
     """Returns the names under which scores of features are logged.
 
     Args:
         prefix: of the extractor.
         score_name: of its Inception score; None: it has none.
         by_class: those of `BY_CLASS` that the run has.
+        counts_modes: whether it has those of `MODES`.
     """
     names = [f"{prefix}{base}" for base in (*BY_FEATURES, "kid_std")]
     if score_name is not None:
         names += [score_name, f"{score_name}_std"]
     if prefix:  # Inception does not know the data's own classes
         names += ["class_entropy", "classes_reached"]
+    names += MODES if counts_modes else ()
     names += [name if name == "label_accuracy" else f"{prefix}{name}" for name in by_class]
     return [f"val/{name}" for name in names]

@@ -53,7 +53,9 @@ def scored(real: Reference, images: Features) -> dict[str, float]:
 
 def shared(real: Reference, images: Features, has_classes: bool = True) -> Any:
     classes = tuple("abcdefghij") if has_classes else None
-    extractor: Any = SimpleNamespace(prefix="", score_name="classifier_score", classes=classes)
+    extractor: Any = SimpleNamespace(
+        prefix="", score_name="classifier_score", classes=classes, counts_modes=False
+    )
     return fidelity_scores(real, batches(images), len(images.features), extractor)
 
 

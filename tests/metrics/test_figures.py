@@ -55,6 +55,12 @@ def test_a_class_that_was_never_generated_is_marked() -> None:
     assert is_warned(figures.class_histogram([1.0, 0.0], [0.5, 0.5], ["a", "b"]))
 
 
+def test_shares_of_very_many_classes_stay_on_one_screen() -> None:
+    names = [str(number) for number in range(1000)]
+    picture = read(figures.class_histogram([0.002] * 500 + [0.0] * 500, [0.001] * 1000, names))
+    assert max(picture.shape) < 1000
+
+
 @pytest.mark.parametrize("boundary", [0.0, None])
 def test_confusion_matrix_shades_each_cell_by_its_share(boundary: float | None) -> None:
     shade = read(figures.confusion_matrix(RATES, boundary)).astype(int).sum(-1)

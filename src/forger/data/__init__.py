@@ -9,6 +9,7 @@ from forger.data.loaders import GroupedLoader
 from forger.data.module import ImageDataModule
 from forger.data.own_module import GroupedDataModule
 from forger.data.sample import MNISTSample
+from forger.data.stacked_mnist import StackedMNIST
 from forger.data.torchvision_sets import CIFAR10, MNIST, FashionMNIST
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ImageFolder",
     "IterationBatches",
     "MNISTSample",
+    "StackedMNIST",
     "class_counts_of",
     "class_names_of",
 ]

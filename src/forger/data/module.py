@@ -53,6 +53,7 @@ class ImageDataModule(LightningDataModule, ABC):
     # None: metrics.min_accuracy or a default decide
     min_accuracy: float | None = None
     scores_by_default: ClassVar[bool] = False  # whether a run scores itself without being asked
+    num_fake: ClassVar[int | None] = None  # images that a score generates; None: as for most data
     mapped: ClassVar[bool] = False  # whether the images are a file mapped into memory
 
     def __init__(
@@ -81,6 +82,11 @@ class ImageDataModule(LightningDataModule, ABC):
     @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the classes in the order of their labels, or None."""
+        return None
+
+    @property
+    def channels_from(self) -> ImageDataModule | None:
+        """The grey images with classes that each channel is one of; None: channels are colours."""
         return None
 
     @abstractmethod

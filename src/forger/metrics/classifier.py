@@ -6,6 +6,7 @@ import logging
 import math
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ class Classifier(FeatureExtractor):
     another `RECIPE`. The last layer but one gives 128 features, and the logits stand for the data
     set's own classes.
 
+    Where each channel is an image of its own (`channels_from`), the classifier is that of those
+    images and looks at each channel. Features are then those of all channels, one after the other,
+    and classes are all combinations, the last channel's changing fastest.
+
     Args:
         min_accuracy: share of the test images that it must name rightly, from 0 to 1; None: the
             data's own `min_accuracy`, or else halfway between chance and 1.
@@ -67,10 +72,12 @@ class Classifier(FeatureExtractor):
         self.num_features = NUM_FEATURES
         self.network: ClassifierNetwork | None = None
         self.trained: TrainedClassifier | None = None
+        self.channels: int | None = None  # that are looked at one by one; None: all at once
         self.register_buffer("_on_device", torch.empty(0), persistent=False)
 
     def to_do(self, data: ImageData, cache_dir: Path) -> str | None:
         """Tells whether a classifier of this data has to be trained first."""
+        data = self._learned_from(data)
         classes = _class_names(data)
         trained = load_classifier(_path(data, cache_dir))
         if trained is None:
@@ -84,6 +91,7 @@ class Classifier(FeatureExtractor):
         Raises:
             DataError: there are no labels, no room in the cache, or too low an accuracy.
         """
+        data = self._learned_from(data)
         classes, path = _class_names(data), _path(data, cache_dir)
         channels, height, width = data.train_images.shape[1:]
         device = self.get_buffer("_on_device").device
@@ -94,7 +102,9 @@ class Classifier(FeatureExtractor):
             self._check_accuracy(trained, data, classes)
             network.load_state_dict(trained.weights)
             self.network = network.requires_grad_(False).eval().to(device)
-        self.classes, self.trained = classes, trained
+        combinations = product(classes, repeat=self.channels or 1)
+        self.classes = tuple("".join(names) for names in combinations)
+        self.trained = trained
 
     @property
     def fingerprint(self) -> str:
@@ -110,10 +120,26 @@ class Classifier(FeatureExtractor):
         return {**super().description, **facts, "resize": "none"}
 
     def forward(self, images: Tensor) -> Features:
-        """Extracts: uint8 `(B, C, H, W)` to features `(B, 128)` and logits `(B, K)`."""
+        """Extracts: uint8 `(B, C, H, W)` to features `(B, 128)` and logits `(B, K)`.
+
+        With channels that are looked at one by one, these are `(B, C * 128)` and `(B, K**C)`.
+        """
         assert self.network is not None, "prepare comes first"
-        features: Features = self.network(images)
-        return features
+        if self.channels is None:
+            seen: Features = self.network(images)
+            return seen
+        seen = self.network(images.flatten(0, 1).unsqueeze(1))  # of (B * C, 1, H, W)
+        features, logits = (part.view(len(images), self.channels, -1) for part in seen)
+        return Features(features.flatten(1), combined_logits(logits))
+
+    def _learned_from(self, data: ImageData) -> ImageData:
+        """Returns what the network is trained on, and notes how it looks at the data."""
+        source = data.channels_from
+        if source is None:
+            return data
+        self.channels, self.counts_modes = data.train_images.shape[1], True
+        self.num_features = NUM_FEATURES * self.channels
+        return source
 
     def _check_accuracy(
         self, trained: TrainedClassifier, data: ImageData, classes: tuple[str, ...]
@@ -128,6 +154,17 @@ class Classifier(FeatureExtractor):
                 f" scores need {least:.2%}; accept it with metrics.min_accuracy={enough:g}, or"
                 f" {_OTHERS}"
             )
+
+
+def combined_logits(logits: Tensor) -> Tensor:
+    """Adds up the logits `(B, C, K)` of each combination of classes, to `(B, K**C)`.
+
+    The softmax of these is the product of the channels' own.
+    """
+    first, *others = logits.unbind(1)
+    for each in others:
+        first = (first[:, :, None] + each[:, None, :]).flatten(1)
+    return first
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from forger.copying import copied
 from forger.metrics.by_class import ByClass, ClassSums, count_seen
 from forger.metrics.cache import cached_features, data_hash
 from forger.metrics.extractor import FeatureExtractor, Features, ImageData, float32_only
-from forger.metrics.fidelity import Reference, fidelity_scores
+from forger.metrics.fidelity import Reference, class_counts, fidelity_scores, mode_scores
 from forger.metrics.settings import (
     SPLITS,
     ScoreSettings,
@@ -143,16 +143,24 @@ class Evaluator:
         """Scores `num_fake` real images of the other split, or all if it has fewer.
 
         With the `classes` of a run with a condition, also by their own ones. `label_accuracy` is
-        that of all test images, since the extractor may have learnt from the others.
+        that of all test images, since the extractor may have learnt from the others; modes are
+        counted in as many test images.
         """
         count = self.floor_count(num_fake)
         batches = self._batches(self.floor_split, count)
-        found = fidelity_scores(self.reference, batches, count, self.extractor)
-        return self._evaluation(*found, self._floor_by_class(count, classes))
+        scores, shares = fidelity_scores(self.reference, batches, count, self.extractor)
+        if self.extractor.counts_modes:
+            test = self._batches("test", self.test_count(num_fake))
+            scores |= mode_scores(torch.stack([class_counts(seen.logits) for seen in test]).sum(0))
+        return self._evaluation(scores, shares, self._floor_by_class(count, classes))
 
     def floor_count(self, num_fake: int) -> int:
         """Returns how many real images the floor takes."""
         return min(num_fake, len(images_of(self.data, self.floor_split)))
+
+    def test_count(self, num_fake: int) -> int:
+        """Returns in how many test images the floor counts modes."""
+        return min(num_fake, len(self.data.test_images))
 
     def real(self, split: Split) -> Features:
         """Returns the features of a whole split, memory-mapped; computed on first use."""

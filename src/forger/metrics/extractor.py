@@ -49,6 +49,14 @@ class ImageData(Protocol):
     def min_accuracy(self) -> float | None:
         """Share of test images that a classifier must name rightly to be trusted."""
 
+    @property
+    def num_fake(self) -> int | None:
+        """How many images a score generates unless it is told; None: as for most data."""
+
+    @property
+    def channels_from(self) -> ImageData | None:
+        """The grey images with classes that each channel is one of; None: channels are colours."""
+
 
 class FeatureExtractor(nn.Module, ABC):
     """Turns uint8 images into features, always in float32, in eval mode, without gradients.
@@ -61,6 +69,7 @@ class FeatureExtractor(nn.Module, ABC):
     score_name: ClassVar[str | None] = None  # of its Inception score; None: it knows no classes
     num_features: int  # D; known after `prepare`
     classes: tuple[str, ...] | None = None  # of the data, if the logits stand for these; the same
+    counts_modes = False  # whether the classes are modes that are counted; known after `to_do`
 
     def __init__(self) -> None:  # nn.Module's own seems to take any setting
         super().__init__()

@@ -7,6 +7,7 @@ first features is kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import cached_property
 from itertools import pairwise
@@ -89,6 +90,7 @@ def fidelity_scores(
     - `<score_name>`, `<score_name>_std`: the Inception score, where the extractor has one.
     - `class_entropy`, -sum_c p_c ln p_c in nats, and `classes_reached`: where the logits are those
       of the data's classes.
+    - `modes_reached` and `kl_to_uniform`: where these are modes, see `mode_scores`.
 
     The same batches in the same order give the same bits; the global random state is not used.
 
@@ -96,7 +98,7 @@ def fidelity_scores(
         reference: is left as it is.
         batches: of the images, in random order.
         num_images: how many will come; `ConfigError` where the settings need more.
-        extractor: of the features; only its `prefix`, `score_name` and `classes` are read.
+        extractor: of the features; only its names and what it says of classes is read.
 
     Returns:
         Scores by name, and the share of each class; None: the logits are of other classes.
@@ -123,6 +125,8 @@ def fidelity_scores(
     shares = counts.double() / counts.sum()
     scores["class_entropy"] = float(torch.special.entr(shares).sum())
     scores["classes_reached"] = float(classes_reached(counts, reference.class_counts))
+    if extractor.counts_modes:
+        scores |= mode_scores(counts)
     return scores, shares.tolist()
 
 
@@ -190,6 +194,21 @@ def classes_reached(counts: Tensor, reference_counts: Tensor) -> int:
     # Crosswise products of whole numbers: exact at the bound, where quotients are not.
     reached = 10 * counts * reference_counts.sum() >= reference_counts * counts.sum()
     return int((reached & (reference_counts > 0)).sum())
+
+
+def mode_scores(counts: Tensor) -> dict[str, float]:
+    """Scores how many of K modes are reached, and how evenly (arXiv:1611.02163, section 3.3.1).
+
+    - `modes_reached`: modes that are seen in one image or more.
+    - `kl_to_uniform`: `KL(p || u) = ln K - H(p)` in nats, of the shares p in which modes are seen
+      from equal ones u; from 0 to ln K. N images of equal modes have about `(K - 1) / 2N`.
+
+    Args:
+        counts: of the images that are seen as each mode, `(K,)`.
+    """
+    entropy = float(torch.special.entr(counts.double() / counts.sum()).sum())
+    reached = float((counts > 0).sum())
+    return {"modes_reached": reached, "kl_to_uniform": math.log(len(counts)) - entropy}
 
 
 def _first(kept: Tensor, features: Tensor, limit: int) -> Tensor:

@@ -18,7 +18,8 @@ from forger.score_names import RELATIVE
 
 _DPI = 100
 _GENERATED, _REFERENCE, _WARNING, _FAINT = "#d95f02", "#9aa5b1", "#c1121f", "#6b7280"
-_WRITTEN, _NAMED = 20, 150  # most classes whose shares, and names, are written at a matrix
+_WRITTEN = 20  # most classes whose shares are written at a matrix
+MOST_NAMED = 150  # most classes that are named one by one
 _CELL = 64  # pixels, about: the width that a small image is enlarged to by a whole factor
 
 
@@ -28,8 +29,11 @@ def class_histogram(
     """Draws each class's share of the generated images, in [0, 1], beside that of the reference.
 
     Returns:
-        A PNG; a class that was never generated is marked in red.
+        A PNG; a class that was never generated is marked in red. More than 150 classes are a curve
+        without names, the most frequent first.
     """
+    if len(classes) > MOST_NAMED:
+        return _ranked_shares(shares, reference_shares)
     line, size = (0.34, 8) if len(classes) <= 30 else (0.22, 7)  # inches, points
     figure = Figure(figsize=(7.5, 1.5 + line * len(classes)), dpi=_DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -50,6 +54,21 @@ def class_histogram(
     return _png(figure)
 
 
+def _ranked_shares(shares: Sequence[float], reference_shares: Sequence[float]) -> bytes:
+    """Draws the shares of many classes as two curves, each from its most frequent class on."""
+    figure = Figure(figsize=(7.5, 4), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(sorted(reference_shares, reverse=True), color=_REFERENCE, label="reference")
+    axes.plot(sorted(shares, reverse=True), color=_GENERATED, label="generated")
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(xlabel="classes, the most frequent first", ylabel="share of the images")
+    reached = sum(share > 0 for share in shares)
+    axes.set_title(f"{reached:,} of {len(shares):,} classes, as the classifier sees them")
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
 def asked_classes(
     seen: Sequence[Sequence[int]], asked: Sequence[str], classes: Sequence[str]
 ) -> bytes:
@@ -67,7 +86,7 @@ def asked_classes(
     """
     counts = torch.tensor(seen, dtype=torch.float64)
     shares, most = counts / counts.sum(dim=1, keepdim=True).clamp(min=1), max(counts.shape)
-    few, named = most <= _WRITTEN, most <= _NAMED
+    few, named = most <= _WRITTEN, most <= MOST_NAMED
     cell, size = (0.42, 8) if few else (0.155 if named else 12 / most, 6)  # inches, points
     labels = 0.5 + 0.012 * size * max(len(_short(name)) for name in (*asked, *classes))
     height, width = (cell * number + labels for number in counts.shape)

@@ -105,8 +105,9 @@ def check_counts(
 
 
 def usual_count(data: ImageData, reference: Split) -> int:
-    """Returns 10,000 images to generate, or as many as the floor has: FID depends on the number."""
-    return min(DEFAULT_FAKES, len(images_of(data, other_split(reference))))
+    """Returns 10,000 images to generate, or the data's own number, or as many as the floor has."""
+    # No more than the floor: FID depends on the number.
+    return min(data.num_fake or DEFAULT_FAKES, len(images_of(data, other_split(reference))))
 
 
 def images_of(data: ImageData, split: Split) -> Tensor:

@@ -211,6 +211,8 @@ def _record(
     if "label_accuracy" in floor.scores:  # of other images than the rest
         count = len(evaluator.data.test_images)
         protocol["floor"]["label_accuracy"] = {"split": "test", "count": count}
+    if evaluator.extractor.counts_modes:
+        protocol["floor"]["modes"] = {"split": "test", "count": evaluator.test_count(num_fake)}
     images = {"generated": num_fake, "reference": evaluator.num_real, "floor": num_floor}
     record = {"format": FORMAT, "scores": found.scores, "floor": floor.scores, "images": images}
     if (classes := evaluator.extractor.classes) is not None:
@@ -254,8 +256,9 @@ def _figures(
         reference = evaluator.reference_shares
         assert shares is not None
         assert reference is not None
-        confidence, predicted = logits.softmax(1).max(1)
-        pictures["classes"] = figures.class_grid(images, predicted, confidence, classes)
+        if len(classes) <= figures.MOST_NAMED:
+            confidence, predicted = logits.softmax(1).max(1)
+            pictures["classes"] = figures.class_grid(images, predicted, confidence, classes)
         pictures["class_histogram"] = figures.class_histogram(shares, reference, classes)
         if (found := scored.by_class) is not None and found.seen is not None:
             asked = figures.asked_classes(found.seen, found.classes, classes)

@@ -132,12 +132,14 @@ def plan_scores(
     lacking = lacking_by_class(extractor, condition)
     without = " and ".join(lacking) if condition.classes else ""
     by_class = [name for name in BY_CLASS if name not in lacking]
+    names = extractor.prefix, extractor.score_name
+    columns = score_columns(*names, by_class, extractor.counts_modes)
     return ScorePlan(
         f"every {metrics.every_n_steps:,} iterations, {num_fake:,} {metrics.weights} images against"
         f" {num_real:,} {metrics.reference} images, {extractor.name} features"
         + (f"; {to_do}" if to_do else "")
         + (f"; without {without}" if without else ""),
-        tuple(score_columns(extractor.prefix, extractor.score_name, by_class)),
+        tuple(columns),
         lacking,
     )
 

@@ -43,6 +43,8 @@ MEANINGS = {
     "coverage": "share of the real with a generated neighbour; higher is better",
     "class_entropy": "nats, of the classes as the classifier sees them; even: ln(classes)",
     "classes_reached": "classes with a tenth of their real share or more",
+    "modes_reached": "classes seen in an image or more; floor: of real test images",
+    "kl_to_uniform": "nats, from equally frequent classes to those seen; lower is better",
     "d_tpr": "held-out real images that D calls real",
     "d_tnr": "generated images that D calls fake",
     "d_accuracy": "mean of both",
