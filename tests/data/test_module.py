@@ -53,6 +53,23 @@ def test_each_epoch_is_one_pass_in_an_order_of_its_own() -> None:
     assert all(sorted(order) == list(range(40)) for order in orders.values())
 
 
+def test_a_limit_trains_on_some_images_alone_at_even_distances() -> None:
+    data = Squares(batch_size=4, train_limit=8)
+    seen = fit(Recorder(), data, max_epochs=2)
+    assert len(seen) == 4
+    assert {value for _, parts in seen for value in values(parts[0]["image"])} == {*range(0, 40, 5)}
+    assert (data.num_train_images, len(data.train_images)) == (8, 40)  # scores see all of them
+    assert data.class_counts.tolist() == [4, 4]
+    assert Squares(train_limit=7).class_counts.tolist() == [4, 3]  # 0, 5, 11, 17, 22, 28, 34
+
+
+def test_a_limit_above_the_images_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data\.train_limit=41: there are 40 training images"):
+        fit(Recorder(), Squares(train_limit=41))
+    with pytest.raises(ConfigError, match=r"train_limit=0: must be a whole number of at least 1"):
+        Squares(train_limit=0)
+
+
 def test_overfitting_repeats_the_same_batches() -> None:
     seen = fit(Recorder(), Squares(batch_size=4, flip=True), max_epochs=3, overfit_batches=1)
     assert len(seen) == 3

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import Squares, make_gan
 from projection import Projection
-from torch import Tensor
+from torch import Tensor, nn
 
 from forger.errors import ConfigError
 from forger.metrics.evaluator import Evaluator
@@ -84,6 +84,22 @@ def test_the_training_split_as_reference_is_sampled_from_all_of_it(tmp_path: Pat
     places = [everything.index(row) for row in evaluator.reference.kept.tolist()]
     assert len(set(places)) == 100
     assert max(places) > 500
+
+
+def test_the_discriminator_is_judged_on_images_that_it_was_trained_on(tmp_path: Path) -> None:
+    evaluator = make(tmp_path, Many(batch_size=8, train_limit=3))
+    seen: list[int] = []
+
+    class Watching:
+        discriminator = nn.Flatten()
+
+        def judge(self, discriminator: nn.Module, batch: Any) -> Tensor:
+            seen.extend(((batch["image"][:, 0, 0, 0] + 1) * 127.5).round().int().tolist())
+            return torch.zeros(len(batch["image"]))
+
+    found = evaluator._real_logits(Watching(), "train", 600)
+    expected = evaluator.data.train_images[[0, 200, 400], 0, 0, 0].tolist()
+    assert (len(found), sorted(seen)) == (3, sorted(expected))
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ class ImageFolder(ImageDataModule):
         value_range: values of pixels of more than 8 bits that become black and white; None: 0 and
             65535 for 16 bits, and a refusal for 32-bit and floating-point pixels.
         skip_unreadable: go on without images that cannot be read.
-        batch_size, flip, seed, device: as in `ImageDataModule`; `seed` does not change what is held
-            out.
+        batch_size, flip, seed, device, train_limit: as in `ImageDataModule`; `seed` does not
+            change what is held out.
 
     Raises:
         ConfigError: `root` is not given or a value is out of range.
@@ -64,6 +64,7 @@ class ImageFolder(ImageDataModule):
         flip: bool = False,
         seed: NonNegativeInt = 0,
         device: Residence = "auto",
+        train_limit: PositiveInt | None = None,
     ) -> None:
         if root is None:
             raise ConfigError(
@@ -81,7 +82,12 @@ class ImageFolder(ImageDataModule):
                 )
             value_range = float(black), float(white)
         super().__init__(
-            image_size=image_size, batch_size=batch_size, flip=flip, seed=seed, device=device
+            image_size=image_size,
+            batch_size=batch_size,
+            flip=flip,
+            seed=seed,
+            device=device,
+            train_limit=train_limit,
         )
         self.root, self.cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
         self.test_fraction, self.train_folder = test_fraction, train_folder

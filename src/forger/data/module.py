@@ -43,6 +43,9 @@ class ImageDataModule(LightningDataModule, ABC):
         seed: of the order of the images and of the flips.
         device: where the training images stay: `auto` is the accelerator that trains, if they take
             at most a quarter of its free memory; `cpu`; or `accelerator`, even if they take more.
+        train_limit: train on only so many images of the training split, at even distances in it,
+            which leaves each class its share where they are sorted; None: on all. Scores and their
+            classifier go by the whole split, so that they compare.
 
     Raises:
         ConfigError: a value is out of range, or an iteration needs more images than there are.
@@ -64,14 +67,17 @@ class ImageDataModule(LightningDataModule, ABC):
         flip: bool = False,
         seed: NonNegativeInt = 0,
         device: Residence = "auto",
+        train_limit: PositiveInt | None = None,
     ) -> None:
         super().__init__()
+        if train_limit is not None:
+            check_bounds(train_limit, PositiveInt, "data.train_limit")
         if image_size is not None:
             check_bounds(image_size, PositiveInt, "data.image_size")
         check_bounds(batch_size, PositiveInt, "data.batch_size")
         check_bounds(seed, NonNegativeInt, "seed")
         self.image_size, self.batch_size, self.flip, self.seed = image_size, batch_size, flip, seed
-        self.device = device
+        self.device, self.train_limit = device, train_limit
         self._splits: dict[Split, dict[str, Tensor]] = {}
 
     @property
@@ -136,8 +142,24 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @property
     def num_train_images(self) -> int:
-        """Number of images in the training split."""
-        return len(self.train_images)
+        """Number of images that are trained on."""
+        return len(self.train_images) if self.train_limit is None else len(self.trained_rows)
+
+    @property
+    def trained_rows(self) -> Tensor:
+        """Which images of the training split are trained on, int64.
+
+        Raises:
+            ConfigError: there are fewer than `train_limit`.
+        """
+        count = len(self.train_images)
+        wanted = count if self.train_limit is None else self.train_limit
+        if wanted > count:
+            raise ConfigError(
+                f"data.train_limit={wanted}: there are {count} training images; write that or less,"
+                " or leave it out"
+            )
+        return torch.arange(wanted) * count // wanted
 
     @property
     def train_bytes(self) -> int:
@@ -158,7 +180,7 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"condition=label: {name} names its classes, but has no labels; {name}.read must"
                 ' return {"image": images, "label": labels}'
             )
-        return count_labels(self.train_labels, len(names), name)
+        return count_labels(self._trained(self.train_labels), len(names), name)
 
     def train_dataloader(self) -> GroupedLoader:
         """Returns the loader of whole iterations; without a trainer it stays at epoch 0."""
@@ -168,7 +190,7 @@ class ImageDataModule(LightningDataModule, ABC):
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
         stays = self.residence(device)
         loader = ResidentLoader(
-            {name: one.to(stays) for name, one in self._split("train").items()},
+            {name: self._trained(one).to(stays) for name, one in self._split("train").items()},
             batch_size=self.batch_size,
             seed=self.seed,
             # Overfitting means the same batches in every epoch.
@@ -202,6 +224,9 @@ class ImageDataModule(LightningDataModule, ABC):
         if isinstance(batch, IterationBatches):
             return IterationBatches(self.on_after_batch_transfer(b, dataloader_idx) for b in batch)
         return batch.scaled() if isinstance(batch, StoredBatch) else batch
+
+    def _trained(self, member: Tensor) -> Tensor:
+        return member if self.train_limit is None else member[self.trained_rows]
 
     def _split(self, split: Split) -> dict[str, Tensor]:
         if split not in self._splits:

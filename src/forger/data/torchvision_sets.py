@@ -39,7 +39,7 @@ class TorchvisionSet(ImageDataModule):
         root: folder that holds, or will hold, the data set's own folder. Nothing in it changes
             unless files are missing and `download` is true.
         download: fetch what is missing.
-        image_size, batch_size, flip, seed, device: as in `ImageDataModule`.
+        image_size, batch_size, flip, seed, device, train_limit: as in `ImageDataModule`.
 
     Raises:
         ConfigError: a value is out of range.
@@ -60,9 +60,15 @@ class TorchvisionSet(ImageDataModule):
         flip: bool = False,
         seed: NonNegativeInt = 0,
         device: Residence = "auto",
+        train_limit: PositiveInt | None = None,
     ) -> None:
         super().__init__(
-            image_size=image_size, batch_size=batch_size, flip=flip, seed=seed, device=device
+            image_size=image_size,
+            batch_size=batch_size,
+            flip=flip,
+            seed=seed,
+            device=device,
+            train_limit=train_limit,
         )
         self.root, self.download = Path(root).expanduser(), download
         self._verified: set[str] = set()

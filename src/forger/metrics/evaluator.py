@@ -235,7 +235,8 @@ class Evaluator:
         labels = labels_of(self.data, split)
         real = {"image": images_of(self.data, split)}
         real |= {} if labels is None else {"label": labels}
-        chosen = self._chosen(split, min(at_most, len(real["image"])))
+        rows = self.data.trained_rows if split == "train" else torch.arange(len(real["image"]))
+        chosen = self._chosen(split, at_most, rows)
 
         def look(number: int, _: int) -> Tensor:
             rows = chosen[number]
@@ -245,14 +246,15 @@ class Evaluator:
 
         return torch.cat([found.cpu() for found in in_order(look, [len(c) for c in chosen])])
 
-    def _chosen(self, split: Split, count: int) -> tuple[Tensor, ...]:
-        """Returns indices of `count` images of a split in random order, in chunks.
+    def _chosen(self, split: Split, count: int, among: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Returns indices of at most `count` images of a split in random order, in chunks.
 
         Folders are sorted by class: what only sees the first images must see all classes.
         """
+        among = torch.arange(len(images_of(self.data, split))) if among is None else among
         generator = stream(Purpose.SCORED_REAL, self.settings.seed, SPLITS.index(split))
-        order = torch.randperm(len(images_of(self.data, split)), generator=generator)
-        return torch.split(order[:count], CHUNK)
+        order = torch.randperm(len(among), generator=generator)
+        return torch.split(among[order[:count]], CHUNK)
 
 
 @torch.no_grad()

@@ -34,6 +34,10 @@ class ImageData(Protocol):
         """int64 `(N,)`."""
 
     @property
+    def trained_rows(self) -> Tensor:
+        """Which of them a run trains on, int64."""
+
+    @property
     def test_images(self) -> Tensor:
         """uint8 `(M, C, H, W)`, never trained on."""
 

@@ -243,10 +243,11 @@ def _figures(
         pixels = sampler.chunk(number, size, seed)["image"]
         seen.append((pixels, *evaluator.extractor(pixels)))
     images, features, logits = (torch.cat(part).cpu() for part in zip(*seen, strict=True))
-    training = evaluator.data.train_images
-    database = torch.split(evaluator.real("train").features, CHUNK)
-    indices, distances = nearest(features[:SAMPLES], database, min(NEIGHBOURS, len(training)))
-    neighbours = figures.nearest_neighbours(images[:SAMPLES], training[indices], distances)
+    rows = evaluator.data.trained_rows
+    database = (evaluator.real("train").features[some] for some in torch.split(rows, CHUNK))
+    indices, distances = nearest(features[:SAMPLES], database, min(NEIGHBOURS, len(rows)))
+    training = evaluator.data.train_images[rows[indices]]
+    neighbours = figures.nearest_neighbours(images[:SAMPLES], training, distances)
     pictures = {
         "confusion_matrix": figures.confusion_matrix(scored.scores, boundary),
         "nearest_neighbours": neighbours,  # is the generator memorising?
