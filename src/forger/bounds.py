@@ -42,6 +42,7 @@ PositiveFraction = Annotated[float, Range("a number above 0 and at most 1", 0, 1
 FractionBelowOne = Annotated[
     float, Range("a number of at least 0 and below 1", 0, 1, high_open=True)
 ]
+Pixel = Annotated[float, Range("a number from -1 to 1", -1, 1)]
 
 
 def out_of_bounds(value: Any, annotation: Any) -> str | None:

@@ -29,6 +29,7 @@ class Purpose(IntEnum):
     DRAWS_OF_GENERATOR = 10  # of one that draws by itself, while it is sampled
     TRAINING_LABELS = 11
     SAMPLED_LABELS = 12
+    AUGMENTATION = 13
     OWN_TASK = 15  # what a task of your own draws beside these
 
 

@@ -25,10 +25,10 @@ from forger.metrics.settings import (
     other_split,
 )
 from forger.metrics.sharing import in_order
-from forger.random_state import random_state_kept
+from forger.random_state import random_state_of
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
 from forger.scoreboard import discriminator_scores
-from forger.seeds import STREAMS, Purpose, stream
+from forger.seeds import STREAMS, Purpose, seed_for, stream
 
 
 class Judge(Protocol):
@@ -118,7 +118,7 @@ class Evaluator:
 
         def look(number: int, size: int) -> Tensor:
             batch = sampler.chunk(number, size, seed)
-            last = [logits_of(task, batch)]
+            last = [logits_of(task, batch, seed_for(Purpose.AUGMENTATION, seed, number))]
             if asked is not None:
                 last.append(batch["label"].float())  # exact: there are fewer than 2^24 classes
             return torch.cat([*self.extractor(batch["image"]), torch.stack(last, dim=1)], dim=1)
@@ -237,12 +237,11 @@ class Evaluator:
         real |= {} if labels is None else {"label": labels}
         rows = self.data.trained_rows if split == "train" else torch.arange(len(real["image"]))
         chosen = self._chosen(split, at_most, rows)
+        key = self.settings.seed, SPLITS.index(split)
 
         def look(number: int, _: int) -> Tensor:
-            rows = chosen[number]
-            return logits_of(
-                task, {name: all_[rows].to(self.device) for name, all_ in real.items()}
-            )
+            batch = {name: all_[chosen[number]].to(self.device) for name, all_ in real.items()}
+            return logits_of(task, batch, seed_for(Purpose.AUGMENTATION, *key, number))
 
         return torch.cat([found.cpu() for found in in_order(look, [len(c) for c in chosen])])
 
@@ -258,13 +257,14 @@ class Evaluator:
 
 
 @torch.no_grad()
-def logits_of(task: Judge, batch: Mapping[str, Tensor]) -> Tensor:
+def logits_of(task: Judge, batch: Mapping[str, Tensor], seed: int = 0) -> Tensor:
     """Returns the discriminator's logits `(N,)` of pixels, uint8 `(N, C, H, W)`.
 
     A copy of it runs, in eval mode and float32: weights, buffers, modes and the random state stay
-    as they are, in bits. Of several logits of one image the mean counts.
+    as they are, in bits. What is drawn on the way, as by an augmentation, depends on the seed
+    alone. Of several logits of one image the mean counts.
     """
     judge, images = copied(task.discriminator).float().eval(), batch["image"]
-    with random_state_kept(images.device), torch.autocast(images.device.type, enabled=False):
+    with random_state_of(seed, images.device), torch.autocast(images.device.type, enabled=False):
         logits = task.judge(judge, {**batch, "image": images.float() / 127.5 - 1})
     return logits.reshape(len(images), -1).float().mean(1)

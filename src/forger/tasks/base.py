@@ -59,6 +59,9 @@ class Task(nn.Module, ABC):
         generator: the side that makes fakes; its moving average is what is sampled.
         discriminator: the side that tells them from what is real.
         loss: the adversarial terms, with `n_critic` and the weight clip.
+
+    Attributes:
+        factors: of settings that follow a schedule, by name, in this iteration.
     """
 
     members: tuple[str, ...] = ("image",)
@@ -74,6 +77,7 @@ class Task(nn.Module, ABC):
         # In a tuple, since both are modules of the GAN, and not of its task.
         self._sides = generator, discriminator
         self.loss = loss
+        self.factors: dict[str, float] = {}
         self.precision: AbstractContextManager[Any] = nullcontext()
 
     def with_sides(self: AnyTask, generator: nn.Module, discriminator: nn.Module) -> AnyTask:
@@ -131,6 +135,10 @@ class Task(nn.Module, ABC):
     def describe(self) -> str:
         """Says in a few words what fakes are made of, for the plan of a run."""
         return type(self).__name__
+
+    def describe_seen(self) -> str:
+        """Says in a few words what becomes of images before D sees them; "" where nothing does."""
+        return ""
 
     def process_state(self) -> dict[str, Any]:
         """Returns what this process alone knows and a resume needs, for example a pool of fakes."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from forger.augment import Augment
+from forger.augment.base import Rows
 from forger.batches import description_of
 from forger.compiling import uncompiled
 from forger.conditions import Condition
@@ -15,7 +18,7 @@ from forger.copying import in_float32
 from forger.errors import ConfigError
 from forger.gradients import full_precision
 from forger.losses import AdversarialLoss, NonSaturating
-from forger.noise import PRIORS, Draws, Prior
+from forger.noise import PRIORS, Draw, Draws, Prior
 from forger.sampling.sampler import Sampler
 from forger.seeds import Purpose, stream
 from forger.tasks.base import BATCH_NORMS, Batch, Task, Terms
@@ -32,7 +35,8 @@ class FromNoise(Task):
     """Generates images from noise (arXiv:1406.2661), and from a class where there is a condition.
 
     Real and fake images pass through D apart, so that BatchNorm sees each alone, or in one batch
-    where D says that a logit depends on its own image only (`independent_samples`).
+    where D says that a logit depends on its own image only (`independent_samples`). All that D is
+    given passes through the augmentation first; penalties are of gradients in what comes before it.
 
     Args:
         generator: noise `(B, latent_dim)`, and what the condition gives, to images `(B, C, H, W)`
@@ -42,10 +46,12 @@ class FromNoise(Task):
         loss: what both minimise, with its penalties.
         condition: what both networks are given beside noise and images.
         prior: distribution of the noise, `normal` N(0, 1) or `uniform` U(-1, 1).
+        augment: what becomes of images, real and fake alike, before D sees them.
 
     Raises:
-        ConfigError: `prior` is unknown, G has no `latent_dim`, or D has BatchNorm while the loss
-            penalises gradients per sample.
+        ConfigError: `prior` is unknown, G has no `latent_dim`, D has BatchNorm while the loss
+            penalises gradients per sample, or `augment` follows D's decisions, which it does not
+            make by this loss.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class FromNoise(Task):
         loss: AdversarialLoss | None = None,
         condition: Condition | None = None,
         prior: Prior = "normal",
+        augment: Augment | None = None,
     ) -> None:
         super().__init__(generator, discriminator, loss or NonSaturating())
         if prior not in PRIORS:
@@ -64,6 +71,7 @@ class FromNoise(Task):
                 "model.generator: needs an attribute latent_dim, the size of its noise"
             )
         self.condition = condition or Condition()
+        self.augment = augment or Augment()
         self.prior: Prior = prior
         self.members = ("image", *self.condition.members)
         self.needs_fresh_batch = self.loss.generator_sees_real
@@ -73,6 +81,11 @@ class FromNoise(Task):
                 f"model.discriminator: BatchNorm under a gradient penalty"
                 f" ({', '.join(self.penalties)}), which is taken per sample while BatchNorm mixes"
                 " samples; allowed: norm=auto|layer|instance|spectral|none"
+            )
+        if self.augment.is_adaptive and self.loss.boundary is None:
+            raise ConfigError(
+                f"augment.p=null: follows which real images D finds real, and with"
+                f" {type(self.loss).__name__} no logit decides that; write augment.p=<probability>"
             )
 
     @property
@@ -103,27 +116,35 @@ class FromNoise(Task):
 
     def discriminator_terms(self, batch: Batch, fakes: Batch, draws: Draws, update: int) -> Terms:
         """Returns the adversarial loss, the penalties that are due, and the terms of classes."""
-        real, fake = self._judge_both(batch, fakes)
+        rows = partial(draws.rows, Purpose.AUGMENTATION)
+        real, fake = self._judge_both(self._seen(batch, rows), self._seen(fakes, rows))
+        self.augment.see(real.logits.detach(), self.loss.boundary)
         penalties = self._penalties(batch, fakes, draws, update)
         added, logged = self.condition.discriminator_terms(real.classes, batch)
         return Terms(
             loss=self.loss.discriminator(real.logits, fake.logits),
             added=penalties | added,
-            logged=logged,
+            logged=logged | self.augment.logged(),
             real_logits=real.logits,
             fake_logits=fake.logits,
         )
 
     def generator_terms(self, batch: Batch, fakes: Batch, draws: Draws) -> Terms:
         """Returns the adversarial loss and the terms of classes."""
-        fake = self._judge(fakes)
-        real_logits = self._judge(batch).logits if self.needs_fresh_batch else None
+        rows = partial(draws.rows, Purpose.AUGMENTATION)
+        fake, real_logits = self._judge(self._seen(fakes, rows)), None
+        if self.needs_fresh_batch:
+            real_logits = self._judge(self._seen(batch, rows)).logits
         added, logged = self.condition.generator_terms(fake.classes, fakes)
         return Terms(self.loss.generator(fake.logits, real_logits), added, logged)
 
     def describe(self) -> str:
         """Says what images are made from."""
         return f"z {self.latent_dim} {self.prior}{self.condition.describe()}"
+
+    def describe_seen(self) -> str:
+        """Says what becomes of images before D sees them."""
+        return self.augment.describe()
 
     def example(self, rows: int, image_shape: tuple[int, int, int]) -> Batch:
         """Returns a batch by which shapes and memory are found out."""
@@ -137,9 +158,26 @@ class FromNoise(Task):
         return Sampler(generator, self.prior, self.condition)
 
     def judge(self, discriminator: nn.Module, batch: Batch) -> Tensor:
-        """Returns logits `(B,)`, or of several parts of each image, `(B, parts)`."""
-        judged = discriminator(batch["image"], *self.condition.inputs(batch))
+        """Returns logits `(B,)`, or of several parts of each image, `(B, parts)`.
+
+        What the augmentation draws comes from torch's random generator of the CPU.
+        """
+        seen = self._seen(batch, partial(_rows_of_torch, batch["image"].device))
+        judged = discriminator(seen["image"], *self.condition.inputs(batch))
         return self._read(judged, len(batch["image"])).logits
+
+    def after_discriminator_step(self) -> None:
+        """Holds D's weights in bounds, and lets the augmentation follow its logits."""
+        super().after_discriminator_step()
+        self.augment.adapt()
+
+    def _seen(self, batch: Batch, rows: Rows) -> Batch:
+        """Returns a batch as D sees it."""
+        return {**batch, "image": self._augmented(batch["image"], rows)}
+
+    def _augmented(self, images: Tensor, rows: Rows) -> Tensor:
+        seen: Tensor = self.augment(images, rows, self.factors.get("augment", 1.0))
+        return seen
 
     def _judge(self, batch: Batch) -> _Judged:
         inputs = batch["image"], *self.condition.inputs(batch)
@@ -194,6 +232,7 @@ class FromNoise(Task):
         if not due:
             return {}
         network = in_float32(self.discriminator)
+        rows = partial(draws.rows, Purpose.AUGMENTATION)
         real = full_precision(batch["image"])
         fake = fakes["image"].to(real.dtype)
 
@@ -201,7 +240,7 @@ class FromNoise(Task):
             inputs = self.condition.inputs(given)
 
             def logits(images: Tensor) -> Tensor:
-                judged: Any = network(images, *inputs)
+                judged: Any = network(self._augmented(images, rows), *inputs)
                 found: Tensor = judged[0] if isinstance(judged, tuple) else judged
                 return found
 
@@ -215,3 +254,8 @@ class FromNoise(Task):
                 * (p.weight * p.interval)
                 for name, p in due.items()
             }
+
+
+def _rows_of_torch(device: torch.device, draw: Draw, *shape: int) -> Tensor:
+    """Draws from torch's own random generator, the same numbers for every device."""
+    return draw(shape, torch.default_generator, torch.float32).to(device)

@@ -31,9 +31,9 @@ from forger.errors import ConfigError
 CONFIGS = Path(__file__).parents[3] / "configs"
 GROUPS = (
     *("model", "loss", "data", "optimizer", "schedule", "trainer", "metrics", "logger"),
-    *("task", "condition"),
+    *("task", "condition", "augment"),
 )
-PARTS = ("loss", "model", "data", "optimizer", "schedule", "condition")
+PARTS = ("loss", "model", "data", "optimizer", "schedule", "condition", "augment")
 EXAMPLES = 2_000
 BUILT = 60  # of the accepted ones
 COMPOSED = 40  # of the accepted ones, by Hydra itself
@@ -52,6 +52,7 @@ FILES = [
     ["data=mnist_sample", "condition=label"],
     ["data=mnist_sample", "condition=label", "loss=wgan_gp"],
     ["data=cifar10", "model=sngan", "condition=label"],
+    ["data=mnist_sample", "augment=diffaugment"],
 ]
 WRONG = [
     *("model=dcgna", "model=hinge", "modle=dcgan", "loss=hing", "data=[mnist,cifar10]", "dcgan"),
@@ -70,6 +71,7 @@ WRONG = [
     ),
     *("+condition.classes=[a,b]", "+model.generator.num_classes=3", "+task.prior=uniform"),
     *("condition.discriminator=heads", "condition._target_=torch.nn.Linear", "condition={}"),
+    *("augment=difaugment", "~augment", "augment={}", "+task.augment=x", "augment.p=0.5"),
     *("~callbacks.samples", "callbacks.progress=null", "~trainer.max_steps", "~loss.n_critic"),
     "+callbacks.mine={_target_:forger.callbacks.SampleGrid,n:4}",
     "+callbacks.mine={_target_:forger.callbacks.SampelGrid}",
@@ -155,6 +157,7 @@ SANE = [
     *("condition.discriminator=concat", "condition.discriminator=auxiliary", "model=dcgan"),
     *("condition.labels=uniform", "condition.label_dim=4", "condition.generator=batchnorm"),
     *("condition.discriminator_weight=0.5", "condition.generator_weight=0", "model=sndcgan"),
+    *("augment=diffaugment", "augment.fill=-1", "augment.policy=[color]", "augment=none"),
     *("model.generator.norm=none", "model.generator.width=16", "model.discriminator.width=16"),
     *("model.generator.hidden=[16,8]", "model.discriminator.hidden=[]", "loss.weight_clip=0.1"),
 ]

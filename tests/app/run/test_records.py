@@ -228,7 +228,7 @@ def test_classes_of_the_right_kind_and_others(
 
 def test_every_choice_of_ours_is_let_through() -> None:
     groups = ("model", "loss", "data", "optimizer", "schedule", "callbacks", "logger", "metrics")
-    groups += ("task", "condition")
+    groups += ("task", "condition", "augment")
     features = sorted((ROOT / "configs" / "metrics" / "features").glob("*.yaml"))
     words = [f"metrics/features={path.stem}" for path in features]
     for group in groups:

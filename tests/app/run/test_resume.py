@@ -178,19 +178,21 @@ class TestGoingOn:
         train(resumed(run, f"trainer.max_steps={iteration + 1}", *more))
         assert last(run)["global_step"] == iteration + 1
 
-    def test_a_run_of_a_version_without_task_and_condition(self, run: Path, earlier: Path) -> None:
-        """It has neither in its config, its checkpoint and its record, and goes on all the same."""
+    def test_a_run_of_a_version_without_task_condition_and_augment(
+        self, run: Path, earlier: Path
+    ) -> None:
+        """It has none of them in config, checkpoint and record, and goes on all the same."""
         expected, images = last(run), load_sampler(run)[1].sample(3)
         content, path = read_checkpoint(earlier), run / "checkpoints" / "last.ckpt"
         config = OmegaConf.load(run / "config.yaml")
         for part in (config, content["config"]):
-            del part["task"], part["condition"]
+            del part["task"], part["condition"], part["augment"]
         del content["task"], content["classes"]
         torch.save(content, path)
         OmegaConf.save(config, run / "config.yaml")
         mark(run, "running")
         assert "the run resumed has condition=none" in mistakes(run, "condition=label")[0]
-        train(resumed(run, "condition=none", "task=from_noise"))
+        train(resumed(run, "condition=none", "augment=none", "task=from_noise"))
         assert not differences(last(run), expected)
         content = read_checkpoint(path)
         del content["config"]["task"], content["config"]["condition"], content["classes"]

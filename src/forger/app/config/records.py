@@ -24,7 +24,9 @@ from forger.app.config.trust import OWN, PACKAGES, is_in_use, is_named, not_wher
 _NARROWER = {
     **{"model": (OWN, "torch", "torchvision"), "optimizer": ("torch",)},
     **dict.fromkeys(("trainer", "callbacks", "logger"), (OWN, "lightning")),
-    **dict.fromkeys(("task", "condition", "data", "loss", "schedule", "metrics"), (OWN,)),
+    **dict.fromkeys(
+        ("task", "condition", "augment", "data", "loss", "schedule", "metrics"), (OWN,)
+    ),
 }
 _OUTSIDE = re.compile(r"~|/|[A-Za-z]:[\\/]|(.*[\\/])?\.\.([\\/]|$)|.*://", re.DOTALL)
 

@@ -50,9 +50,8 @@ TRAIN: Types = {
     **{"name": str, "seed": Seed | None, "objective": str | None},
     **{"dry_run": bool, "compile": bool, "resume": str | None, "init_from": str | None},
     **dict.fromkeys(("model", "loss", "data", "optimizer", "schedule", "trainer"), Section),
-    **dict.fromkeys(
-        ("task", "condition", "metrics", "callbacks", "logger", "paths", "sweep"), Section
-    ),
+    **dict.fromkeys(("task", "condition", "augment", "metrics", "callbacks", "logger"), Section),
+    **dict.fromkeys(("paths", "sweep"), Section),
     **_OF_RECORDS,
 }
 MODEL: Types = {

@@ -40,8 +40,8 @@ class Section:
 # Parts that an override chooses a file for.
 GROUPS = frozenset(
     {
-        *("task", "model", "loss", "condition", "data", "optimizer", "schedule", "trainer"),
-        *("metrics", "metrics.features", "callbacks", "logger"),
+        *("task", "model", "loss", "condition", "augment", "data", "optimizer"),
+        *("schedule", "trainer", "metrics", "metrics.features", "callbacks", "logger"),
     }
 )
 
@@ -134,6 +134,7 @@ _TRAIN = {
             **dict.fromkeys(("generator", "discriminator"), "comes from model; choose model=dcgan"),
             "loss": "write loss=<choice>",
             "condition": "write condition=<choice>",
+            "augment": "write augment=<choice>",
             "prior": "write model.prior=<choice>",
         },
         must_take={"generator", "discriminator"},
@@ -142,6 +143,7 @@ _TRAIN = {
         base="forger.conditions.Condition",
         filled_in={"classes": "comes from the data"},
     ),
+    "augment": Section(base="forger.augment.Augment"),
     "data": Section(
         base="lightning.LightningDataModule",
         filled_in={"seed": "comes from the run's seed; write seed=<number>"},
@@ -164,6 +166,7 @@ _TRAIN = {
 EARLIER = {
     "task": {"_target_": "forger.tasks.FromNoise"},
     "condition": {"_target_": "forger.conditions.Condition"},
+    "augment": {"_target_": "forger.augment.Augment"},
 }
 
 # What only train.py knows: its settings, and groups that are no setting.

@@ -26,6 +26,7 @@ from forger.app.run.networks import (
     build_generator,
     build_task,
 )
+from forger.augment import Augment
 from forger.callbacks.pruning import Pruning
 from forger.checkpoints.writing import WholeCheckpointIO
 from forger.conditions import Condition
@@ -75,7 +76,7 @@ def classes_of(cfg: DictConfig, datamodule: LightningDataModule) -> tuple[str, .
 def build_gan(
     cfg: DictConfig, image_shape: tuple[int, int, int], seed: int, classes: Sequence[str] = ()
 ) -> GAN:
-    """Builds both networks, the loss, the condition and the module that trains them.
+    """Builds both networks, the loss, the other parts and the module that trains them.
 
     `classes` are the names of the data's, as `classes_of` returns them.
     """
@@ -86,11 +87,12 @@ def build_gan(
             for network in ("generator", "discriminator")
         }
         condition = attempt(build_condition, cfg, classes)
+        augment = attempt(instantiate, cfg.augment, Augment)
         facts = image_shape, condition or Condition()
         generator = attempt(build_generator, cfg.model.generator, *facts)
         discriminator = attempt(build_discriminator, cfg.model.discriminator, *facts, loss)
     return GAN(
-        build_task(cfg, generator, discriminator, condition, loss),
+        build_task(cfg, generator, discriminator, condition, loss, augment),
         ema_decay=cfg.model.ema_decay,
         share_fakes=cfg.model.get("share_fakes", False),  # a run of an earlier version has none
         seed=seed,

@@ -111,6 +111,8 @@ def load_sampler(
         task = build_task(found.cfg, generator, nn.Identity(), condition, None)
         for part, begin in ((generator, prefix), (task, _TASK)):
             own = {key.removeprefix(begin): state[key] for key in state if key.startswith(begin)}
+            if part is task:  # without the state of what training alone needs
+                own = {key: own[key] for key in own if key in task.state_dict()}
             part.load_state_dict(own)
         return found, task.sampler(generator)
 
@@ -124,7 +126,7 @@ def load_run(
     """Rebuilds the whole GAN of a run; arguments and errors are those of `load`."""
     from forger.app.run.build import build_gan  # imports Lightning
 
-    parts = ("model", "condition", "task", "loss", "optimizer", "schedule")
+    parts = ("model", "condition", "augment", "task", "loss", "optimizer", "schedule")
     found, content = _read(run, checkpoint, trust, moved, parts)
     with _as_misfit(found.checkpoint, content):
         gan = build_gan(found.cfg, found.image_shape, found.cfg.seed, found.classes)

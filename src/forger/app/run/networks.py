@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from forger.app.run.instantiate import instantiate, takes, target_of
+from forger.augment import Augment
 from forger.conditions import Condition
 from forger.errors import ConfigError
 from forger.losses import AdversarialLoss
@@ -28,13 +29,16 @@ def build_task(
     discriminator: nn.Module,
     condition: Condition,
     loss: AdversarialLoss | None,
+    augment: Augment | None = None,
 ) -> Task:
     """Builds the game of the two networks, and gives it what it asks for of the other parts."""
-    offered = {"loss": loss, "condition": condition, "prior": cfg.model.prior}
+    offered = {"loss": loss, "condition": condition, "augment": augment, "prior": cfg.model.prior}
     target = target_of(cfg.task)
     facts = {name: part for name, part in offered.items() if takes(target, name)}
     if "condition" not in facts and condition.classes:
         raise ConfigError(f"condition: {cfg.task._target_} takes none; write condition=none")
+    if "augment" not in facts and type(augment) not in (Augment, type(None)):
+        raise ConfigError(f"augment: {cfg.task._target_} takes none; write augment=none")
     if "prior" not in facts and cfg.model.prior != "normal":
         raise ConfigError(
             f"model.prior={cfg.model.prior}: {cfg.task._target_} draws no noise by it; leave it out"

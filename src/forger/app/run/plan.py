@@ -35,6 +35,7 @@ def describe_plan(
         f"generator       {_describe(gan.generator, gan.generator_updates)}",
         f"                {gan.task.describe()}, EMA {gan.ema_generator.decay}",
         f"discriminator   {_describe(gan.discriminator, gan.discriminator_updates)}",
+        *([f"                {seen}"] if (seen := gan.task.describe_seen()) else []),
         f"loss            {type(loss).__name__}, {loss.n_critic} D updates per G update"
         + (f", penalties {', '.join(penalties)}" if penalties else "")
         + (f", weights clipped to {loss.weight_clip}" if loss.weight_clip else ""),

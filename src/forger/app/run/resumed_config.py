@@ -100,7 +100,8 @@ class ResumedConfig:
 
     def take_choices(self, overrides: Iterable[Override]) -> tuple[list[Override], list[str]]:
         """Takes other hardware and loggers; returns all settings, and what is wrong."""
-        choices = {"task": "from_noise", "condition": "none"} | read_choices(self.folder)
+        earlier = {"task": "from_noise", "condition": "none", "augment": "none"}
+        choices = earlier | read_choices(self.folder)
         settings, wrong = list[Override](), list[str]()
         for override in overrides:
             key = override.key_or_group
