@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from drawing import draws, images_of
 from scipy import ndimage
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
@@ -16,22 +16,8 @@ from forger.augment import Augment, DiffAugment
 from forger.augment.diffaugment import centre, recolor, translate, whole_shift
 from forger.augment.regions import cut_out
 from forger.errors import ConfigError
-from forger.noise import Draws
-from forger.seeds import Purpose
 
 POLICIES: tuple[Any, ...] = ("color", "translation", "cutout")
-
-
-def images_of(channels: int, *, rows: int = 6, height: int = 8, width: int = 6) -> Tensor:
-    random = torch.Generator().manual_seed(channels)
-    shape = rows, channels, height, width
-    return torch.rand(shape, generator=random, dtype=torch.float64) * 2 - 1
-
-
-def draws(seed: int = 0, **processes: int) -> Any:
-    found = Draws(seed, **processes)
-    found.start(1)
-    return partial(found.rows, Purpose.AUGMENTATION)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -65,7 +51,9 @@ def test_the_hole_pixel_by_pixel(size: tuple[int, int]) -> None:
         u = torch.full((1,), float(v))
         row, column = centre(u, height, size[0]), centre(1 - u, width, size[1])
         found = cut_out(torch.ones(1, 1, height, width), row, column, size, -0.5)[0, 0]
-        top, left = (int(at.item() - length / 2) for at, length in zip((row, column), size))
+        top, left = (
+            int(at.item() - length / 2) for at, length in zip((row, column), size, strict=True)
+        )
         expected = np.ones((height, width))
         expected[max(top, 0) : top + size[0], max(left, 0) : left + size[1]] = -0.5
         assert np.array_equal(found.numpy(), expected)

@@ -49,8 +49,8 @@ class Augment(nn.Module):
     def adapt(self) -> None:
         """Follows what was seen; called after each update of D, in all processes together."""
 
-    def logged(self) -> dict[str, Tensor]:
-        """Returns scalars that tell how strong it is."""
+    def logged(self, factor: float, device: torch.device) -> dict[str, Tensor]:
+        """Returns scalars on a device that tell how strong it is."""
         return {}
 
 

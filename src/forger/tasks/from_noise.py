@@ -124,7 +124,7 @@ class FromNoise(Task):
         return Terms(
             loss=self.loss.discriminator(real.logits, fake.logits),
             added=penalties | added,
-            logged=logged | self.augment.logged(),
+            logged=logged | self.augment.logged(self._augment_factor, fake.logits.device),
             real_logits=real.logits,
             fake_logits=fake.logits,
         )
@@ -176,8 +176,12 @@ class FromNoise(Task):
         return {**batch, "image": self._augmented(batch["image"], rows)}
 
     def _augmented(self, images: Tensor, rows: Rows) -> Tensor:
-        seen: Tensor = self.augment(images, rows, self.factors.get("augment", 1.0))
+        seen: Tensor = self.augment(images, rows, self._augment_factor)
         return seen
+
+    @property
+    def _augment_factor(self) -> float:
+        return self.factors.get("augment", 1.0)
 
     def _judge(self, batch: Batch) -> _Judged:
         inputs = batch["image"], *self.condition.inputs(batch)

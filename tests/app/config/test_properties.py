@@ -53,6 +53,8 @@ FILES = [
     ["data=mnist_sample", "condition=label", "loss=wgan_gp"],
     ["data=cifar10", "model=sngan", "condition=label"],
     ["data=mnist_sample", "augment=diffaugment"],
+    ["data=mnist_sample", "augment=ada"],
+    ["data=mnist_sample", "augment=ada", "augment.p=0.2", "loss=r3gan"],
 ]
 WRONG = [
     *("model=dcgna", "model=hinge", "modle=dcgan", "loss=hing", "data=[mnist,cifar10]", "dcgan"),
@@ -71,7 +73,7 @@ WRONG = [
     ),
     *("+condition.classes=[a,b]", "+model.generator.num_classes=3", "+task.prior=uniform"),
     *("condition.discriminator=heads", "condition._target_=torch.nn.Linear", "condition={}"),
-    *("augment=difaugment", "~augment", "augment={}", "+task.augment=x", "augment.p=0.5"),
+    *("augment=difaugment", "~augment", "augment={}", "+task.augment=x", "augment.speed=1"),
     *("~callbacks.samples", "callbacks.progress=null", "~trainer.max_steps", "~loss.n_critic"),
     "+callbacks.mine={_target_:forger.callbacks.SampleGrid,n:4}",
     "+callbacks.mine={_target_:forger.callbacks.SampelGrid}",
@@ -84,6 +86,7 @@ ADDED = [
     *("optimizer.generator.weight_decay", "optimizer.generator.foreach", "optimizer.generator.eps"),
     *("optimizer.generator.nesterov", "loss.gradient_penalty", "loss.gamma", "data.root"),
     *("condition.label_dim", "condition.labels", "condition.generator_weight", "condition.classes"),
+    *("augment.p", "augment.policy", "augment.blit", "augment.target", "augment.fill"),
     *("model.discriminator.spectral", "model.discriminator.pool", "model.discriminator.head"),
     *("model.generator.width", "model.generator.depth", "callbacks.samples.seed", "x", "x.y"),
 ]
@@ -158,6 +161,7 @@ SANE = [
     *("condition.labels=uniform", "condition.label_dim=4", "condition.generator=batchnorm"),
     *("condition.discriminator_weight=0.5", "condition.generator_weight=0", "model=sndcgan"),
     *("augment=diffaugment", "augment.fill=-1", "augment.policy=[color]", "augment=none"),
+    *("augment=ada", "augment.p=0.5", "augment.color=0", "augment.cutout=1", "augment.interval=2"),
     *("model.generator.norm=none", "model.generator.width=16", "model.discriminator.width=16"),
     *("model.generator.hidden=[16,8]", "model.discriminator.hidden=[]", "loss.weight_clip=0.1"),
 ]
