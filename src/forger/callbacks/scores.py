@@ -184,8 +184,9 @@ class ScoreCallback(Callback):
 def _log_line(iteration: int, found: Evaluation, seconds: float, best: bool) -> str:
     coverage = found.scores[f"{found.prefix}coverage"]
     names = f"{found.prefix.replace('_', ' ')}FID {found.fid:.4g}, coverage {coverage:.3f}"
-    if "classes_reached" in found.scores and found.class_shares is not None:
-        names += f", {found.scores['classes_reached']:.0f} of {len(found.class_shares)} classes"
+    reached = found.scores.get("modes_reached", found.scores.get("classes_reached"))
+    if reached is not None and found.class_shares is not None:
+        names += f", {reached:.0f} of {len(found.class_shares):,} classes"
     if (by_class := found.by_class) is not None:
         if by_class.fids is not None:
             names += f", intra-FID {found.scores[f'{found.prefix}intra_fid']:.4g}"

@@ -51,6 +51,31 @@ class ClassBatchNorm(nn.Module):
         return torch.addcmul(bias, gain, normed)
 
 
+class VectorBatchNorm(nn.Module):
+    """BatchNorm over `(B, C, H, W)` whose gain and bias are linear in a vector of each image.
+
+    `y = (1 + A c) * (x - mean) / sqrt(var + eps) + B c` (BigGAN, arXiv:1809.11096, appendix B).
+
+    Args:
+        channels: C.
+        inputs: size of the vector c.
+    """
+
+    def __init__(self, channels: int, inputs: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.gain = nn.Linear(inputs, channels, bias=False)
+        self.bias = nn.Linear(inputs, channels, bias=False)
+
+    @override
+    def forward(self, features: Tensor, vector: Tensor) -> Tensor:
+        normed: Tensor = self.norm(features)
+        gain, bias = (
+            one(vector).to(normed.dtype)[:, :, None, None] for one in (self.gain, self.bias)
+        )
+        return torch.addcmul(bias, 1 + gain, normed)
+
+
 def batch_norm(kind: _BatchNorm, channels: int, num_classes: int, eps: float = 1e-5) -> nn.Module:
     """Returns BatchNorm of a kind, that of each class where there are any."""
     if num_classes:
@@ -78,13 +103,13 @@ def generator_norm(
 
 
 class Layers(nn.Sequential):
-    """Layers in a row, of which BatchNorm by class is given the labels too."""
+    """Layers in a row, of which BatchNorm by class or vector is given that of each image too."""
 
     @override
-    def forward(self, features: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, given: Tensor | None = None) -> Tensor:
         for layer in self:
-            given = (label,) if isinstance(layer, ClassBatchNorm) else ()
-            features = layer(features, *given)
+            takes_it = isinstance(layer, (ClassBatchNorm, VectorBatchNorm))
+            features = layer(features, *((given,) if takes_it else ()))
         return features
 
 

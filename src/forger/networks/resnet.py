@@ -6,7 +6,8 @@ Both papers use one topology for 32x32, at different widths, normalisations and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Literal
 
@@ -76,27 +77,27 @@ class UpBlock(nn.Module):
     """Doubles the side of `(B, C, H, W)`.
 
     BatchNorm, ReLU, nearest x2, conv3, BatchNorm, ReLU, conv3. The shortcut is nearest x2 and a
-    convolution of 1x1.
+    convolution of 1x1. `norm` makes BatchNorm of so many channels, which may be given something.
     """
 
-    def __init__(self, inputs: int, outputs: int, num_classes: int = 0) -> None:
+    def __init__(self, inputs: int, outputs: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.residual = Layers(
-            batch_norm(nn.BatchNorm2d, inputs, num_classes, _EPS),
+            norm(inputs),
             nn.ReLU(inplace=True),
             nn.Upsample(scale_factor=2),
             _convolution(inputs, outputs, 3, math.sqrt(2), spectral=False),
-            batch_norm(nn.BatchNorm2d, outputs, num_classes, _EPS),
+            norm(outputs),
             nn.ReLU(inplace=True),
             _convolution(outputs, outputs, 3, math.sqrt(2), spectral=False),
         )
         self.shortcut = _convolution(inputs, outputs, 1, 1, spectral=False)
 
     @override
-    def forward(self, features: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, given: Tensor | None = None) -> Tensor:
         # A convolution of 1x1 commutes with repeating pixels, and is cheaper before it.
         shortcut = interpolate(self.shortcut(features), scale_factor=2.0)
-        total: Tensor = self.residual(features, label) + shortcut
+        total: Tensor = self.residual(features, given) + shortcut
         return total
 
 
@@ -104,15 +105,22 @@ class DownBlock(nn.Module):
     """ReLU, conv3, ReLU, conv3 on `(B, C, H, W)`, with an average over 2x2 pixels where it halves.
 
     The shortcut is a convolution of 1x1 and the average; nothing where neither size changes. The
-    first block of a discriminator has no ReLU before its first convolution, which sees images.
+    first block of a discriminator has no ReLU before its first convolution, which sees images. A
+    `wide` block has all its channels from its first convolution on, as a first block has.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, halves: bool, spectral: bool, first: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        halves: bool,
+        spectral: bool = False,
+        first: bool = False,
+        wide: bool = False,
     ) -> None:
         super().__init__()
         self.halves, self.first = halves, first
-        hidden = outputs if first else inputs
+        hidden = outputs if first or wide else inputs
         self.conv1 = _convolution(inputs, hidden, 3, math.sqrt(2), spectral)
         self.conv2 = _convolution(hidden, outputs, 3, math.sqrt(2), spectral)
         self.shortcut: nn.Module = nn.Identity()
@@ -162,7 +170,8 @@ class Generator(nn.Module):
         channels = _scaled(published, width, published[-1])
         self.map_shape = (channels[0], side, side)
         self.linear = _linear(latent_dim, math.prod(self.map_shape), spectral=False)
-        self.blocks = nn.ModuleList(UpBlock(*pair, num_classes) for pair in pairwise(channels))
+        norm = partial(batch_norm, nn.BatchNorm2d, num_classes=num_classes, eps=_EPS)
+        self.blocks = nn.ModuleList(UpBlock(*pair, norm) for pair in pairwise(channels))
         self.norm = nn.BatchNorm2d(channels[-1], eps=_EPS)
         self.image = _convolution(channels[-1], image_shape[0], 3, 1, spectral=False)
         self.to(memory_format=torch.channels_last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from forger.bounds import PositiveInt, check_bounds
@@ -104,3 +104,24 @@ def with_spectral_norm(norm: Norm, layer: nn.Module) -> nn.Module:
     One power iteration per forward (arXiv:1802.05957, algorithm 1).
     """
     return spectral_norm(layer) if norm == "spectral" else layer
+
+
+def init_layers(
+    network: nn.Module, draw: Callable[[Tensor], object], *kinds: type[nn.Module]
+) -> None:
+    """Draws the weights of all layers of some kinds, in order; their biases become 0."""
+    for module in network.modules():
+        if isinstance(module, kinds):
+            draw(module.weight)  # type: ignore[arg-type]
+            if getattr(module, "bias", None) is not None:
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+
+
+def norm_layers(network: nn.Module, *kinds: type[nn.Module]) -> None:
+    """Holds the largest singular value of all layers of some kinds at 1, see `with_spectral_norm`.
+
+    Weights must have been drawn before: the norm takes them as it finds them.
+    """
+    for module in list(network.modules()):
+        if isinstance(module, kinds):
+            spectral_norm(module)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 from typing_extensions import override
 
 from forger.bounds import PositiveInt
@@ -16,7 +17,15 @@ from forger.networks.conditional import (
     batch_norm,
     logits_and_features,
 )
-from forger.networks.settings import ImageShape, check_sizes, plan_sizes
+from forger.networks.settings import (
+    ImageShape,
+    check_sizes,
+    init_layers,
+    norm_layers,
+    plan_sizes,
+)
+
+_normal = partial(nn.init.normal_, std=0.02)
 
 
 class Generator(nn.Module):
@@ -59,7 +68,7 @@ class Generator(nn.Module):
             layers += [up, batch_norm(nn.BatchNorm2d, channels, num_classes), nn.ReLU(inplace=True)]
         layers += [nn.Conv2d(width, image_shape[0], 3, padding=1), nn.Tanh()]
         self.layers = Layers(*layers)
-        _init_weights(self)
+        init_layers(self, _normal, nn.Linear, nn.ConvTranspose2d, nn.Conv2d)
         self.to(memory_format=torch.channels_last)
 
     @override
@@ -112,11 +121,9 @@ class Discriminator(nn.Module):
         layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.LeakyReLU(0.1, inplace=True)]
         features = channels * side**2
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, 1))
-        _init_weights(self)
+        init_layers(self, _normal, nn.Conv2d, nn.Linear)
         if spectral:
-            for layer in self.layers:
-                if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                    spectral_norm(layer)
+            norm_layers(self, nn.Conv2d, nn.Linear)
         self.class_head = ClassHead(features, num_classes, head, spectral)
         self.to(memory_format=torch.channels_last)
 
@@ -124,11 +131,3 @@ class Discriminator(nn.Module):
     def forward(self, images: Tensor, label: Tensor | None = None) -> Logits:
         judged: Logits = self.class_head(*logits_and_features(self.layers, images), label)
         return judged
-
-
-def _init_weights(network: nn.Module) -> None:
-    """Draws weights from N(0, 0.02); biases are 0."""
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            nn.init.normal_(module.weight, 0.0, 0.02)
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]

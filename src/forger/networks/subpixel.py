@@ -7,6 +7,8 @@ between channels and places, as sub-pixel convolution does (arXiv:1609.05158).
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -21,7 +23,7 @@ from forger.networks.conditional import (
     batch_norm,
     logits_and_features,
 )
-from forger.networks.settings import ImageShape, check_sizes
+from forger.networks.settings import ImageShape, check_sizes, init_layers
 
 _SLOPE = 0.2  # of LeakyReLU
 _LAST_GAIN = 0.3  # starts the images within tanh's straight part
@@ -41,11 +43,7 @@ def _quarter(image_shape: ImageShape) -> tuple[int, int]:
 
 def _init_weights(network: nn.Module) -> None:
     """Draws weights as He et al. for LeakyReLU (arXiv:1502.01852, eq. 15); biases are 0."""
-    for module in network.modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-            nn.init.kaiming_normal_(module.weight, a=_SLOPE)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    init_layers(network, partial(nn.init.kaiming_normal_, a=_SLOPE), nn.Conv2d, nn.Linear)
 
 
 def _activation() -> nn.Module:

@@ -16,7 +16,7 @@ from forger.app.config.compose import find_mistakes
 MISTAKES = {
     # names
     "model=dcgna": (
-        "model=dcgna: no such choice; did you mean 'dcgan'? Allowed: dcgan, sndcgan, sngan, "
+        "model=dcgna: no such choice; did you mean 'dcgan'? Allowed: biggan, dcgan, sndcgan, sngan, "
         "subpixel, vanilla, wgan_gp_resnet"
     ),
     "model=dcgan model=vanilla": (

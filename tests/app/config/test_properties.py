@@ -55,6 +55,7 @@ FILES = [
     ["data=mnist_sample", "augment=diffaugment"],
     ["data=mnist_sample", "augment=ada"],
     ["data=mnist_sample", "augment=ada", "augment.p=0.2", "loss=r3gan"],
+    ["data=mnist_sample", "model=biggan", "condition=label"],
 ]
 WRONG = [
     *("model=dcgna", "model=hinge", "modle=dcgan", "loss=hing", "data=[mnist,cifar10]", "dcgan"),
@@ -88,6 +89,7 @@ ADDED = [
     *("condition.label_dim", "condition.labels", "condition.generator_weight", "condition.classes"),
     *("augment.p", "augment.policy", "augment.blit", "augment.target", "augment.fill"),
     *("model.discriminator.spectral", "model.discriminator.pool", "model.discriminator.head"),
+    *("model.generator.class_dim", "model.generator.skip_noise", "model.generator.init"),
     *("model.generator.width", "model.generator.depth", "callbacks.samples.seed", "x", "x.y"),
 ]
 VALUES = [

@@ -32,6 +32,8 @@ from forger.app.run.train import train
 
 def choices_of(model: str, loss: str, data: str, folder: Path) -> list[str]:
     words = [f"model={model}", f"loss={loss}", f"data={data}"]
+    if model == "biggan":  # narrow, for speed
+        words += [f"model.{side}.width=4" for side in ("generator", "discriminator")]
     if data == "image_folder":
         images = colour_folder(folder / "images")
         words += [f"data.root={images}", "data.image_size=32", "data.batch_size=4"]
