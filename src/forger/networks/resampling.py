@@ -1,0 +1,76 @@
+"""Doubles and halves the side of feature maps through a small low-pass filter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d
+from typing_extensions import override
+
+BINOMIAL = (1.0, 3.0, 3.0, 1.0)
+"""Taps of the filter of StyleGAN2 (arXiv:1912.04958) and R3GAN (arXiv:2501.05441)."""
+
+
+def fir_kernel(taps: Sequence[float] = BINOMIAL) -> Tensor:
+    """Returns the separable filter of an even number of taps, `(taps, taps)`, of sum 1."""
+    assert len(taps) % 2 == 0, "an odd filter would shift maps by half a pixel"
+    row = torch.tensor(taps, dtype=torch.get_default_dtype())
+    return torch.outer(row, row) / row.sum() ** 2
+
+
+def upsample2x(images: Tensor, kernel: Tensor) -> Tensor:
+    """Doubles the side of `(B, C, H, W)`: zeros between pixels, then the filter, times 4.
+
+    Outside of the map lie zeros.
+
+    Args:
+        images: fastest with channels last in memory, which they then keep.
+        kernel: as `fir_kernel` returns it.
+    """
+    weight, padding = _of_each_channel(images, 4 * kernel)
+    return conv_transpose2d(images, weight, stride=2, padding=padding, groups=images.shape[1])
+
+
+def downsample2x(images: Tensor, kernel: Tensor) -> Tensor:
+    """Halves the side of `(B, C, H, W)`: the filter, then every second pixel.
+
+    Outside of the map lie zeros. Arguments as in `upsample2x`.
+    """
+    weight, padding = _of_each_channel(images, kernel)
+    return conv2d(images, weight, stride=2, padding=padding, groups=images.shape[1])
+
+
+def _of_each_channel(images: Tensor, kernel: Tensor) -> tuple[Tensor, int]:
+    """Returns the filter as a convolution's weight, and the padding that keeps maps in place."""
+    weight = kernel.to(images.dtype).expand(images.shape[1], 1, *kernel.shape)
+    return weight, len(kernel) // 2 - 1
+
+
+class Upsample2x(nn.Module):
+    """`upsample2x` with a filter of its own; `taps` as in `fir_kernel`."""
+
+    kernel: Tensor
+
+    def __init__(self, taps: Sequence[float] = BINOMIAL) -> None:
+        super().__init__()
+        self.register_buffer("kernel", fir_kernel(taps), persistent=False)
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        return upsample2x(images, self.kernel)
+
+
+class Downsample2x(nn.Module):
+    """`downsample2x` with a filter of its own; `taps` as in `fir_kernel`."""
+
+    kernel: Tensor
+
+    def __init__(self, taps: Sequence[float] = BINOMIAL) -> None:
+        super().__init__()
+        self.register_buffer("kernel", fir_kernel(taps), persistent=False)
+
+    @override
+    def forward(self, images: Tensor) -> Tensor:
+        return downsample2x(images, self.kernel)
