@@ -8,6 +8,7 @@ from scipy.signal import upfirdn
 from forger.networks.resampling import (
     Downsample2x,
     Upsample2x,
+    blur,
     downsample2x,
     fir_kernel,
     upsample2x,
@@ -55,6 +56,25 @@ def test_halving_is_the_transpose_of_doubling_divided_by_four():
     small, large = torch.randn(1, 2, 5, 5).double(), torch.randn(1, 2, 10, 10).double()
     up, down = Upsample2x().double(), Downsample2x().double()
     assert torch.allclose((up(small) * large).sum(), 4 * (small * down(large)).sum())
+
+
+@pytest.mark.parametrize("padding", [1, 2])
+def test_a_blur_is_a_correlation_with_zeros_around(padding):
+    images, kernel = np.random.default_rng(0).normal(size=(2, 3, 6, 6)), fir_kernel()
+    found = blur(torch.tensor(images), kernel.double(), padding)
+    around = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    windows = np.lib.stride_tricks.sliding_window_view(around, (4, 4), (2, 3))
+    np.testing.assert_allclose(found, (windows * kernel.numpy()).sum((4, 5)), atol=1e-6)
+
+
+def test_filters_in_16_bits_and_under_autocast_are_those_in_32():
+    images = torch.randn(2, 3, 8, 8)
+    for module in (Upsample2x(), Downsample2x()):
+        expected = module(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(module(images), expected)
+        short = images.bfloat16()
+        assert torch.equal(module(short), module(short.float()).bfloat16())
 
 
 def test_maps_keep_their_layout_and_their_precision():

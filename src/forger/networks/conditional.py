@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -189,7 +189,8 @@ class LabelBesideNoise(nn.Module):
         label_dim: size of the class embedding, which starts at N(0, 1).
 
     Raises:
-        ConfigError: `label_dim` leaves no noise of the generator's `latent_dim`.
+        ConfigError: `label_dim` leaves no noise of the generator's `latent_dim`, or the generator
+            mixes styles.
     """
 
     def __init__(self, generator: nn.Module, num_classes: int, label_dim: int) -> None:
@@ -201,15 +202,34 @@ class LabelBesideNoise(nn.Module):
                 f"label_dim={label_dim}: must be below the generator's latent_dim={inputs}, which"
                 " is the size of noise and label together; make latent_dim larger"
             )
+        if getattr(generator, "style_mixing", 0) > 0:
+            raise ConfigError(
+                "condition.generator=concat: a style mixed in would be of no class; write"
+                " condition.generator=auto, or model.generator.style_mixing=0"
+            )
         self.image_shape = generator.image_shape
-        self.generator = generator
+        self.extra_noise = getattr(generator, "extra_noise", 0)
+        self.has_styles = getattr(generator, "has_styles", False)
+        self.generator: Any = generator
         self.embedding = nn.Embedding(num_classes, label_dim)
 
     @override
-    def forward(self, noise: Tensor, label: Tensor) -> Tensor:
-        embedded = self.embedding(label).to(noise.dtype)
-        images: Tensor = self.generator(torch.cat([noise, embedded], 1))
+    def forward(self, noise: Tensor, label: Tensor, **extra: Tensor) -> Tensor:
+        images: Tensor = self.generator(self._beside(noise, label), **extra)
         return images
+
+    def styles(self, noise: Tensor, label: Tensor, **extra: Tensor | None) -> Tensor:
+        """Returns the styles of a generator that has any."""
+        styles: Tensor = self.generator.styles(self._beside(noise, label), **extra)
+        return styles
+
+    def synthesize(self, styles: Tensor, **extra: Tensor | None) -> Tensor:
+        """Returns the images of styles."""
+        images: Tensor = self.generator.synthesize(styles, **extra)
+        return images
+
+    def _beside(self, noise: Tensor, label: Tensor) -> Tensor:
+        return torch.cat([noise, self.embedding(label).to(noise.dtype)], 1)
 
 
 class LabelPlanes(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from typing_extensions import override
 
 BINOMIAL = (1.0, 3.0, 3.0, 1.0)
 """Taps of the filter of StyleGAN2 (arXiv:1912.04958) and R3GAN (arXiv:2501.05441)."""
+
+_HALVES = (torch.float16, torch.bfloat16)
 
 
 def fir_kernel(taps: Sequence[float] = BINOMIAL) -> Tensor:
@@ -29,8 +31,7 @@ def upsample2x(images: Tensor, kernel: Tensor) -> Tensor:
         images: fastest with channels last in memory, which they then keep.
         kernel: as `fir_kernel` returns it.
     """
-    weight, padding = _of_each_channel(images, 4 * kernel)
-    return conv_transpose2d(images, weight, stride=2, padding=padding, groups=images.shape[1])
+    return _filtered(conv_transpose2d, images, 4 * kernel, len(kernel) // 2 - 1, stride=2)
 
 
 def downsample2x(images: Tensor, kernel: Tensor) -> Tensor:
@@ -38,14 +39,27 @@ def downsample2x(images: Tensor, kernel: Tensor) -> Tensor:
 
     Outside of the map lie zeros. Arguments as in `upsample2x`.
     """
-    weight, padding = _of_each_channel(images, kernel)
-    return conv2d(images, weight, stride=2, padding=padding, groups=images.shape[1])
+    return _filtered(conv2d, images, kernel, len(kernel) // 2 - 1, stride=2)
 
 
-def _of_each_channel(images: Tensor, kernel: Tensor) -> tuple[Tensor, int]:
-    """Returns the filter as a convolution's weight, and the padding that keeps maps in place."""
-    weight = kernel.to(images.dtype).expand(images.shape[1], 1, *kernel.shape)
-    return weight, len(kernel) // 2 - 1
+def blur(images: Tensor, kernel: Tensor, padding: int) -> Tensor:
+    """Filters `(B, C, H, W)` with so many zeros around; arguments as in `upsample2x`."""
+    return _filtered(conv2d, images, kernel, padding)
+
+
+def _filtered(
+    convolve: Callable[..., Tensor], images: Tensor, kernel: Tensor, padding: int, stride: int = 1
+) -> Tensor:
+    """Convolves each channel with the filter, in the precision of the images.
+
+    On the CPU in float32: torch's convolutions of each channel in 16 bits take up to 100 times as
+    long where they have a stride.
+    """
+    wide = images.float() if images.device.type == "cpu" and images.dtype in _HALVES else images
+    weight = kernel.to(wide.dtype).expand(images.shape[1], 1, *kernel.shape)
+    settings = {"stride": stride, "padding": padding, "groups": images.shape[1]}
+    with torch.autocast(images.device.type, enabled=False):
+        return convolve(wide, weight, **settings).to(images.dtype)
 
 
 class Upsample2x(nn.Module):

@@ -49,7 +49,7 @@ def plan_sizes(image_shape: ImageShape) -> tuple[int, int]:
         sizes = sorted(base * 2**k for base in (4, 5, 6, 7) for k in range(1, 9))
         nearest = sorted(sorted(sizes, key=lambda size: abs(size - height))[:3])
         raise ConfigError(
-            "model=dcgan|sndcgan|r3gan: makes square images with a side of 4, 5, 6 or 7 times a"
+            "model: this one makes square images with a side of 4, 5, 6 or 7 times a"
             f" power of two, not {height}x{width}; nearest:"
             f" data.image_size={'|'.join(map(str, nearest))}"
         )
