@@ -47,8 +47,10 @@ def in_float32(network: nn.Module) -> Callable[..., Any]:
     if not wide:
         return network
 
-    def run(*inputs: Tensor) -> Any:
-        widened = [one.float() if one.dtype in _HALVES else one for one in inputs]
+    def run(*inputs: Tensor | None) -> Any:
+        widened = [
+            one.float() if one is not None and one.dtype in _HALVES else one for one in inputs
+        ]
         return functional_call(network, wide, tuple(widened))
 
     return run

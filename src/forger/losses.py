@@ -40,9 +40,13 @@ class AdversarialLoss(ABC):
         r2_gamma: weight of R2 on fake images; 0 is off.
         penalty_interval: R1 and R2 are added to every so many updates of the discriminator, their
             weight times as much.
+        path_length: weight of the path-length penalty (arXiv:1912.04958) of a generator that has
+            styles; 0 is off.
+        path_length_interval: it is added to every so many updates of the generator, its weight
+            times as much.
 
     Raises:
-        ConfigError: an argument is out of its range, or `penalty_interval` has no penalty.
+        ConfigError: an argument is out of its range, or an interval has no penalty.
     """
 
     n_critic: PositiveInt = 1
@@ -50,6 +54,8 @@ class AdversarialLoss(ABC):
     r1_gamma: NonNegativeFloat = 0.0
     r2_gamma: NonNegativeFloat = 0.0
     penalty_interval: PositiveInt = 1
+    path_length: NonNegativeFloat = 0.0
+    path_length_interval: PositiveInt = 4
 
     generator_sees_real: ClassVar[bool] = False
     """Whether the generator's loss compares with logits of (fresh) real images."""
@@ -62,6 +68,11 @@ class AdversarialLoss(ABC):
             raise ConfigError(
                 f"loss.penalty_interval={self.penalty_interval}: is for R1 and R2, and both are"
                 " off; set loss.r1_gamma or loss.r2_gamma too"
+            )
+        if self.path_length_interval != 4 and self.path_length == 0:
+            raise ConfigError(
+                f"loss.path_length_interval={self.path_length_interval}: is for loss.path_length,"
+                " which is off; set it too"
             )
 
     @abstractmethod

@@ -62,6 +62,11 @@ class Draws:
         self._streams: dict[Purpose, torch.Generator] = {}
         self._begun: set[Purpose] = set()
 
+    @property
+    def iteration(self) -> int:
+        """The iteration whose numbers are drawn."""
+        return self._iteration
+
     def start(self, iteration: int) -> None:
         """Begins the iteration's own sequences of numbers."""
         self._iteration = iteration

@@ -30,6 +30,7 @@ class Purpose(IntEnum):
     TRAINING_LABELS = 11
     SAMPLED_LABELS = 12
     AUGMENTATION = 13
+    GENERATOR_NOISE = 14  # of a generator's pixels, and of its style mixing
     OWN_TASK = 15  # what a task of your own draws beside these
 
 

@@ -18,11 +18,12 @@ import torch
 from helpers import SHAPE, LabelledSquares, conditional, make_gan, make_trainer
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch import Tensor, nn
+from torch import Tensor
 
+from forger.conditions import Labels
 from forger.gan import GAN
 from forger.losses import AdversarialLoss
-from forger.networks import dcgan, mlp
+from forger.networks import dcgan, mlp, stylegan2
 from forger.schedules import Linear
 from forger.updates import Updates
 
@@ -48,6 +49,7 @@ class Combination:
     updates: dict[str, Any] = field(default_factory=dict)
     generator_norm: str = "none"
     condition: str = ""
+    steps: int = STEPS
 
     def __str__(self) -> str:
         network = self.network.__name__.rpartition(".")[2]
@@ -62,18 +64,18 @@ class Combination:
         return loss
 
     def make_gan(self) -> GAN:
-        updates, norms = Updates(**self.updates), (self.norm, self.generator_norm)
-        networks = conditional(self.condition, self.network, *norms) if self.condition else {}
+        updates = Updates(**self.updates)
         return make_gan(
-            self.network,
             loss=self.make_loss(),
             generator_updates=updates,
             discriminator_updates=updates,
             ema_decay=0.9,
-            **(networks or self._unconditional()),
+            **self._parts(),
         )
 
-    def _unconditional(self) -> dict[str, nn.Module]:
+    def _parts(self) -> dict[str, Any]:
+        if self.condition:
+            return conditional(self.condition, self.network, self.norm, self.generator_norm)
         torch.manual_seed(0)
         sizes = SIZES[self.network]
         return {
@@ -84,7 +86,8 @@ class Combination:
     def train(self, folder: Path, **settings: Any) -> dict[str, Tensor]:
         """Returns all weights, averages and optimizer states after training, by name."""
         gan = self.make_gan()
-        defaults = {"max_steps": STEPS, "log_every_n_steps": STEPS, "precision": "64-true"}
+        steps = {"max_steps": self.steps, "log_every_n_steps": self.steps}
+        defaults = {**steps, "precision": "64-true"}
         trainer = make_trainer(folder, **(defaults | settings))
         trainer.fit(gan, datamodule=LabelledSquares(batch_size=8, seed=0, flip=True))
         state = dict(gan.state_dict())
@@ -92,6 +95,31 @@ class Combination:
             for place, values in optimizer.state_dict()["state"].items():
                 state |= {f"optimizer {number} {place} {k}": v for k, v in values.items()}
         return state
+
+
+@dataclass(frozen=True)
+class Styled(Combination):
+    """StyleGAN2, which has no normalisation, with the classes by projection if there are any."""
+
+    network: ModuleType = stylegan2
+    group_size: int = 0
+    steps: int = 8
+
+    def _parts(self) -> dict[str, Any]:
+        torch.manual_seed(0)
+        names = LabelledSquares.classes if self.condition else ()
+        facts: dict[str, Any] = {"channel_base": 64, "channel_max": 6, "num_classes": len(names)}
+        return {
+            "generator": stylegan2.Generator(SHAPE, 6, 5, mapping_layers=2, **facts),
+            "discriminator": stylegan2.Discriminator(SHAPE, group_size=self.group_size, **facts),
+            "condition": Labels(names) if names else None,
+        }
+
+
+def styled() -> Iterator[Combination]:
+    """StyleGAN2 without minibatch standard deviation, and its settings."""
+    yield Styled("non_saturating", loss_settings={"r1_gamma": 1.0, "path_length": 2.0})
+    yield Styled("hinge", updates={"accumulate": 2}, condition="projection")
 
 
 def combinations() -> Iterator[Combination]:
@@ -102,6 +130,7 @@ def combinations() -> Iterator[Combination]:
             if not loss.batch_statistics:
                 short = {"n_critic": 2} if loss.n_critic > 2 else {}  # the same, sooner
                 yield from (Combination(path.stem, network, norm, short) for norm in norms)
+    yield from styled()
     for network in NETWORKS:
         yield Combination("r3gan", network, "layer", updates={"accumulate": 2})
         yield Combination("hinge", network, "spectral", {"n_critic": 2}, {"gradient_clip": 0.01})
@@ -117,7 +146,7 @@ def with_batch_statistics() -> list[Combination]:
     found = [one for one in kept if one.make_loss().batch_statistics]
     norms: dict[str, Any] = {"generator_norm": "batch"}
     found += [Combination("hinge", dcgan, **norms, condition=how) for how in ("", *CONDITIONS[:2])]
-    return found
+    return [*found, Styled("non_saturating", group_size=4)]
 
 
 def start_pair(folder: Path) -> list[subprocess.Popen[str]]:

@@ -28,6 +28,23 @@ ROOT = Path(__file__).parents[2]
 MODELS = sorted(path.stem for path in (ROOT / "configs" / "model").glob("*.yaml"))
 LOSSES = sorted(path.stem for path in (ROOT / "configs" / "loss").glob("*.yaml"))
 
+NARROW = {  # of models that are wide, what makes them quick
+    "stylegan2": [
+        *(
+            f"model.{side}.{size}"
+            for side in ("generator", "discriminator")
+            for size in ("channel_base=64", "channel_max=8", "mapping_layers=2")
+        ),
+        *("model.generator.latent_dim=16", "model.generator.style_dim=16"),
+    ],
+    "biggan": [f"model.{side}.width=4" for side in ("generator", "discriminator")],
+    "r3gan": [
+        f"model.{side}.{size}"
+        for side in ("generator", "discriminator")
+        for size in ("width=16", "groups=2")
+    ],
+}
+
 Compose = Callable[..., DictConfig]
 
 

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from forger import losses
+from forger.conditions import Labels
 from forger.data import GroupedDataModule
 from forger.gan import GAN
-from forger.networks import dcgan, mlp
+from forger.networks import dcgan, mlp, stylegan2
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "Wasserstein": {"gradient_penalty": 10.0},
@@ -64,6 +65,22 @@ def test_each_condition_with_everything_on(
     make_full = partial(full_gan, loss, make)
     assert_resumes(tmp_path, make_full, labelled, kills=(3, 8), precision="bf16-mixed")
     assert last(tmp_path / "cut")["state_dict"]["task.condition.frequencies"].min() > 1
+
+
+def test_styles_and_the_mean_of_their_path_lengths(tmp_path: Path) -> None:
+    def make() -> GAN:
+        facts: dict[str, Any] = {"channel_base": 32, "channel_max": 4, "num_classes": 3}
+        torch.manual_seed(0)
+        networks = {
+            "generator": stylegan2.Generator(SHAPE, 5, 4, mapping_layers=1, **facts),
+            "discriminator": stylegan2.Discriminator(SHAPE, **facts),
+            "condition": Labels(("left", "middle", "right")),
+        }
+        loss = losses.NonSaturating(path_length=2.0, path_length_interval=3, r1_gamma=1.0)
+        return full_gan(loss, partial(make_gan, **networks))
+
+    assert_resumes(tmp_path, make, labelled, kills=(3, 4, 8), precision="bf16-mixed")
+    assert last(tmp_path / "cut")["state_dict"]["task.path_length.mean"] > 0
 
 
 @pytest.mark.parametrize("networks", [dict, partial(conditional, "auxiliary")])

@@ -9,15 +9,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from forger.bounds import NonNegativeFloat, check_bounds
 from forger.conditions import Condition
 from forger.copying import copied
+from forger.errors import ConfigError
 from forger.noise import PRIORS, Prior
 from forger.pictures import to_pixels
 from forger.random_state import random_state_of
+from forger.sampling.truncation import Truncated
 from forger.seeds import Purpose, seed_for, stream
 
 CHUNK = 250  # images of one seeded draw, and of one pass through a network or an extractor
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+_MEAN_OF = 10_000  # styles, by which truncation goes
 
 
 class Grid(NamedTuple):
@@ -79,19 +83,23 @@ class Sampler(nn.Module):
         drawn = [self._given(*chunk, seed) for chunk in enumerate(chunk_sizes(n))]
         return {name: torch.cat([one[name] for one in drawn]) for name in self.condition.members}
 
-    def sample(self, n: int, seed: int = 0, **given: Any) -> Tensor:
+    def sample(self, n: int, seed: int = 0, *, truncation: float = 1.0, **given: Any) -> Tensor:
         """Generates the seed's first n images, `(n, C, H, W)` in [-1, 1], where the weights are.
 
         Args:
             n: number of images.
             seed: of their noise.
+            truncation: see `truncated`.
             given: what they are to be, for example `label=7` or `label=["cat", "ship"]`, by name
                 or number, one for all or for each in turn, or a tensor of numbers; drawn as in
                 training where it is not told.
 
         Raises:
-            ConfigError: the generator is not given such a thing, or it has no such value.
+            ConfigError: the generator is not given such a thing, or it has no such value; or it
+                cannot be truncated.
         """
+        if truncation != 1:
+            return self.truncated(truncation).sample(n, seed, **given)
         wanted = self.condition.read(given, n)
         chunks = []
         for number, size in enumerate(chunk_sizes(n)):
@@ -99,6 +107,40 @@ class Sampler(nn.Module):
             rows = {name: values[begin : begin + size] for name, values in wanted.items()}
             chunks.append(self._images(number, size, seed, self._given(number, size, seed) | rows))
         return torch.cat(chunks)
+
+    def truncated(self, truncation: float) -> Sampler:
+        """Returns a sampler of the same images nearer to the mean, of a generator with styles.
+
+        A style `w` becomes `mean + truncation (w - mean)`, see `Truncated`. The mean is that of
+        10,000 styles, always the same ones, of all classes as often as trained on.
+
+        Args:
+            truncation: 1 changes nothing, 0 gives one image.
+
+        Raises:
+            ConfigError: the generator has no styles, or `truncation` is negative.
+        """
+        check_bounds(truncation, NonNegativeFloat, "truncation")
+        if truncation == 1:
+            return self
+        if not getattr(self.generator, "has_styles", False):
+            raise ConfigError(
+                f"truncation={truncation}: is for generators with styles, such as those of"
+                " model=stylegan2; leave it out"
+            )
+        twin = copied(self)
+        twin.generator = Truncated(twin.generator, self._mean_style(), truncation)
+        return twin
+
+    @torch.no_grad()
+    def _mean_style(self) -> Tensor:
+        random, sums = stream(Purpose.SAMPLES), []  # of no seed
+        for size in chunk_sizes(_MEAN_OF):
+            noise = PRIORS[self.prior]((size, self.latent_dim), random, torch.float32)
+            given = self.condition.inputs(self.condition.sample(size, random))
+            inputs = [one.to(self.device) for one in (noise, *given)]
+            sums.append(self.generator.styles(*inputs)[:, 0].sum(0))  # type: ignore[operator]
+        return torch.stack(sums).sum(0) / _MEAN_OF
 
     def grid(self, n: int, seed: int = 0) -> Grid:
         """Generates what one picture of about n images shows; always the same of a seed.

@@ -147,10 +147,10 @@ class Task(nn.Module, ABC):
     def load_process_state(self, state: Mapping[str, Any]) -> None:
         """Restores it."""
 
-    def run(self, network: nn.Module, *inputs: Tensor) -> Any:
+    def run(self, network: nn.Module, *inputs: Tensor, **named: Tensor) -> Any:
         """Runs a network in the precision of the training: all forward passes go through here."""
         with self.precision:
-            return network(*inputs)
+            return network(*inputs, **named)
 
     def after_discriminator_step(self) -> None:
         """Holds the discriminator's weights in the bounds that the loss sets."""

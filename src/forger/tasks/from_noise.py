@@ -18,7 +18,8 @@ from forger.copying import in_float32
 from forger.errors import ConfigError
 from forger.gradients import full_precision
 from forger.losses import AdversarialLoss, NonSaturating
-from forger.noise import PRIORS, Draw, Draws, Prior
+from forger.noise import PRIORS, Draw, Draws, Prior, normal
+from forger.path_length import PathLength, Paths, path_lengths
 from forger.sampling.sampler import Sampler
 from forger.seeds import Purpose, stream
 from forger.tasks.base import BATCH_NORMS, Batch, Task, Terms
@@ -50,8 +51,8 @@ class FromNoise(Task):
 
     Raises:
         ConfigError: `prior` is unknown, G has no `latent_dim`, D has BatchNorm while the loss
-            penalises gradients per sample, or `augment` follows D's decisions, which it does not
-            make by this loss.
+            penalises gradients per sample, `augment` follows D's decisions, which it does not
+            make by this loss, or the loss penalises path lengths and G has no styles.
     """
 
     def __init__(
@@ -87,6 +88,14 @@ class FromNoise(Task):
                 f"augment.p=null: follows which real images D finds real, and with"
                 f" {type(self.loss).__name__} no logit decides that; write augment.p=<probability>"
             )
+        self.path_length: PathLength | None = None
+        if self.loss.path_length > 0:
+            self.path_length = PathLength(self.loss.path_length, self.loss.path_length_interval)
+            if not getattr(generator, "has_styles", False):
+                raise ConfigError(
+                    f"loss.path_length={self.loss.path_length}: is for generators with styles;"
+                    " write model=stylegan2, or loss.path_length=0"
+                )
 
     @property
     def latent_dim(self) -> int:
@@ -103,10 +112,10 @@ class FromNoise(Task):
 
     def fakes(self, batch: Batch, draws: Draws) -> Batch:
         """Generates an image from fresh noise for each one of the batch."""
-        rows, shape = len(batch["image"]), batch["image"].shape
-        noise = draws.rows(Purpose.TRAINING_NOISE, PRIORS[self.prior], rows, self.latent_dim)
-        given = self.condition.draw(rows, draws)
-        images: Any = self.run(self.generator, noise, *self.condition.inputs(given))
+        shape = batch["image"].shape
+        noise, extra, given = self._draw(len(batch["image"]), draws)
+        named = {} if extra is None else {"extra": extra}
+        images: Any = self.run(self.generator, noise, *self.condition.inputs(given), **named)
         if not isinstance(images, Tensor) or images.shape != shape:
             found = tuple(images.shape[1:]) if isinstance(images, Tensor) else type(images).__name__
             raise ConfigError(
@@ -130,12 +139,13 @@ class FromNoise(Task):
         )
 
     def generator_terms(self, batch: Batch, fakes: Batch, draws: Draws) -> Terms:
-        """Returns the adversarial loss and the terms of classes."""
+        """Returns the adversarial loss, the penalty that is due, and the terms of classes."""
         rows = partial(draws.rows, Purpose.AUGMENTATION)
         fake, real_logits = self._judge(self._seen(fakes, rows)), None
         if self.needs_fresh_batch:
             real_logits = self._judge(self._seen(batch, rows)).logits
         added, logged = self.condition.generator_terms(fake.classes, fakes)
+        added = added | self._path_length(batch, draws)
         return Terms(self.loss.generator(fake.logits, real_logits), added, logged)
 
     def describe(self) -> str:
@@ -182,6 +192,26 @@ class FromNoise(Task):
     @property
     def _augment_factor(self) -> float:
         return self.factors.get("augment", 1.0)
+
+    def _draw(self, rows: int, draws: Draws) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+        """Draws noise, numbers N(0, 1) that G asks for beside, and what the condition adds."""
+        noise = draws.rows(Purpose.TRAINING_NOISE, PRIORS[self.prior], rows, self.latent_dim)
+        count, extra = getattr(self.generator, "extra_noise", 0), None
+        if count:
+            extra = draws.rows(Purpose.GENERATOR_NOISE, normal, rows, count)
+        return noise, extra, self.condition.draw(rows, draws)
+
+    def _path_length(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """Returns the weighted path-length penalty where it is due, of fresh fakes in float32."""
+        term = self.path_length
+        if term is None or draws.iteration % term.interval > 0 or not torch.is_grad_enabled():
+            return {}
+        shape = batch["image"].shape
+        noise, extra, given = self._draw(shape[0], draws)
+        directions = full_precision(draws.rows(Purpose.PENALTIES, normal, *shape))
+        paths = in_float32(Paths(self.generator))
+        images, styles = paths(noise, extra, *self.condition.inputs(given))
+        return {"penalty_path_length": term(path_lengths(images, styles, directions))}
 
     def _judge(self, batch: Batch) -> _Judged:
         inputs = batch["image"], *self.condition.inputs(batch)

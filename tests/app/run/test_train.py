@@ -14,6 +14,7 @@ from test_readme import commands as readme_commands
 from training import (
     LOSSES,
     MODELS,
+    NARROW,
     ROOT,
     Compose,
     colour_folder,
@@ -31,9 +32,7 @@ from forger.app.run.train import train
 
 
 def choices_of(model: str, loss: str, data: str, folder: Path) -> list[str]:
-    words = [f"model={model}", f"loss={loss}", f"data={data}"]
-    if model == "biggan":  # narrow, for speed
-        words += [f"model.{side}.width=4" for side in ("generator", "discriminator")]
+    words = [f"model={model}", f"loss={loss}", f"data={data}", *NARROW.get(model, [])]
     if data == "image_folder":
         images = colour_folder(folder / "images")
         words += [f"data.root={images}", "data.image_size=32", "data.batch_size=4"]

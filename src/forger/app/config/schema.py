@@ -116,6 +116,7 @@ EVALUATE_PATHS: Types = {"cache_dir": str | None}
 LABELS: TypeAlias = str | int | list[str | int] | None  # names or numbers of classes
 GENERATE = _OF_A_RUN | {
     **{"run": str, "label": LABELS, "n": PositiveInt, "seed": Seed},
+    "truncation": NonNegativeFloat,
     **{"weights": Literal["ema", "raw"], "npz": bool, "walk": Section, "frames": PositiveInt},
     "output": str | None,
 }

@@ -126,6 +126,7 @@ _TRAIN = {
         neutral={
             **{"n_critic": 1, "weight_clip": None, "penalty_interval": 1},
             **{"r1_gamma": 0.0, "r2_gamma": 0.0},
+            **{"path_length": 0.0, "path_length_interval": 4},
         },
     ),
     "task": Section(

@@ -146,7 +146,7 @@ class Trial:
         self.task_fails = f"task: {type(gan.task).__name__} fails"
         self.inputs: dict[str, tuple[Tensor, ...]] = {}
         self.draws = Draws(gan.seed, dtype=dtype)
-        self.draws.start(1)
+        self.draws.start(0)  # in which all that is due at intervals is due
 
     def example(self, rows: int, image_shape: tuple[int, int, int]) -> Batch:
         """Returns a batch of noise in [-1, 1], and whatever else the task wants."""
@@ -174,7 +174,7 @@ class Trial:
             fakes = self.task.fakes(batch, self.draws)
             return self.task.generator_terms(batch, fakes, self.draws)
 
-    def _run(self, network: nn.Module, *inputs: Tensor) -> Any:
+    def _run(self, network: nn.Module, *inputs: Tensor, **named: Tensor) -> Any:
         """Takes the place of the task's own: says which network fails, and on what."""
         sides = ((name, getattr(self, name)) for name in NETWORKS)
         name = next(name for name, side in sides if any(network is m for m in side.modules()))
@@ -184,7 +184,7 @@ class Trial:
             f"model.{name}: fails on an input {', '.join(str(tuple(x.shape)) for x in inputs)}"
         )
         with _explained(f"{failing}{alone if len(inputs[0]) == 1 else ''}"), self.task.precision:
-            return network(*inputs)
+            return network(*inputs, **named)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def generate(cfg: DictConfig) -> Path:
     Args:
         cfg: composed from `configs/generate.yaml`. `output` is replaced as a whole, or left as it
             was if anything fails; the default is `<run>/generated/<checkpoint>_<weights>_seed<n>`,
-            with `_label<label>` behind where one is given.
+            with `_label<label>` and `_truncation<truncation>` behind where they are given.
 
     Raises:
         UserError: a setting, the run or the folder cannot work; nothing was written.
@@ -60,12 +60,12 @@ def generate(cfg: DictConfig) -> Path:
     device = pick_device(cfg.device)
     trust, moved = cfg.get("trust") or (), cfg.get("moved")
     run, sampler = load_sampler(cfg.run, cfg.checkpoint, cfg.weights, trust, moved)
+    sampler = sampler.to(device).truncated(cfg.truncation)
     classes = _classes(sampler, "label", cfg.label) or sampler.condition.present()
     labels = _classes(sampler, "walk.labels", cfg.walk.labels)
     route = plan_walk(sampler, cfg.walk.noise, labels, classes)
     output = _output(cfg, run, classes)
     _check_replaceable(output)
-    sampler.to(device)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
     log.info("generator       %s weights, on %s", cfg.weights, device)
     with threads(cfg.threads), _replaced(output) as folder:
@@ -149,6 +149,8 @@ def _output(cfg: DictConfig, run: Run, classes: Sequence[int]) -> Path:
     name = f"{run.checkpoint.stem}_{cfg.weights}_seed{cfg.seed}"
     if cfg.label is not None:
         name += f"_label{_as_file_name(classes, run.classes)}"
+    if cfg.truncation != 1:
+        name += f"_truncation{cfg.truncation:g}"
     return (folder / name).resolve()
 
 
@@ -178,6 +180,7 @@ def _record(
         "seed": cfg.seed,
         "n": cfg.n,
         **(own if classes else {}),
+        **({"truncation": cfg.truncation} if cfg.truncation != 1 else {}),
         "walk_frames": cfg.frames if walks else None,
         "device": device.type,
         "forger_version": forger.__version__,

@@ -14,6 +14,7 @@ from torch import nn
 from forger.app.config.messages import near
 from forger.data import GroupedDataModule, ImageDataModule
 from forger.gan import GAN
+from forger.networks.stylegan2_layers import MinibatchDeviation
 from forger.tasks.base import BATCH_NORMS
 from forger.updates import Updates
 
@@ -26,6 +27,7 @@ def describe_plan(
     """Returns the plan, a line each."""
     loss = gan.loss
     penalties = [f"{name} x {penalty.weight:g}" for name, penalty in loss.penalties.items()]
+    penalties += [f"path length of G x {loss.path_length:g}"] if loss.path_length else []
     module = datamodule.datamodule if isinstance(datamodule, GroupedDataModule) else datamodule
     describe_images = module.describe() if isinstance(module, ImageDataModule) else []
     return [
@@ -104,6 +106,8 @@ def notes(gan: GAN, trainer: Trainer) -> Iterator[str]:
     synced = getattr(trainer.strategy, "_layer_sync", None) is not None
     if not synced and any(isinstance(module, BATCH_NORMS) for module in gan.modules()):
         yield "BatchNorm's statistics stay per process: trainer.sync_batchnorm=true is for GPUs"
+    if any(isinstance(module, MinibatchDeviation) for module in gan.modules()):
+        yield "standard deviations of groups of images stay per process, in its share of a batch"
     if gan.loss.batch_statistics:
         name = type(gan.loss).__name__
         yield f"the batch statistics of {name} stay per process, over its share of a batch"
