@@ -38,11 +38,7 @@ NARROW = {  # of models that are wide, what makes them quick
         *("model.generator.latent_dim=16", "model.generator.style_dim=16"),
     ],
     "biggan": [f"model.{side}.width=4" for side in ("generator", "discriminator")],
-    "r3gan": [
-        f"model.{side}.{size}"
-        for side in ("generator", "discriminator")
-        for size in ("width=16", "groups=2")
-    ],
+    "r3gan": ["model.width=16", "model.group_size=8", "model.blocks=1"],
 }
 
 Compose = Callable[..., DictConfig]

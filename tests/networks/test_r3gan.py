@@ -185,7 +185,10 @@ def test_a_class_head_tells_classes_and_leaves_the_logit_alone() -> None:
         ({"width": [8, 8]}, r"width=\[8, 8\]: images of this size have 4 stages"),
         ({"width": 0}, r"width=0: must be"),
         ({"blocks": 0}, r"blocks=0: must be"),
-        ({"image_shape": (1, 30, 30)}, r"r3gan: makes square images .*data.image_size=24\|28\|32"),
+        (
+            {"image_shape": (1, 30, 30)},
+            r"makes square images .*image_size=24\|28\|32",
+        ),
     ],
 )
 def test_what_is_refused(arguments, message) -> None:

@@ -348,7 +348,7 @@ def test_a_label_beside_noise_goes_with_extra_noise_and_styles() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Generator((1, 33, 33)), r"stylegan2: .* not 33x33; nearest: data.image_size=28"),
+        (lambda: Generator((1, 33, 33)), r"this one .* not 33x33; nearest: data.image_size=28"),
         (lambda: Discriminator((1, 28, 32)), "not 28x32"),
         (lambda: Generator(MNIST, style_dim=0), r"model\.generator\.style_dim=0: .* at least 1"),
         (lambda: Generator(MNIST, style_mixing=1.5), r"style_mixing=1\.5: .* from 0 to 1"),

@@ -97,7 +97,7 @@ class TestScripts:
         assert done.stderr.splitlines() == [
             "error: 2 problems:",
             "  model=dcgna: no such choice; did you mean 'dcgan'?"
-            " Allowed: biggan, dcgan, sndcgan, sngan, subpixel, vanilla, wgan_gp_resnet",
+            " Allowed: biggan, dcgan, r3gan, sndcgan, sngan, stylegan2, subpixel, vanilla, wgan_gp_resnet",
             "  data.batch_size=-1: must be a whole number of at least 1",
         ]
         assert list(tmp_path.iterdir()) == []
@@ -135,7 +135,11 @@ class TestScripts:
     @pytest.mark.parametrize(
         ("name", "flags", "expected"),
         [
-            ("train", "--help", "model: biggan, dcgan, sndcgan, sngan, subpixel, vanilla, wgan_gp_resnet"),
+            (
+                "train",
+                "--help",
+                "model: biggan, dcgan, r3gan, sndcgan, sngan, stylegan2, subpixel,",
+            ),
             ("train", "--hydra-help", "Hydra"),
             ("train", "--info searchpath", "Provider"),
             ("train", "--cfg job -p loss loss=hinge", "_target_: forger.losses.Hinge"),

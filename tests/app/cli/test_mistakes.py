@@ -16,8 +16,8 @@ from forger.app.config.compose import find_mistakes
 MISTAKES = {
     # names
     "model=dcgna": (
-        "model=dcgna: no such choice; did you mean 'dcgan'? Allowed: biggan, dcgan, sndcgan, sngan, "
-        "subpixel, vanilla, wgan_gp_resnet"
+        "model=dcgna: no such choice; did you mean 'dcgan'? Allowed: biggan, dcgan, r3gan, "
+        "sndcgan, sngan, stylegan2, subpixel, vanilla, wgan_gp_resnet"
     ),
     "model=dcgan model=vanilla": (
         "model=vanilla: model=dcgan was written too; leave one of them out"
@@ -40,7 +40,7 @@ MISTAKES = {
     ),
     "loss.gamma=1": (
         "loss.gamma=1: unknown setting of forger.losses.NonSaturating; did you mean 'r1_gamma'? "
-        "Allowed: label_smoothing, n_critic, penalty_interval, r1_gamma, r2_gamma, weight_clip; "
+        "Allowed: label_smoothing, n_critic, path_length, path_length_interval, penalty_interval, r1_gamma, r2_gamma, weight_clip; "
         "it is a setting of loss=r3gan"
     ),
     "dcgan": "dcgan: is not a setting; write model=dcgan",
