@@ -18,7 +18,7 @@ from forger.networks.conditional import LabelBesideNoise, LabelPlanes
 from forger.tasks import FromNoise
 
 SHAPE = (1, 16, 16)
-_OF_TASK = ("generator", "discriminator", "loss", "condition", "prior", "augment")
+_OF_TASK = ("generator", "discriminator", "loss", "condition", "prior", "augment", "instance_noise")
 
 
 class Squares(ImageDataModule):

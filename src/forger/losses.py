@@ -18,12 +18,19 @@ from torch.nn.functional import softplus as sp
 from forger.bounds import (
     FractionBelowOne,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     check_fields,
 )
 from forger.errors import ConfigError
 from forger.penalties import R1, R2, AroundReal, Interpolates, Penalty
+
+_BELONGS = {  # settings that do nothing unless one of some others is on
+    **dict.fromkeys(("lecam_decay", "lecam_start"), ("lecam",)),
+    **{"cr_flip": ("cr", "cr_fake"), "zcr_radius": ("zcr_d", "zcr_g")},
+    "path_length_interval": ("path_length",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +51,18 @@ class AdversarialLoss(ABC):
             styles; 0 is off.
         path_length_interval: it is added to every so many updates of the generator, its weight
             times as much.
+        lecam: weight of LeCam's term (`forger.lecam`), with 0 off, as all weights that follow.
+        lecam_decay: of its anchors, for each update of the discriminator.
+        lecam_start: updates of the discriminator before the term begins.
+        cr: weight of consistency on real images (`forger.consistency`).
+        cr_fake: the same on fake images; both are bCR.
+        cr_flip: whether images are mirrored for it, beside being moved.
+        zcr_d: weight of consistency of D where the noise changes a little.
+        zcr_g: weight of the change of G's images there, which is maximised.
+        zcr_radius: deviation of that change of the noise.
 
     Raises:
-        ConfigError: an argument is out of its range, or an interval has no penalty.
+        ConfigError: an argument is out of its range, or belongs to a term that is off.
     """
 
     n_critic: PositiveInt = 1
@@ -56,6 +72,15 @@ class AdversarialLoss(ABC):
     penalty_interval: PositiveInt = 1
     path_length: NonNegativeFloat = 0.0
     path_length_interval: PositiveInt = 4
+    lecam: NonNegativeFloat = 0.0
+    lecam_decay: FractionBelowOne = 0.99
+    lecam_start: NonNegativeInt = 1000
+    cr: NonNegativeFloat = 0.0
+    cr_fake: NonNegativeFloat = 0.0
+    cr_flip: bool = True
+    zcr_d: NonNegativeFloat = 0.0
+    zcr_g: NonNegativeFloat = 0.0
+    zcr_radius: PositiveFloat = 0.05
 
     generator_sees_real: ClassVar[bool] = False
     """Whether the generator's loss compares with logits of (fresh) real images."""
@@ -69,11 +94,11 @@ class AdversarialLoss(ABC):
                 f"loss.penalty_interval={self.penalty_interval}: is for R1 and R2, and both are"
                 " off; set loss.r1_gamma or loss.r2_gamma too"
             )
-        if self.path_length_interval != 4 and self.path_length == 0:
-            raise ConfigError(
-                f"loss.path_length_interval={self.path_length_interval}: is for loss.path_length,"
-                " which is off; set it too"
-            )
+        for name, owners in _BELONGS.items():
+            value, on = getattr(self, name), any(owner in self.regularizers for owner in owners)
+            if value != getattr(AdversarialLoss, name) and not on:
+                of = " and ".join(f"loss.{owner}" for owner in owners)
+                raise ConfigError(f"loss.{name}={value}: is for {of}, off here; leave it out")
 
     @abstractmethod
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -91,6 +116,12 @@ class AdversarialLoss(ABC):
     def output(self, logits: Tensor) -> Tensor:
         """Returns D(x) as the loss means it: a probability where it is one, else the logit."""
         return logits
+
+    @property
+    def regularizers(self) -> dict[str, float]:
+        """The weights of the terms beside penalties that a task is to add, of those that are on."""
+        names = ("lecam", "cr", "cr_fake", "zcr_d", "zcr_g", "path_length")
+        return {name: getattr(self, name) for name in names if getattr(self, name) > 0}
 
     @property
     def penalties(self) -> dict[str, Penalty]:

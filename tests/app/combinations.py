@@ -20,6 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from forger.augment import ADA, DiffAugment
 from forger.conditions import Labels
 from forger.gan import GAN
 from forger.losses import AdversarialLoss
@@ -34,6 +35,14 @@ NETWORKS: dict[ModuleType, tuple[str, ...]] = {  # and the normalisations that m
 }
 SIZES: dict[ModuleType, dict[str, Any]] = {mlp: {"hidden": (16, 16)}, dcgan: {"width": 4}}
 CONDITIONS = ("projection", "auxiliary", "concat")
+SEEN: dict[str, Any] = {  # how D sees images
+    "diffaugment": lambda: {"augment": DiffAugment()},
+    "ada": lambda: {"augment": ADA(interval=2, ramp_images=300, cutout=1), "instance_noise": 0.1},
+}
+REGULARIZED: dict[str, Any] = {
+    **{"lecam": 0.3, "lecam_start": 3, "r1_gamma": 1.0},
+    **{"cr": 1.0, "cr_fake": 1.0, "zcr_d": 1.0, "zcr_g": 0.1},
+}
 STEPS = 20
 PROCESSES = 2
 
@@ -50,13 +59,14 @@ class Combination:
     generator_norm: str = "none"
     condition: str = ""
     steps: int = STEPS
+    seen: str = ""
 
     def __str__(self) -> str:
         network = self.network.__name__.rpartition(".")[2]
         norms = [self.norm] if self.generator_norm == "none" else [self.norm, self.generator_norm]
         condition = [self.condition] if self.condition else []
         parts = [self.loss, network, *norms, *self.loss_settings, *self.updates, *condition]
-        return "-".join(parts)
+        return "-".join([*parts, self.seen] if self.seen else parts)
 
     def make_loss(self) -> AdversarialLoss:
         (path,) = (path for path in LOSSES if path.stem == self.loss)
@@ -71,6 +81,7 @@ class Combination:
             discriminator_updates=updates,
             ema_decay=0.9,
             **self._parts(),
+            **(SEEN[self.seen]() if self.seen else {}),
         )
 
     def _parts(self) -> dict[str, Any]:
@@ -135,6 +146,8 @@ def combinations() -> Iterator[Combination]:
         yield Combination("r3gan", network, "layer", updates={"accumulate": 2})
         yield Combination("hinge", network, "spectral", {"n_critic": 2}, {"gradient_clip": 0.01})
         yield Combination("minimax", network, updates={"schedule": Linear()})
+        yield Combination("wgan_gp", network, "layer", {"n_critic": 2}, seen="diffaugment")
+        yield Combination("hinge", network, "spectral", REGULARIZED, seen="ada")
         for how in CONDITIONS:
             yield Combination("hinge", network, "spectral", condition=how)
             yield Combination("wgan_gp", network, "layer", {"n_critic": 2}, condition=how)

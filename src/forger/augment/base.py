@@ -8,6 +8,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from forger.noise import Draw
+
 Rows: TypeAlias = Callable[..., Tensor]
 """`rows(draw, batch, *shape)` draws `(batch, *shape)`, a row for each image."""
 
@@ -62,3 +64,8 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator, _: torch.dtype) 
 def normal(shape: tuple[int, ...], generator: torch.Generator, _: torch.dtype) -> Tensor:
     """Draws N(0, 1) in float32."""
     return torch.randn(shape, generator=generator, device=generator.device)
+
+
+def rows_of_torch(device: torch.device, draw: Draw, *shape: int) -> Tensor:
+    """Draws from torch's own random generator of the CPU, the same numbers for every device."""
+    return draw(shape, torch.default_generator, torch.float32).to(device)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
+
+from forger.reducing import sum_over_processes
 
 
 class Controller(nn.Module):
@@ -53,10 +55,8 @@ class Controller(nn.Module):
         """
         if not self._new:
             return
-        signs, processes = torch.stack([one for one, _, _ in self._new]).sum(), 1
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(signs)
-            processes = distributed.get_world_size()
+        signs = torch.stack([one for one, _, _ in self._new]).sum()
+        processes = sum_over_processes(signs)
         self.signs += signs
         self.logits += processes * sum(count for _, count, _ in self._new)
         self.images += processes * sum(count for _, _, count in self._new)

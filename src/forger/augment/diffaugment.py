@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from forger.augment.base import Augment, Rows, uniform
-from forger.augment.regions import cut_out
+from forger.augment.regions import cut_out, gathered
 from forger.bounds import Pixel, check_bounds
 from forger.errors import ConfigError
 
@@ -99,13 +99,12 @@ def centre(u: Tensor, side: int, size: int) -> Tensor:
 
 def translate(images: Tensor, down: Tensor, right: Tensor, fill: float) -> Tensor:
     """Moves images `(B, C, H, W)` by whole pixels `(B,)`, with `fill` in what becomes free."""
-    batch, channels, height, width = images.shape
+    height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device) - down[:, None]
     columns = torch.arange(width, device=images.device) - right[:, None]
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-        :, None, :
-    ]
-    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-    places = (rows[:, :, None] * width + columns[:, None, :]).reshape(batch, 1, height * width)
-    moved = images.flatten(2).gather(2, places.expand(-1, channels, -1)).view_as(images)
+    inside_rows, inside_columns = (
+        (places >= 0) & (places < side) for places, side in ((rows, height), (columns, width))
+    )
+    moved = gathered(images, rows.clamp(0, height - 1), columns.clamp(0, width - 1))
+    inside = inside_rows[:, :, None] & inside_columns[:, None, :]
     return torch.where(inside[:, None], moved, fill)

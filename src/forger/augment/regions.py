@@ -1,4 +1,4 @@
-"""Replaces parts of images."""
+"""Moves and replaces parts of images by whole pixels."""
 
 from __future__ import annotations
 
@@ -24,3 +24,11 @@ def cut_out(
         near.append((pixels - middle[:, None]).abs() < length / 2)
     hole = near[0][:, :, None] & near[1][:, None, :]
     return torch.where(hole[:, None], fill, images)
+
+
+def gathered(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Returns `image[:, rows][:, :, columns]` of each image `(B, C, H, W)`; `(B, H)`, `(B, W)`."""
+    batch, channels, height, width = images.shape
+    places = (rows[:, :, None] * width + columns[:, None, :]).view(batch, 1, height * width)
+    found = images.flatten(2).gather(2, places.expand(-1, channels, -1))
+    return found.view_as(images)

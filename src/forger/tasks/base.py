@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
+from forger.errors import ConfigError
 from forger.gradients import clamp_weights
 from forger.losses import AdversarialLoss
 from forger.noise import Draws
@@ -67,6 +68,9 @@ class Task(nn.Module, ABC):
     members: tuple[str, ...] = ("image",)
     """What a batch must hold."""
 
+    adds_regularizers = False
+    """Whether it adds those terms of the loss that are in `loss.regularizers`."""
+
     needs_fresh_batch = False
     """Whether the generator's update takes a batch of its own, and not the discriminator's last."""
 
@@ -74,6 +78,11 @@ class Task(nn.Module, ABC):
         self, generator: nn.Module, discriminator: nn.Module, loss: AdversarialLoss
     ) -> None:
         super().__init__()
+        if loss is not None and loss.regularizers and not self.adds_regularizers:
+            name, weight = next(iter(loss.regularizers.items()))
+            raise ConfigError(
+                f"loss.{name}={weight}: {type(self).__name__} does not add this term; leave it out"
+            )
         # In a tuple, since both are modules of the GAN, and not of its task.
         self._sides = generator, discriminator
         self.loss = loss

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from forger.augment import Augment
-from forger.augment.base import Rows
-from forger.batches import description_of
+from forger.augment.base import Rows, normal, rows_of_torch
+from forger.bounds import NonNegativeFloat, check_bounds
 from forger.compiling import uncompiled
 from forger.conditions import Condition
+from forger.consistency import Consistency, squared_difference
 from forger.copying import in_float32
 from forger.errors import ConfigError
 from forger.gradients import full_precision
+from forger.lecam import LeCam
 from forger.losses import AdversarialLoss, NonSaturating
-from forger.noise import PRIORS, Draw, Draws, Prior, normal
+from forger.noise import PRIORS, Draws, Prior
 from forger.path_length import PathLength, Paths, path_lengths
 from forger.sampling.sampler import Sampler
 from forger.seeds import Purpose, stream
 from forger.tasks.base import BATCH_NORMS, Batch, Task, Terms
-
-
-class _Judged(NamedTuple):
-    """What D says: logits, and what its class head says, if it has one."""
-
-    logits: Tensor
-    classes: Tensor | None
+from forger.tasks.judged import Judged, read_judged
 
 
 class FromNoise(Task):
@@ -48,12 +45,16 @@ class FromNoise(Task):
         condition: what both networks are given beside noise and images.
         prior: distribution of the noise, `normal` N(0, 1) or `uniform` U(-1, 1).
         augment: what becomes of images, real and fake alike, before D sees them.
+        instance_noise: deviation of normal noise (arXiv:1610.04490) on what D sees after that, of
+            its own for each pixel; a schedule may scale it.
 
     Raises:
         ConfigError: `prior` is unknown, G has no `latent_dim`, D has BatchNorm while the loss
             penalises gradients per sample, `augment` follows D's decisions, which it does not
             make by this loss, or the loss penalises path lengths and G has no styles.
     """
+
+    adds_regularizers = True
 
     def __init__(
         self,
@@ -63,16 +64,23 @@ class FromNoise(Task):
         condition: Condition | None = None,
         prior: Prior = "normal",
         augment: Augment | None = None,
+        instance_noise: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__(generator, discriminator, loss or NonSaturating())
         if prior not in PRIORS:
             raise ConfigError(f"model.prior={prior}: must be one of {', '.join(PRIORS)}")
+        check_bounds(instance_noise, NonNegativeFloat, "task.instance_noise")
         if not isinstance(getattr(generator, "latent_dim", None), int):
             raise ConfigError(
                 "model.generator: needs an attribute latent_dim, the size of its noise"
             )
         self.condition = condition or Condition()
-        self.augment = augment or Augment()
+        self.augment, self.instance_noise = augment or Augment(), instance_noise
+        own = self.loss
+        self.lecam = LeCam(own.lecam, own.lecam_decay, own.lecam_start) if own.lecam > 0 else None
+        self.consistency = Consistency(
+            **{f.name: getattr(own, f.name) for f in fields(Consistency)}
+        )
         self.prior: Prior = prior
         self.members = ("image", *self.condition.members)
         self.needs_fresh_batch = self.loss.generator_sees_real
@@ -114,13 +122,14 @@ class FromNoise(Task):
         """Generates an image from fresh noise for each one of the batch."""
         shape = batch["image"].shape
         noise, extra, given = self._draw(len(batch["image"]), draws)
-        named = {} if extra is None else {"extra": extra}
-        images: Any = self.run(self.generator, noise, *self.condition.inputs(given), **named)
+        images = self._generate(noise, extra, given)
         if not isinstance(images, Tensor) or images.shape != shape:
             found = tuple(images.shape[1:]) if isinstance(images, Tensor) else type(images).__name__
             raise ConfigError(
                 f"model.generator: makes images {found}, the data holds {tuple(shape[1:])}"
             )
+        if self.consistency.of_noise:
+            given |= {"noise": noise} if extra is None else {"noise": noise, "extra": extra}
         return {"image": images, **given}
 
     def discriminator_terms(self, batch: Batch, fakes: Batch, draws: Draws, update: int) -> Terms:
@@ -129,10 +138,13 @@ class FromNoise(Task):
         real, fake = self._judge_both(self._seen(batch, rows), self._seen(fakes, rows))
         self.augment.see(real.logits.detach(), self.loss.boundary)
         penalties = self._penalties(batch, fakes, draws, update)
+        terms = self._consistency(batch, fakes, real.logits, fake.logits, rows)
+        if self.lecam is not None:
+            terms |= self.lecam.terms(real.logits, fake.logits, update)
         added, logged = self.condition.discriminator_terms(real.classes, batch)
         return Terms(
             loss=self.loss.discriminator(real.logits, fake.logits),
-            added=penalties | added,
+            added=penalties | terms | added,
             logged=logged | self.augment.logged(self._augment_factor, fake.logits.device),
             real_logits=real.logits,
             fake_logits=fake.logits,
@@ -146,6 +158,9 @@ class FromNoise(Task):
             real_logits = self._judge(self._seen(batch, rows)).logits
         added, logged = self.condition.generator_terms(fake.classes, fakes)
         added = added | self._path_length(batch, draws)
+        if self.consistency.zcr_g > 0:
+            images = (full_precision(one) for one in (fakes["image"], self._near(fakes, rows)))
+            added["zcr_g"] = -self.consistency.zcr_g * squared_difference(*images)
         return Terms(self.loss.generator(fake.logits, real_logits), added, logged)
 
     def describe(self) -> str:
@@ -154,7 +169,8 @@ class FromNoise(Task):
 
     def describe_seen(self) -> str:
         """Says what becomes of images before D sees them."""
-        return self.augment.describe()
+        noise = f"instance noise {self.instance_noise:g}" if self.instance_noise > 0 else ""
+        return ", ".join(filter(None, [self.augment.describe(), noise]))
 
     def example(self, rows: int, image_shape: tuple[int, int, int]) -> Batch:
         """Returns a batch by which shapes and memory are found out."""
@@ -172,14 +188,16 @@ class FromNoise(Task):
 
         What the augmentation draws comes from torch's random generator of the CPU.
         """
-        seen = self._seen(batch, partial(_rows_of_torch, batch["image"].device))
+        seen = self._seen(batch, partial(rows_of_torch, batch["image"].device))
         judged = discriminator(seen["image"], *self.condition.inputs(batch))
-        return self._read(judged, len(batch["image"])).logits
+        return self._read(judged, batch).logits
 
     def after_discriminator_step(self) -> None:
-        """Holds D's weights in bounds, and lets the augmentation follow its logits."""
+        """Holds D's weights in bounds, and lets follow its logits what depends on them."""
         super().after_discriminator_step()
         self.augment.adapt()
+        if self.lecam is not None:
+            self.lecam.adapt()
 
     def _seen(self, batch: Batch, rows: Rows) -> Batch:
         """Returns a batch as D sees it."""
@@ -187,7 +205,10 @@ class FromNoise(Task):
 
     def _augmented(self, images: Tensor, rows: Rows) -> Tensor:
         seen: Tensor = self.augment(images, rows, self._augment_factor)
-        return seen
+        deviation = self.instance_noise * self.factors.get("instance_noise", 1.0)
+        if deviation == 0:
+            return seen
+        return seen + deviation * rows(normal, *seen.shape).to(seen.dtype)
 
     @property
     def _augment_factor(self) -> float:
@@ -198,8 +219,12 @@ class FromNoise(Task):
         noise = draws.rows(Purpose.TRAINING_NOISE, PRIORS[self.prior], rows, self.latent_dim)
         count, extra = getattr(self.generator, "extra_noise", 0), None
         if count:
-            extra = draws.rows(Purpose.GENERATOR_NOISE, normal, rows, count)
+            extra = draws.rows(Purpose.GENERATOR_NOISE, PRIORS["normal"], rows, count)
         return noise, extra, self.condition.draw(rows, draws)
+
+    def _generate(self, noise: Tensor, extra: Tensor | None, given: Batch) -> Any:
+        named = {} if extra is None else {"extra": extra}
+        return self.run(self.generator, noise, *self.condition.inputs(given), **named)
 
     def _path_length(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """Returns the weighted path-length penalty where it is due, of fresh fakes in float32."""
@@ -208,55 +233,53 @@ class FromNoise(Task):
             return {}
         shape = batch["image"].shape
         noise, extra, given = self._draw(shape[0], draws)
-        directions = full_precision(draws.rows(Purpose.PENALTIES, normal, *shape))
+        directions = full_precision(draws.rows(Purpose.PENALTIES, PRIORS["normal"], *shape))
         paths = in_float32(Paths(self.generator))
         images, styles = paths(noise, extra, *self.condition.inputs(given))
         return {"penalty_path_length": term(path_lengths(images, styles, directions))}
 
-    def _judge(self, batch: Batch) -> _Judged:
+    def _judge(self, batch: Batch) -> Judged:
         inputs = batch["image"], *self.condition.inputs(batch)
-        return self._read(self.run(self.discriminator, *inputs), len(batch["image"]))
+        return self._read(self.run(self.discriminator, *inputs), batch)
 
-    def _read(self, judged: Any, rows: int) -> _Judged:
-        """Reads what D returns: logits, one or a map of them for each image, perhaps of classes."""
-        logits, classes = judged, None
-        if self.condition.has_class_head:
-            logits, classes = self._with_classes(judged, rows)
-        if not isinstance(logits, Tensor):
-            raise ConfigError(
-                f"model.discriminator: must return a tensor, and returns {type(logits).__name__}"
-            )
-        wide = full_precision(logits)
-        if wide.ndim < 2 or wide[0].numel() == 1:
-            wide = wide.flatten()  # (B, 1) would broadcast in relativistic losses
-        if len(wide) != rows or wide.ndim == 2:
-            raise ConfigError(
-                f"model.discriminator: gives {tuple(logits.shape)} for {rows} images, must give one"
-                " logit each, or a map of them"
-            )
-        wide = wide.flatten(1) if wide.ndim > 1 else wide
-        return _Judged(wide, None if classes is None else full_precision(classes))
+    def _read(self, judged: Any, batch: Batch) -> Judged:
+        classes = len(self.condition.classes) if self.condition.has_class_head else None
+        return read_judged(judged, len(batch["image"]), classes)
 
-    def _with_classes(self, judged: Any, rows: int) -> tuple[Any, Tensor]:
-        """Returns what a D with a class head returns; refuses one that has none."""
-        wanted = (rows, len(self.condition.classes))
-        if isinstance(judged, tuple) and len(judged) == 2 and isinstance(judged[1], Tensor):
-            logits, classes = judged
-            if classes.shape == wanted:
-                return logits, classes
-        raise ConfigError(
-            "condition.discriminator=auxiliary: the discriminator must return its logits and those"
-            f" of classes {wanted}, and returns {description_of(judged)}"
-        )
-
-    def _judge_both(self, batch: Batch, fakes: Batch) -> tuple[_Judged, _Judged]:
+    def _judge_both(self, batch: Batch, fakes: Batch) -> tuple[Judged, Judged]:
         if not getattr(self.discriminator, "independent_samples", False):
             return self._judge(batch), self._judge(fakes)
         both = {name: torch.cat((batch[name], fakes[name])) for name in self.members}
         logits, classes = self._judge(both)
         real_logits, fake_logits = logits.chunk(2)
         real, fake = (None, None) if classes is None else classes.chunk(2)
-        return _Judged(real_logits, real), _Judged(fake_logits, fake)
+        return Judged(real_logits, real), Judged(fake_logits, fake)
+
+    def _consistency(
+        self, batch: Batch, fakes: Batch, real: Tensor, fake: Tensor, rows: Rows
+    ) -> dict[str, Tensor]:
+        """Returns the weighted terms of D that are on; `real` and `fake` are its logits."""
+        own, terms = self.consistency, {}
+
+        def term(weight: float, given: Batch, images: Tensor, logits: Tensor) -> Tensor:
+            other = self._judge(self._seen({**given, "image": images}, rows)).logits
+            return weight * squared_difference(logits, other)
+
+        if own.cr > 0:
+            terms["cr"] = term(own.cr, batch, own.changed(batch["image"], rows), real)
+        if own.cr_fake > 0:
+            terms["cr_fake"] = term(own.cr_fake, fakes, own.changed(fakes["image"], rows), fake)
+        if own.zcr_d > 0:
+            with torch.no_grad():
+                near = self._near(fakes, rows)
+            terms["zcr_d"] = term(own.zcr_d, fakes, near, fake)
+        return terms
+
+    def _near(self, fakes: Batch, rows: Rows) -> Tensor:
+        """Generates images from noise near that of fakes."""
+        noise = self.consistency.near(fakes["noise"], rows)
+        images: Tensor = self._generate(noise, fakes.get("extra"), fakes)
+        return images
 
     def _penalties(
         self, batch: Batch, fakes: Batch, draws: Draws, update: int
@@ -288,8 +311,3 @@ class FromNoise(Task):
                 * (p.weight * p.interval)
                 for name, p in due.items()
             }
-
-
-def _rows_of_torch(device: torch.device, draw: Draw, *shape: int) -> Tensor:
-    """Draws from torch's own random generator, the same numbers for every device."""
-    return draw(shape, torch.default_generator, torch.float32).to(device)

@@ -127,6 +127,8 @@ _TRAIN = {
             **{"n_critic": 1, "weight_clip": None, "penalty_interval": 1},
             **{"r1_gamma": 0.0, "r2_gamma": 0.0},
             **{"path_length": 0.0, "path_length_interval": 4},
+            **{"lecam": 0.0, "lecam_decay": 0.99, "lecam_start": 1000, "cr_flip": True},
+            **{"cr": 0.0, "cr_fake": 0.0, "zcr_d": 0.0, "zcr_g": 0.0, "zcr_radius": 0.05},
         },
     ),
     "task": Section(

@@ -26,6 +26,7 @@ def describe_plan(
 ) -> list[str]:
     """Returns the plan, a line each."""
     loss = gan.loss
+    regularizers = [f"{name} x {weight:g}" for name, weight in loss.regularizers.items()]
     penalties = [f"{name} x {penalty.weight:g}" for name, penalty in loss.penalties.items()]
     penalties += [f"path length of G x {loss.path_length:g}"] if loss.path_length else []
     module = datamodule.datamodule if isinstance(datamodule, GroupedDataModule) else datamodule
@@ -40,6 +41,7 @@ def describe_plan(
         *([f"                {seen}"] if (seen := gan.task.describe_seen()) else []),
         f"loss            {type(loss).__name__}, {loss.n_critic} D updates per G update"
         + (f", penalties {', '.join(penalties)}" if penalties else "")
+        + (f", {', '.join(regularizers)}" if regularizers else "")
         + (f", weights clipped to {loss.weight_clip}" if loss.weight_clip else ""),
         f"hardware        {trainer.accelerator.name()} x {trainer.world_size},"
         f" precision {trainer.precision}",
