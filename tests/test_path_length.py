@@ -136,7 +136,7 @@ def test_fakes_are_of_noise_that_only_the_seed_decides() -> None:
         ),
         (
             lambda: Hinge(path_length_interval=8),
-            r"loss\.path_length_interval=8: is for loss\.path_length, which is off",
+            r"loss\.path_length_interval=8: is for loss\.path_length, off here",
         ),
         (lambda: Hinge(path_length=-1.0), r"loss\.path_length=-1\.0: must be a number of at least"),
     ],

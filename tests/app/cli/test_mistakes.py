@@ -40,8 +40,9 @@ MISTAKES = {
     ),
     "loss.gamma=1": (
         "loss.gamma=1: unknown setting of forger.losses.NonSaturating; did you mean 'r1_gamma'? "
-        "Allowed: label_smoothing, n_critic, path_length, path_length_interval, penalty_interval, r1_gamma, r2_gamma, weight_clip; "
-        "it is a setting of loss=r3gan"
+        "Allowed: cr, cr_fake, cr_flip, label_smoothing, lecam, lecam_decay, lecam_start, "
+        "n_critic, path_length, path_length_interval, penalty_interval, r1_gamma, r2_gamma, "
+        "weight_clip, zcr_d, zcr_g, zcr_radius; it is a setting of loss=r3gan"
     ),
     "dcgan": "dcgan: is not a setting; write model=dcgan",
     # values
