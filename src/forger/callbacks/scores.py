@@ -17,7 +17,7 @@ from PIL import Image
 from torch import distributed
 
 from forger.bounds import NonNegativeInt, PositiveInt, check_fields
-from forger.callbacks.checkpoint import ends
+from forger.callbacks.checkpoint import Checkpoint, ends
 from forger.checkpoints import BEST, FOLDER
 from forger.loggers import trackers_of
 from forger.metrics.evaluator import Evaluation, Evaluator
@@ -87,6 +87,8 @@ class ScoreCallback(Callback):
             if goes:
                 self.prepare(pl_module.device)
             self.wanted = trainer.strategy.broadcast(self.wanted)  # each waits for the others
+        for checkpoint in self._checkpoints(trainer):
+            checkpoint.gets_scores = self.wanted
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Reminds the trackers of a resumed run of its best scores."""
@@ -142,6 +144,12 @@ class ScoreCallback(Callback):
             self._log_best(trainer)
             if self.keep_best and not trainer.fast_dev_run:  # type: ignore[attr-defined]
                 self._save(trainer)
+        for checkpoint in self._checkpoints(trainer):
+            checkpoint.keep_scored(trainer, row[self.fid])
+
+    @staticmethod
+    def _checkpoints(trainer: Trainer) -> list[Checkpoint]:
+        return [one for one in trainer.checkpoint_callbacks if isinstance(one, Checkpoint)]
 
     def _log_best(self, trainer: Trainer) -> None:
         for tracker in trackers_of(trainer.loggers) if self.best else []:

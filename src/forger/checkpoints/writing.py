@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 if target.name == LAST:
                     _keep_as_previous(target)
         except OSError as error:
-            raise RunError(
-                f"{target}: the checkpoint cannot be written: {error.strerror or error}; the one"
-                " before it is still whole"
-            ) from error
+            raise _unwritten(target, error) from error
         if not self._read_back:
             read_checkpoint(target)
             self._read_back = True
@@ -58,15 +56,42 @@ class WholeCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(Path(path))
 
 
+def _unwritten(target: Path, error: OSError) -> RunError:
+    reason = f"the checkpoint cannot be written: {error.strerror or error}"
+    return RunError(f"{target}: {reason}; the one before it is still whole")
+
+
 def _keep_as_previous(last: Path) -> None:
     """Gives the checkpoint about to be replaced its second name; at no moment is there none."""
-    link, previous = last.with_name(f".{PREVIOUS}.link"), last.with_name(PREVIOUS)
-    link.unlink(missing_ok=True)
-    if not last.is_file():
+    previous = last.with_name(PREVIOUS)
+    if last.is_file() and not _linked(last, previous):
+        last.replace(previous)
+
+
+def keep_as(checkpoint: Path, name: str) -> None:
+    """Keeps a checkpoint under a second name beside its own, where it is whole or not at all.
+
+    Raises:
+        RunError: the file system has no links, and the copy cannot be written.
+    """
+    target = checkpoint.with_name(name)
+    if _linked(checkpoint, target):
         return
     try:
-        link.hardlink_to(last)
-        link.replace(previous)
+        with checkpoint.open("rb") as source, whole_file(target) as file:
+            shutil.copyfileobj(source, file)
+    except OSError as error:
+        raise _unwritten(target, error) from error
+
+
+def _linked(checkpoint: Path, target: Path) -> bool:
+    """Gives a file a second name, in place of what has it; False on file systems without links."""
+    link = target.with_name(f".{target.name}.link.tmp")
+    link.unlink(missing_ok=True)
+    try:
+        link.hardlink_to(checkpoint)
+        link.replace(target)
         link.unlink(missing_ok=True)  # a move between two names of one file does nothing
-    except OSError:  # a file system without links
-        last.replace(previous)
+    except OSError:
+        return False
+    return True

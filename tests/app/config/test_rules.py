@@ -101,7 +101,7 @@ def test_refusals_of_train(overrides: str, message: str, gpus: Gpus) -> None:
 @pytest.mark.parametrize(
     ("script", "override", "message"),
     [
-        ("evaluate", "checkpoint=bset", "must be one of last, best; did you mean 'best'?"),
+        ("evaluate", "checkpoint=5000", "checkpoint=5000: must be text"),
         ("evaluate", "device=gpu", "must be one of auto, cpu, cuda, cuda:<number>, mps"),
         ("evaluate", "device=cuda", "no GPU is visible here; write device=cpu or device=auto"),
         ("generate", "device=mps", "device=mps: there is no Apple GPU here"),
@@ -218,6 +218,8 @@ def test_what_is_no_run(script: str, run: Path, tmp_path: Path) -> None:
         f"run={ROOT / 'configs'}": "is not a run folder: it has no checkpoints/last.ckpt",
         f"run={run / 'config.yaml'}": "is not a checkpoint; write run=<run folder> or run=<file>",
         f"run={short}": f"{short}: it has no checkpoints/last.ckpt",
+        f"run={run} checkpoint=lats": "/lats.ckpt; did you mean 'last'? Allowed: last",
+        f"run={run} checkpoint=../checkpoints/last": "has no checkpoints/../checkpoints/last.ckpt",
         f"run={run} checkpoint=best": "best.ckpt, which scores write; write checkpoint=last",
         f"run={run}/checkpoints/last.ckpt checkpoint=best": "cannot choose from; leave checkpoint",
     }

@@ -28,6 +28,7 @@ Change = Callable[[dict[str, Any]], Any]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("load")
     words = short(folder, "model=dcgan", "model.ema_decay=0.5", "model.prior=uniform", steps=4)
+    words += ["callbacks.checkpoint.keep=all", "callbacks.checkpoint.every_n_steps=3"]
     with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
         train(compose("train", overrides=words))
     return run_folder(folder)
@@ -46,6 +47,15 @@ def changed(run: Path, tmp_path: Path) -> Callable[[Change], Path]:
         return tmp_path / "run"
 
     return change
+
+
+def test_a_checkpoint_that_was_kept_is_loaded_by_its_name(run: Path) -> None:
+    found = [load_run(run, f"iteration_{number}") for number in (3, 4)]
+    assert [one.iteration for one in found] == [3, 4]
+    assert found[0].checkpoint == run / "checkpoints" / "iteration_3.ckpt"
+    images = [forger.load(run, name).sample(2) for name in ("iteration_3", "iteration_4", "last")]
+    assert torch.equal(images[1], images[2])
+    assert not torch.equal(images[0], images[1])
 
 
 def test_a_folder_and_its_file_are_the_same_run(run: Path, tmp_path: Path) -> None:
@@ -113,7 +123,10 @@ print(sorted({{"lightning", "torchvision", "torchmetrics", "matplotlib"}} & set(
     ("settings", "message"),
     [
         ({"checkpoint": "best"}, "write checkpoint=last"),
-        ({"checkpoint": "first"}, "checkpoint=first: must be one of last, best"),
+        (
+            {"checkpoint": "first"},
+            "no checkpoints/first.ckpt. Allowed: iteration_3, iteration_4, last, previous",
+        ),
         ({"weights": "average"}, "weights=average: must be one of ema, raw"),
         ({"run": "none.ckpt"}, "run=none.ckpt: there is no such folder or file"),
         ({"run": "configs"}, "run=configs: is not a run folder"),

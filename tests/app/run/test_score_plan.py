@@ -124,6 +124,7 @@ def test_scores_that_were_asked_for_are_refused_before_training(
     [
         (["objective=val/classifier_fid"], f"does not score itself: {TRAINED}"),
         (["callbacks=early_stopping"], r"early_stopping.metric=null: .*does not score itself"),
+        (["callbacks.checkpoint.keep=3"], rf"keep=3: .* itself: {TRAINED}; .*checkpoint.keep=all"),
         (["metrics=quick", "objective=val/fid"], "did you mean 'val/classifier_fid'"),
         (["objective=train/relative_tpr"], "will not be logged; did you mean 'train/tpr'"),
         (["objective=val/fid", "metrics=none"], "does not score itself: metrics=none"),

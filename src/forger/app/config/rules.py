@@ -117,19 +117,22 @@ def run_refusal(run: str, checkpoint: str, key: str = "run") -> str | None:
         with path.open("rb") as file:
             if file.read(len(_ZIP)) != _ZIP:
                 return f"is not a checkpoint; write {key}=<run folder> or {key}=<file>.ckpt"
-        best = "is a file, which checkpoint=best cannot choose from; leave checkpoint out"
-        return best if checkpoint == "best" else None
+        chosen = (
+            f"is a file, which checkpoint={checkpoint} cannot choose from; leave checkpoint out"
+        )
+        return chosen if checkpoint != "last" else None
     if not path.is_dir():
         siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
         return f"there is no such folder or file{nearest(path.name, siblings)}"
-    if (path / "checkpoints" / f"{checkpoint}.ckpt").is_file():
+    kept = sorted(file.stem for file in (path / "checkpoints").glob("*.ckpt"))
+    if checkpoint in kept:
         return None
     if checkpoint == "best":
         return "has no checkpoints/best.ckpt, which scores write; write checkpoint=last"
     if path.name == "checkpoints":
         return f"is not a run folder; write {type_setting(key, path.parent)}"
     kind = "" if (path / "config.yaml").is_file() else "is not a run folder: "
-    return f"{kind}it has no checkpoints/{checkpoint}.ckpt"
+    return f"{kind}it has no checkpoints/{checkpoint}.ckpt{choice(checkpoint, kept)}"
 
 
 def _folders(select: CheckedValues) -> Findings:

@@ -103,7 +103,7 @@ TRAINING_SCORES = _SCORES | {"when": Literal["always", "ready"], "every_n_steps"
 FINAL_SCORES = _SCORES | {"when": Any, "every_n_steps": Any}
 
 _OF_A_RUN: Types = {
-    "checkpoint": Literal["last", "best"],
+    "checkpoint": str,
     **{"device": str, "threads": PositiveInt | None},
     **_OF_RECORDS,
 }

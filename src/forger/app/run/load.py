@@ -76,8 +76,8 @@ def load(
 
     Args:
         run: a run folder, or a checkpoint file.
-        checkpoint: which one of a folder, `last` or `best`; a damaged last one gives way to the
-            one before it.
+        checkpoint: which one of a folder: `last`, `best` or another that it keeps, such as
+            `iteration_5000`; a damaged last one gives way to the one before it.
         weights: `ema`, the moving average, or `raw`.
         trust: modules of your own whose classes the run is made of: `["my_nets"]`.
         moved: where classes or modules of yours lie now: `{"old_nets.G": "my_nets.G"}`.
@@ -97,10 +97,8 @@ def load_sampler(
     moved: Mapping[str, str] | None = None,
 ) -> tuple[Run, Sampler]:
     """Does what `load` does, and says what the run was; what is no generator need not fit."""
-    allowed = {"weights": (weights, tuple(_WEIGHTS)), "checkpoint": (checkpoint, ("last", "best"))}
-    for name, (value, values) in allowed.items():
-        if value not in values:
-            raise ConfigError(f"{name}={value}: must be one of {', '.join(values)}")
+    if weights not in _WEIGHTS:
+        raise ConfigError(f"weights={weights}: must be one of {', '.join(_WEIGHTS)}")
     parts = ("model.generator", "condition", "task")
     found, content = _read(run, checkpoint, trust, moved, parts)
     prefix, state = _WEIGHTS[weights], content["state_dict"]

@@ -165,6 +165,13 @@ def build_scores(
 def check_awaited(cfg: DictConfig, plan: ScorePlan, loss: AdversarialLoss) -> None:
     """Refuses an objective, or a metric that a callback waits for, that will not be logged."""
     callbacks = {k: node for k, node in (cfg.get("callbacks") or {}).items() if node is not None}
+    unscored = f"this run does not score itself: {plan.line.removeprefix('none: ')}"
+    for name, node in callbacks.items():
+        key, keep = f"callbacks.{name}.keep", node.get("keep")
+        ours = node.get("_target_") == "forger.callbacks.Checkpoint"
+        if ours and isinstance(keep, int) and not plan.columns:
+            best = f"keeps the best by FID, and {unscored}; or write {key}=all"
+            raise ConfigError(f"{given(key, keep)}: {best}")
     targets = [str(node.get("_target_")) for node in callbacks.values()]
     if not all(target.startswith(("forger.", "lightning.")) for target in targets):
         return  # those of the user's own may log anything
@@ -178,8 +185,7 @@ def check_awaited(cfg: DictConfig, plan: ScorePlan, loss: AdversarialLoss) -> No
     for key, metric in awaited.items():
         side, _, name = (metric or "val/").partition("/")  # None: the FID
         if side == "val" and not plan.columns:
-            reason = f"this run does not score itself: {plan.line.removeprefix('none: ')}"
-            raise ConfigError(f"{given(key, metric)}: is a score, and {reason}")
+            raise ConfigError(f"{given(key, metric)}: is a score, and {unscored}")
         of_features = side == "val" and name and not name.startswith("d_")
         rate_or_penalty = name.removeprefix(RELATIVE) in RATES or name.startswith("penalty_")
         checked = of_features or (side == "train" and rate_or_penalty)
