@@ -142,6 +142,34 @@ def test_stays_in_eval_mode_and_leaves_the_source_alone() -> None:
     assert source[0].weight.requires_grad
 
 
+@pytest.mark.parametrize(
+    ("factor", "images", "left"),
+    [(1.0, 100, 0.5), (0.5, 100, 0.25), (1.0, 25, 0.5**0.25), (0, 9, 0)],
+)
+def test_after_the_images_of_a_half_life_half_of_the_average_is_left(
+    factor: float, images: int, left: float
+) -> None:
+    """From the first iteration on, without a warm-up."""
+    source = network()
+    ema = EMA(source, half_life=100)
+    ema.factor = factor
+    start = ema.module[0].weight.clone()
+    add_one(source)
+    ema.update(source, iteration=1, images=images)
+    torch.testing.assert_close(ema.module[0].weight, start + 1 - left)
+    if left == 0:
+        assert torch.equal(ema.module[0].weight, source[0].weight)
+
+
+def test_a_half_life_takes_the_place_of_a_decay() -> None:
+    assert EMA(network(), half_life=5e6).describe() == "half-life 5,000,000 images"
+    assert EMA(network()).describe() == "0.999"
+    with pytest.raises(ConfigError, match=r"ema_decay=0.99: model.ema_half_life=9 takes its"):
+        EMA(network(), 0.99, half_life=9)
+    with pytest.raises(ConfigError, match=r"model.ema_half_life=0: must be a number above 0"):
+        EMA(network(), half_life=0)
+
+
 @pytest.mark.parametrize("decay", [1.0, -0.1, float("nan"), True])
 def test_refuses_a_decay_out_of_range(decay) -> None:
     with pytest.raises(ConfigError, match=r"model.ema_decay"):

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from forger.bounds import FractionBelowOne, check_bounds
+from forger.bounds import FractionBelowOne, PositiveFloat, check_bounds
 from forger.copying import copied
 from forger.errors import ConfigError
 
 STATISTICS = ("running_mean", "running_var")  # of BatchNorm and its relatives
+DEFAULT_DECAY = 0.999
 _HALVES = (torch.float16, torch.bfloat16)
 
 
@@ -26,22 +27,41 @@ class EMA(nn.Module):
     belong to them; all other buffers, for example spectral norm's vectors, are copied. In 16 bits
     the steps of an average would be lost to rounding.
 
+    With a half-life `d = 2^(-n / (factor half_life))`, where `n` images make an iteration, without
+    that warm-up.
+
     Args:
         module: the network to average; it is copied, not changed.
         decay: `d` per iteration, in [0, 1); 0 keeps a plain copy.
+        half_life: images after which half of an average is left; it takes the place of `decay`,
+            which must be left at its default.
 
     Attributes:
+        factor: of the half-life, which a schedule sets; 0 keeps a plain copy.
         earlier_updates: how many the average has taken in before iteration 1, in the run that its
             weights come from; the warm-up counts them.
 
     Raises:
-        ConfigError: `decay` is out of range, or the network cannot be copied.
+        ConfigError: an argument is out of range, both are given, or the network cannot be copied.
     """
 
-    def __init__(self, module: nn.Module, decay: FractionBelowOne) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        decay: FractionBelowOne = DEFAULT_DECAY,
+        half_life: PositiveFloat | None = None,
+    ) -> None:
         super().__init__()
         check_bounds(decay, FractionBelowOne, "model.ema_decay")
-        self.decay, self.earlier_updates = decay, 0
+        if half_life is not None:
+            check_bounds(half_life, PositiveFloat, "model.ema_half_life")
+            if decay != DEFAULT_DECAY:
+                raise ConfigError(
+                    f"model.ema_decay={decay}: model.ema_half_life={half_life} takes its place;"
+                    " leave one of them out"
+                )
+        self.decay, self.half_life, self.factor = decay, half_life, 1.0
+        self.earlier_updates = 0
         self._slots: tuple[nn.Module, list[_Slot]] | None = None  # a tuple hides it from torch
         try:
             self.module = copied(module).requires_grad_(False).eval()
@@ -76,10 +96,16 @@ class EMA(nn.Module):
         return self
 
     @torch.no_grad()
-    def update(self, source: nn.Module, iteration: int) -> None:
-        """Takes the weights of `source` after `iteration` updates into the average."""
+    def update(self, source: nn.Module, iteration: int, images: float = 0) -> None:
+        """Takes the weights of `source` after `iteration` updates into the average.
+
+        Args:
+            source: the network that is averaged.
+            iteration: completed ones.
+            images: that this iteration took, which a half-life is counted in.
+        """
         updates = self.earlier_updates + iteration
-        decay = min(self.decay, (1 + updates) / (10 + updates))
+        decay = self._decay(updates, images)
         if self._slots is None or self._slots[0] is not source:
             # Once only: walking through the modules takes longer than averaging a small network.
             self._slots = source, self._find_slots(source)
@@ -92,6 +118,18 @@ class EMA(nn.Module):
             else:
                 mean.copy_(value)
         get_ema_multi_avg_fn(decay)(averages, values, updates)  # type: ignore[no-untyped-call]
+
+    def _decay(self, updates: int, images: float) -> float:
+        if self.half_life is None:
+            return min(self.decay, (1 + updates) / (10 + updates))
+        half_life = self.factor * self.half_life
+        return 0.5 ** (images / half_life) if half_life > 0 else 0.0
+
+    def describe(self) -> str:
+        """Says how slow it is, for the plan of a run."""
+        return (
+            f"{self.decay}" if self.half_life is None else f"half-life {self.half_life:,.0f} images"
+        )
 
     def _find_slots(self, source: nn.Module) -> list[_Slot]:
         slots: list[_Slot] = []

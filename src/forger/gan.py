@@ -6,7 +6,7 @@ updates; Lightning's counters then count iterations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,13 +17,15 @@ from torch import Tensor, distributed
 from torch.nn.parameter import UninitializedParameter
 
 from forger.batches import RealBatches
-from forger.bounds import FractionBelowOne
+from forger.bounds import FractionBelowOne, PositiveFloat
 from forger.divergence import FiniteWatch
-from forger.ema import EMA
+from forger.ema import DEFAULT_DECAY, EMA
 from forger.errors import ConfigError
 from forger.gradients import frozen, precision_contexts
 from forger.noise import Draws
 from forger.reports import Reporter
+from forger.scheduled_settings import ScheduledSettings
+from forger.schedules import Schedule
 from forger.scoreboard import ProbabilityWatch, middle_of, scoreboard
 from forger.seeds import STREAMS
 from forger.tasks.base import Batch, Task
@@ -44,13 +46,16 @@ class GAN(LightningModule):
         generator_updates: optimizer, schedule, clipping and accumulation of the generator.
         discriminator_updates: the same of the discriminator.
         ema_decay: of the generator's moving average, per iteration, in [0, 1); 0 is no averaging.
+        ema_half_life: of that average, in images that the discriminator is trained on; it takes the
+            place of `ema_decay`.
         share_fakes: whether both updates of an iteration use the same fakes, from one forward pass
             of the generator; the original algorithm makes fresh ones.
+        schedules: of other settings than learning rates, see `ScheduledSettings`.
         seed: of all that training draws.
 
     Raises:
-        ConfigError: an argument is out of range, a network is not complete, or fakes are to be
-            shared among several updates.
+        ConfigError: an argument is out of range, a network is not complete, fakes are to be
+            shared among several updates, or what a schedule is for is off.
     """
 
     def __init__(
@@ -59,8 +64,10 @@ class GAN(LightningModule):
         *,
         generator_updates: Updates | None = None,
         discriminator_updates: Updates | None = None,
-        ema_decay: FractionBelowOne = 0.999,
+        ema_decay: FractionBelowOne = DEFAULT_DECAY,
+        ema_half_life: PositiveFloat | None = None,
         share_fakes: bool = False,
+        schedules: Mapping[str, Schedule] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -72,10 +79,11 @@ class GAN(LightningModule):
                     f"model.{name}: has lazy layers whose sizes are not known yet; write the sizes"
                 )
         self.task, self.loss = task, task.loss
-        self.ema_generator = EMA(self.generator, ema_decay)
+        self.ema_generator = EMA(self.generator, ema_decay, ema_half_life)
         self.generator_updates = generator_updates or Updates()
         self.discriminator_updates = discriminator_updates or Updates()
         self.share_fakes, self.seed, self.images_seen = share_fakes, seed, 0
+        self.scheduled = ScheduledSettings(schedules or {}, task, self.ema_generator)
         batches = (self.generator_updates.accumulate, self.discriminator_updates.accumulate)
         if share_fakes and (self.loss.n_critic, *batches) != (1, 1, 1):
             raise ConfigError(
@@ -96,7 +104,16 @@ class GAN(LightningModule):
         ones.
         """
         for_generator = self.generator_updates.accumulate if self.task.needs_fresh_batch else 0
-        return self.loss.n_critic * self.discriminator_updates.accumulate + for_generator
+        return self._batches_of_discriminator + for_generator
+
+    @property
+    def _batches_of_discriminator(self) -> int:
+        return self.loss.n_critic * self.discriminator_updates.accumulate
+
+    @property
+    def images_judged(self) -> float:
+        """Real images that D was trained on: those seen, but for fresh ones of G's updates."""
+        return self.images_seen * self._batches_of_discriminator / self.batches_per_iteration
 
     @torch.no_grad()
     def forward(self, *inputs: Tensor) -> Any:
@@ -112,7 +129,10 @@ class GAN(LightningModule):
             (self.discriminator_updates, self.discriminator),
         ):
             optimizers.append(updates.make_optimizer(network))
-            schedules.append(updates.make_scheduler(optimizers[-1], total))
+            schedules.append(
+                updates.make_scheduler(optimizers[-1], total, lambda: self.images_judged)
+            )
+        self.scheduled.follow(optimizers, total)
         return optimizers, [schedule for schedule in schedules if schedule is not None]
 
     def setup(self, stage: str) -> None:
@@ -148,7 +168,8 @@ class GAN(LightningModule):
             self._iterate(self._reals(batch, self._draws.dtype))
 
     def _iterate(self, reals: Sequence[Batch]) -> None:
-        iteration = self.iteration + 1
+        iteration, judged = self.iteration + 1, self.images_judged
+        self.scheduled.apply(self.iteration, judged)
         self._draws.start(iteration)
         report = self.reporter.due(iteration)
         accumulate, n_critic = self.discriminator_updates.accumulate, self.loss.n_critic
@@ -159,11 +180,11 @@ class GAN(LightningModule):
             last = update == n_critic - 1
             metrics = self._update_discriminator(own, shared, number, report and last)
         metrics |= self._update_generator(reals, shared, report)
-        self.ema_generator.update(self.generator, iteration)
         self.images_seen += sum(len(real["image"]) for real in reals) * self.trainer.world_size
+        self.ema_generator.update(self.generator, iteration, self.images_judged - judged)
         if report:
             self._watch.check(iteration)
-            self.reporter.write(metrics, iteration, self.images_seen)
+            self.reporter.write(metrics, iteration, self.images_seen, self.scheduled.values)
         for schedule in self.trainer.lr_scheduler_configs:
             schedule.scheduler.step()  # type: ignore[call-arg]  # it is a LambdaLR
 

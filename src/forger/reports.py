@@ -33,14 +33,24 @@ class Reporter:
         """Tells whether this iteration writes a row."""
         return iteration == self.total or (self.every > 0 and iteration % self.every == 0)
 
-    def write(self, metrics: dict[str, Tensor], iteration: int, images_seen: int) -> None:
-        """Writes a row: `metrics` averaged over processes, learning rates, speed and images."""
+    def write(
+        self,
+        metrics: dict[str, Tensor],
+        iteration: int,
+        images_seen: int,
+        scheduled: Mapping[str, float],
+    ) -> None:
+        """Writes a row: `metrics` averaged over processes, learning rates, speed and images.
+
+        `scheduled` are other settings that follow a schedule.
+        """
         module = self.module
         values = torch.stack([value.detach().float() for value in metrics.values()])
         values = module.trainer.strategy.reduce(values, reduce_op="mean")
         row = {f"train/{k}": v for k, v in zip(metrics, values.tolist(), strict=True)}
         for name, optimizer in zip(("lr_g", "lr_d"), module.trainer.optimizers, strict=True):
             row[f"train/{name}"] = optimizer.param_groups[0]["lr"]
+        row |= {f"train/{name}": value for name, value in scheduled.items()}
         now, (then, seen) = time.perf_counter(), self._last
         self._last = (now, images_seen)
         row["train/images_per_second"] = (images_seen - seen) / (now - then)

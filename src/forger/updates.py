@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -26,9 +25,8 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from forger.bounds import PositiveFloat, PositiveInt, check_fields
-from forger.errors import ConfigError
 from forger.gradients import clip_gradient, trainable
-from forger.schedules import Constant, Schedule
+from forger.schedules import Constant, Schedule, check_length, factor_at
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
@@ -62,20 +60,23 @@ class Updates:
         """Returns the optimizer over the network's trainable weights."""
         return self.optimizer(trainable(network))
 
-    def make_scheduler(self, optimizer: Optimizer, total: float) -> LambdaLR | None:
-        """Returns what applies the schedule over `total` iterations; `None` if it is constant.
+    def make_scheduler(
+        self, optimizer: Optimizer, total: float, images: Callable[[], float] = lambda: 0.0
+    ) -> LambdaLR | None:
+        """Returns what applies the schedule of the learning rate; `None` if that is constant.
+
+        Args:
+            optimizer: whose learning rates follow it.
+            total: iterations of the run.
+            images: returns how many real images the discriminator was trained on.
 
         Raises:
             ConfigError: the schedule ends with a run that has no end.
         """
-        if not getattr(self.schedule, "needs_total", True):  # a plain function does not say
+        check_length(self.schedule, total)
+        if isinstance(self.schedule, Constant):
             return None
-        if not math.isfinite(total) or total <= 0:
-            raise ConfigError(
-                f"schedule={type(self.schedule).__name__.lower()}: a schedule needs a run of known"
-                " length; set trainer.max_steps or trainer.max_epochs, or write schedule=constant"
-            )
-        return LambdaLR(optimizer, lambda iteration: self.schedule(min(iteration / total, 1.0)))
+        return LambdaLR(optimizer, lambda done: factor_at(self.schedule, done, images(), total))
 
 
 class NetworkUpdate:

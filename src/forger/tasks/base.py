@@ -110,6 +110,11 @@ class Task(nn.Module, ABC):
         """The side that tells them from what is real."""
         return self._sides[1]
 
+    @property
+    def factor_names(self) -> frozenset[str]:
+        """What `factors` may hold: names of those settings that are on, and that it scales."""
+        return frozenset()
+
     @abstractmethod
     def fakes(self, batch: Batch, draws: Draws) -> Batch:
         """Makes what the discriminator is to take for real, with gradients to the generator."""

@@ -110,6 +110,16 @@ class FromNoise(Task):
         """Size of the noise."""
         return int(self.generator.latent_dim)  # type: ignore[arg-type]
 
+    @property
+    def factor_names(self) -> frozenset[str]:
+        """Of `penalty`, `augment` and `instance_noise` those that are on."""
+        on = {
+            "penalty": bool(self.penalties),
+            "augment": self.augment.takes_factor,
+            "instance_noise": self.instance_noise > 0,
+        }
+        return frozenset(name for name, value in on.items() if value)
+
     def setup(self, datamodule: Any) -> None:
         """Takes from the data what the condition must know of it."""
         self.condition.setup(datamodule)
@@ -288,7 +298,7 @@ class FromNoise(Task):
         due = {name: p for name, p in self.penalties.items() if update % p.interval == 0}
         if not due:
             return {}
-        network = in_float32(self.discriminator)
+        network, factor = in_float32(self.discriminator), self.factors.get("penalty", 1.0)
         rows = partial(draws.rows, Purpose.AUGMENTATION)
         real = full_precision(batch["image"])
         fake = fakes["image"].to(real.dtype)
@@ -308,6 +318,6 @@ class FromNoise(Task):
                 f"penalty_{name}": p(
                     judge(fakes if p.on_fakes else batch), real, fake, draws.uniform
                 )
-                * (p.weight * p.interval)
+                * (factor * p.weight * p.interval)
                 for name, p in due.items()
             }

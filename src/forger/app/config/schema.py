@@ -58,9 +58,13 @@ MODEL: Types = {
     **dict.fromkeys((*_EACH, "accumulate", "gradient_clip"), Section),
     "prior": Literal["normal", "uniform"],
     "ema_decay": FractionBelowOne,
+    "ema_half_life": PositiveFloat | None,
     "share_fakes": bool,
 }
 ACCUMULATE: Types = dict.fromkeys(_EACH, PositiveInt)
+# what else than learning rates follows a schedule; a task of your own may know more
+SCHEDULED = ("penalty", "beta2", "ema", "augment", "instance_noise")
+SCHEDULE: Types = dict.fromkeys((*_EACH, *SCHEDULED), Section)
 GRADIENT_CLIP: Types = dict.fromkeys(_EACH, PositiveFloat | None)
 PER_NETWORK: Types = dict.fromkeys(_EACH, Section)  # beside settings that only interpolation reads
 PATHS: Types = dict.fromkeys(("data_dir", "cache_dir", "log_dir"), str)

@@ -100,6 +100,7 @@ _MEMBERS = {  # of sections whose members have names of the user's own
         },
         must_take={"save_dir"},
     ),
+    "schedule": _schedule,
 }
 
 
@@ -154,9 +155,12 @@ _TRAIN = {
     "optimizer": Section(schema=schema.PER_NETWORK, limits=schema.OPTIMIZER, free=True),
     "optimizer.generator": _optimizer,
     "optimizer.discriminator": _optimizer,
-    "schedule": Section(schema=schema.PER_NETWORK, free=True),
+    "schedule": Section(schema=schema.SCHEDULE, objects=True, free=True),
     "schedule.generator": _schedule,
     "schedule.discriminator": _schedule,
+    **dict.fromkeys(
+        (f"schedule.{name}" for name in schema.SCHEDULED), Section(base="", optional=True)
+    ),
     "trainer": _trainer,
     **_scores(schema.TRAINING_SCORES),
     "callbacks": Section(objects=True),
@@ -165,12 +169,24 @@ _TRAIN = {
     "sweep": Section(schema=schema.SWEEP),
 }
 
-# What a run of a version without these parts is.
-EARLIER = {
+# What a run of a version without these parts and settings is.
+EARLIER: dict[str, dict[str, Any]] = {
+    "model": {"ema_half_life": None},
+    "schedule": dict.fromkeys(schema.SCHEDULED),
     "task": {"_target_": "forger.tasks.FromNoise"},
     "condition": {"_target_": "forger.conditions.Condition"},
     "augment": {"_target_": "forger.augment.Augment"},
 }
+
+
+def with_earlier(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a run's config with what its version of forger did not know."""
+    filled = {**EARLIER, **config}
+    for part, settings in EARLIER.items():
+        if "_target_" not in settings and isinstance(filled[part], dict):
+            filled[part] = settings | filled[part]
+    return filled
+
 
 # What only train.py knows: its settings, and groups that are no setting.
 RECIPES = ("experiment", "hparams_search", "debug", "local")

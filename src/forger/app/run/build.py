@@ -37,6 +37,7 @@ from forger.errors import ConfigError, install_command
 from forger.gan import GAN
 from forger.loggers import MetricsCSV, Tracker
 from forger.losses import AdversarialLoss
+from forger.schedules import Schedule
 from forger.updates import Updates
 
 DEFAULT_EPOCHS = 20
@@ -86,6 +87,7 @@ def build_gan(
             f"{network}_updates": attempt(_build_updates, cfg, network)
             for network in ("generator", "discriminator")
         }
+        schedules = attempt(_build_schedules, cfg)
         condition = attempt(build_condition, cfg, classes)
         augment = attempt(instantiate, cfg.augment, Augment)
         facts = image_shape, condition or Condition()
@@ -94,7 +96,9 @@ def build_gan(
     return GAN(
         build_task(cfg, generator, discriminator, condition, loss, augment),
         ema_decay=cfg.model.ema_decay,
+        ema_half_life=cfg.model.ema_half_life,
         share_fakes=cfg.model.get("share_fakes", False),  # a run of an earlier version has none
+        schedules=schedules,
         seed=seed,
         **updates,
     )
@@ -121,6 +125,16 @@ def _build_updates(cfg: DictConfig, network: str) -> Updates:
         gradient_clip=cfg.model.gradient_clip[network],
         accumulate=cfg.model.accumulate[network],
     )
+
+
+def _build_schedules(cfg: DictConfig) -> dict[str, Schedule]:
+    """Builds the schedules of other settings than learning rates."""
+    nodes = {k: v for k, v in cfg.schedule.items() if k not in ("generator", "discriminator")}
+    return {
+        str(name): instantiate(node, Callable)
+        for name, node in nodes.items()
+        if isinstance(node, DictConfig)
+    }
 
 
 def group_batches(datamodule: LightningDataModule, gan: GAN, seed: int) -> LightningDataModule:

@@ -39,6 +39,7 @@ def check_updates(gan: GAN, trainer: DictConfig) -> None:
     steps, epochs = trainer.get("max_steps"), trainer.get("max_epochs")
     endless = epochs == -1 or (epochs is None and trainer.get("max_time") is not None)
     total = math.inf if steps in (None, -1) and endless else 1
+    optimizers = []
     for name in NETWORKS:
         updates = getattr(gan, f"{name}_updates")
         with _explained(f"optimizer.{name}"):
@@ -49,6 +50,8 @@ def check_updates(gan: GAN, trainer: DictConfig) -> None:
                 " torch.optim.Optimizer"
             )
         updates.make_scheduler(made, total)
+        optimizers.append(made)
+    gan.scheduled.follow(optimizers, total)
 
 
 def check_epoch(datamodule: LightningDataModule, gan: GAN, trainer: DictConfig) -> None:

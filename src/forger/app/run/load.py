@@ -21,7 +21,7 @@ import forger
 from forger.app.config.messages import listed
 from forger.app.config.records import find_untrusted
 from forger.app.config.rules import run_refusal
-from forger.app.config.sections import EARLIER
+from forger.app.config.sections import with_earlier
 from forger.app.config.source import TargetError
 from forger.app.config.trust import PACKAGES, move, named, targets_in
 from forger.app.run.networks import build_condition, build_generator, build_task
@@ -180,7 +180,7 @@ def _read(
         config = move(OmegaConf.to_container(OmegaConf.create(content["config"])), moved)
     refuse_untrusted(config, path, named(trust, moved), build)
     folder = path.parent.parent if path.parent.name == FOLDER else path.parent
-    cfg, shape = OmegaConf.create(EARLIER | config), (channels, height, width)
+    cfg, shape = OmegaConf.create(with_earlier(config)), (channels, height, width)
     classes = tuple(map(str, content.get("classes", ())))
     return Run(folder, path, cfg, shape, classes, int(content.get("global_step", 0))), content
 

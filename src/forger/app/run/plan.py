@@ -36,13 +36,14 @@ def describe_plan(
         *(f"                {line}" for line in describe_images),
         *(f"                {line}" for line in describe_length(gan, datamodule, trainer)),
         f"generator       {_describe(gan.generator, gan.generator_updates)}",
-        f"                {gan.task.describe()}, EMA {gan.ema_generator.decay}",
+        f"                {gan.task.describe()}, EMA {gan.ema_generator.describe()}",
         f"discriminator   {_describe(gan.discriminator, gan.discriminator_updates)}",
         *([f"                {seen}"] if (seen := gan.task.describe_seen()) else []),
         f"loss            {type(loss).__name__}, {loss.n_critic} D updates per G update"
         + (f", penalties {', '.join(penalties)}" if penalties else "")
         + (f", {', '.join(regularizers)}" if regularizers else "")
         + (f", weights clipped to {loss.weight_clip}" if loss.weight_clip else ""),
+        *([f"schedules       {scheduled}"] if (scheduled := gan.scheduled.describe()) else []),
         f"hardware        {trainer.accelerator.name()} x {trainer.world_size},"
         f" precision {trainer.precision}",
         f"run folder      {near(folder)}",

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from forger.app.config.check import find_problems
 from forger.app.config.messages import given, type_setting
 from forger.app.config.records import find_untrusted
-from forger.app.config.sections import EARLIER, SCRIPTS
+from forger.app.config.sections import SCRIPTS, with_earlier
 from forger.app.config.settings import put_settings, with_absolute_paths
 from forger.app.config.trust import (
     is_in_use,
@@ -65,9 +65,10 @@ class ResumedConfig:
         if not isinstance(own, DictConfig) or "trainer" not in own:
             raise ConfigError(f"resume={folder}: config.yaml is not the config of a run")
         # what an earlier version did not know yet
-        default = EARLIER | {key: composed[key] for key in ("init_from", "compile", "sweep")}
+        default = {key: composed[key] for key in ("init_from", "compile", "sweep")}
         moved = move(_plain(own), composed.get("moved"))
-        self.cfg = with_absolute_paths(DictConfig(default | moved | {"trust": [], "moved": None}))
+        known = default | with_earlier(moved) | {"trust": [], "moved": None}
+        self.cfg = with_absolute_paths(DictConfig(known))
         self.own = _plain(self.cfg)
         self.typed: list[str] = []  # keys whose values are the user's
 
