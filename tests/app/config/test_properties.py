@@ -165,6 +165,8 @@ SANE = [
     *("augment=diffaugment", "augment.fill=-1", "augment.policy=[color]", "augment=none"),
     *("augment=ada", "augment.p=0.5", "augment.color=0", "augment.cutout=1", "augment.interval=2"),
     *("model.generator.norm=none", "model.generator.width=16", "model.discriminator.width=16"),
+    *("loss.path_length=2", "loss.path_length_interval=8", "model.discriminator.group_size=0"),
+    *("model.generator.style_mixing=0", "model.generator.channel_max=8"),
     *("model.generator.hidden=[16,8]", "model.discriminator.hidden=[]", "loss.weight_clip=0.1"),
 ]
 

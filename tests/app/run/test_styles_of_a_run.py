@@ -80,6 +80,10 @@ def test_the_plan_tells_of_the_penalty(
             [*WORDS, "condition.generator=concat"],
             "condition.generator=concat: a style mixed in would be of no class",
         ),
+        (
+            [*WORDS, "condition.generator=batchnorm"],
+            "condition.generator=batchnorm: forger.networks.stylegan2 has no BatchNorm; write",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(

@@ -19,6 +19,7 @@ from forger.errors import ConfigError
 from forger.losses import AdversarialLoss
 from forger.networks.conditional import LabelBesideNoise, LabelPlanes
 from forger.tasks import Task
+from forger.tasks.base import BATCH_NORMS
 
 LABEL_DIM = 32  # of an embedding beside the noise, unless condition.label_dim says otherwise
 
@@ -59,7 +60,7 @@ def build_condition(cfg: DictConfig, classes: Sequence[str]) -> Condition:
 def build_generator(
     node: DictConfig, image_shape: tuple[int, int, int], condition: Condition
 ) -> nn.Module:
-    """Builds G, with BatchNorm of each class or with an embedding of the class beside its noise."""
+    """Builds G, which is told classes in its own way, or by an embedding beside its noise."""
     target, facts = target_of(node), {"image_shape": image_shape}
     count, how = len(condition.classes), condition.generator
     if how == "auto":
@@ -74,7 +75,15 @@ def build_generator(
             f"condition.label_dim={condition.label_dim}: is for condition.generator=concat; leave"
             " it out"
         )
-    return _network(node, facts | _told(target, condition, f"generator={how}", num_classes=count))
+    told = _told(target, condition, f"generator={how}", num_classes=count)
+    network = _network(node, facts | told)
+    has_norm = any(isinstance(module, BATCH_NORMS) for module in network.modules())
+    if count and condition.generator == "batchnorm" and not has_norm:
+        raise ConfigError(
+            f"condition.generator=batchnorm: {type(network).__module__} has no BatchNorm; write"
+            " condition.generator=auto, which is its own way"
+        )
+    return network
 
 
 def build_discriminator(
