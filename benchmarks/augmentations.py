@@ -51,10 +51,10 @@ def seconds(task: FromNoise, shape: tuple[int, int, int], iteration: int) -> flo
     begun = time.process_time()
     with torch.no_grad():
         fakes = task.fakes(real, draws)
-    task.discriminator_terms(real, fakes, draws, 2000 + iteration).total.backward()
+    task.discriminator_terms(real, fakes, draws, 2000 + iteration).total.backward()  # type: ignore[no-untyped-call]
     task.after_discriminator_step()
     fakes = task.fakes(real, draws)
-    task.generator_terms(real, fakes, draws).total.backward()
+    task.generator_terms(real, fakes, draws).total.backward()  # type: ignore[no-untyped-call]
     return time.process_time() - begun
 
 
