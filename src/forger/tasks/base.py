@@ -71,6 +71,9 @@ class Task(nn.Module, ABC):
     adds_regularizers = False
     """Whether it adds those terms of the loss that are in `loss.regularizers`."""
 
+    starts_anew: tuple[str, ...] = ()
+    """How the names of buffers begin that a new run does not take over along with weights."""
+
     needs_fresh_batch = False
     """Whether the generator's update takes a batch of its own, and not the discriminator's last."""
 

@@ -55,6 +55,7 @@ class FromNoise(Task):
     """
 
     adds_regularizers = True
+    starts_anew = ("augment.", "lecam.")
 
     def __init__(
         self,

@@ -110,7 +110,7 @@ def load_sampler(
         for part, begin in ((generator, prefix), (task, _TASK)):
             own = {key.removeprefix(begin): state[key] for key in state if key.startswith(begin)}
             if part is task:  # without the state of what training alone needs
-                own = {key: own[key] for key in own if key in task.state_dict()}
+                own = {key: own[key] for key in own if not key.startswith(task.starts_anew)}
             part.load_state_dict(own)
         return found, task.sampler(generator)
 

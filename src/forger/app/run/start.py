@@ -69,8 +69,13 @@ class Start:
         if self.init_from is None:
             return
         content = read_checkpoint(find_checkpoint(self.init_from, setting="init_from"))
+        anew = tuple(f"task.{name}" for name in gan.task.starts_anew)
+        theirs, own = content["state_dict"], gan.state_dict()
+        weights = {name: theirs[name] for name in theirs if not name.startswith(anew)}
         try:
-            gan.load_state_dict(content["state_dict"])
+            gan.load_state_dict(
+                weights | {name: own[name] for name in own if name.startswith(anew)}
+            )
         except RuntimeError as error:
             _, first, *more = map(str.strip, str(error).splitlines())
             raise ConfigError(
