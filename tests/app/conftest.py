@@ -1,23 +1,26 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import compose_config, compose_once
 from omegaconf import DictConfig
 
 from forger import hardware
 from forger.app.cli import main  # noqa: F401  (registers the short_id resolver)
+from forger.app.config import compose
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+
+@pytest.fixture(autouse=True)
+def _compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compose, "compose", compose_once)
 
 
 @pytest.fixture
-def composed() -> Iterator[Callable[..., DictConfig]]:
-    """Composes configs/train.yaml with overrides, as a notebook would."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        yield lambda *overrides: compose("train", overrides=list(overrides))
+def composed() -> Callable[..., DictConfig]:
+    """Composes configs/train.yaml with overrides."""
+    return partial(compose_config, "train")
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from composing import alone, compose_config
 from omegaconf import DictConfig
 from PIL import Image
 
@@ -59,20 +58,8 @@ def latest(words: Iterable[str]) -> list[str]:
 
 def trained(folder: Path, *overrides: str, steps: int = 2) -> Path:
     """Trains a short run, unscored unless it is asked for, and returns its folder."""
-    with alone(), initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        words = short(folder, "metrics=none", *overrides, steps=steps)
-        train(compose("train", overrides=words))
+    train(compose_config("train", *short(folder, "metrics=none", *overrides, steps=steps)))
     return run_folder(folder)
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """Puts the Hydra of a `composed` around aside."""
-    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().hydra = outer
 
 
 def run_folder(folder: Path) -> Path:

@@ -10,7 +10,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import compose_config
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from forger import hardware
@@ -167,8 +167,7 @@ def test_keys_from_an_experiment_file_are_checked(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     recipe = "# @package _global_\noptimizer:\n  learning_rate: 1e-4\n"
     (tmp_path / "experiment" / "mine.yaml").write_text(recipe)
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        cfg = compose("train", [f"hydra.searchpath=[{tmp_path}]", "experiment=mine"])
+    cfg = compose_config("train", f"hydra.searchpath=[{tmp_path}]", "experiment=mine")
     assert "optimizer.learning_rate=0.0001: unknown setting" in refused(cfg)
 
 

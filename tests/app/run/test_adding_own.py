@@ -7,11 +7,11 @@ import logging
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import compose_config
 from omegaconf import DictConfig, OmegaConf
 from own_project import own as own_command
 from own_project import training, write_own
-from training import ROOT, Compose, command, rows, run_folder, status_of
+from training import Compose, command, rows, run_folder, status_of
 
 from forger.app.config.check import check
 from forger.app.run.evaluate import evaluate
@@ -33,8 +33,7 @@ def own(project: Path) -> Compose:
 
     def composed(*overrides: str, script: str = "train") -> DictConfig:
         search = f"hydra.searchpath=[{project / 'configs'}]"
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            return compose(script, [search, *overrides])
+        return compose_config(script, search, *overrides)
 
     return composed
 

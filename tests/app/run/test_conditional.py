@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
+from composing import compose_config
 from own_project import training, write_own
 from training import ROOT, colour_folder, short, trained
 
@@ -115,8 +115,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def refusal(folder: Path, *words: str) -> str:
     """What a command that trains is answered; it leaves nothing behind."""
     (folder / "configs").mkdir(exist_ok=True)
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose("train", [f"hydra.searchpath=[{folder / 'configs'}]", *words])
+    cfg = compose_config("train", f"hydra.searchpath=[{folder / 'configs'}]", *words)
     with pytest.raises(UserError) as caught:
         train(cfg)
     assert ending_of(caught.value).code == 2

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from composing import compose_config
 from PIL import Image
 from torch import Tensor, nn
-from training import ROOT, colour_folder, rows, run_folder, short
+from training import colour_folder, rows, run_folder, short
 
 from forger.app.run.evaluate import evaluate
 from forger.app.run.load import load_run
@@ -37,18 +36,13 @@ DCGAN = [
 VANILLA = ["model=vanilla", "data.batch_size=64", "trainer.max_steps=280", "model.ema_decay=0.9"]
 
 
-def composed(name: str, *words: str) -> DictConfig:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose(name, overrides=list(words))
-
-
 def trained(folder: Path, cache: Path, *words: str) -> Path:
-    train(composed("train", *short(folder, f"paths.cache_dir={cache}", *words)))
+    train(compose_config("train", *short(folder, f"paths.cache_dir={cache}", *words)))
     return run_folder(folder)
 
 
 def evaluated(*words: str) -> list[dict[str, Any]]:
-    return evaluate(composed("evaluate", *words))
+    return evaluate(compose_config("evaluate", *words))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +85,7 @@ class Noise(nn.Module):
 
 
 def scores_of_noise(run: Path, cache: Path) -> dict[str, float]:
-    metrics = composed("evaluate", "run=.", *SMALL).metrics
+    metrics = compose_config("evaluate", "run=.", *SMALL).metrics
     evaluator = build_evaluator(metrics, MNISTSample(), cache, torch.device("cpu"))
     judge = load_run(run).gan.task
     return evaluator.evaluate(Sampler(Noise(), "normal"), judge, num_fake=1000).scores

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from composing import compose_config
 from PIL import Image
-from training import ROOT, colour_folder, run_folder, short
+from training import colour_folder, latest, run_folder, short
 
 import forger
 from forger import hardware
@@ -27,8 +27,7 @@ from forger.pictures import to_pixels
 
 
 def trained(folder: Path, *overrides: str) -> Path:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        train(compose("train", overrides=short(folder, *overrides)))
+    train(compose_config("train", *short(folder, *overrides)))
     return run_folder(folder)
 
 
@@ -38,10 +37,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def generated(run: Path, *overrides: str) -> Path:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        words = [f"run={run}", "n=5", "device=cpu", "frames=2", *overrides]
-        latest = {word.partition("=")[0]: word for word in words}
-        return generate(compose("generate", overrides=list(latest.values())))
+    words = latest([f"run={run}", "n=5", "device=cpu", "frames=2", *overrides])
+    return generate(compose_config("generate", *words))
 
 
 @pytest.fixture

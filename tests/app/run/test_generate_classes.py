@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from composing import compose_config
 from PIL import Image
-from training import ROOT, trained
+from training import latest, trained
 
 import forger
 from forger.app.run import generate as module
@@ -36,12 +36,8 @@ def into(run: Path, tmp_path: Path) -> Callable[..., Path]:
     """Generates from the run into a folder of the test's own."""
 
     def made(*overrides: str) -> Path:
-        words = {"n": "n=3", "output": f"output={tmp_path / 'out'}", "frames": "frames=2"}
-        words |= {word.partition("=")[0]: word for word in overrides}
-        with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            words.setdefault("run", f"run={run}")
-            typed = ["device=cpu", *words.values()]
-            return generate(compose("generate", overrides=typed))
+        words = [f"run={run}", "device=cpu", "n=3", f"output={tmp_path / 'out'}", "frames=2"]
+        return generate(compose_config("generate", *latest([*words, *overrides])))
 
     return made
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from composing import compose_config
 from torch import nn
 from training import ROOT, run_folder, short
 
@@ -29,8 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("load")
     words = short(folder, "model=dcgan", "model.ema_decay=0.5", "model.prior=uniform", steps=4)
     words += ["callbacks.checkpoint.keep=all", "callbacks.checkpoint.every_n_steps=3"]
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        train(compose("train", overrides=words))
+    train(compose_config("train", *words))
     return run_folder(folder)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from composing import compose_config
 from omegaconf import DictConfig, OmegaConf
 from own_task import NAME, write_own_task
 from PIL import Image
 from same import differences
-from training import ROOT, Compose, alone, latest, resumed, rows, run_folder, short, status_of
+from training import Compose, latest, resumed, rows, run_folder, short, status_of
 
 import forger
 from forger.app.config.check import check
@@ -47,8 +47,7 @@ def own(project: Path) -> Compose:
 
     def composed(*overrides: str, script: str = "train") -> DictConfig:
         search = f"hydra.searchpath=[{project / 'configs'}]"
-        with alone(), initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-            return compose(script, [search, *overrides])
+        return compose_config(script, search, *overrides)
 
     return composed
 

@@ -16,8 +16,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from composing import compose_config
 from hostile import PLACES, Trap, put
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from own_project import NETWORK
 from training import ROOT, command, mistakes, resumed, run_folder, short
@@ -41,20 +41,15 @@ from forger.metrics.inception import Inception
 TINY = ("model.generator.hidden=[8]", "model.discriminator.hidden=[8]")
 
 
-def composed(name: str, *words: str) -> DictConfig:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        return compose(name, overrides=words)
-
-
 def settings_of_generate(run: Any, **settings: Any) -> DictConfig:
-    cfg = composed("generate", f"run={run}", "device=cpu")
+    cfg = compose_config("generate", f"run={run}", "device=cpu")
     return OmegaConf.merge(OmegaConf.create(OmegaConf.to_container(cfg)), settings)  # type: ignore[return-value]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("records")
-    train(composed("train", *short(folder, *TINY, "metrics=none")))
+    train(compose_config("train", *short(folder, *TINY, "metrics=none")))
     return run_folder(folder)
 
 
@@ -123,7 +118,9 @@ ENTRIES: dict[str, Callable[[Path], Any]] = {
     "forger.load": forger.load,
     "load_run": load_run,
     "generate": lambda run: generate(settings_of_generate(run)),
-    "evaluate": lambda run: evaluate(composed("evaluate", f"run={run}", "metrics.num_fake=2")),
+    "evaluate": lambda run: evaluate(
+        compose_config("evaluate", f"run={run}", "metrics.num_fake=2")
+    ),
     "resume": from_the_command_line,
     "train": going_on,
 }
@@ -162,7 +159,7 @@ def test_what_training_starts_from_is_weights_alone(
             put(config, place, trap.nodes[0])
 
     run = forged(change)
-    train(composed("train", *short(tmp_path, *TINY, "metrics=none", f"init_from={run}")))
+    train(compose_config("train", *short(tmp_path, *TINY, "metrics=none", f"init_from={run}")))
     assert not trap.sprung
 
 
@@ -234,12 +231,11 @@ def test_every_choice_of_ours_is_let_through() -> None:
     for group in groups:
         for path in sorted((ROOT / "configs" / group).glob("*.yaml")):
             words.append(f"{group}={path.stem}")
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        for word in words:
-            config = OmegaConf.to_container(compose("train", overrides=[word]), resolve=True)
-            assert isinstance(config, dict)
-            trust = [config["paths"]["log_dir"]] if word == "logger=mlflow" else []
-            assert find_untrusted(config, trust, build=[""]) == [], word
+    for word in words:
+        config = OmegaConf.to_container(compose_config("train", word), resolve=True)
+        assert isinstance(config, dict)
+        trust = [config["paths"]["log_dir"]] if word == "logger=mlflow" else []
+        assert find_untrusted(config, trust, build=[""]) == [], word
 
 
 def test_what_trust_names() -> None:
@@ -268,7 +264,7 @@ class TestOwnClasses:
             "".join(f"{key}:\n  _target_: own_nets.{name}\n" for key, name in modules.items())
         )
         search = f"hydra.searchpath=[{tmp_path / 'recipes'}]"
-        train(composed("train", *short(tmp_path, "model=own", "metrics=none", search)))
+        train(compose_config("train", *short(tmp_path, "model=own", "metrics=none", search)))
         following = capsys.readouterr().out.splitlines()[-2:]
         assert all(line.endswith(" 'trust=[own_nets]'") for line in following), following
         self.forget(monkeypatch)
@@ -350,7 +346,7 @@ def test_a_protocol_is_a_record_too(
     path.write_text(json.dumps({"protocol": {"settings": settings}}))
     before = everything(trained)
     with pytest.raises(UserError):
-        evaluate(composed("evaluate", f"run={trained}", f"protocol={path}"))
+        evaluate(compose_config("evaluate", f"run={trained}", f"protocol={path}"))
     assert everything(trained) == before
 
 
@@ -375,8 +371,9 @@ class TestFiles:
         for entry in ("load_run", "generate", "train"):
             with pytest.raises(UserError):
                 ENTRIES[entry](run)
+        words = short(run, *TINY, f"init_from={run / 'checkpoints' / name}")
         with pytest.raises(UserError, match="could run code"):
-            train(composed("train", *short(run, *TINY, f"init_from={run / 'checkpoints' / name}")))
+            train(compose_config("train", *words))
         shutil.copy(trap.pickle, run / "checkpoints" / name)
         with pytest.raises(UserError):
             forger.load(run / "checkpoints" / name)
@@ -409,7 +406,7 @@ class TestPlaces:
     def test_caches_of_a_run_that_goes_on(self, forged: Forge, tmp_path: Path) -> None:
         elsewhere = tmp_path / "elsewhere"
         run = forged(lambda config: put(config, "paths.cache_dir", str(elsewhere)))
-        assert resumed(run).paths.cache_dir == composed("train").paths.cache_dir
+        assert resumed(run).paths.cache_dir == compose_config("train").paths.cache_dir
         typed = f"paths.cache_dir={elsewhere}"
         assert resumed(run, typed).paths.cache_dir == str(elsewhere)
         elsewhere.mkdir()
@@ -421,7 +418,7 @@ class TestPlaces:
         run = forged(lambda config: put(config, "data", {**node, "batch_size": 8}))
         assert resumed(run).data.download is False
         with pytest.raises(UserError, match=r"data\.download=false"):
-            evaluate(composed("evaluate", f"run={run}"))
+            evaluate(compose_config("evaluate", f"run={run}"))
         assert not (tmp_path / "MNIST").exists()
 
     @pytest.mark.parametrize("name", ["samples", "train.log", "generated", "scores"])
