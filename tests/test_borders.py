@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -56,6 +58,7 @@ def package_of(module: str) -> str | None:
     return parts[1]
 
 
+@cache
 def package_graph() -> dict[str, set[str]]:
     """Returns each package of ours with those that its files import."""
     graph: dict[str, set[str]] = {}
@@ -107,3 +110,9 @@ def test_the_gan_knows_no_architecture_and_no_data_set() -> None:
 def test_the_front_door_does_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_no_two_files_of_tests_share_a_name() -> None:
+    """Pytest imports each by its bare name."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("*.py"))
+    assert [name for name, count in names.items() if count > 1 and name != "conftest.py"] == []

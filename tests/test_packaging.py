@@ -62,10 +62,9 @@ def test_what_the_quickstart_needs_is_installed_along(wheel: zipfile.ZipFile) ->
     assert re.search(r"^Requires-Dist: mlxtend[^;]*$", metadata, re.MULTILINE)
 
 
-def typed(cwd: Path, *command: str, site: Path | None = None) -> str:
-    """What a command prints that ends well."""
+def run(cwd: Path, *command: str, site: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"COLUMNS": "80"} | ({"PYTHONPATH": str(site)} if site else {})
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, *command],
         cwd=cwd,
         env=environment,
@@ -73,6 +72,11 @@ def typed(cwd: Path, *command: str, site: Path | None = None) -> str:
         text=True,
         timeout=240,
     )
+
+
+def typed(cwd: Path, *command: str, site: Path | None = None) -> str:
+    """What a command prints that ends well."""
+    done = run(cwd, *command, site=site)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -92,6 +96,14 @@ def test_settings_are_found_in_any_folder(installed: Path, tmp_path: Path) -> No
     assert str(tmp_path / "own") in typed(tmp_path, *command)
 
 
+def test_a_job_of_a_sweep_is_started_by_the_same_command(installed: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "forger", "train", "-m", "seed=-1", site=installed)
+    assert done.returncode == 2
+    assert "#0 seed=-1" in done.stderr
+    assert "seed=-1: must be a whole number" in done.stderr
+
+
+@pytest.mark.slow
 def test_processes_of_a_sweep_and_of_a_run_are_started_again(
     installed: Path, tmp_path: Path
 ) -> None:

@@ -43,7 +43,7 @@ REGULARIZED: dict[str, Any] = {
     **{"lecam": 0.3, "lecam_start": 3, "r1_gamma": 1.0},
     **{"cr": 1.0, "cr_fake": 1.0, "zcr_d": 1.0, "zcr_g": 0.1},
 }
-STEPS = 20
+STEPS = 10
 PROCESSES = 2
 
 
@@ -153,6 +153,21 @@ def combinations() -> Iterator[Combination]:
             yield Combination("wgan_gp", network, "layer", {"n_critic": 2}, condition=how)
 
 
+def few() -> list[Combination]:
+    """One normalisation of each loss, network, condition and setting, by turns; not the product."""
+    alike: dict[tuple[Any, ...], list[Combination]] = {}
+    for one in combinations():
+        key = (one.loss, one.network, one.condition, *one.updates)
+        alike.setdefault(key, []).append(one)
+    return [ones[place % len(ones)] for place, ones in enumerate(alike.values())]
+
+
+def many() -> list[Combination]:
+    """The rest of the product."""
+    kept = [str(one) for one in few()]
+    return [one for one in combinations() if str(one) not in kept]
+
+
 def with_batch_statistics() -> list[Combination]:
     """What two processes compute in another way than one does."""
     kept = [Combination(path.stem, network) for path in LOSSES for network in NETWORKS]
@@ -162,8 +177,8 @@ def with_batch_statistics() -> list[Combination]:
     return [*found, Styled("non_saturating", group_size=4)]
 
 
-def start_pair(folder: Path) -> list[subprocess.Popen[str]]:
-    """Starts two processes that train everything together and save it as rank_<rank>.pt."""
+def start_pair(folder: Path, *words: str) -> list[subprocess.Popen[str]]:
+    """Starts two processes that train together and save it all as rank_<rank>.pt."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -171,7 +186,7 @@ def start_pair(folder: Path) -> list[subprocess.Popen[str]]:
     own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(PROCESSES)}
     return [
         subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
+            [sys.executable, __file__, str(folder), *words],
             env=own | {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -181,14 +196,15 @@ def start_pair(folder: Path) -> list[subprocess.Popen[str]]:
     ]
 
 
-def main(folder: Path) -> None:
-    """Trains everything as one of two processes."""
+def main(folder: Path, *words: str) -> None:
+    """Trains as one of two processes: the few, or with `many` the rest."""
     settings = {"strategy": "ddp", "devices": PROCESSES}
-    states = {str(one): one.train(folder, **settings) for one in combinations()}
-    for one in with_batch_statistics():
+    chosen = many() if words else few()
+    states = {str(one): one.train(folder, **settings) for one in chosen}
+    for one in () if words else with_batch_statistics():
         states[str(one)] = one.train(folder, **settings, max_steps=3)
     torch.save(states, folder / f"rank_{os.environ['LOCAL_RANK']}.pt")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -4,7 +4,9 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +20,7 @@ from forger import image_files
 from forger.data import ImageFolder, folder_cache
 from forger.data.folder_cache import FolderCache
 from forger.errors import ConfigError, DataError
+from forger.image_files import ImageFormat
 
 Make = Callable[..., ImageFolder]
 
@@ -130,6 +133,21 @@ def test_any_change_builds_another_cache(make: Make, root: Path, cache: Path, ch
         change(path)
     make(**({} if callable(change) else change))
     assert len(list(cache.glob("*.npy"))) == 2
+
+
+def test_two_at_once_build_one_cache(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{value:02}.png" for value in range(40)]
+    for value, name in enumerate(names):
+        put(root / name, value)
+    both, build = Barrier(2, timeout=60), FolderCache._build
+    monkeypatch.setattr(FolderCache, "_build", lambda *args: (both.wait(), build(*args))[1])
+    two = [FolderCache(root, names, cache, ImageFormat(1, 8, None)) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        for images, _ in pool.map(FolderCache.load_or_build, two):
+            assert firsts(images) == list(range(40))
+    assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".npy"]
 
 
 def test_what_a_killed_decoding_left_is_removed_a_day_later(

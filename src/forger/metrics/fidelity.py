@@ -22,6 +22,7 @@ from forger.metrics.settings import ScoreSettings
 from forger.seeds import Purpose, stream
 
 
+# torchmetrics' FID holds both sets in one metric: one reference could not serve sets and classes.
 class Moments:
     """Sums over features `(N, D)` in float64, for the Gaussian that is fitted to them."""
 

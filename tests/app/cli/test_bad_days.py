@@ -99,6 +99,7 @@ def test_a_data_file_that_vanishes_ends_the_run_by_its_name(
     assert read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] > 0
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_an_experiment_and_build_one_cache(tmp_path: Path) -> None:
     images = colour_folder(tmp_path / "images")
     words = ["data=image_folder", f"data.root={images}", "data.image_size=32", "name=same"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from textwrap import dedent
@@ -12,6 +13,7 @@ from textwrap import dedent
 import pytest
 from training import ROOT, command, interruptible
 
+from forger.app.cli import main
 from forger.app.config.command import Command
 from forger.app.config.compose import find_mistakes
 
@@ -149,13 +151,24 @@ class TestScripts:
             ("generate", "--cfg job", "run: ???"),
         ],
     )
-    def test_hydras_own_flags(self, name: str, flags: str, expected: str, tmp_path: Path) -> None:
-        environment, script = {"COLUMNS": "80"}, ROOT / f"{name}.py"
-        done = command(*flags.split(), cwd=tmp_path, script=script, environment=environment)
-        assert done.returncode == 0, done.stderr
-        assert expected in done.stdout
+    def test_hydras_own_flags(
+        self,
+        name: str,
+        flags: str,
+        expected: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        monkeypatch.setattr(sys, "argv", [str(ROOT / f"{name}.py"), *flags.split()])
+        main.run(name, ROOT / "configs")
+        shown = capsys.readouterr().out
+        assert expected in shown
         assert list(tmp_path.iterdir()) == []
-        assert flags != "--help" or max(map(len, done.stdout.splitlines())) <= 80
+        assert flags != "--help" or max(map(len, shown.splitlines())) <= 80
 
     def test_hydras_own_flags_with_a_mistake(self, tmp_path: Path) -> None:
         done = command("--cfg", "job", "modle=dcgan", cwd=tmp_path)
@@ -252,7 +265,10 @@ class TestJobs:
 
     def test_a_sweep_of_mistakes_exits_with_2(self, script: Path) -> None:
         assert self.run(script, "-m", "seed=0,-1").returncode == 2
-        assert self.run(script, "-m", "seed=0,4").returncode == 0
+
+    def test_a_dry_sweep_leaves_no_folder(self, script: Path) -> None:
+        assert self.run(script, "-m", "dry_run=true", "seed=0,4").returncode == 0
+        assert list((script.parent / "logs").rglob("*.*")) == []
 
     def test_a_misspelt_sweep_starts_nothing(self, script: Path) -> None:
         done = self.run(script, "-m", "model=dcgan,vanila")

@@ -102,11 +102,6 @@ MISTAKES = {
         "leave it out"
     ),
 }
-IN_A_PROCESS = [
-    "model=dcgna",
-    "+trainer.min_steps=9 trainer.max_steps=5",
-    "+trainer.fast_dev_run=true",
-]
 
 
 @pytest.mark.parametrize("overrides", MISTAKES)
@@ -118,26 +113,6 @@ def test_what_is_said(overrides: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-@pytest.mark.parametrize("overrides", IN_A_PROCESS)
-def test_what_is_seen(overrides: str, tmp_path: Path) -> None:
-    done = command(*overrides.split(), cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: {MISTAKES[overrides]}\n"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_only_objects_know_comes_before_anything_is_written(tmp_path: Path) -> None:
-    overrides = ["loss=r3gan", "loss.r1_gamma=1", "model=dcgan", "data=mnist_sample"]
-    overrides += ["data.image_size=30", "paths.log_dir=logs"]
-    done = command(*overrides, cwd=tmp_path)
-    assert done.returncode == 2
-    first, *problems = done.stderr.splitlines()
-    assert first == "error: 2 problems:"
-    assert "r3gan sets both by loss.gamma; for two weights write" in problems[0]
-    assert "not 30x30; nearest: data.image_size=24|28|32" in problems[1]
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_answer_takes_little_longer_than_importing_hydra(tmp_path: Path) -> None:
     """At most three times as long; with other work on the machine, one of three tries is enough.
 
@@ -147,7 +122,7 @@ def test_the_answer_takes_little_longer_than_importing_hydra(tmp_path: Path) -> 
     ratios = []
     for attempt in range(3):
         refusals, imports = list[float](), list[float]()
-        for overrides in list(MISTAKES)[attempt::4]:
+        for overrides in list(MISTAKES)[attempt::6]:
             imports.append(_seconds(tmp_path, tmp_path / "alone.py"))
             refusals.append(_seconds(tmp_path, ROOT / "train.py", *overrides.split()))
         ratios.append(statistics.median(refusals) / statistics.median(imports))

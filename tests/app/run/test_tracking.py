@@ -12,7 +12,7 @@ import pytest
 from offline_wandb import read_offline_runs
 from omegaconf import DictConfig, OmegaConf, open_dict
 from PIL import Image
-from training import Compose, command, mark, resumed, rows, run_folder, short, trained
+from training import Compose, mark, resumed, rows, run_folder, short, trained
 
 from forger.app.config.check import check
 from forger.app.config.trust import links_out_of
@@ -78,29 +78,15 @@ def test_a_resumed_run_is_one_run_whose_steps_are_all_there(tmp_path: Path) -> N
     assert [image.step for image in events.Images("samples/ema")] == [0, 2, 4, 6, 8, 9]
 
 
-def test_a_sweep_is_a_group_of_runs_and_a_resumed_job_stays_in_it(tmp_path: Path) -> None:
-    words = [*WANDB, "seed=0,1", "callbacks.samples.every_n_steps=2"]
-    done = command("-m", *short(tmp_path, *words), environment={"WANDB_MODE": "offline"})
-    assert done.returncode == 0, done.stderr
-    sweep = next((tmp_path / "logs").rglob("status.json")).parents[1]
-    ids = set()
-    for seed in (0, 1):
-        job = next(sweep.glob(f"{seed}_*"))
-        (tracked,) = read_offline_runs(job)
-        ids.add(tracked.run.run_id)
-        assert (tracked.run.run_group, tracked.run.job_type) == (sweep.name, "sweep")
-        assert tracked.run.display_name == f"{seed}_vanilla-non_saturating-mnist_sample-s{seed}"
-        assert (tracked.config["seed"], tracked.config["choice_model"]) == (seed, "vanilla")
-        assert tracked.config["environment"]["git"]["commit"] == tracked.run.git.commit
-        assert tracked.steps("train/loss_g") == [1, 2]
-        losses = [row["train/loss_g"] for row in tracked.history if "train/loss_g" in row]
-        assert tracked.summary["train/loss_g"] == losses[-1]
-        assert sorted(tracked.images("samples/ema")) == [0, 2]
-        assert tracked.exit_code == 0
-    assert len(ids) == 2
-
-    train(resumed(job, "trainer.max_steps=4"))
-    first, second = read_offline_runs(job)
+def test_a_resumed_job_stays_in_the_group_of_its_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("FORGER_SWEEP", "night")
+        run = trained(tmp_path, *WANDB, "callbacks.samples.every_n_steps=2")
+    train(resumed(run, "trainer.max_steps=4"))
+    first, second = read_offline_runs(run)
+    assert (first.run.run_group, first.run.job_type) == ("night", "sweep")
     for name in ("run_id", "run_group", "job_type"):
         assert getattr(first.run, name) == getattr(second.run, name)
     assert first.steps("train/loss_g") + second.steps("train/loss_g") == [1, 2, 3, 4]

@@ -11,17 +11,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from composing import compose_config
 from offline_wandb import read_offline_runs
 from PIL import Image
 from same import differences
 from sweep_folders import table
-from training import command, interruptible, short
+from training import command, interruptible, short, trained
 from training import rows as metrics_of
 
+from forger.app.run.evaluate import evaluate
 from forger.app.run.folder import locked
 
 TWELVE = ("model=vanilla,dcgan", "loss=non_saturating,hinge,wgan_gp", "seed=0,1")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+SCORED = ["metrics=quick", "metrics/features=pixels", "metrics.num_fake=200"]
+SCORED += ["metrics.kid_subsets=3", "metrics.kid_subset_size=100", "condition=label"]
 LAUNCHERS = [
     pytest.param((), id="basic"),
     pytest.param(JOBLIB, id="joblib", marks=pytest.mark.slow),
@@ -95,9 +99,9 @@ def test_every_launcher_computes_the_same_bits(launcher: str, basic: Path, tmp_p
 
 
 def test_a_killed_and_a_failing_job_stop_no_other_and_the_sweep_goes_on(tmp_path: Path) -> None:
-    """Job 1 is killed, and a batch of 100,000 fails; what goes on equals a single run."""
+    """Job 1 is killed, and a batch of -1 fails; what goes on equals a single run."""
     own = ["seed=1", "trainer.max_steps=300", "callbacks.checkpoint.every_n_steps=100"]
-    batches = "data.batch_size=8,16,100000"
+    batches = "data.batch_size=8,16,-1"
     with interruptible("train.py", *tiny(tmp_path, *own, batches, *JOBLIB)) as process:
         until(lambda: any(tmp_path.rglob("1_*/checkpoints/last.ckpt")))
         sweep = sweep_folder(tmp_path)
@@ -108,7 +112,7 @@ def test_a_killed_and_a_failing_job_stop_no_other_and_the_sweep_goes_on(tmp_path
     assert f"sweep.resume={sweep}" in output, "it says how to go on"
     assert "#1 data.batch_size=16: interrupted" in output
     assert "killed by SIGKILL" in errors
-    assert "but there are 4500 training images; write data.batch_size=4500 or less" in errors
+    assert "data.batch_size=-1: must be a whole number of at least 1" in errors
     assert [row["status"] for row in table(sweep)] == ["finished", "interrupted", "failed"]
 
     kept = (job(sweep, 0) / "status.json").read_bytes()
@@ -119,21 +123,19 @@ def test_a_killed_and_a_failing_job_stop_no_other_and_the_sweep_goes_on(tmp_path
     assert (job(sweep, 0) / "status.json").read_bytes() == kept
     assert len(json.loads((job(sweep, 1) / "resumes.json").read_text())["resumes"]) == 1
 
-    alone = command(*tiny(tmp_path / "alone", *own, "data.batch_size=16")[1:])
-    assert alone.returncode == 0, alone.stderr
-    (run,) = (path.parent for path in (tmp_path / "alone").rglob("status.json"))
-    assert differences(weights(run), weights(job(sweep, 1))) == []
+    alone = trained(tmp_path / "alone", "trainer.threads=1", *own, "data.batch_size=16")
+    assert differences(weights(alone), weights(job(sweep, 1))) == []
 
 
 def test_the_first_failure_ends_a_sweep_that_wants_it_and_no_other_takes_its_folder(
     tmp_path: Path,
 ) -> None:
-    done = command(*tiny(tmp_path, "data.batch_size=8,100000,16", "sweep.fail_fast=true"))
+    done = command(*tiny(tmp_path, "data.batch_size=-1,8", "sweep.fail_fast=true"))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     sweep = sweep_folder(tmp_path)
-    assert [row["status"] for row in table(sweep)] == ["finished", "failed", "missing"]
-    assert not [*sweep.glob("2_*")]
+    assert [row["status"] for row in table(sweep)] == ["failed", "missing"]
+    assert not [*sweep.glob("1_*")]
     before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
     done = command(*tiny(tmp_path, "seed=0,1", f"hydra.sweep.dir={sweep}"))
     assert done.returncode == 2
@@ -172,25 +174,52 @@ def test_a_job_ends_saved_when_its_sweep_is_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_two_processes_of_a_job_return_its_score_and_have_one_run_in_wandb(
+def test_a_job_of_two_processes_returns_its_score_and_has_one_run_in_wandb(
     launcher: tuple[str, ...], tmp_path: Path
 ) -> None:
-    own = ["trainer=ddp_cpu", "seed=3", "objective=train/loss_d", *launcher]
-    own += ["logger=wandb", "logger.offline=true"]
+    own = ["trainer=ddp_cpu", "seed=3", "objective=train/loss_d", *launcher, *SCORED]
+    own += ["logger=wandb", "logger.offline=true", "callbacks.samples.every_n_steps=2"]
     done = command(*tiny(tmp_path, *own), environment={"WANDB_MODE": "offline"})
     assert done.returncode == 0, done.stderr
     sweep = sweep_folder(tmp_path)
     folders = sorted(path.name for path in sweep.iterdir() if path.is_dir())
     assert [name.partition("_")[0] for name in folders] == [".jobs", "0"]
-    for row in table(sweep):
-        last = metrics_of(sweep / row["folder"])[-1]
-        assert float(row["objective_value"]) == float(last["train/loss_d"])
-        environment = json.loads((sweep / row["folder"] / "environment.json").read_text())
-        assert environment["seed"] == 3
-        (tracked,) = read_offline_runs(sweep / row["folder"])
-        assert (tracked.run.run_group, tracked.config["seed"]) == (sweep.name, 3)
+    (row,) = table(sweep)
+    run = sweep / row["folder"]
+    losses = [float(x["train/loss_d"]) for x in metrics_of(run) if x["train/loss_d"]]
+    assert float(row["objective_value"]) == losses[-1]
+    assert json.loads((run / "environment.json").read_text())["seed"] == 3
+    assert_tracked(run)
+    assert_scored_as_saved(run)
 
 
+def assert_tracked(run: Path) -> None:
+    """Both processes are one run, of the sweep's group."""
+    (tracked,) = read_offline_runs(run)
+    assert (tracked.run.run_group, tracked.run.job_type) == (run.parent.name, "sweep")
+    assert tracked.run.display_name == "0_vanilla-non_saturating-mnist_sample-s3"
+    assert (tracked.config["seed"], tracked.config["choice_model"]) == (3, "vanilla")
+    assert tracked.config["environment"]["git"]["commit"] == tracked.run.git.commit
+    assert tracked.steps("train/loss_g") == [1, 2, 3, 4]
+    losses = [row["train/loss_g"] for row in tracked.history if "train/loss_g" in row]
+    assert tracked.summary["train/loss_g"] == losses[-1]
+    assert sorted(tracked.images("samples/ema")) == [0, 2, 4]
+    assert tracked.exit_code == 0
+
+
+def assert_scored_as_saved(run: Path) -> None:
+    """Each process has BatchNorm statistics of its own; those of rank 0 are scored and saved."""
+    words = [word for word in SCORED[1:] if word.startswith("metrics")]
+    (record,) = evaluate(compose_config("evaluate", f"run={run}", *words))
+    (row,) = [row for row in metrics_of(run) if row["val/pixels_fid"]]
+    names = [name for name in row if name.startswith("val/")]
+    assert {"val/pixels_fid", "val/d_auroc"} <= set(names)
+    for name in names:
+        expected = record["scores"][name.removeprefix("val/")]
+        assert float(row[name]) == pytest.approx(expected, rel=1e-6), name
+
+
+@pytest.mark.slow
 def test_a_plan_for_each_job_leaves_nothing(tmp_path: Path) -> None:
     done = command(*tiny(tmp_path, "dry_run=true", "seed=0,1"))
     assert done.returncode == 0, done.stderr
