@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 import pytest
 from composing import compose_config, compose_once
@@ -10,11 +10,18 @@ from omegaconf import DictConfig
 from forger import hardware
 from forger.app.cli import main  # noqa: F401  (registers the short_id resolver)
 from forger.app.config import compose
+from forger.data import sample
+
+_read_rows = cache(sample._read_rows)
 
 
-@pytest.fixture(autouse=True)
-def _compose_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compose, "compose", compose_once)
+@pytest.fixture(autouse=True, scope="session")
+def _once() -> Iterator[None]:
+    """Composes each set of files once, and reads the embedded digits once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compose, "compose", compose_once)
+        patch.setattr(sample, "_read_rows", _read_rows)
+        yield
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from composing import compose_config
 from omegaconf import DictConfig, OmegaConf
-from own_project import own as own_command
 from own_project import training, write_own
-from training import Compose, command, rows, run_folder, status_of
+from training import Compose, rows, run_folder, status_of
 
 from forger.app.config.check import check
 from forger.app.run.evaluate import evaluate
@@ -38,10 +37,9 @@ def own(project: Path) -> Compose:
     return composed
 
 
-def test_own_loss_network_and_data_from_the_command_line(project: Path, own: Compose) -> None:
+def test_own_loss_network_and_data(project: Path, own: Compose) -> None:
     words = ["loss=quadratic", "loss.margin=1.5", "model=linear", "data=stripes"]
-    done = command(*own_command(project, *words), cwd=project)
-    assert done.returncode == 0, done.stderr
+    train(own(*training(project, *words)))
     run = run_folder(project)
     assert OmegaConf.load(run / "config.yaml").loss.margin == 1.5
     assert status_of(run)["iteration"] == 2

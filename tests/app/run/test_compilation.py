@@ -71,11 +71,12 @@ def test_a_run_is_resumed_with_it_and_without(
 ) -> None:
     backend = partial(Compilation, backend="aot_eager")
     monkeypatch.setattr("forger.app.run.train.Compilation", backend)
-    run = trained(tmp_path / "cut", "compile=true", "metrics=none")
+    small = ("model.generator.hidden=[16]", "model.discriminator.hidden=[16]")
+    run = trained(tmp_path / "cut", "compile=true", *small)
     more = ("compile=false", "trainer.max_steps=4")
     assert mistakes(run, *more) == []
     train(resumed(run, *more))
-    whole = trained(tmp_path / "whole", "metrics=none", steps=4)
+    whole = trained(tmp_path / "whole", *small, steps=4)
     for name, value in weights(whole).items():
         torch.testing.assert_close(weights(run)[name], value, rtol=1e-3, atol=1e-5, msg=name)
     assert [row["step"] for row in rows(run)] == ["1", "2", "3", "4"]
