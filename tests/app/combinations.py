@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -154,11 +154,10 @@ def combinations() -> Iterator[Combination]:
 
 
 def few() -> list[Combination]:
-    """One normalisation of each loss, network, condition and setting, by turns; not the product."""
-    alike: dict[tuple[Any, ...], list[Combination]] = {}
+    """One of those that differ in their normalisation alone, another one each time."""
+    alike: dict[str, list[Combination]] = {}
     for one in combinations():
-        key = (one.loss, one.network, one.condition, *one.updates)
-        alike.setdefault(key, []).append(one)
+        alike.setdefault(str(replace(one, norm="")), []).append(one)
     return [ones[place % len(ones)] for place, ones in enumerate(alike.values())]
 
 
