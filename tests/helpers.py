@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,11 +15,15 @@ from torch import Tensor
 from forger.conditions import Labels
 from forger.data import ImageDataModule
 from forger.gan import GAN
-from forger.networks import dcgan, mlp
+from forger.networks import dcgan, mlp, r3gan
 from forger.networks.conditional import LabelBesideNoise, LabelPlanes
 from forger.tasks import FromNoise
 
 SHAPE = (1, 16, 16)
+SIZES: dict[ModuleType, dict[str, Any]] = {  # of networks small enough for a test
+    mlp: {"hidden": (16, 16)},
+    r3gan: {"width": 4, "group_size": 4, "blocks": 1},
+}
 _OF_TASK = ("generator", "discriminator", "loss", "condition", "prior", "augment", "instance_noise")
 
 
@@ -47,19 +53,27 @@ class LabelledSquares(Squares):
         return {"image": images, "label": column // 3}
 
 
+def small(model: Any, network: str, norm: str | None = None) -> dict[str, Any]:
+    """The sizes of `Generator` or `Discriminator`, and `norm` where it has one to set."""
+    takes = inspect.signature(getattr(model, network)).parameters
+    norms = {"norm": norm} if norm is not None and "norm" in takes else {}
+    return SIZES.get(model, {"width": 4}) | norms
+
+
 def conditional(
     how: str, model: Any = mlp, norm: str = "auto", generator_norm: str = "batch"
 ) -> dict[str, Any]:
     """The networks of `make_gan` told the classes of `LabelledSquares`, and the condition.
 
-    G is told beside its noise with `concat` and without BatchNorm; `norm` is D's.
+    G is told beside its noise with `concat` and where it could have BatchNorm and has none; `norm`
+    is D's.
     """
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {"hidden": (16, 16)} if model is mlp else {"width": 4}
-    maker = partial(model.Generator, SHAPE, norm=generator_norm, **sizes)
-    judge = partial(model.Discriminator, norm=norm, **sizes)
+    of_generator = small(model, "Generator", generator_norm)
+    maker = partial(model.Generator, SHAPE, **of_generator)
+    judge = partial(model.Discriminator, **small(model, "Discriminator", norm))
     condition: Any = Labels(LabelledSquares.classes, discriminator=how)  # type: ignore[arg-type]
-    beside = how == "concat" or generator_norm == "none"
+    beside = how == "concat" or of_generator.get("norm") == "none"
     return {
         "generator": LabelBesideNoise(maker(latent_dim=8), num_classes=3, label_dim=2)
         if beside
@@ -74,10 +88,9 @@ def conditional(
 def make_gan(model: Any = mlp, **arguments: Any) -> GAN:
     """A GAN small enough for a test; the weights depend on nothing but this call."""
     torch.manual_seed(0)
-    sizes: dict[str, Any] = {"hidden": (16, 16)} if model is mlp else {"width": 4}
     networks = {
-        "generator": model.Generator(SHAPE, latent_dim=6, **sizes),
-        "discriminator": model.Discriminator(SHAPE, **sizes),
+        "generator": model.Generator(SHAPE, latent_dim=6, **small(model, "Generator")),
+        "discriminator": model.Discriminator(SHAPE, **small(model, "Discriminator")),
     }
     arguments = networks | arguments
     task = FromNoise(**{name: arguments.pop(name) for name in _OF_TASK if name in arguments})

@@ -15,7 +15,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `helpers`, as a program
 
 import torch
-from helpers import SHAPE, LabelledSquares, conditional, make_gan, make_trainer
+from helpers import SHAPE, LabelledSquares, conditional, make_gan, make_trainer, small
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -24,8 +24,8 @@ from forger.augment import ADA, DiffAugment
 from forger.conditions import Labels
 from forger.gan import GAN
 from forger.losses import AdversarialLoss
-from forger.networks import dcgan, mlp, stylegan2
-from forger.schedules import Linear
+from forger.networks import dcgan, mlp, r3gan, stylegan2
+from forger.schedules import Cosine, Linear
 from forger.updates import Updates
 
 LOSSES = sorted((Path(__file__).parents[2] / "configs" / "loss").glob("*.yaml"))
@@ -33,7 +33,6 @@ NETWORKS: dict[ModuleType, tuple[str, ...]] = {  # and the normalisations that m
     mlp: ("none", "layer", "spectral"),
     dcgan: ("none", "layer", "spectral", "instance"),
 }
-SIZES: dict[ModuleType, dict[str, Any]] = {mlp: {"hidden": (16, 16)}, dcgan: {"width": 4}}
 CONDITIONS = ("projection", "auxiliary", "concat")
 SEEN: dict[str, Any] = {  # how D sees images
     "diffaugment": lambda: {"augment": DiffAugment()},
@@ -45,6 +44,14 @@ REGULARIZED: dict[str, Any] = {
 }
 STEPS = 10
 PROCESSES = 2
+R3GAN = {  # what else follows schedules
+    "ema_half_life": 80.0,
+    "schedules": {
+        "penalty": Cosine(final=0.1, images=100),
+        "beta2": Cosine(final=0.1, images=100),
+        "ema": Cosine(initial=0.0, final=1.0, images=100),
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,7 @@ class Combination:
     condition: str = ""
     steps: int = STEPS
     seen: str = ""
+    training: dict[str, Any] = field(default_factory=lambda: {"ema_decay": 0.9})
 
     def __str__(self) -> str:
         network = self.network.__name__.rpartition(".")[2]
@@ -79,7 +87,7 @@ class Combination:
             loss=self.make_loss(),
             generator_updates=updates,
             discriminator_updates=updates,
-            ema_decay=0.9,
+            **self.training,
             **self._parts(),
             **(SEEN[self.seen]() if self.seen else {}),
         )
@@ -88,10 +96,11 @@ class Combination:
         if self.condition:
             return conditional(self.condition, self.network, self.norm, self.generator_norm)
         torch.manual_seed(0)
-        sizes = SIZES[self.network]
+        generator = small(self.network, "Generator", self.generator_norm)
+        discriminator = small(self.network, "Discriminator", self.norm)
         return {
-            "generator": self.network.Generator(SHAPE, 6, norm=self.generator_norm, **sizes),
-            "discriminator": self.network.Discriminator(SHAPE, norm=self.norm, **sizes),
+            "generator": self.network.Generator(SHAPE, 6, **generator),
+            "discriminator": self.network.Discriminator(SHAPE, **discriminator),
         }
 
     def train(self, folder: Path, **settings: Any) -> dict[str, Tensor]:
@@ -151,6 +160,8 @@ def combinations() -> Iterator[Combination]:
         for how in CONDITIONS:
             yield Combination("hinge", network, "spectral", condition=how)
             yield Combination("wgan_gp", network, "layer", {"n_critic": 2}, condition=how)
+    for how in ("", *CONDITIONS):
+        yield Combination("r3gan", r3gan, condition=how, training=R3GAN)
 
 
 def few() -> list[Combination]:

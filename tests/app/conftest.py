@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 
 import pytest
 from composing import compose_config, compose_once
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from forger import hardware
@@ -22,6 +24,19 @@ def _once() -> Iterator[None]:
         patch.setattr(compose, "compose", compose_once)
         patch.setattr(sample, "_read_rows", _read_rows)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _put_back() -> Iterator[None]:
+    """Undoes what Hydra sets in a process whose only command it was."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    HydraConfig.instance().cfg = None
+    root.setLevel(level)
+    for handler in [*root.handlers]:
+        if handler not in handlers:
+            root.removeHandler(handler)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class TestMistakesInOverrides:
     @pytest.mark.parametrize(
         ("override", "message"),
         [
-            ("model=3", "model=3: no such choice. Allowed: dcgan, "),
+            ("model=3", "model=3: no such choice. Allowed: biggan, dcgan, "),
             ("+model=dcgan", "+model=dcgan: write model=dcgan"),
             ("data=[mnist,cifar10]", "data=[mnist,cifar10]: takes one choice. Allowed: cifar10, "),
             ("logger=[csv,wnadb]", "logger=wnadb: no such choice; did you mean 'wandb'?"),

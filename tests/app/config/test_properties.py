@@ -54,6 +54,8 @@ FILES = [
     ["data=mnist_sample", "augment=ada"],
     ["data=mnist_sample", "augment=ada", "augment.p=0.2", "loss=r3gan"],
     ["data=mnist_sample", "model=biggan", "condition=label"],
+    ["data=mnist_sample", "model=r3gan", "model.width=16", "loss=r3gan", "condition=label"],
+    ["loss=r3gan", "schedule=r3gan", "model.ema_half_life=1e5"],
 ]
 WRONG = [
     *("model=dcgna", "model=hinge", "modle=dcgan", "loss=hing", "data=[mnist,cifar10]", "dcgan"),
@@ -88,6 +90,7 @@ ADDED = [
     *("augment.p", "augment.policy", "augment.blit", "augment.target", "augment.fill"),
     *("model.discriminator.spectral", "model.discriminator.pool", "model.discriminator.head"),
     *("model.generator.class_dim", "model.generator.skip_noise", "model.generator.init"),
+    *("schedule.penalty", "schedule.mine", "schedule.generator.images", "model.width"),
     *("model.generator.width", "model.generator.depth", "callbacks.samples.seed", "x", "x.y"),
 ]
 VALUES = [
@@ -165,6 +168,8 @@ SANE = [
     *("model.generator.norm=none", "model.generator.width=16", "model.discriminator.width=16"),
     *("loss.path_length=2", "loss.path_length_interval=8", "model.discriminator.group_size=0"),
     *("model.generator.style_mixing=0", "model.generator.channel_max=8"),
+    *("schedule.penalty={_target_:forger.schedules.Cosine,final:0.1}", "schedule=r3gan"),
+    *("model.ema_half_life=1e5", "schedule.images=1000", "+schedule.beta2.iterations=9"),
     *("model.generator.hidden=[16,8]", "model.discriminator.hidden=[]", "loss.weight_clip=0.1"),
 ]
 

@@ -86,9 +86,13 @@ FILES = [
 ]
 
 
+COMPLETED = {"schedule=r3gan": ["loss.r1_gamma=1", "model.ema_half_life=1000"]}  # what it scales
+
+
 @pytest.mark.parametrize("line", [*README, *FILES, "optimizer.betas=[0,0.9] optimizer.lr=1"])
 def test_every_setting_trains(line: str, composed: Compose, tmp_path: Path) -> None:
-    metrics = train(composed(*short(tmp_path, *line.split(), "trainer.max_steps=2")))
+    words = [*line.split(), *COMPLETED.get(line, []), "trainer.max_steps=2"]
+    metrics = train(composed(*short(tmp_path, *words)))
     assert metrics == {} if "dry_run" in line else math.isfinite(metrics["train/loss_g"])
 
 
