@@ -15,7 +15,7 @@ from forger.tasks.base import Task
 _OFF = {  # what a task does not scale, and how to turn it on
     "penalty": "the loss has no gradient penalty; write loss.r1_gamma=1, for example",
     "augment": "no augmentation has a fixed probability; write augment=ada augment.p=<probability>",
-    "instance_noise": "the discriminator is shown images without noise",
+    "instance_noise": "is off; write task.instance_noise=0.1, for example",
 }
 
 

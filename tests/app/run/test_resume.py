@@ -29,6 +29,7 @@ from training import trained as trained_in
 
 from forger.app.cli.job import objective
 from forger.app.config.command import Command
+from forger.app.config.schema import SCHEDULED
 from forger.app.run import resume
 from forger.app.run.folder import locked
 from forger.app.run.load import load_run, load_sampler
@@ -180,12 +181,14 @@ class TestGoingOn:
     def test_a_run_of_a_version_without_task_condition_and_augment(
         self, run: Path, earlier: Path
     ) -> None:
-        """It has none of them in config, checkpoint and record, and goes on all the same."""
+        """Nor schedules but those of learning rates: in config, checkpoint and record."""
         expected, images = last(run), load_sampler(run)[1].sample(3)
         content, path = read_checkpoint(earlier), run / "checkpoints" / "last.ckpt"
         config = OmegaConf.load(run / "config.yaml")
         for part in (config, content["config"]):
-            del part["task"], part["condition"], part["augment"]
+            del part["task"], part["condition"], part["augment"], part["model"]["ema_half_life"]
+            for name in SCHEDULED:
+                del part["schedule"][name]
         del content["task"], content["classes"]
         torch.save(content, path)
         OmegaConf.save(config, run / "config.yaml")
