@@ -11,9 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `helpers`, wherever a test
 
 # Files of half a minute or more, the longest first: a file is one process's, and begun last it
 # would run alone in the end. xdist keeps this order with --no-loadscope-reorder.
-LONGEST = (
-    *("launchers", "train", "multi_node", "distributed", "evaluate", "properties", "resume"),
-)
+LONGEST = ("launchers", "train", "multi_node", "distributed", "evaluate", "properties", "resume")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
