@@ -99,7 +99,7 @@ def test_settings_are_found_in_any_folder(installed: Path, tmp_path: Path) -> No
 def test_a_job_of_a_sweep_is_started_by_the_same_command(installed: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "-m", "forger", "train", "-m", "seed=-1", site=installed)
     assert done.returncode == 2
-    assert "#0 seed=-1" in done.stderr
+    assert "#0 : seed=-1" in done.stderr
     assert "seed=-1: must be a whole number" in done.stderr
 
 
