@@ -164,6 +164,8 @@ SANE = [
     *("condition.labels=uniform", "condition.label_dim=4", "condition.generator=batchnorm"),
     *("condition.discriminator_weight=0.5", "condition.generator_weight=0", "model=sndcgan"),
     *("augment=diffaugment", "augment.fill=-1", "augment.policy=[color]", "augment=none"),
+    *("loss.lecam=0.3", "loss.cr=1", "loss.cr_flip=false", "loss.zcr_d=1", "loss.lecam_start=0"),
+    *("task.instance_noise=0.1", "task.instance_noise=-1", "data.train_limit=100"),
     *("augment=ada", "augment.p=0.5", "augment.color=0", "augment.cutout=1", "augment.interval=2"),
     *("model.generator.norm=none", "model.generator.width=16", "model.discriminator.width=16"),
     *("loss.path_length=2", "loss.path_length_interval=8", "model.discriminator.group_size=0"),
