@@ -214,6 +214,7 @@ def main(folder: Path, *words: str) -> None:
     for one in () if words else with_batch_statistics():
         states[str(one)] = one.train(folder, **settings, max_steps=3)
     torch.save(states, folder / f"rank_{os.environ['LOCAL_RANK']}.pt")
+    torch.distributed.destroy_process_group()  # or its threads may end the process with an error
 
 
 if __name__ == "__main__":

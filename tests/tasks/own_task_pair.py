@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for `helpers`, as a progra
 
 from own_task import import_own_task, make
 from resuming import squares, train
+from torch import distributed
 
 
 def start_pair(folder: Path, project: Path) -> list[subprocess.Popen[str]]:
@@ -45,6 +46,7 @@ def main(folder: Path, project: Path) -> None:
     trained("whole", 6)
     trained("cut", 3)
     trained("cut", 6, ckpt_path=folder / "cut" / "checkpoints" / "last.ckpt")
+    distributed.destroy_process_group()  # or its threads may end the process with an error
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class FromNoise(Task):
     """
 
     adds_regularizers = True
-    starts_anew = ("augment.", "lecam.")
+    starts_anew = ("augment.", "lecam.", "path_length.")
 
     def __init__(
         self,
