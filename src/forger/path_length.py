@@ -6,7 +6,9 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
+
+from forger.reducing import sum_over_processes
 
 
 def path_lengths(images: Tensor, styles: Tensor, directions: Tensor) -> Tensor:
@@ -49,9 +51,7 @@ class PathLength(nn.Module):
     def forward(self, lengths: Tensor) -> Tensor:
         """Takes lengths `(B,)` into the mean, and returns the weighted term, a scalar."""
         found = lengths.detach().mean()
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(found)
-            found /= distributed.get_world_size()
+        found /= sum_over_processes(found)
         self.mean.lerp_(found.to(self.mean.dtype), self.decay)
         term: Tensor = (lengths - self.mean).square().mean()
         return term * (self.weight * self.interval)
