@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 import torch
 from operations import Operations
@@ -23,14 +25,18 @@ from torch.optim import Adam
 from workloads import (
     BATCH_SIZE,
     BETAS,
+    CLASSES,
     EMA_DECAY,
-    LATENT_DIM,
+    EMA_HALF_LIFE,
     LEARNING_RATE,
     WORKLOADS,
     Workload,
     device_here,
     load_images,
 )
+
+Batch: TypeAlias = tuple[Tensor, ...]
+"""Images, and their labels where there are classes."""
 
 
 class Loop:
@@ -50,10 +56,10 @@ class Loop:
         precision: str = "32-true",
         share_fakes: bool = False,
     ) -> None:
-        self.device, self.loss = device_here(), workload.loss
+        self.device, self.workload, self.loss = device_here(), workload, workload.loss
         self.precision, self.share_fakes = precision, share_fakes
         self.generator, self.discriminator = (
-            network.to(self.device) for network in workload.networks()
+            cast(Any, network.to(self.device)) for network in workload.networks()
         )
         self.average = deepcopy(self.generator).requires_grad_(False)
         self.optimizer_g, self.optimizer_d = (
@@ -63,66 +69,95 @@ class Loop:
         self.judges = list(self.discriminator.parameters())
         self.averaged, self.trained = _floats(self.average), _floats(self.generator)
         # Where no sample's logit depends on the others, both batches go through D at once.
-        self.at_once = not any(isinstance(m, nn.BatchNorm2d) for m in self.discriminator.modules())
+        self.at_once = self.discriminator.independent_samples
         self.batches = self._batches(images.to(self.device))
+        self.iterations, self.penalty_factor = 0, 1.0
 
     def iterate(self) -> None:
         """Updates D `n_critic` times, G once, and the average."""
+        decay = min(EMA_DECAY, (2 + self.iterations) / (11 + self.iterations))
+        if self.workload.annealed is not None:
+            decay = self._anneal(self.workload.annealed)
         shared = self._fakes() if self.share_fakes else None
-        for _ in range(self.loss.n_critic):
-            self._update_discriminator(shared)
+        for update in range(1, self.loss.n_critic + 1):
+            self._update_discriminator(shared, self.iterations * self.loss.n_critic + update)
         self._update_generator(shared)
-        torch._foreach_lerp_(self.averaged, self.trained, 1 - EMA_DECAY)
+        torch._foreach_lerp_(self.averaged, self.trained, 1 - decay)
+        self.iterations += 1
 
-    def _fakes(self) -> Tensor:
-        noise = torch.randn(BATCH_SIZE, LATENT_DIM, device=self.device)
+    def _anneal(self, images: int) -> float:
+        """Sets what R3GAN's schedules change, by half cosines; returns the average's decay."""
+        left = (1 + math.cos(math.pi * min(self.iterations * BATCH_SIZE / images, 1))) / 2
+        for optimizer in (self.optimizer_g, self.optimizer_d):
+            (group,) = optimizer.param_groups
+            group["lr"] = LEARNING_RATE * (0.25 + 0.75 * left)
+            group["betas"] = (BETAS[0], 1 - (1 - BETAS[1]) * (0.1 + 0.9 * left))
+        self.penalty_factor = 0.1 + 0.9 * left
+        half_life = EMA_HALF_LIFE * (1 - left)
+        return 0.5 ** (BATCH_SIZE / half_life) if half_life > 0 else 0.0
+
+    def draw(self) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+        """Draws noise, labels where there are classes, and what else G asks for."""
+        noise = torch.randn(BATCH_SIZE, self.generator.latent_dim, device=self.device)
+        label = torch.randint(CLASSES, (BATCH_SIZE,), device=self.device)
+        count = getattr(self.generator, "extra_noise", 0)
+        extra = {"extra": torch.randn(BATCH_SIZE, count, device=self.device)} if count else {}
+        return noise, [label] if self.workload.classes else [], extra
+
+    def uniform(self, batch: int, *shape: int) -> Tensor:
+        """Draws U(0, 1) for penalties."""
+        return torch.rand(batch, *shape, device=self.device)
+
+    def _fakes(self) -> Batch:
+        noise, label, extra = self.draw()
         with self._autocast():
-            fakes: Tensor = self.generator(noise)
-        return fakes
+            return self.generator(noise, *label, **extra), *label
 
-    def _update_discriminator(self, shared: Tensor | None) -> None:
+    def _update_discriminator(self, shared: Batch | None, update: int) -> None:
         real = next(self.batches)
         with torch.no_grad():
-            fake = self._fakes() if shared is None else shared.detach()
+            fake = self._fakes() if shared is None else (shared[0].detach(), *shared[1:])
         with self._autocast():
             real_logits, fake_logits = self._judge(real, fake)
         loss = self.loss.discriminator(real_logits.float(), fake_logits.float())
         for penalty in self.loss.penalties.values():
-            loss = loss + penalty.weight * penalty(
-                self.discriminator, real, fake.float(), self._uniform
-            )
+            if update % penalty.interval == 0:
+                term = penalty(self.discriminator, real[0], fake[0].float(), self.uniform)
+                loss = loss + self.penalty_factor * penalty.weight * penalty.interval * term
         self.optimizer_d.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer_d.step()
 
-    def _update_generator(self, shared: Tensor | None) -> None:
+    def _update_generator(self, shared: Batch | None) -> None:
         for weight in self.judges:
             weight.requires_grad_(False)
-        fake = self._fakes() if shared is None else shared
+        fake, real_logits = self._fakes() if shared is None else shared, None
         with self._autocast():
-            logits = self.discriminator(fake)
+            logits = self.discriminator(*fake)
+            if self.loss.generator_sees_real:
+                real_logits = self.discriminator(*next(self.batches)).float()
         self.optimizer_g.zero_grad()
-        self.loss.generator(logits.float(), None).backward()  # type: ignore[no-untyped-call]
+        self.loss.generator(logits.float(), real_logits).backward()  # type: ignore[no-untyped-call]
         self.optimizer_g.step()
         for weight in self.judges:
             weight.requires_grad_(True)
 
-    def _judge(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    def _judge(self, real: Batch, fake: Batch) -> tuple[Tensor, Tensor]:
         if self.at_once:
-            real_logits, fake_logits = self.discriminator(torch.cat((real, fake))).chunk(2)
+            both = map(torch.cat, zip(real, fake, strict=True))
+            real_logits, fake_logits = self.discriminator(*both).chunk(2)
             return real_logits, fake_logits
-        return self.discriminator(real), self.discriminator(fake)
+        return self.discriminator(*real), self.discriminator(*fake)
 
-    def _batches(self, images: Tensor) -> Iterator[Tensor]:
+    def _batches(self, images: Tensor) -> Iterator[Batch]:
+        labels = torch.arange(len(images), device=self.device) % CLASSES  # speed asks for no truth
         while True:
             order = torch.randperm(len(images), device=self.device)
             whole = order[: len(order) // BATCH_SIZE * BATCH_SIZE]
             for index in torch.split(whole, BATCH_SIZE):
                 pixels = images.index_select(0, index)
-                yield pixels.to(torch.float32).div_(127.5).sub_(1)
-
-    def _uniform(self, batch: int, *shape: int) -> Tensor:
-        return torch.rand(batch, *shape, device=self.device)
+                label = [labels[index]] if self.workload.classes else []
+                yield pixels.to(torch.float32).div_(127.5).sub_(1), *label
 
     def _autocast(self) -> AbstractContextManager[None]:
         mixed = self.precision == "bf16-mixed"

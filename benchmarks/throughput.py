@@ -11,6 +11,8 @@ On two cores half an hour:
     python benchmarks/throughput.py --output throughput
 What classes cost:
     python benchmarks/throughput.py --workloads dcgan --programs product conditional --threads 1
+Product and reference in one process, in turns of a few iterations, where other programs run too:
+    python benchmarks/throughput.py --programs turns --pairs 3 --threads 1
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from forger.app.run.devices import FULL, MIXED, multiplies_bfloat16
 
 HERE = Path(__file__).parent
 PROGRAMS = ("product", "reference", "naive", "processes")
-MORE = ("conditional",)  # only when asked for
+MORE = ("conditional", "turns")  # only when asked for
 
 
 def turns(pairs: int, programs: tuple[str, ...]) -> Iterator[tuple[int, str]]:
@@ -59,8 +61,9 @@ def measure(
 
 def chosen(programs: list[str], workload: str) -> tuple[str, ...]:
     """Returns those that this workload is for: two processes divide a processor's threads."""
-    divided = WORKLOADS[workload].divided and device_here().type == "cpu"
-    return tuple(program for program in programs if program != "processes" or divided)
+    others = {"naive", "processes"} - {*WORKLOADS[workload].more}
+    others |= set() if device_here().type == "cpu" else {"processes"}
+    return tuple(program for program in programs if program not in others)
 
 
 def precision_here() -> str:

@@ -20,6 +20,7 @@ WORDS = {
     "product": [],
     "processes": ["trainer=ddp_cpu"],
     "conditional": ["condition=label"],
+    "turns": [],
 }
 """What each kind of the product's own runs adds to its command line."""
 
@@ -71,7 +72,12 @@ class Trainings:
         array, overrides = self.images.digits if workload.images == "digits" else self.images.photos
         if program in WORDS:
             folder = self.folder / "runs" / str(number)
-            command = [*self._product(workload, overrides, output, folder), *WORDS[program]]
+            clock: dict[str, object] = {"_target_": "timed_product.Clock", "output": output}
+            if program == "turns":
+                clock |= {"_target_": "timed_product.Turns", "workload": name, "array": array}
+                clock |= {"precision": self.settings.precision}
+                clock |= {"share_fakes": self._shares(workload)}
+            command = [*self._product(workload, overrides, clock, folder), *WORDS[program]]
         else:
             command = [str(_HERE / f"{program}_loop.py"), name, array, str(output)]
             command += self._loop(program, workload)
@@ -93,14 +99,11 @@ class Trainings:
         return self.settings.share_fakes and workload.loss.n_critic == 1
 
     def _product(
-        self, workload: Workload, data: list[str], output: Path, folder: Path
+        self, workload: Workload, data: list[str], clock: dict[str, object], folder: Path
     ) -> list[str]:
         warm_up, iterations = workload.warm_up, self.settings.iterations or workload.iterations
-        clock = (
-            "{_target_: timed_product.Clock"
-            f", output: {output}, warm_up: {warm_up}, iterations: {iterations}"
-            f", images: {workload.images_per_iteration}}}"
-        )
+        clock |= {"warm_up": warm_up, "iterations": iterations}
+        clock |= {"images": workload.images_per_iteration}
         return [
             *(str(_HERE.parent / "train.py"), *workload.overrides, *data, "metrics=none"),
             f"data.batch_size={BATCH_SIZE}",
@@ -108,7 +111,7 @@ class Trainings:
             f"trainer.precision={self.settings.precision}",
             f"model.share_fakes={self._shares(workload)}",
             *(f"paths.cache_dir={self.images.cache}", f"hydra.run.dir={folder}"),
-            f"+callbacks.clock={clock}",
+            f"+callbacks.clock={{{', '.join(f'{k}: {v}' for k, v in clock.items())}}}",
             *self.settings.overrides,
         ]
 

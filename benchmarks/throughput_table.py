@@ -24,6 +24,8 @@ def summarise(runs: Runs, machine: dict[str, Any]) -> dict[str, Any]:
         if "product" in speeds and other in speeds:
             pairs = zip(speeds[other], speeds["product"], strict=True)
             summary[f"{other}/product"] = _spread([theirs / ours for theirs, ours in pairs])
+    if "turns" in runs:
+        summary["turns"] = _spread(_all(runs["turns"], "ratio"))
     for program in ("product", "reference"):
         if program in runs:
             above = [found["peak_mib"] - found["after_import_mib"] for found in runs[program]]
@@ -38,12 +40,13 @@ def markdown(found: dict[str, Any]) -> str:
     """Returns the table, and a line about the machine below it."""
     head = ("workload", "forger", "reference", "naive", "forger / reference", "forger / naive")
     rows = [_row(name, of) for name, of in found["workloads"].items()]
-    more = ("two processes / one", "with classes / without", "memory", "reference / matrix rate")
-    table = [(*head, *more), ("---", *["---:"] * 9), *rows]
+    more = ("in turns", "two processes / one", "with classes / without", "memory")
+    table = [(*head, *more, "reference / matrix rate"), ("---", *["---:"] * 10), *rows]
     machine = found["machine"]
     rate = machine["matrix_rate"] / 1e9
     about = (
         "Images per second, medians; in brackets the smallest and the largest ratio of the pairs."
+        " In turns: forger / reference in one process, by its processor seconds, medians of turns."
         " Two processes (trainer=ddp_cpu) have half the threads each and share the batch."
         " Memory: peak above imports, forger / reference."
         f" {machine['processor']}, {machine['cores']} cores, accelerator {machine['accelerator']},"
@@ -59,8 +62,8 @@ def _row(name: str, of: dict[str, Any]) -> tuple[str, ...]:
     numbers = (
         f"{speeds[k]:,.0f}" if k in speeds else "" for k in ("product", "reference", "naive")
     )
-    compared = ("product/reference", "product/naive", "processes/product", "conditional/product")
-    ratios = (_ratio(of.get(pair)) for pair in compared)
+    compared = ("product/reference", "product/naive", "turns", "processes/product")
+    ratios = (_ratio(of.get(pair)) for pair in (*compared, "conditional/product"))
     ours, theirs = of.get("product_memory_mib"), of.get("reference_memory_mib")
     memory = f"{ours:.0f} / {theirs:.0f} MiB" if ours and theirs else ""
     share = of.get("share_of_matrix_rate")

@@ -5,16 +5,23 @@ The product is started as a user starts it, with these two named on its command 
 
 from __future__ import annotations
 
+import json
+import time
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from reference_loop import Loop
 from stopwatch import Stopwatch
 from torch import Tensor
+from workloads import WORKLOADS, load_images
 
 from forger.data import MNISTSample
 
 DIGITS = 60_000  # as many as MNIST has: an epoch ends as rarely
+TURN = 10  # iterations
 
 
 class Clock(Callback):
@@ -30,6 +37,71 @@ class Clock(Callback):
         """Counts one iteration."""
         if trainer.is_global_zero:
             self._stopwatch.tick(trainer.global_step)
+
+
+class Turns(Callback):
+    """Lets the reference loop run in the product's process, in turns of a few iterations each.
+
+    Seconds are the processor's, which leave out what other programs do, or a GPU's by the clock.
+
+    Args:
+        output: the JSON to write at the end.
+        warm_up: iterations before the first turn.
+        iterations: of each in all.
+        images: real images in one iteration.
+        workload: its name.
+        array: file of the images.
+        precision: of the reference loop, as its other argument.
+        share_fakes: of the reference loop.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        warm_up: int,
+        iterations: int,
+        images: int,
+        workload: str,
+        array: str,
+        precision: str,
+        share_fakes: bool,
+    ) -> None:
+        self._output, self._warm_up, self._images = Path(output), warm_up, images
+        self._last = warm_up + iterations
+        self._loop = Loop(WORKLOADS[workload], load_images(array), precision, share_fakes)
+        self._began, self._seconds = 0.0, list[tuple[float, float]]()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Ends the product's turn, and takes the reference loop's."""
+        beyond = trainer.global_step - self._warm_up
+        if beyond < 0 or beyond % TURN:
+            return
+        ended = _now()
+        for _iteration in range(TURN):
+            self._loop.iterate()
+        self._seconds.append((ended - self._began, _now() - ended))
+        if trainer.global_step == self._last:
+            self._write(self._seconds[1:])  # the first ones were for warming up
+        self._began = _now()
+
+    def _write(self, seconds: list[tuple[float, float]]) -> None:
+        ours, theirs = zip(*seconds, strict=True)
+        found = {
+            "images_per_second": TURN * self._images / median(ours),
+            "reference_images_per_second": TURN * self._images / median(theirs),
+            "ratio": median(their / our for our, their in seconds),
+            "ratio_of_sums": sum(theirs) / sum(ours),
+            "seconds": sum(ours) + sum(theirs),
+            "turns": seconds,
+        }
+        self._output.write_text(json.dumps(found))
+
+
+def _now() -> float:
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 class TiledDigits(MNISTSample):

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from forger.losses import AdversarialLoss, NonSaturating, Wasserstein
-from forger.networks import dcgan, mlp
+from forger.losses import R3GAN, AdversarialLoss, Hinge, NonSaturating, Wasserstein
+from forger.networks import biggan, dcgan, mlp, r3gan, stylegan2
 
 LATENT_DIM = 100
 BATCH_SIZE = 64
 LEARNING_RATE, BETAS = 2e-4, (0.5, 0.999)
-EMA_DECAY = 0.999
+EMA_DECAY, EMA_HALF_LIFE = 0.999, 10_000
+CLASSES = 10
 Shape = tuple[int, int, int]
 
 
@@ -36,7 +37,9 @@ class Workload:
         warm_up: iterations before the clock starts.
         iterations: that are timed. Whole intervals of the product's rows, and of its pictures where
             these come within a minute.
-        divided: whether two processes are to be timed too.
+        more: programs that it is for beside product and reference loop.
+        classes: whether both networks are told the class of an image.
+        annealed: images over which the schedules of `schedule=r3gan` go, half-life and all.
     """
 
     images: Literal["digits", "photos"]
@@ -46,7 +49,9 @@ class Workload:
     overrides: tuple[str, ...]
     warm_up: int
     iterations: int
-    divided: bool = False
+    more: tuple[str, ...] = ()
+    classes: bool = False
+    annealed: int | None = None
 
     @property
     def images_per_iteration(self) -> int:
@@ -63,6 +68,22 @@ def _dcgan(*, gradient_penalty: bool = False) -> tuple[nn.Module, nn.Module]:
     return dcgan.Generator((3, 32, 32), LATENT_DIM), discriminator
 
 
+def _r3gan() -> tuple[nn.Module, nn.Module]:
+    sizes: Any = {"image_shape": (1, 28, 28), "width": [128, 64, 16], "blocks": 1}
+    return r3gan.Generator(**sizes), r3gan.Discriminator(**sizes)
+
+
+def _biggan() -> tuple[nn.Module, nn.Module]:
+    sizes: Any = {"image_shape": (1, 28, 28), "width": 16, "num_classes": CLASSES}
+    return biggan.Generator(**sizes), biggan.Discriminator(**sizes)
+
+
+def _stylegan2() -> tuple[nn.Module, nn.Module]:
+    sizes: Any = {"image_shape": (1, 28, 28), "channel_base": 448, "channel_max": 32}
+    generator = stylegan2.Generator(latent_dim=64, style_dim=64, mapping_layers=2, **sizes)
+    return generator, stylegan2.Discriminator(**sizes)
+
+
 WORKLOADS = {
     "vanilla": Workload(
         images="digits",
@@ -72,6 +93,7 @@ WORKLOADS = {
         overrides=("model=vanilla", "loss=non_saturating"),
         warm_up=100,
         iterations=1000,
+        more=("naive",),
     ),
     "dcgan": Workload(
         images="photos",
@@ -81,7 +103,7 @@ WORKLOADS = {
         overrides=("model=dcgan", "loss=non_saturating"),
         warm_up=10,
         iterations=100,
-        divided=True,
+        more=("naive", "processes"),
     ),
     "wgan_gp": Workload(
         images="photos",
@@ -91,6 +113,49 @@ WORKLOADS = {
         overrides=("model=dcgan", "loss=wgan_gp"),
         warm_up=5,
         iterations=50,
+        more=("naive",),
+    ),
+    "r3gan": Workload(
+        images="digits",
+        shape=(1, 28, 28),
+        networks=_r3gan,
+        loss=R3GAN(gamma=1.0, penalty_interval=4),
+        overrides=(
+            *("model=r3gan", "model.width=[128,64,16]", "model.blocks=1", "loss=r3gan"),
+            *("loss.gamma=1.0", "loss.penalty_interval=4", "schedule=r3gan"),
+            *("schedule.images=200_000", f"model.ema_half_life={EMA_HALF_LIFE}"),
+        ),
+        warm_up=10,
+        iterations=100,
+        annealed=200_000,
+    ),
+    "biggan": Workload(
+        images="digits",
+        shape=(1, 28, 28),
+        networks=_biggan,
+        loss=Hinge(n_critic=2),
+        overrides=(
+            *("model=biggan", "model.generator.width=16", "model.discriminator.width=16"),
+            *("condition=label", "loss=hinge", "loss.n_critic=2"),
+        ),
+        warm_up=10,
+        iterations=100,
+        classes=True,
+    ),
+    "stylegan2": Workload(
+        images="digits",
+        shape=(1, 28, 28),
+        networks=_stylegan2,
+        loss=NonSaturating(r1_gamma=0.1, penalty_interval=8),
+        overrides=(
+            *("model=stylegan2", "model.generator.latent_dim=64", "model.generator.style_dim=64"),
+            "model.generator.mapping_layers=2",
+            *(f"model.{side}.channel_base=448" for side in ("generator", "discriminator")),
+            *(f"model.{side}.channel_max=32" for side in ("generator", "discriminator")),
+            *("loss=non_saturating", "loss.r1_gamma=0.1", "loss.penalty_interval=8"),
+        ),
+        warm_up=10,
+        iterations=100,
     ),
 }
 
