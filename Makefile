@@ -48,7 +48,7 @@ format-check: setup ## Check the format
 types: setup ## Check the types (mypy, strict)
 	$(BIN)/mypy
 
-bench: setup ## Time training beside a loop by hand and a tutorial (half an hour)
+bench: setup ## Time training beside a loop by hand and a tutorial (three quarters of an hour)
 	$(BIN)/python benchmarks/throughput.py --output logs/throughput
 
 bench-data: setup ## Time a folder of very many images (a quarter of an hour, 6 GB)

@@ -7,7 +7,7 @@ one iteration to the end of a later one, by a clock that all share. Product and 
 product's default precision, `trainer.precision=auto`; the tutorials' loop computes in float32. It
 needs no network.
 
-On two cores half an hour:
+On two cores three quarters of an hour:
     python benchmarks/throughput.py --output throughput
 What classes cost:
     python benchmarks/throughput.py --workloads dcgan --programs product conditional --threads 1

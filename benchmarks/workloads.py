@@ -74,7 +74,7 @@ def _r3gan() -> tuple[nn.Module, nn.Module]:
 
 
 def _biggan() -> tuple[nn.Module, nn.Module]:
-    sizes: Any = {"image_shape": (1, 28, 28), "width": 16, "num_classes": CLASSES}
+    sizes: Any = {"image_shape": (1, 28, 28), "width": 8, "num_classes": CLASSES}
     return biggan.Generator(**sizes), biggan.Discriminator(**sizes)
 
 
@@ -135,7 +135,7 @@ WORKLOADS = {
         networks=_biggan,
         loss=Hinge(n_critic=2),
         overrides=(
-            *("model=biggan", "model.generator.width=16", "model.discriminator.width=16"),
+            *("model=biggan", "model.generator.width=8", "model.discriminator.width=8"),
             *("condition=label", "loss=hinge", "loss.n_critic=2"),
         ),
         warm_up=10,
