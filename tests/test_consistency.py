@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from forger.consistency import Consistency
+from forger.consistency import changed, near
 from forger.errors import ConfigError
 from forger.losses import Hinge, LeastSquares
 from forger.networks import mlp
 from forger.noise import Draws
-from forger.tasks import FromNoise
+from forger.seeds import Purpose
+from forger.tasks import FromNoise, from_noise, image_task
 
 SHAPE = (1, 8, 8)
 
@@ -32,7 +34,7 @@ def test_changed_images_against_numpy() -> None:
     u = torch.cat([u, u[:1].flip(1)])
     steps = np.floor(u[:, :2].numpy() * 5).astype(int) - 2
     for flip in (True, False):
-        found = Consistency(cr_flip=flip).changed(images, rows_of(u))[:, 0]
+        found = changed(images, rows_of(u), flip)[:, 0]
         for image, seen, (down, right), own in zip(images, found, steps, u, strict=True):
             plain = image[0].numpy()
             padded = np.pad(plain[:, ::-1] if flip and own[2] < 0.5 else plain, 2, mode="reflect")
@@ -54,27 +56,25 @@ def test_terms_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     loss = Hinge(cr=2.0, cr_fake=3.0, zcr_d=5.0, zcr_g=7.0, zcr_radius=0.5)
     task = FromNoise(generator, discriminator, loss)
     step = torch.linspace(-1, 1, 5)
-    monkeypatch.setattr(Consistency, "changed", lambda self, images, rows: images.flip(2))
-    monkeypatch.setattr(
-        Consistency, "near", lambda self, noise, rows: noise + self.zcr_radius * step
-    )
+    monkeypatch.setattr(image_task, "changed", lambda images, rows, flip: images.flip(2))
+    monkeypatch.setattr(from_noise, "near", lambda noise, rows, radius: noise + radius * step)
     draws = Draws(0)
     draws.start(1)
     real = {"image": torch.rand(6, *SHAPE)}
     fakes = task.fakes(real, draws)
-    x, f, near = real["image"], fakes["image"], generator(fakes["noise"] + 0.5 * step)
+    x, f, moved = real["image"], fakes["image"], generator(fakes["noise"] + 0.5 * step)
     added = task.discriminator_terms(real, fakes, draws, update=1).added
     expected = {
         "cr": 2 * (discriminator(x) - discriminator(x.flip(2))).square().mean(),
         "cr_fake": 3 * (discriminator(f) - discriminator(f.flip(2))).square().mean(),
-        "zcr_d": 5 * (discriminator(f) - discriminator(near)).square().mean(),
+        "zcr_d": 5 * (discriminator(f) - discriminator(moved)).square().mean(),
     }
     assert added.keys() == expected.keys()
     for name, value in expected.items():
         assert added[name].item() == pytest.approx(value.item(), rel=1e-4)
         assert value > 1e-6
     of_generator = task.generator_terms(real, fakes, draws).added
-    expected = {"zcr_g": -7 * (f - near).square().mean()}
+    expected = {"zcr_g": -7 * (f - moved).square().mean()}
     assert of_generator["zcr_g"].item() == pytest.approx(expected["zcr_g"].item(), rel=1e-4)
     slopes = torch.autograd.grad(of_generator["zcr_g"], list(generator.parameters()))
     assert any(slope.abs().max() > 0 for slope in slopes)
@@ -84,13 +84,9 @@ def test_noise_is_moved_by_a_normal_step_of_the_radius() -> None:
     draws = Draws(1)
     draws.start(1)
     noise = torch.zeros(20_000, 4)
-    from forger.seeds import Purpose
-
-    near = Consistency(zcr_radius=0.05).near(
-        noise, lambda *shape: draws.rows(Purpose.AUGMENTATION, *shape)
-    )
-    assert near.std().item() == pytest.approx(0.05, rel=0.02)
-    assert abs(near.mean().item()) < 0.001
+    moved = near(noise, partial(draws.rows, Purpose.AUGMENTATION), 0.05)
+    assert moved.std().item() == pytest.approx(0.05, rel=0.02)
+    assert abs(moved.mean().item()) < 0.001
 
 
 @pytest.mark.parametrize(

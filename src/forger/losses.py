@@ -15,51 +15,23 @@ from torch import Tensor
 from torch.nn.functional import relu
 from torch.nn.functional import softplus as sp
 
-from forger.bounds import (
-    FractionBelowOne,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    check_fields,
-)
+from forger.bounds import FractionBelowOne, NonNegativeFloat, PositiveFloat, PositiveInt
 from forger.errors import ConfigError
 from forger.penalties import R1, R2, AroundReal, Interpolates, Penalty
-
-_BELONGS = {  # settings that do nothing unless one of some others is on
-    **dict.fromkeys(("lecam_decay", "lecam_start"), ("lecam",)),
-    **{"cr_flip": ("cr", "cr_fake"), "zcr_radius": ("zcr_d", "zcr_g")},
-    "path_length_interval": ("path_length",),
-}
+from forger.regularizers import Regularizers
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdversarialLoss(ABC):
+class AdversarialLoss(Regularizers, ABC):
     """Base of all losses: what the discriminator and the generator minimise.
 
     A loss of your own derives from it and defines `discriminator` and `generator`; `boundary` and
-    `output` too where its D decides at a certain logit, or means a probability.
+    `output` too where its D decides at a certain logit, or means a probability. `Regularizers` are
+    the settings of terms beside.
 
     Args:
         n_critic: discriminator updates per generator update.
         weight_clip: after each discriminator update its weights are clamped to `[-c, c]`.
-        r1_gamma: weight of R1 on real images; 0 is off.
-        r2_gamma: weight of R2 on fake images; 0 is off.
-        penalty_interval: R1 and R2 are added to every so many updates of the discriminator, their
-            weight times as much.
-        path_length: weight of the path-length penalty (arXiv:1912.04958) of a generator that has
-            styles; 0 is off.
-        path_length_interval: it is added to every so many updates of the generator, its weight
-            times as much.
-        lecam: weight of LeCam's term (`forger.lecam`), with 0 off, as all weights that follow.
-        lecam_decay: of its anchors, for each update of the discriminator.
-        lecam_start: updates of the discriminator before the term begins.
-        cr: weight of consistency on real images (`forger.consistency`).
-        cr_fake: the same on fake images; both are bCR.
-        cr_flip: whether images are mirrored for it, beside being moved.
-        zcr_d: weight of consistency of D where the noise changes a little.
-        zcr_g: weight of the change of G's images there, which is maximised.
-        zcr_radius: deviation of that change of the noise.
 
     Raises:
         ConfigError: an argument is out of its range, or belongs to a term that is off.
@@ -67,20 +39,6 @@ class AdversarialLoss(ABC):
 
     n_critic: PositiveInt = 1
     weight_clip: PositiveFloat | None = None
-    r1_gamma: NonNegativeFloat = 0.0
-    r2_gamma: NonNegativeFloat = 0.0
-    penalty_interval: PositiveInt = 1
-    path_length: NonNegativeFloat = 0.0
-    path_length_interval: PositiveInt = 4
-    lecam: NonNegativeFloat = 0.0
-    lecam_decay: FractionBelowOne = 0.99
-    lecam_start: NonNegativeInt = 1000
-    cr: NonNegativeFloat = 0.0
-    cr_fake: NonNegativeFloat = 0.0
-    cr_flip: bool = True
-    zcr_d: NonNegativeFloat = 0.0
-    zcr_g: NonNegativeFloat = 0.0
-    zcr_radius: PositiveFloat = 0.05
 
     generator_sees_real: ClassVar[bool] = False
     """Whether the generator's loss compares with logits of (fresh) real images."""
@@ -88,17 +46,12 @@ class AdversarialLoss(ABC):
     """Whether a sample's term depends on the other samples of its process, as on a batch's mean."""
 
     def __post_init__(self) -> None:
-        check_fields(self, "loss")
+        super().__post_init__()
         if self.penalty_interval > 1 and not any(p.interval > 1 for p in self.penalties.values()):
             raise ConfigError(
                 f"loss.penalty_interval={self.penalty_interval}: is for R1 and R2, and both are"
                 " off; set loss.r1_gamma or loss.r2_gamma too"
             )
-        for name, owners in _BELONGS.items():
-            value, on = getattr(self, name), any(owner in self.regularizers for owner in owners)
-            if value != getattr(AdversarialLoss, name) and not on:
-                of = " and ".join(f"loss.{owner}" for owner in owners)
-                raise ConfigError(f"loss.{name}={value}: is for {of}, off here; leave it out")
 
     @abstractmethod
     def discriminator(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -116,12 +69,6 @@ class AdversarialLoss(ABC):
     def output(self, logits: Tensor) -> Tensor:
         """Returns D(x) as the loss means it: a probability where it is one, else the logit."""
         return logits
-
-    @property
-    def regularizers(self) -> dict[str, float]:
-        """The weights of the terms beside penalties that a task is to add, of those that are on."""
-        names = ("lecam", "cr", "cr_fake", "zcr_d", "zcr_g", "path_length")
-        return {name: getattr(self, name) for name in names if getattr(self, name) > 0}
 
     @property
     def penalties(self) -> dict[str, Penalty]:

@@ -2,5 +2,6 @@
 
 from forger.tasks.base import Batch, Task, Terms
 from forger.tasks.from_noise import FromNoise
+from forger.tasks.image_task import ImageTask
 
-__all__ = ["Batch", "FromNoise", "Task", "Terms"]
+__all__ = ["Batch", "FromNoise", "ImageTask", "Task", "Terms"]

@@ -68,8 +68,8 @@ class Task(nn.Module, ABC):
     members: tuple[str, ...] = ("image",)
     """What a batch must hold."""
 
-    adds_regularizers = False
-    """Whether it adds those terms of the loss that are in `loss.regularizers`."""
+    regularizers: tuple[str, ...] = ()
+    """Which terms of `loss.regularizers` it adds."""
 
     starts_anew: tuple[str, ...] = ()
     """How the names of buffers begin that a new run does not take over along with weights."""
@@ -81,11 +81,10 @@ class Task(nn.Module, ABC):
         self, generator: nn.Module, discriminator: nn.Module, loss: AdversarialLoss
     ) -> None:
         super().__init__()
-        if loss is not None and loss.regularizers and not self.adds_regularizers:
-            name, weight = next(iter(loss.regularizers.items()))
-            raise ConfigError(
-                f"loss.{name}={weight}: {type(self).__name__} does not add this term; leave it out"
-            )
+        for name, weight in ({} if loss is None else loss.regularizers).items():
+            if name not in self.regularizers:
+                told = f"{type(self).__name__} does not add this term; leave it out"
+                raise ConfigError(f"loss.{name}={weight}: {told}")
         # In a tuple, since both are modules of the GAN, and not of its task.
         self._sides = generator, discriminator
         self.loss = loss

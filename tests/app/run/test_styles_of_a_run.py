@@ -67,7 +67,7 @@ def test_the_plan_tells_of_the_penalty(
 ) -> None:
     with caplog.at_level(logging.INFO):
         train(composed(*short(tmp_path, "metrics=none", *WORDS, "dry_run=true")))
-    assert "penalties r1 x 1, path length of G x 2" in caplog.text
+    assert "penalties r1 x 1, path_length x 2" in caplog.text
     assert "MinibatchDeviation" in caplog.text  # the table of layers
     assert "not known" not in caplog.text
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from forger.app.config import schema
 from forger.app.config.rules import evaluate_rules, generate_rules, train_rules
 from forger.app.config.schema import Types
 from forger.app.config.values import CheckedValues, Findings
+from forger.regularizers import Regularizers
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,8 @@ _TRAIN = {
     "loss": Section(
         base="forger.losses.AdversarialLoss",
         neutral={
-            **{"n_critic": 1, "weight_clip": None, "penalty_interval": 1},
-            **{"r1_gamma": 0.0, "r2_gamma": 0.0},
-            **{"path_length": 0.0, "path_length_interval": 4},
-            **{"lecam": 0.0, "lecam_decay": 0.99, "lecam_start": 1000, "cr_flip": True},
-            **{"cr": 0.0, "cr_fake": 0.0, "zcr_d": 0.0, "zcr_g": 0.0, "zcr_radius": 0.05},
+            **{"n_critic": 1, "weight_clip": None},
+            **{one.name: one.default for one in fields(Regularizers)},
         },
     ),
     "task": Section(

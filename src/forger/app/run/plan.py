@@ -28,7 +28,6 @@ def describe_plan(
     loss = gan.loss
     regularizers = [f"{name} x {weight:g}" for name, weight in loss.regularizers.items()]
     penalties = [f"{name} x {penalty.weight:g}" for name, penalty in loss.penalties.items()]
-    penalties += [f"path length of G x {loss.path_length:g}"] if loss.path_length else []
     module = datamodule.datamodule if isinstance(datamodule, GroupedDataModule) else datamodule
     describe_images = module.describe() if isinstance(module, ImageDataModule) else []
     return [
