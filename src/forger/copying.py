@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-_HALVES = (torch.float16, torch.bfloat16)
+from forger.gradients import HALVES, full_precision
+
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -43,14 +43,12 @@ def in_float32(network: nn.Module) -> Callable[..., Any]:
     Any other network is returned as it is.
     """
     tensors = dict([*network.named_parameters(), *network.named_buffers()])
-    wide = {name: tensor.float() for name, tensor in tensors.items() if tensor.dtype in _HALVES}
+    wide = {name: tensor.float() for name, tensor in tensors.items() if tensor.dtype in HALVES}
     if not wide:
         return network
 
     def run(*inputs: Tensor | None) -> Any:
-        widened = [
-            one.float() if one is not None and one.dtype in _HALVES else one for one in inputs
-        ]
-        return functional_call(network, wide, tuple(widened))
+        widened = tuple(None if one is None else full_precision(one) for one in inputs)
+        return functional_call(network, wide, widened)
 
     return run

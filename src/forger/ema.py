@@ -13,10 +13,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from forger.bounds import FractionBelowOne, PositiveFloat, check_bounds
 from forger.copying import copied
 from forger.errors import ConfigError
+from forger.gradients import HALVES, full_precision
 
 STATISTICS = ("running_mean", "running_var")  # of BatchNorm and its relatives
 DEFAULT_DECAY = 0.999
-_HALVES = (torch.float16, torch.bfloat16)
 
 
 class EMA(nn.Module):
@@ -72,8 +72,7 @@ class EMA(nn.Module):
                 f" is a copy ({reason}); keep in the module only what copy.deepcopy takes"
             ) from error
         for tensor in chain(self.module.parameters(), self.module.buffers()):
-            if tensor.dtype in _HALVES:
-                tensor.data = tensor.data.float()
+            tensor.data = full_precision(tensor.data)
 
     def train(self, mode: bool = True) -> EMA:
         """Stays in eval mode: the average is only ever used to sample."""
@@ -89,7 +88,7 @@ class EMA(nn.Module):
 
         def at_least_float32(tensor: Tensor) -> Tensor:
             applied = fn(tensor)
-            narrowed = applied.dtype in _HALVES and tensor.dtype not in _HALVES
+            narrowed = applied.dtype in HALVES and tensor.dtype not in HALVES
             return tensor.to(applied.device) if narrowed else applied
 
         super()._apply(at_least_float32, recurse)  # type: ignore[no-untyped-call]

@@ -13,6 +13,8 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 if TYPE_CHECKING:  # what only samples does not wait for it
     from lightning.pytorch.plugins import Precision
 
+HALVES = (torch.float16, torch.bfloat16)
+
 
 def trainable(network: nn.Module) -> list[nn.Parameter]:
     """Returns the weights that training changes."""
@@ -31,9 +33,9 @@ def frozen(weights: Sequence[nn.Parameter]) -> Iterator[None]:
             weight.requires_grad_(True)
 
 
-def full_precision(logits: Tensor) -> Tensor:
-    """Widens 16-bit logits to float32: losses and their means need the digits."""
-    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+def full_precision(numbers: Tensor) -> Tensor:
+    """Widens 16 bits to float32: losses, means and averages need the digits."""
+    return numbers.float() if numbers.dtype in HALVES else numbers
 
 
 def clip_gradient(network: nn.Module, limit: float | None, scale: float = 1.0) -> Tensor:

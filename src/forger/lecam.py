@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
+from forger.gradients import HALVES
 from forger.reducing import sum_over_processes
-
-_HALVES = (torch.float16, torch.bfloat16)
 
 
 class LeCam(nn.Module):
@@ -41,7 +40,7 @@ class LeCam(nn.Module):
 
         def wide(tensor: Tensor) -> Tensor:
             applied = fn(tensor)
-            return tensor.to(applied.device) if applied.dtype in _HALVES else applied
+            return tensor.to(applied.device) if applied.dtype in HALVES else applied
 
         super()._apply(wide, recurse)  # type: ignore[no-untyped-call]
         return self

@@ -13,14 +13,13 @@ from torch import Tensor, nn
 
 from forger.errors import ConfigError
 from forger.networks.conditional import LabelBesideNoise
+from forger.networks.modulated_layers import ModulatedConv2d, StyledLayer
 from forger.networks.stylegan2 import Discriminator, Generator
 from forger.networks.stylegan2_layers import (
     EqualConv2d,
     EqualLinear,
     Mapping,
     MinibatchDeviation,
-    ModulatedConv2d,
-    StyledLayer,
 )
 
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)

@@ -34,6 +34,7 @@ from forger.networks.settings import (
     check_sizes,
     init_layers,
     norm_layers,
+    side_in,
 )
 
 Init = Literal["orthogonal", "normal"]
@@ -128,7 +129,7 @@ class Generator(nn.Module):
         check_sizes("generator", **{name: size for name, size in sizes.items() if size is not None})
         check_choice("model.generator.init", init, Init)
         self.image_shape, self.latent_dim = image_shape, latent_dim
-        side, multiples = _GENERATORS[_side(image_shape)]
+        side, multiples = _GENERATORS[side_in(_GENERATORS, image_shape, "biggan")]
         channels = [_width(image_shape, width) * multiple for multiple in multiples]
         shared = class_dim if num_classes else None
         self.embedding = nn.Embedding(num_classes, shared) if shared else None
@@ -198,7 +199,8 @@ class Discriminator(nn.Module):
         check_sizes("discriminator", width=1 if width is None else width)
         check_choice("model.discriminator.init", init, Init)
         self.image_shape = image_shape
-        multiples, halvings = _DISCRIMINATORS[side := _side(image_shape)]
+        side = side_in(_DISCRIMINATORS, image_shape, "biggan")
+        multiples, halvings = _DISCRIMINATORS[side]
         base = _width(image_shape, width)
         channels = [image_shape[0], *(base * multiple for multiple in multiples)]
         layers: list[nn.Module] = []
@@ -218,17 +220,6 @@ class Discriminator(nn.Module):
         features = relu(self.blocks(images)).sum((2, 3))
         judged: Logits = self.class_head(self.logit(features).squeeze(1), features, label)
         return judged
-
-
-def _side(image_shape: ImageShape) -> int:
-    """Returns the side of square images; raises `ConfigError` where there is no table for it."""
-    _, height, width = image_shape
-    if height != width or height not in _GENERATORS:
-        raise ConfigError(
-            "model=biggan: makes square images with a side of"
-            f" {', '.join(map(str, _GENERATORS))}, not {height}x{width}; write data.image_size=32"
-        )
-    return height
 
 
 def _width(image_shape: ImageShape, width: int | None) -> int:

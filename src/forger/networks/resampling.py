@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 from typing_extensions import override
 
+from forger.gradients import full_precision
+
 BINOMIAL = (1.0, 3.0, 3.0, 1.0)
 """Taps of the filter of StyleGAN2 (arXiv:1912.04958) and R3GAN (arXiv:2501.05441)."""
-
-_HALVES = (torch.float16, torch.bfloat16)
 
 
 def fir_kernel(taps: Sequence[float] = BINOMIAL) -> Tensor:
@@ -55,35 +55,31 @@ def _filtered(
     On the CPU in float32: torch's convolutions of each channel in 16 bits take up to 100 times as
     long where they have a stride.
     """
-    wide = images.float() if images.device.type == "cpu" and images.dtype in _HALVES else images
+    wide = full_precision(images) if images.device.type == "cpu" else images
     weight = kernel.to(wide.dtype).expand(images.shape[1], 1, *kernel.shape)
     settings = {"stride": stride, "padding": padding, "groups": images.shape[1]}
     with torch.autocast(images.device.type, enabled=False):
         return convolve(wide, weight, **settings).to(images.dtype)
 
 
-class Upsample2x(nn.Module):
-    """`upsample2x` with a filter of its own; `taps` as in `fir_kernel`."""
-
+class _Resample2x(nn.Module):
     kernel: Tensor
 
     def __init__(self, taps: Sequence[float] = BINOMIAL) -> None:
         super().__init__()
         self.register_buffer("kernel", fir_kernel(taps), persistent=False)
+
+
+class Upsample2x(_Resample2x):
+    """`upsample2x` with a filter of its own; `taps` as in `fir_kernel`."""
 
     @override
     def forward(self, images: Tensor) -> Tensor:
         return upsample2x(images, self.kernel)
 
 
-class Downsample2x(nn.Module):
+class Downsample2x(_Resample2x):
     """`downsample2x` with a filter of its own; `taps` as in `fir_kernel`."""
-
-    kernel: Tensor
-
-    def __init__(self, taps: Sequence[float] = BINOMIAL) -> None:
-        super().__init__()
-        self.register_buffer("kernel", fir_kernel(taps), persistent=False)
 
     @override
     def forward(self, images: Tensor) -> Tensor:

@@ -18,9 +18,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 from typing_extensions import override
 
 from forger.bounds import PositiveInt
-from forger.errors import ConfigError
 from forger.networks.conditional import ClassHead, Head, Layers, Logits, batch_norm
-from forger.networks.settings import ImageShape, check_choice, check_sizes
+from forger.networks.settings import ImageShape, check_choice, check_sizes, side_in
 
 Pool = Literal["sum", "mean"]
 
@@ -41,17 +40,7 @@ _DISCRIMINATORS: dict[int, tuple[Sequence[int], int]] = {
     128: ((64, 128, 256, 512, 1024, 1024), 5),
 }
 _EPS = 2e-5  # of BatchNorm, as published
-
-
-def _side(image_shape: ImageShape) -> int:
-    """Returns the side of square images; raises `ConfigError` where there is no table for it."""
-    _, height, width = image_shape
-    if height != width or height not in _GENERATORS:
-        raise ConfigError(
-            "model=sngan|wgan_gp_resnet: makes square images with a side of"
-            f" {', '.join(map(str, _GENERATORS))}, not {height}x{width}; write data.image_size=32"
-        )
-    return height
+_MODEL = "sngan|wgan_gp_resnet"
 
 
 def _scaled(channels: Sequence[int], width: int | None, published: int) -> list[int]:
@@ -166,7 +155,7 @@ class Generator(nn.Module):
         super().__init__()
         check_sizes("generator", latent_dim=latent_dim, width=1 if width is None else width)
         self.image_shape, self.latent_dim = image_shape, latent_dim
-        side, published = _GENERATORS[_side(image_shape)]
+        side, published = _GENERATORS[side_in(_GENERATORS, image_shape, _MODEL)]
         channels = _scaled(published, width, published[-1])
         self.map_shape = (channels[0], side, side)
         self.linear = _linear(latent_dim, math.prod(self.map_shape), spectral=False)
@@ -221,7 +210,7 @@ class Discriminator(nn.Module):
         check_sizes("discriminator", width=1 if width is None else width)
         check_choice("model.discriminator.pool", pool, Pool)
         self.image_shape, self.pool = image_shape, pool
-        published, halvings = _DISCRIMINATORS[_side(image_shape)]
+        published, halvings = _DISCRIMINATORS[side_in(_DISCRIMINATORS, image_shape, _MODEL)]
         channels = [image_shape[0], *_scaled(published, width, published[0])]
         self.blocks = nn.Sequential(
             *(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
@@ -54,6 +54,17 @@ def plan_sizes(image_shape: ImageShape) -> tuple[int, int]:
             f" data.image_size={'|'.join(map(str, nearest))}"
         )
     return side, doublings
+
+
+def side_in(table: Mapping[int, object], image_shape: ImageShape, model: str) -> int:
+    """Returns the side of square images; raises `ConfigError` where a table does not have it."""
+    _, height, width = image_shape
+    if height != width or height not in table:
+        raise ConfigError(
+            f"model={model}: makes square images with a side of {', '.join(map(str, table))}, not"
+            f" {height}x{width}; write data.image_size=32"
+        )
+    return height
 
 
 def resolve_norm(norm: Norm, default: Norm, gradient_penalty: bool) -> Norm:

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from forger.bounds import Fraction, NonNegativeInt, PositiveInt, check_bounds
 from forger.networks.conditional import Head, Logits
+from forger.networks.modulated_layers import StyledLayer, ToImage
 from forger.networks.resampling import Upsample2x
 from forger.networks.settings import ImageShape, check_choice, check_sizes, plan_sizes
 from forger.networks.stylegan2_layers import (
@@ -22,8 +23,6 @@ from forger.networks.stylegan2_layers import (
     EqualLinear,
     Mapping,
     MinibatchDeviation,
-    StyledLayer,
-    ToImage,
 )
 
 

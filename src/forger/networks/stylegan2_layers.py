@@ -1,4 +1,4 @@
-"""The layers of StyleGAN2 (arXiv:1912.04958): equalised, modulated, with noise, over a batch."""
+"""The layers of StyleGAN2 (arXiv:1912.04958) that no style modulates."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d, leaky_relu, linear
+from torch.nn.functional import conv2d, leaky_relu, linear
 from typing_extensions import override
 
+from forger.gradients import full_precision
 from forger.networks.resampling import blur, downsample2x, fir_kernel
 
 _SLOPE = 0.2  # of LeakyReLU
-_SQRT2 = math.sqrt(2)  # keeps the variance behind LeakyReLU
-_EPS = 1e-8
+SQRT2 = math.sqrt(2)  # keeps the variance behind LeakyReLU
+EPS = 1e-8
 
 
-def _activated(features: Tensor) -> Tensor:
+def activated(features: Tensor) -> Tensor:
     """Applies LeakyReLU in place; its gain stands in the weights, since it is homogeneous."""
     return leaky_relu(features, _SLOPE, inplace=True)
 
 
 def normalised(features: Tensor) -> Tensor:
     """Returns `(B, F)` with a mean square of 1 in each row."""
-    return features * torch.rsqrt(features.square().mean(1, keepdim=True) + _EPS)
+    return features * torch.rsqrt(features.square().mean(1, keepdim=True) + EPS)
 
 
 class EqualLinear(nn.Module):
@@ -52,13 +53,13 @@ class EqualLinear(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((outputs,), bias / lr_multiplier))
         self.activation = activation
-        self.bias_scale = lr_multiplier * (_SQRT2 if activation else 1.0)
+        self.bias_scale = lr_multiplier * (SQRT2 if activation else 1.0)
         self.scale = self.bias_scale / math.sqrt(inputs)
 
     @override
     def forward(self, features: Tensor) -> Tensor:
         found = linear(features, self.weight * self.scale, self.bias * self.bias_scale)
-        return _activated(found) if self.activation else found
+        return activated(found) if self.activation else found
 
 
 class EqualConv2d(nn.Module):
@@ -89,7 +90,7 @@ class EqualConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if activation else None
         self.register_buffer("filter", fir_kernel() if halves else None, persistent=False)
         self.size = size
-        self.bias_scale = gain * (_SQRT2 if activation else 1.0)
+        self.bias_scale = gain * (SQRT2 if activation else 1.0)
         self.scale = self.bias_scale / math.sqrt(inputs * size**2)
 
     @override
@@ -102,108 +103,7 @@ class EqualConv2d(nn.Module):
         weight = self.weight * self.scale
         if self.bias is None:
             return conv2d(maps, weight, None, stride, padding)
-        return _activated(conv2d(maps, weight, self.bias * self.bias_scale, stride, padding))
-
-
-class ModulatedConv2d(nn.Module):
-    """A convolution whose weights are scaled by a style of each image (section 2.2).
-
-    With style scales `s` of the inputs, `w'[o, i] = s[i] w[o, i]`, and demodulated
-    `w''[o] = w'[o] / sqrt(sum w'[o]^2)`, which gives outputs of unit variance for inputs of such.
-    Since weights differ between images, inputs are scaled instead, and outputs demodulated: the
-    same numbers by one convolution for all, which can be exported.
-
-    Args:
-        inputs: channels.
-        outputs: channels.
-        size: of the kernel, 1 or 3.
-        style_dim: size of a style.
-        doubles: whether the map's side is doubled, with a FIR filter behind.
-        demodulates: False for images, whose weights are scaled to He's deviation instead.
-    """
-
-    filter: Tensor | None
-
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        size: int,
-        style_dim: int,
-        doubles: bool = False,
-        demodulates: bool = True,
-    ) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
-        self.scales = EqualLinear(style_dim, inputs, bias=1.0)
-        self.register_buffer("filter", 4 * fir_kernel() if doubles else None, persistent=False)
-        self.demodulates = demodulates
-
-    @override
-    def forward(self, maps: Tensor, style: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns maps, and what they are still to be multiplied by, `(B, outputs)`."""
-        with torch.autocast(style.device.type, enabled=False):
-            scales, gains = self.scales(style), None
-            if self.demodulates:
-                squares = self.weight.square().sum((2, 3))  # (outputs, inputs)
-                gains = torch.rsqrt(linear(scales.square(), squares) + _EPS)
-            else:
-                scales = scales / math.sqrt(self.weight[0].numel())
-        maps = maps * scales[:, :, None, None].to(maps.dtype)
-        if self.filter is not None:
-            maps = conv_transpose2d(maps, self.weight.transpose(0, 1), stride=2)
-            return blur(maps, self.filter, padding=1), gains
-        return conv2d(maps, self.weight, padding=self.weight.shape[-1] // 2), gains
-
-
-class StyledLayer(nn.Module):
-    """A modulated convolution of 3x3, noise of a learned strength, bias and LeakyReLU 0.2.
-
-    Args:
-        inputs: channels.
-        outputs: channels.
-        side: of the map that comes out.
-        style_dim: size of a style.
-        doubles: whether the map's side is doubled.
-    """
-
-    fixed_noise: Tensor
-
-    def __init__(
-        self, inputs: int, outputs: int, side: int, style_dim: int, doubles: bool = False
-    ) -> None:
-        super().__init__()
-        self.convolution = ModulatedConv2d(inputs, outputs, 3, style_dim, doubles)
-        self.bias = nn.Parameter(torch.zeros(outputs))
-        self.noise_strength = nn.Parameter(torch.zeros(()))
-        self.register_buffer("fixed_noise", torch.randn(side, side))
-
-    @override
-    def forward(self, maps: Tensor, style: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Takes noise `(B, 1, side, side)`, or that which is the same for all images."""
-        maps, gains = self.convolution(maps, style)
-        assert gains is not None
-        kind, added = maps.dtype, self.fixed_noise if noise is None else noise
-        gains = (gains * _SQRT2)[:, :, None, None].to(kind)
-        bias = (self.bias * _SQRT2)[:, None, None].to(kind)
-        maps = torch.addcmul(bias, maps, gains)
-        maps += (added * (self.noise_strength * _SQRT2)).to(kind)
-        return _activated(maps)
-
-
-class ToImage(nn.Module):
-    """A modulated convolution of 1x1 to an image, without demodulation, and a bias."""
-
-    def __init__(self, inputs: int, outputs: int, style_dim: int) -> None:
-        super().__init__()
-        self.convolution = ModulatedConv2d(inputs, outputs, 1, style_dim, demodulates=False)
-        self.bias = nn.Parameter(torch.zeros(outputs))
-
-    @override
-    def forward(self, maps: Tensor, style: Tensor) -> Tensor:
-        """Returns the image in the precision of the style: 16 bits would be lost in its sums."""
-        maps, _ = self.convolution(maps, style)
-        return maps.to(style.dtype) + self.bias[:, None, None]
+        return activated(conv2d(maps, weight, self.bias * self.bias_scale, stride, padding))
 
 
 class Mapping(nn.Module):
@@ -271,11 +171,9 @@ class MinibatchDeviation(nn.Module):
         rows = len(maps)
         sizes = [size for size in range(1, rows + 1) if rows % size == 0]
         size = min(sizes, key=lambda size: (abs(size - self.group_size), -size))
-        halves = maps.dtype in (torch.float16, torch.bfloat16)
-        wide = maps.float() if halves else maps
-        groups = wide.reshape(size, rows // size, *maps.shape[1:])
+        groups = full_precision(maps).reshape(size, rows // size, *maps.shape[1:])
         variance = (groups - groups.mean(0)).square().mean(0)  # faster than torch's own here
-        deviation = (variance + _EPS).sqrt().flatten(1).mean(1)  # (groups,)
+        deviation = (variance + EPS).sqrt().flatten(1).mean(1)  # (groups,)
         plane = deviation.repeat(size)[:, None, None, None].to(maps.dtype)
         found = torch.cat([maps, plane.expand(-1, 1, *maps.shape[2:])], 1)
         return found.contiguous(memory_format=torch.channels_last)
