@@ -60,6 +60,13 @@ def check_bounds(value: Any, annotation: Any, name: str) -> None:
         raise ConfigError(f"{name}={value!r}: must be {allowed}")
 
 
+def check_choice(name: str, value: Any, choices: Any) -> None:
+    """Raises `ConfigError` unless `value` is one of the literal type's choices."""
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ConfigError(f"{name}={value}: must be one of {', '.join(allowed)}")
+
+
 def check_fields(instance: Any, group: str) -> None:
     """Checks the fields of a dataclass that carry a type of this module, as `<group>.<field>`.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from forger.batches import check_labels
-from forger.bounds import NonNegativeFloat, PositiveInt, check_bounds
+from forger.bounds import NonNegativeFloat, PositiveInt, check_bounds, check_choice
 from forger.errors import ConfigError
 from forger.noise import Draws
 from forger.seeds import Purpose
@@ -127,15 +127,9 @@ class Labels(Condition):
         generator_weight: NonNegativeFloat | None = None,
     ) -> None:
         super().__init__()
-        choices = {
-            "generator": (generator, HowGenerator),
-            "discriminator": (discriminator, HowDiscriminator),
-            "labels": (labels, FakeLabels),
-        }
-        for name, (choice, allowed) in choices.items():
-            if choice not in get_args(allowed):
-                known = ", ".join(get_args(allowed))
-                raise ConfigError(f"condition.{name}={choice}: must be one of {known}")
+        check_choice("condition.generator", generator, HowGenerator)
+        check_choice("condition.discriminator", discriminator, HowDiscriminator)
+        check_choice("condition.labels", labels, FakeLabels)
         weights = {
             "discriminator_weight": discriminator_weight,
             "generator_weight": generator_weight,
@@ -161,9 +155,7 @@ class Labels(Condition):
 
     def setup(self, datamodule: Any) -> None:
         """Takes from the data how often it has each class, where it tells."""
-        from forger.data.classes import (
-            class_counts_of,
-        )  # imports Lightning; sampling waits for none
+        from forger.data.classes import class_counts_of  # imports Lightning; sampling needs none
 
         if datamodule is not None:
             counts = class_counts_of(datamodule, len(self.classes))

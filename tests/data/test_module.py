@@ -7,8 +7,8 @@ import torch
 from recorder import Recorder, fit
 from torch import Tensor
 
-from forger.data import ImageDataModule, IterationBatches, module
-from forger.data.module import resize
+from forger.data import ImageDataModule, IterationBatches, members
+from forger.data.members import resize
 from forger.errors import ConfigError, DataError
 
 
@@ -200,6 +200,6 @@ def test_resize_keeps_the_mean_and_does_not_depend_on_chunks(
     whole = resize(images, 14)
     assert (whole.shape, whole.dtype) == ((7, 3, 14, 14), torch.uint8)
     assert abs(whole.float().mean() - images.float().mean()) < 2
-    monkeypatch.setattr(module, "_CHUNK", 2)
+    monkeypatch.setattr(members, "_CHUNK", 2)
     assert torch.equal(resize(images, 14), whole)
     assert resize(images, 28) is images

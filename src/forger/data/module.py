@@ -9,19 +9,18 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import torch
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
-from forger.batches import IMAGE_NAMES, LABEL_NAMES, IterationBatches, description_of
+from forger.batches import IterationBatches
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.data.classes import class_names_of, count_labels
-from forger.data.loaders import GroupedLoader, ResidentLoader, StoredBatch, holds_images
+from forger.data.loaders import GroupedLoader, ResidentLoader, StoredBatch
+from forger.data.members import check_members, resize_members
 from forger.errors import ConfigError, DataError
 
 Split: TypeAlias = Literal["train", "test"]
 Residence = Literal["auto", "cpu", "accelerator"]
 
 _SHARE = 4  # images that take at most a quarter of the free memory leave enough to train
-_CHUNK = 4096  # images resized at a time: bounds the float copy that resizing makes
 
 
 class ImageDataModule(LightningDataModule, ABC):
@@ -230,38 +229,10 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _split(self, split: Split) -> dict[str, Tensor]:
         if split not in self._splits:
-            members = self.read(split)
-            self._check_read(split, members)
-            size, own = self.image_size, members["image"].shape[-2:]
-            self._splits[split] = {
-                name: resize(one, size) if size and holds_images(one, own) else one
-                for name, one in members.items()
-            }
+            source = f"{type(self).__name__}.read({split!r})"
+            members = check_members(self.read(split), self.native_shape, source)
+            self._splits[split] = resize_members(members, self.image_size)
         return self._splits[split]
-
-    def _check_read(self, split: Split, members: Any) -> None:
-        """Raises `DataError` where `read` returned something else than it promised."""
-        if not isinstance(members, Mapping) or not self._as_promised(members):
-            shape = ", ".join(map(str, self.native_shape))
-            raise DataError(
-                f"{type(self).__name__}.read({split!r}): must return tensors by name, as in"
-                ' return {"image": images, "label": labels}: uint8 images of shape'
-                f" (N, {shape}), with N at least 1, int64 labels of shape (N,) if there are any,"
-                f" and others of N rows under other names; returned {description_of(members)}"
-            )
-
-    def _as_promised(self, members: Mapping[str, Any]) -> bool:
-        image: Any = members.get("image")
-        rows = len(image) if isinstance(image, Tensor) and image.ndim else 0
-        label = members.get("label")
-        others = {*IMAGE_NAMES[1:], *LABEL_NAMES[1:]}  # in batches they mean images and labels
-        return (
-            rows > 0
-            and (image.dtype, image.shape[1:]) == (torch.uint8, torch.Size(self.native_shape))
-            and all(isinstance(x, Tensor) and x.shape[:1] == (rows,) for x in members.values())
-            and (label is None or (label.dtype, label.ndim) == (torch.int64, 1))
-            and not others & members.keys()
-        )
 
 
 def overfits(trainer: Trainer) -> bool:
@@ -276,15 +247,3 @@ def _free_bytes(device: torch.device) -> int:
     if device.type == "mps":
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     return 0
-
-
-def resize(images: Tensor, size: int) -> Tensor:
-    """Resizes uint8 `(N, C, H, W)` to a square `(N, C, size, size)`, antialiased and bilinear."""
-    if images.shape[-2:] == (size, size):
-        return images
-    out = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8)
-    for begin in range(0, len(images), _CHUNK):
-        chunk = images[begin : begin + _CHUNK]
-        resized = functional.resize(chunk, [size, size], antialias=True)  # type: ignore[attr-defined]
-        out[begin : begin + _CHUNK] = resized
-    return out

@@ -10,11 +10,12 @@ import socket
 from hashlib import sha256
 from http.client import HTTPException
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from forger.bounds import check_choice
 from forger.errors import ConfigError, DataError
 from forger.metrics.extractor import FeatureExtractor, Features, ImageData, weights_hash
 
@@ -50,9 +51,7 @@ class Inception(FeatureExtractor):
 
     def __init__(self, *, weights: str | Path | None = None, layer: Layer = "2048") -> None:
         super().__init__()
-        if str(layer) not in get_args(Layer):
-            allowed = ", ".join(get_args(Layer))
-            raise ConfigError(f"metrics.features.layer={layer!r}: must be one of {allowed}")
+        check_choice("metrics.features.layer", str(layer), Layer)
         self.layer, self.num_features = str(layer), int(layer)
         self.published = weights is None
         home = Path(torch.hub.get_dir(), "checkpoints", URL.rpartition("/")[2])

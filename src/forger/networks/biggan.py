@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, relu
 from typing_extensions import override
 
-from forger.bounds import PositiveInt
+from forger.bounds import PositiveInt, check_choice
 from forger.errors import ConfigError
 from forger.networks.conditional import (
     ClassBatchNorm,
@@ -30,7 +30,6 @@ from forger.networks.conditional import (
 from forger.networks.resnet import DownBlock, UpBlock
 from forger.networks.settings import (
     ImageShape,
-    check_choice,
     check_sizes,
     init_layers,
     norm_layers,

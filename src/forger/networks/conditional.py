@@ -12,8 +12,9 @@ from torch.nn.functional import linear, one_hot
 from torch.nn.utils.parametrizations import spectral_norm
 from typing_extensions import override
 
+from forger.bounds import check_choice
 from forger.errors import ConfigError
-from forger.networks.settings import GeneratorNorm, check_choice
+from forger.networks.settings import GeneratorNorm
 
 Head = Literal["projection", "auxiliary"]
 """How a discriminator judges a class by its features; see `ClassHead`."""

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu, linear
 from typing_extensions import override
 
-from forger.bounds import PositiveInt
+from forger.bounds import PositiveInt, check_choice
 from forger.errors import ConfigError
 from forger.networks.conditional import ClassHead, Head, Logits
 from forger.networks.resampling import Downsample2x, Upsample2x
-from forger.networks.settings import ImageShape, check_choice, check_sizes, plan_sizes
+from forger.networks.settings import ImageShape, check_sizes, plan_sizes
 
 _SLOPE = 0.2  # of LeakyReLU
 _EXPANSION = 2  # channels inside a block, for each one outside

@@ -17,9 +17,9 @@ from torch.nn.functional import avg_pool2d, interpolate, relu
 from torch.nn.utils.parametrizations import spectral_norm
 from typing_extensions import override
 
-from forger.bounds import PositiveInt
+from forger.bounds import PositiveInt, check_choice
 from forger.networks.conditional import ClassHead, Head, Layers, Logits, batch_norm
-from forger.networks.settings import ImageShape, check_choice, check_sizes, side_in
+from forger.networks.settings import ImageShape, check_sizes, side_in
 
 Pool = Literal["sum", "mean"]
 

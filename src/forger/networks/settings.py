@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from forger.bounds import PositiveInt, check_bounds
+from forger.bounds import PositiveInt, check_bounds, check_choice
 from forger.errors import ConfigError
 
 ImageShape = tuple[int, int, int]
@@ -26,13 +26,6 @@ def check_sizes(network: str, **sizes: int | Sequence[int]) -> None:
     for name, value in sizes.items():
         for size in value if isinstance(value, Sequence) else [value]:
             check_bounds(size, PositiveInt, f"model.{network}.{name}")
-
-
-def check_choice(name: str, value: str, choices: Any) -> None:
-    """Raises `ConfigError` unless `value` is one of the literal type's choices."""
-    allowed = get_args(choices)
-    if value not in allowed:
-        raise ConfigError(f"{name}={value}: must be one of {', '.join(allowed)}")
 
 
 def plan_sizes(image_shape: ImageShape) -> tuple[int, int]:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from forger.bounds import Fraction, NonNegativeInt, PositiveInt, check_bounds
+from forger.bounds import Fraction, NonNegativeInt, PositiveInt, check_bounds, check_choice
 from forger.networks.conditional import Head, Logits
 from forger.networks.modulated_layers import StyledLayer, ToImage
 from forger.networks.resampling import Upsample2x
-from forger.networks.settings import ImageShape, check_choice, check_sizes, plan_sizes
+from forger.networks.settings import ImageShape, check_sizes, plan_sizes
 from forger.networks.stylegan2_layers import (
     EqualConv2d,
     EqualLinear,

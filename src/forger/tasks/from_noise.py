@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from forger.augment import Augment
 from forger.augment.base import Rows
-from forger.bounds import NonNegativeFloat
+from forger.bounds import NonNegativeFloat, check_choice
 from forger.conditions import Condition
 from forger.consistency import near, squared_difference
 from forger.copying import in_float32
@@ -53,8 +53,7 @@ class FromNoise(ImageTask):
         instance_noise: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__(generator, discriminator, loss, condition, augment, instance_noise)
-        if prior not in PRIORS:
-            raise ConfigError(f"model.prior={prior}: must be one of {', '.join(PRIORS)}")
+        check_choice("model.prior", prior, Prior)
         if not isinstance(getattr(generator, "latent_dim", None), int):
             raise ConfigError(
                 "model.generator: needs an attribute latent_dim, the size of its noise"
