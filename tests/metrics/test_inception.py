@@ -148,7 +148,7 @@ def test_weights_that_are_not_the_published_ones_are_told(
 
 
 def test_layers_and_images_that_it_does_not_have_are_refused_at_once(weights: Path) -> None:
-    with pytest.raises(ConfigError, match="'512': must be one of 64, 192, 768, 2048"):
+    with pytest.raises(ConfigError, match="=512: must be one of 64, 192, 768, 2048"):
         Inception(layer="512")  # type: ignore[arg-type]
     data = Bars()
     data._splits["train"] = {"image": torch.zeros(9, 4, 8, 8, dtype=torch.uint8)}
