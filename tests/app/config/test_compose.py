@@ -78,7 +78,7 @@ def test_a_wrong_command_has_no_config() -> None:
             "metrics.features.layer=96: must be one of 64, 192, 768, 2048",
         ),
         (["metrics.features.layer='64'"], "it is a setting of metrics/features=inception"),
-        (["metrics=none", "metrics/features=inception"], "Could not override 'metrics/features'"),
+        (["metrics=none", "metrics/features=inception"], "does nothing with metrics=none"),
         (
             ["metrics/features=incpetion"],
             "no such choice; did you mean 'inception'? Allowed: classifier, inception, pixels",
@@ -149,3 +149,47 @@ def test_a_resume_belongs_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "experiment" / "again.yaml").write_text("# @package _global_\nresume: logs/x\n")
     with pytest.raises(ConfigError, match=r"^resume=logs/x: belongs on the command line"):
         compose_checked(command("experiment=again", "data=mnist_sample", extra=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "group"),
+    [
+        (["experiment=stacked_mnist", "metrics=none"], "metrics"),
+        (["experiment=stacked_mnist", "debug=smoke"], "metrics"),
+        (["experiment=few_shot_mnist", "augment=none"], "augment"),
+        (["experiment=r3gan_cifar10", "augment=none"], "augment"),
+        (["experiment=cgan_mnist", "condition=none"], "condition"),
+        (["experiment=r3gan_cifar10", "schedule=constant"], "schedule"),
+        (["experiment=r3gan_mnist_small", "schedule=constant"], "schedule"),
+    ],
+)
+def test_a_group_that_is_turned_off_has_nothing_of_a_recipe(
+    overrides: list[str], group: str
+) -> None:
+    found, without = compose_checked(command(*overrides)), compose_checked(command("metrics=none"))
+    assert found[group] == without[group]
+    assert found.schedule.augment is None
+    assert found.model != without.model  # all else is the recipe's
+
+
+def test_what_a_recipe_sets_beside_its_own_choice_stays() -> None:
+    recipe = "experiment=stylegan2_ada_cifar10"
+    alone, named = (compose_checked(command(recipe, *more)) for more in ((), ["schedule=constant"]))
+    assert alone.schedule == named.schedule
+    assert named.schedule.ema is not None
+
+
+@pytest.mark.parametrize(
+    "more", ["metrics.num_fake=3", "+metrics.seed=3", "metrics/features=pixels"]
+)
+def test_what_is_typed_beside_no_scores_is_refused(more: str) -> None:
+    does_nothing = f"{more}: does nothing with metrics=none; leave one of them out"
+    for recipe in ([], ["experiment=stacked_mnist"]):
+        assert mistakes("metrics=none", more, *recipe) == [does_nothing]
+
+
+def test_a_choice_that_lacks_a_setting_of_a_recipe_is_refused_and_mended_by_hand() -> None:
+    few = ["experiment=few_shot_mnist", "augment=ada"]
+    (told,) = mistakes(*few)
+    assert told.startswith("augment.policy=[translation]: unknown setting of forger.augment.ADA")
+    assert compose_checked(command(*few, "~augment.policy")).augment.fill == -1

@@ -108,6 +108,10 @@ class _Check:
             group = key if key in GROUPS else key.partition(".")[0]
             choose = group.replace(".", "/")
             self.problems[key] = f"{key}: has no _target_; choose {choose}=<choice>"
+        elif section.optional and "features" not in node:
+            for name, value in node.items():
+                reason = f"does nothing without {key}.features, as with {key}=none; leave it out"
+                self.refuse(joined(key, name), value, reason)
         else:
             unknown = self.settings(key, node, section, section.schema)
             missing = section.schema.keys() - node.keys()

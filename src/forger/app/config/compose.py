@@ -15,13 +15,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.check import Problem, find_problems, is_overruled
 from forger.app.config.command import Command
 from forger.app.config.messages import choice, given, listed
 from forger.app.config.overrides import Overrides, read_overrides, sweep_problems
-from forger.app.config.sections import RECIPES, SCRIPTS
+from forger.app.config.sections import OFF, OFF_WITH, RECIPES, SCRIPTS
 from forger.app.config.settings import other_homes, put_settings, what_to_write
 from forger.app.config.values import is_within, read_values
 from forger.errors import ConfigError
@@ -125,6 +125,7 @@ def _with_choices(overrides: Overrides, choices: list[str]) -> DictConfig | None
     except Exception as error:  # YAML that cannot be parsed, too
         overrides.problems.append(worded(error, chosen))
         return None
+    _turn_off(cfg, overrides, choices)
     told = {text.partition("=")[0] for text in overrides.problems}
     mistakes, unlisted = put_settings(cfg, overrides.settings)
     found = {problem.key: problem for problem in find_problems(cfg, command.script)}
@@ -138,6 +139,26 @@ def _with_choices(overrides: Overrides, choices: list[str]) -> DictConfig | None
             texts[problem.key] = _helped(command, cfg, problem, override)
     overrides.problems += [*mistakes, *_overruled(cfg, overrides), *texts.values()]
     return cfg
+
+
+def _turn_off(cfg: DictConfig, overrides: Overrides, choices: list[str]) -> None:
+    """Leaves out what recipes set in a group that the command, not they, turned off."""
+    recipes = [one for one in choices if one.startswith(("experiment=", "hparams_search="))]
+    others = [one for one in choices if one not in recipes]
+    names, chosen = {one.partition("=")[0] for one in others}, cfg.hydra.runtime.choices
+    off = [group for group, nothing in OFF.items() if chosen.get(group) == nothing]
+    if not recipes or not names & {*off, "debug"}:
+        return
+    of_recipes, without = (
+        compose(
+            overrides.command.config_name, [*overrides.for_hydra, *some], return_hydra_config=True
+        )
+        for some in (recipes, others)
+    )
+    for group in off:
+        if of_recipes.hydra.runtime.choices.get(group) != OFF[group]:
+            for key in (group, *OFF_WITH.get(group, ())):
+                OmegaConf.update(cfg, key, OmegaConf.select(without, key), merge=False)
 
 
 def _helped(command: Command, cfg: DictConfig, problem: Problem, override: Override) -> str:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.command import Command
 from forger.app.config.messages import as_overrides, choice, given, quoted, type_setting, typed
-from forger.app.config.sections import GROUPS, RECIPES, SCRIPTS
+from forger.app.config.sections import GROUPS, OFF, RECIPES, SCRIPTS
 from forger.errors import install_command
 
 # Groups of which several files can be chosen at once; for the others the last would win in silence.
@@ -118,6 +118,10 @@ def _refusal(override: Override, earlier: dict[str, str], overrides: Overrides) 
         return f"{before} was written too; {both or 'leave one of them out'}"
     if override.package is not None:
         return f"a file goes where its group is; write {key}=<choice>"
+    around = group.rpartition("/")[0]
+    nothing = f"{around}={OFF.get(around)}"
+    if script.section(around).optional and nothing in overrides.command.overrides:
+        return f"does nothing with {nothing}; leave one of them out"
     names_file = not override.is_delete() and not isinstance(override.value(), (dict, int))
     if group != key and names_file and overrides.options(group):
         return f"a file is chosen with a slash; write {group}={value}"

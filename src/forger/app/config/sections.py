@@ -46,6 +46,13 @@ GROUPS = frozenset(
     }
 )
 
+# Choices that turn a group off, so that nothing is left to set in it, and what falls with one.
+OFF = {
+    **dict.fromkeys(("metrics", "augment", "condition"), "none"),
+    **{"schedule": "constant", "logger": "csv"},
+}
+OFF_WITH = {"augment": ("schedule.augment",)}
+
 _network = Section(
     base="torch.nn.Module",
     filled_in={
