@@ -241,6 +241,7 @@ class GAN(LightningModule):
         if hasattr(self, "_watch"):  # it has trained
             self._watch.check(self.iteration)
         checkpoint["images_seen"] = self.images_seen
+        checkpoint["factors"] = dict(self.task.factors)
         checkpoint["task"] = _of_all_processes(self.task.process_state())
         checkpoint["random_streams"] = STREAMS
         checkpoint["earlier_updates"] = self.ema_generator.earlier_updates
@@ -248,10 +249,16 @@ class GAN(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores it, and widens the weights before they are loaded: 64 bits are not rounded."""
         self.images_seen = checkpoint["images_seen"]
+        self.load_factors(checkpoint)
         self._load_process_state(checkpoint.get("task", []))
         self.ema_generator.earlier_updates = checkpoint.get("earlier_updates", 0)
         weights = checkpoint["state_dict"].values()
         self.to(next(weight.dtype for weight in weights if weight.is_floating_point()))
+
+    def load_factors(self, checkpoint: Mapping[str, Any]) -> None:
+        """Sets what follows schedules as it was in the last iteration: D's scores depend on it."""
+        saved, known = checkpoint.get("factors", {}), self.task.factor_names
+        self.task.factors = {name: float(saved[name]) for name in known if name in saved}
 
     def _load_process_state(self, states: list[dict[str, Any]]) -> None:
         """Gives each process back what it alone knew."""

@@ -13,9 +13,10 @@ import pytest
 import torch
 from composing import compose_config
 from torch import nn
-from training import ROOT, run_folder, short
+from training import ROOT, rows, run_folder, short
 
 import forger
+from forger.app.run.evaluate import evaluate
 from forger.app.run.load import load_run, load_sampler
 from forger.app.run.train import train
 from forger.errors import UserError
@@ -55,6 +56,23 @@ def test_a_checkpoint_that_was_kept_is_loaded_by_its_name(run: Path) -> None:
     images = [forger.load(run, name).sample(2) for name in ("iteration_3", "iteration_4", "last")]
     assert torch.equal(images[1], images[2])
     assert not torch.equal(images[0], images[1])
+
+
+def test_the_scores_of_d_see_images_as_the_last_iteration_did(tmp_path: Path) -> None:
+    scores = ["metrics.num_fake=250", "metrics/features=pixels"]
+    words = ["model.generator.hidden=[8]", "model.discriminator.hidden=[8]", "augment=ada"]
+    words += ["augment.p=0.5", "task.instance_noise=1.0", "metrics=quick", *scores]
+    for name in ("augment", "instance_noise"):
+        words.append(f"+schedule.{name}._target_=forger.schedules.Linear")
+    train(compose_config("train", *short(tmp_path, *words, steps=4)))
+    run = run_folder(tmp_path)
+    assert load_run(run).gan.task.factors == {"augment": 0.25, "instance_noise": 0.25}
+    (record,) = evaluate(compose_config("evaluate", f"run={run}", "metrics=quick", *scores))
+    logged = {key: value for key, value in rows(run)[-1].items() if key.startswith("val/d_")}
+    assert logged
+    assert {key: record["scores"][key.removeprefix("val/")] for key in logged} == {
+        key: float(value) for key, value in logged.items()
+    }
 
 
 def test_a_folder_and_its_file_are_the_same_run(run: Path, tmp_path: Path) -> None:

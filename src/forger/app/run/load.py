@@ -129,6 +129,7 @@ def load_run(
     with _as_misfit(found.checkpoint, content):
         gan = build_gan(found.cfg, found.image_shape, found.cfg.seed, found.classes)
         gan.load_state_dict(content["state_dict"])
+        gan.load_factors(content)
     return LoadedRun(**vars(found), gan=gan.eval())
 
 
