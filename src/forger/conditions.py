@@ -41,6 +41,9 @@ class Condition(nn.Module):
     has_class_head = False
     """Whether D tells the class of an image: it returns logits of classes beside its own."""
 
+    logged_names: tuple[str, ...] = ()
+    """Names of its terms and scalars."""
+
     def __init__(self) -> None:  # without arguments, which those of nn.Module would not tell
         super().__init__()
 
@@ -148,6 +151,8 @@ class Labels(Condition):
         self.generator, self.discriminator = generator, discriminator
         self.labels, self.label_dim = labels, label_dim
         self.has_class_head = discriminator == "auxiliary"
+        if self.has_class_head:
+            self.logged_names = ("class_loss_d", "class_loss_g", "class_accuracy")
         self.discriminator_weight = 1.0 if discriminator_weight is None else discriminator_weight
         self.generator_weight = 0.1 if generator_weight is None else generator_weight
         counts = torch.ones(len(self.classes), dtype=torch.int64)  # no precision rounds integers

@@ -75,6 +75,12 @@ class ScheduledSettings:
         curves = (f"{k} {type(v).__name__.lower()}" for k, v in self._schedules.items())
         return ", ".join(curves)
 
+    @property
+    def logged_names(self) -> tuple[str, ...]:
+        """The names in `values`."""
+        own = {"beta2": ("beta2_g", "beta2_d"), "ema": ("ema_half_life",)}
+        return tuple(k for name in self._schedules for k in own.get(name, (f"{name}_factor",)))
+
     def apply(self, iterations: int, images: float) -> None:
         """Sets everything for the iteration after so many, and after so many images."""
         for name, schedule in self._schedules.items():

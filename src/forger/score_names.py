@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 RATES = ("tpr", "fnr", "tnr", "fpr", "accuracy")  # of the discriminator
 RELATIVE = "relative_"  # in front of rates of a loss that has no absolute boundary
+OF_LOGITS = ("auroc", "train_logit", "test_logit", "gap", "gap_auroc")  # scores of the same
 BY_FEATURES = ("fid", "kid", "precision", "recall", "density", "coverage")  # these take a prefix
 MODES = ("modes_reached", "kl_to_uniform")  # of data whose classes are modes; they take no prefix
 BY_CLASS = ("intra_fid", "label_accuracy")  # of runs with classes; the second takes no prefix

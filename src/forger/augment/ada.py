@@ -52,6 +52,8 @@ class ADA(Augment):
         ConfigError: an argument is out of range, or all groups are left out.
     """
 
+    logged_names = ("augment_p",)
+
     def __init__(
         self,
         p: Fraction | None = None,

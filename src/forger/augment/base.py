@@ -28,6 +28,9 @@ class Augment(nn.Module):
     is_adaptive = False
     """Whether it follows the discriminator's logits, and needs a loss with a boundary."""
 
+    logged_names: tuple[str, ...] = ()
+    """What it logs."""
+
     def __init__(self) -> None:  # without arguments, which those of nn.Module would not tell
         super().__init__()
 

@@ -117,6 +117,11 @@ class Task(nn.Module, ABC):
         """What `factors` may hold: names of those settings that are on, and that it scales."""
         return frozenset()
 
+    @property
+    def logged_names(self) -> tuple[str, ...]:
+        """What `Terms` log beside the losses, by name."""
+        return ()
+
     @abstractmethod
     def fakes(self, batch: Batch, draws: Draws) -> Batch:
         """Makes what the discriminator is to take for real, with gradients to the generator."""

@@ -91,6 +91,14 @@ class ImageTask(Task):
         }
         return frozenset(name for name, value in on.items() if value)
 
+    @property
+    def logged_names(self) -> tuple[str, ...]:
+        """Penalties and other terms of the loss, those of a class head, and the augmentation."""
+        named = {"path_length": "penalty_path_length"}
+        beside = (named.get(name, name) for name in self.loss.regularizers)
+        penalties = (f"penalty_{name}" for name in self.penalties)
+        return (*penalties, *beside, *self.condition.logged_names, *self.augment.logged_names)
+
     def setup(self, datamodule: Any) -> None:
         """Takes from the data what the condition must know of it."""
         self.condition.setup(datamodule)

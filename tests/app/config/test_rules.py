@@ -9,13 +9,10 @@ from typing import Any
 import pytest
 from disks import read_only
 from omegaconf import DictConfig
-from training import ROOT, rows, run_folder, short
+from training import ROOT
 
 from forger.app.config.command import Command
 from forger.app.config.compose import compose_checked, find_mistakes
-from forger.app.config.rules import LOGGED
-from forger.app.run.train import train
-from forger.score_names import RATES, RELATIVE
 
 ELSEWHERE = "is for train.py; the run has its own on record"
 MINE = "+callbacks.mine={_target_:lightning.pytorch.callbacks.%s}"
@@ -55,6 +52,7 @@ def run(tmp_path: Path) -> Path:
         (f"init_from={ROOT / 'README.md'}", "is not a checkpoint; write init_from=<run folder> or"),
         (f"init_from={ROOT / 'docs'}", "is not a run folder: it has no checkpoints/last.ckpt"),
         ("objective=train/los_g", "no such metric is logged; did you mean 'train/loss_g'?"),
+        ("objective=train/augment_q", "no such metric is logged; did you mean 'train/augment_p'?"),
         (f"{STOP}.metric=train/loss", "no such metric is logged; did you mean 'train/loss_d'?"),
         (f"{STOP}.mode=low", "must be one of min, max"),
         ("+trainer.limit_train_batches=3 +trainer.overfit_batches=3", "is ignored with trainer."),
@@ -292,18 +290,3 @@ def test_what_each_choice_of_metrics_means(
     kind = "Inception" if choice == "paper" else "Classifier"
     assert metrics.features._target_.endswith(kind)
     assert composed().metrics == composed("metrics=auto").metrics
-
-
-PLAIN_RATES = {f"train/{rate}" for rate in RATES}
-RELATIVE_RATES = {f"train/{RELATIVE}{rate}" for rate in RATES}
-
-
-@pytest.mark.parametrize(
-    ("loss", "absent"), [("non_saturating", RELATIVE_RATES), ("wasserstein", PLAIN_RATES)]
-)
-def test_what_training_logs_is_what_may_be_waited_for(
-    loss: str, absent: set[str], composed: Callable[..., DictConfig], tmp_path: Path
-) -> None:
-    train(composed(*short(tmp_path, f"loss={loss}", steps=1)))
-    (row,) = rows(run_folder(tmp_path))
-    assert {name for name in row if name.startswith("train/")} == set(LOGGED) - absent

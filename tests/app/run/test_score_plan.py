@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from helpers import Squares
+from helpers import SHAPE, Squares, conditional, fit, make_gan
 from omegaconf import DictConfig
 from torch import Tensor
 
 from forger import losses as L
-from forger.app.run.scoring import check_awaited, plan_scores
+from forger.app.config.rules import LOGGED, LOGGED_BY_SOME
+from forger.app.run.scoring import check_awaited, columns_of, plan_scores
+from forger.augment import ADA
 from forger.conditions import Condition, Labels
 from forger.errors import ConfigError, DataError
+from forger.gan import GAN
 from forger.metrics.classifier import Classifier
+from forger.networks import stylegan2
+from forger.schedules import Linear
 
 
 class Labelled(Squares):
@@ -57,7 +63,7 @@ def planned(composed: Any, tmp_path: Path) -> Any:
     def plan(data: Squares, *words: str, condition: Condition | None = None) -> Any:
         cfg = composed("data=mnist_sample", f"paths.cache_dir={tmp_path}", *words)
         found = plan_scores(cfg, data, condition)
-        check_awaited(cfg, found, L.NonSaturating(r1_gamma=1.0))
+        check_awaited(cfg, found, make_gan(loss=L.NonSaturating(r1_gamma=1.0)))
         return found
 
     return plan
@@ -132,6 +138,9 @@ def test_scores_that_were_asked_for_are_refused_before_training(
             ["objective=train/penalty_r2"],
             "penalty_r2: will not be logged; did you mean 'train/penalty_r1'",
         ),
+        (["objective=train/augment_p"], "train/augment_p: will not be logged"),
+        (["objective=train/lecam"], "train/lecam: will not be logged"),
+        (["metrics=quick", "objective=val/d_auc"], "did you mean 'val/d_auroc'"),
     ],
 )
 def test_what_waits_for_a_score_is_refused_where_there_is_none(
@@ -139,6 +148,53 @@ def test_what_waits_for_a_score_is_refused_where_there_is_none(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         planned(Labelled(), *words)
+
+
+STYLED: dict[str, Any] = {"channel_base": 64, "channel_max": 6}
+SCHEDULED = ("penalty", "beta2", "ema", "augment", "instance_noise")
+ON: dict[str, Any] = {
+    **{"r1_gamma": 1.0, "r2_gamma": 1.0, "lecam": 0.1, "lecam_start": 1},
+    **{"cr": 1.0, "cr_fake": 1.0, "zcr_d": 1.0, "zcr_g": 1.0},
+}
+GANS: dict[str, Callable[[], GAN]] = {
+    "plain": lambda: make_gan(loss=L.Hinge()),
+    "without a boundary": lambda: make_gan(loss=L.Wasserstein(gradient_penalty=10.0)),
+    "classes and adaptive augmentation": lambda: make_gan(
+        **conditional("auxiliary"), augment=ADA()
+    ),
+    "paths": lambda: make_gan(
+        loss=L.NonSaturating(path_length=2.0, path_length_interval=1),
+        generator=stylegan2.Generator(SHAPE, 6, 5, mapping_layers=2, **STYLED),
+    ),
+    "all that the loss adds, and all schedules": lambda: make_gan(
+        loss=L.NonSaturating(**ON),
+        augment=ADA(0.5),
+        instance_noise=0.1,
+        ema_half_life=10.0,
+        schedules=dict.fromkeys(SCHEDULED, Linear(iterations=4)),
+    ),
+}
+
+
+def test_what_training_logs_is_what_may_be_waited_for(tmp_path: Path) -> None:
+    seen = set[str]()
+    for name, make in GANS.items():
+        gan = make()
+        columns = {one for one in columns_of(gan) if one.startswith("train/")}
+        shown = fit(gan, tmp_path, max_steps=2).callback_metrics
+        assert {one for one in shown if one.startswith("train/")} == columns, name
+        seen |= columns
+    penalties = {one for one in seen if one.startswith("train/penalty_")}
+    assert seen - penalties == {*LOGGED, *LOGGED_BY_SOME} - {"train/penalty_factor"}
+    assert len(penalties) == 5  # r1, r2, of interpolates, of paths, and their factor
+
+
+@pytest.mark.parametrize("part", ["task", "condition", "augment"])
+def test_parts_of_the_users_own_may_log_more(part: str, planned: Any) -> None:
+    words = ["metrics=none", "objective=train/mine"]
+    with pytest.raises(ConfigError, match="train/mine: will not be logged"):
+        planned(Labelled(), *words)
+    planned(Labelled(), *words, f"{part}._target_=mine.Own")
 
 
 def test_what_waits_for_a_score_that_is_taken(planned: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,20 @@ from forger.metrics.settings import too_few
 from forger.score_names import RATES, RELATIVE
 
 _LONGEST = 255  # bytes of a file's name on the usual file systems
-_LOGGED = (
-    *("loss_g", "loss_d", "d_real", "d_fake", *RATES, *(RELATIVE + rate for rate in RATES)),
-    *("grad_norm_g", "grad_norm_d", "lr_g", "lr_d", "images_per_second", "images_seen"),
+ALWAYS_LOGGED = (
+    *("loss_g", "loss_d", "d_real", "d_fake", "grad_norm_g", "grad_norm_d", "lr_g", "lr_d"),
+    *("images_per_second", "images_seen"),
 )
-LOGGED = tuple(f"train/{name}" for name in _LOGGED)
+_RATES = (*RATES, *(RELATIVE + rate for rate in RATES))  # of losses with a boundary, and without
+LOGGED = tuple(f"train/{name}" for name in (*ALWAYS_LOGGED, *_RATES))
 """What training logs: relative rates with losses that have no boundary, plain ones with others."""
+_SOMETIMES = (
+    *("lecam", "cr", "cr_fake", "zcr_d", "zcr_g", "augment_p"),
+    *("class_loss_d", "class_loss_g", "class_accuracy", "ema_half_life", "beta2_g", "beta2_d"),
+    *("penalty_factor", "augment_factor", "instance_noise_factor"),
+)
+LOGGED_BY_SOME = tuple(f"train/{name}" for name in _SOMETIMES)
+"""What it logs beside, and beside penalties, with what is on; a run knows it before it begins."""
 
 _PACKAGES = {  # of trackers
     **dict.fromkeys(("TensorBoard", "TensorBoardLogger"), "tensorboard"),
@@ -165,7 +173,7 @@ def _no_name(folder: str) -> bool:
 
 def _metrics(select: CheckedValues) -> Findings:
     """Yields metrics that something waits for and that training does not log, or logs too late."""
-    keys = ["objective"]
+    keys, known = ["objective"], [*LOGGED, *LOGGED_BY_SOME]
     for key, home, kind in _members(select, "callbacks"):
         if kind == "EarlyStopping" and not home.startswith("forger."):
             reason = "looks when an epoch ends, where a score is missing or old"
@@ -176,12 +184,21 @@ def _metrics(select: CheckedValues) -> Findings:
             keys += [f"{key}.metric", f"{key}.monitor"]
     for key in keys:
         metric = select(key)
-        if not isinstance(metric, str) or metric in LOGGED:
+        if not isinstance(metric, str) or metric in known:
             continue
         if metric.startswith("val/") and key.endswith(".monitor"):
             yield key, "is kept as checkpoints/best.ckpt in any case; leave this callback out"
+        elif metric.startswith("train/") and logs_more(select):
+            continue
         elif not metric.startswith(("val/", "train/penalty_")):  # of the features, of the loss
-            yield key, "no such metric is logged" + choice(metric, [*LOGGED, "val/fid"])
+            yield key, "no such metric is logged" + choice(metric, [*known, "val/fid"])
+
+
+def logs_more(select: Callable[[str], Any]) -> bool:
+    """Tells whether parts of the user's own may log columns that we do not know."""
+    parts = ("task", "condition", "augment")
+    targets = (str(select(f"{part}._target_") or "forger.") for part in parts)
+    return not all(target.startswith("forger.") for target in targets)
 
 
 def _images(select: CheckedValues) -> Findings:

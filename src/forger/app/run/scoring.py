@@ -9,20 +9,21 @@ from pathlib import Path
 
 import torch
 from lightning import LightningDataModule
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from forger.app.config.messages import choice, given
+from forger.app.config.rules import ALWAYS_LOGGED, logs_more
 from forger.app.run.instantiate import instantiate
 from forger.callbacks.scores import ScoreCallback
 from forger.conditions import Condition
 from forger.data import ImageDataModule
 from forger.errors import ConfigError, UserError
-from forger.losses import AdversarialLoss
+from forger.gan import GAN
 from forger.metrics.by_class import check_labels, keeps_moments
 from forger.metrics.evaluator import Evaluator
 from forger.metrics.extractor import FeatureExtractor
 from forger.metrics.settings import ScoreSettings, check_counts, images_of, usual_count
-from forger.score_names import BY_CLASS, RATES, RELATIVE, base_of, score_columns
+from forger.score_names import BY_CLASS, OF_LOGITS, RATES, RELATIVE, base_of, score_columns
 
 
 def build_evaluator(
@@ -162,7 +163,16 @@ def build_scores(
     )
 
 
-def check_awaited(cfg: DictConfig, plan: ScorePlan, loss: AdversarialLoss) -> None:
+def columns_of(gan: GAN) -> list[str]:
+    """Returns what a GAN logs while it trains, and its D's scores, by the names of the columns."""
+    relative = RELATIVE if gan.loss.boundary is None else ""
+    rates = [f"{relative}{rate}" for rate in RATES]
+    training = *ALWAYS_LOGGED, *rates, *gan.task.logged_names, *gan.scheduled.logged_names
+    judging = *rates, *OF_LOGITS
+    return [*(f"train/{name}" for name in training), *(f"val/d_{name}" for name in judging)]
+
+
+def check_awaited(cfg: DictConfig, plan: ScorePlan, gan: GAN) -> None:
     """Refuses an objective, or a metric that a callback waits for, that will not be logged."""
     callbacks = {k: node for k, node in (cfg.get("callbacks") or {}).items() if node is not None}
     unscored = f"this run does not score itself: {plan.line.removeprefix('none: ')}"
@@ -179,17 +189,14 @@ def check_awaited(cfg: DictConfig, plan: ScorePlan, loss: AdversarialLoss) -> No
     for name, node in callbacks.items():
         found = {key: node[key] for key in ("metric", "monitor") if key in node}
         awaited |= {f"callbacks.{name}.{key}": metric for key, metric in found.items()}
-    relative = RELATIVE if loss.boundary is None else ""
-    of_loss = [*(f"{relative}{name}" for name in RATES), *(f"penalty_{n}" for n in loss.penalties)]
-    known = [*plan.columns, *(f"train/{name}" for name in of_loss)]
+    known, open_ended = [*plan.columns, *columns_of(gan)], logs_more(partial(OmegaConf.select, cfg))
     for key, metric in awaited.items():
         side, _, name = (metric or "val/").partition("/")  # None: the FID
         if side == "val" and not plan.columns:
             raise ConfigError(f"{given(key, metric)}: is a score, and {unscored}")
-        of_features = side == "val" and name and not name.startswith("d_")
-        rate_or_penalty = name.removeprefix(RELATIVE) in RATES or name.startswith("penalty_")
-        checked = of_features or (side == "train" and rate_or_penalty)
+        checked = name and not (side == "train" and open_ended)
         if checked and metric not in known:
             why = plan.lacking.get(base_of(name))
-            known_ones = choice(metric, known) if why is None else f": {why}"
+            kin = plan.columns if side == "val" and not name.startswith("d_") else known
+            known_ones = choice(metric, kin) if why is None else f": {why}"
             raise ConfigError(f"{given(key, metric)}: will not be logged{known_ones}")

@@ -197,7 +197,7 @@ def _build_parts(cfg: DictConfig) -> Parts:
             condition = gan.task.sampler(gan.generator).condition
             scores = attempt(plan_scores, cfg, datamodule, condition)
             if scores is not None:
-                attempt(check_awaited, cfg, scores, gan.loss)
+                attempt(check_awaited, cfg, scores, gan)
     start.load_weights(gan)
     start.check_same_images(shape, sample)
     return Parts(folder, datamodule, gan, shape, classes, sample, start, scores)
