@@ -6,6 +6,8 @@ import random
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,14 +25,15 @@ from helpers import (
     make_trainer,
 )
 from lightning import LightningDataModule
-from torch import nn
+from torch import Tensor, nn
 from training import ROOT
 
 from forger import losses as L
+from forger.app.run import dry_run
 from forger.app.run.dry_run import describe_dry_run, estimate_memory, layer_table
 from forger.app.run.plan import describe_length, describe_plan, notes
 from forger.gan import GAN
-from forger.networks import dcgan, mlp
+from forger.networks import dcgan, mlp, r3gan, stylegan2
 
 LOSSES = [L.Hinge(), L.Dragan(), L.R3GAN(), L.RelativisticPairing(), L.Wasserstein(weight_clip=1)]
 DATA = Squares(batch_size=8)
@@ -154,6 +157,41 @@ def test_activations_by_hand(tmp_path: Path) -> None:
         found = estimate(gan, tmp_path, batch)
         assert found["activations"] == 2 * batch * 4 + 2 * batch * 256 * 4
         assert found["backward passes"] == 4 * batch * 256 * 4
+
+
+def styled() -> GAN:
+    """What grows with the images, and what does not: weights of layers are scaled anew."""
+    sizes: dict[str, Any] = {"channel_base": 64, "channel_max": 6}
+    return make_gan(
+        loss=L.NonSaturating(r1_gamma=1.0, path_length=2.0),
+        generator=stylegan2.Generator(SHAPE, 6, 5, mapping_layers=2, **sizes),
+        discriminator=stylegan2.Discriminator(SHAPE, group_size=4, **sizes),
+    )
+
+
+@pytest.mark.parametrize("make", [styled, partial(make_gan, r3gan, loss=L.R3GAN()), make_dcgan])
+def test_two_small_batches_tell_of_a_large_one(
+    make: Callable[[], GAN], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, whole = estimate(make(), tmp_path, 32), (16, 32)
+    monkeypatch.setattr(dry_run, "TRIED", whole)
+    known = estimate(make(), tmp_path, 32)
+    assert tried == pytest.approx(known, rel=2e-3)
+
+
+def test_a_dry_run_of_a_large_batch_takes_few_images(tmp_path: Path) -> None:
+    rows = list[int]()
+
+    class Counting(mlp.Discriminator):
+        def forward(self, images: Tensor) -> Tensor:
+            rows.append(len(images))
+            return super().forward(images)
+
+    gan = make_gan(discriminator=Counting(SHAPE, (4,)))
+    data, trainer = Squares(batch_size=64), make_trainer(tmp_path)
+    lines = describe_dry_run(gan, data, trainer, SHAPE)
+    assert "memory of each process, an estimate by updates of 2 and 4 images:" in lines
+    assert set(rows) <= {2, 4, 8}  # 8: real and fake ones at once
 
 
 class Uncopied(mlp.Discriminator):

@@ -22,7 +22,7 @@ from forger.updates import Updates
 # the largest map a backward pass holds its gradients before and behind a layer, and copies of them.
 LIBRARIES = 45_000_000  # bytes
 COPIES_OF_LARGEST = 4
-MOST_TRIED = 64  # images: enough for maps to outgrow what does not grow with their number
+TRIED = 2, 4  # images: what grows with their number, and how much, shows between the two
 _TYPES = {"64-true": torch.float64, "16-true": torch.bfloat16, "bf16-true": torch.bfloat16}
 
 
@@ -43,7 +43,8 @@ def describe_dry_run(
         *_indented(lambda: layers("generator")),
         "discriminator:",
         *_indented(lambda: layers("discriminator")),
-        f"memory of each process{'' if batch else ' for B = 1'}, an estimate:",
+        f"memory of each process{'' if batch else ' for B = 1'}, an estimate by updates of"
+        f" {TRIED[0]} and {TRIED[1]} images:",
         *_indented(lambda: _table(estimate_memory(gan, datamodule, trainer, image_shape))),
     ]
 
@@ -148,10 +149,28 @@ def _saved_by_autograd(
 ) -> tuple[int, int]:
     """Returns the bytes that autograd keeps of a batch for one update, and of its largest tensor.
 
-    Those of the weights are left out. A few images are tried, and all others are like them.
+    Those of the weights are left out. Two small batches are tried, and each tensor is taken to grow
+    with the number of images as it does from the one to the other.
     """
+    trial.task.precision = torch.autocast("cpu", torch.bfloat16, enabled=mixed)
+    fewer, more = (_saved_of(trial, shape, rows) for rows in TRIED)
+    step = TRIED[1] - TRIED[0]
+
+    def at_batch(few: int, many: int) -> int:
+        return max(0, few + (many - few) * (batch - TRIED[0]) // step)
+
+    sums, largest = [0], [0]
+    for few, many in zip(fewer, more, strict=True):
+        sums.append(at_batch(sum(few), sum(many)))
+        alike = len(few) == len(many)
+        pairs = zip(few, many, strict=True) if alike else [(max(few), max(many))]
+        largest += [at_batch(*pair) for pair in pairs]
+    return max(sums), max(largest)
+
+
+def _saved_of(trial: Trial, shape: tuple[int, int, int], rows: int) -> list[list[int]]:
+    """Returns the bytes of what autograd keeps in D's update and in G's, tensor by tensor."""
     weights = {t.data_ptr() for n in NETWORKS for t in getattr(trial, n).state_dict().values()}
-    tried, sums, largest = max(2, min(batch, MOST_TRIED)), [0], [0]
     kept: dict[int, int] = {}  # bytes by storage
 
     def keep(tensor: Tensor) -> Tensor:
@@ -160,11 +179,11 @@ def _saved_by_autograd(
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    trial.task.precision = torch.autocast("cpu", torch.bfloat16, enabled=mixed)
+    found = []
     counted = saved_tensors_hooks(keep, lambda tensor: tensor)
     with random_state_kept(torch.device("cpu")), counted:
         for update in (trial.update_discriminator, trial.update_generator):
             kept.clear()
-            update(trial.example(tried, shape))
-            sums, largest = [*sums, sum(kept.values())], [*largest, *kept.values()]
-    return max(sums) * batch // tried, max(largest) * batch // tried
+            update(trial.example(rows, shape))
+            found.append([*kept.values()])
+    return found
