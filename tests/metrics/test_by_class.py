@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import sqrtm
+from thread_group import Group
 from torch import Tensor, nn
 
 from forger.conditions import Condition, Labels
 from forger.data import ImageDataModule
 from forger.errors import DataError
-from forger.metrics import by_class, evaluator
+from forger.metrics import by_class, evaluator, sharing
 from forger.metrics.by_class import ByClass, ClassSums, check_labels, count_seen
 from forger.metrics.evaluator import Evaluation, Evaluator
 from forger.metrics.extractor import FeatureExtractor, Features
@@ -271,6 +273,31 @@ def test_all_that_is_scored_is_shared_out_among_processes(
     alone = evaluate(of, painted=(1, 1, 0))
     monkeypatch.setattr(evaluator, "in_order", lambda _, sizes: [results.pop(0) for _ in sizes])
     assert evaluate(of, painted=(1, 1, 0)) == alone
+
+
+def test_processes_that_share_the_work_find_the_same_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Intra-FID, label accuracy and all others, in bits; threads stand for processes."""
+    alone = evaluate(make(tmp_path), painted=(1, 1, 0), n=900)
+    group, computed = Group(2), list[int]()
+    monkeypatch.setattr(sharing, "distributed", group)
+
+    def process(rank: int) -> Evaluation:
+        group.own.rank = rank
+        of = make(tmp_path)
+        read = of.extractor.forward
+        of.extractor.forward = lambda images: computed.append(rank) or read(images)
+        return evaluate(of, painted=(1, 1, 0), n=900)
+
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(process, range(2)))
+    assert alone.scores["reader_intra_fid"] > 0
+    assert 0 < alone.scores["label_accuracy"] < 1
+    for found in both:
+        assert found.scores == alone.scores
+        assert found.by_class.of_each == alone.by_class.of_each
+    assert 0 < computed.count(0) <= 1 + computed.count(1) <= 2 + computed.count(0)
 
 
 def test_the_discriminator_is_told_the_labels_of_real_images_and_of_fakes(tmp_path: Path) -> None:
