@@ -78,15 +78,19 @@ def test_a_resumed_run_is_one_run_whose_steps_are_all_there(tmp_path: Path) -> N
     assert [image.step for image in events.Images("samples/ema")] == [0, 2, 4, 6, 8, 9]
 
 
-def test_a_resumed_job_stays_in_the_group_of_its_sweep(
+def test_jobs_are_runs_of_their_own_and_a_resumed_one_stays_in_the_group_of_its_sweep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setenv("FORGER_SWEEP", "night")
         run = trained(tmp_path, *WANDB, "callbacks.samples.every_n_steps=2")
+        other = trained(tmp_path / "other", *WANDB, "callbacks.samples=null", steps=1)
     train(resumed(run, "trainer.max_steps=4"))
     first, second = read_offline_runs(run)
     assert (first.run.run_group, first.run.job_type) == ("night", "sweep")
+    (of_other,) = read_offline_runs(other)
+    assert of_other.run.run_group == "night"
+    assert of_other.run.run_id != first.run.run_id
     for name in ("run_id", "run_group", "job_type"):
         assert getattr(first.run, name) == getattr(second.run, name)
     assert first.steps("train/loss_g") + second.steps("train/loss_g") == [1, 2, 3, 4]
@@ -110,6 +114,7 @@ def test_names_in_trackers_follow_the_sweep(
         assert named()[tracker].group == "2026_night"
         assert named()[tracker].job_type == "sweep"
         assert named("logger.group=mine")[tracker].group == "mine"
+        assert len({named(f"seed={seed}")[tracker].id for seed in (0, 0, 1)}) == 3
     monkeypatch.delenv("FORGER_SWEEP")
     monkeypatch.setenv("WANDB_SWEEP_ID", "s1")
     monkeypatch.setenv("WANDB_RUN_ID", "r1")

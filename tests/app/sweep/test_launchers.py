@@ -213,7 +213,7 @@ def assert_scored_as_saved(run: Path) -> None:
     (record,) = evaluate(compose_config("evaluate", f"run={run}", *words))
     (row,) = [row for row in metrics_of(run) if row["val/pixels_fid"]]
     names = [name for name in row if name.startswith("val/")]
-    assert {"val/pixels_fid", "val/d_auroc"} <= set(names)
+    assert {"val/pixels_fid", "val/pixels_intra_fid", "val/d_auroc"} <= set(names)
     for name in names:
         expected = record["scores"][name.removeprefix("val/")]
         assert float(row[name]) == pytest.approx(expected, rel=1e-6), name
