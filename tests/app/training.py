@@ -24,7 +24,10 @@ from forger.app.run.train import train
 from forger.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-MODELS = sorted(path.stem for path in (ROOT / "configs" / "model").glob("*.yaml"))
+TRANSLATORS = ("resnet_patchgan", "simgan", "unet_patchgan")  # from image to image
+MODELS = sorted(  # from noise
+    path.stem for path in (ROOT / "configs/model").glob("*.yaml") if path.stem not in TRANSLATORS
+)
 LOSSES = sorted(path.stem for path in (ROOT / "configs" / "loss").glob("*.yaml"))
 
 NARROW = {  # of models that are wide, what makes them quick

@@ -17,7 +17,8 @@ MISTAKES = {
     # names
     "model=dcgna": (
         "model=dcgna: no such choice; did you mean 'dcgan'? Allowed: biggan, dcgan, r3gan, "
-        "sndcgan, sngan, stylegan2, subpixel, vanilla, wgan_gp_resnet"
+        "resnet_patchgan, simgan, sndcgan, sngan, stylegan2, subpixel, unet_patchgan, vanilla, "
+        "wgan_gp_resnet"
     ),
     "model=dcgan model=vanilla": (
         "model=vanilla: model=dcgan was written too; leave one of them out"
