@@ -21,12 +21,15 @@ from forger.worker_signals import signals_held_back, start_worker
 
 log = logging.getLogger(__name__)
 
+_SOURCES = 1  # behind the seed and the number of a pass: orders of sources, not of images
+
 
 class StoredBatch(NamedTuple):
     """What the loader yields: one process's share of a global batch, as stored."""
 
     members: dict[str, Tensor]  # B rows each; `image` and other images are uint8 (B, C, H, W)
     flip: Tensor | None  # bool (B,): which images to mirror once on the device
+    source_flip: Tensor | None = None  # of unpaired sources; None: they are flipped as the images
 
     def to(self, device: torch.device) -> StoredBatch:
         """Moves it as Lightning asks, without waiting where it lies in pinned memory."""
@@ -35,17 +38,25 @@ class StoredBatch(NamedTuple):
     def scaled(self) -> dict[str, Tensor]:
         """Returns all members, images flipped and in [-1, 1], others as they are."""
         return {
-            name: self._scaled(one) if holds_images(one) else one
+            name: self._scaled(name, one) if holds_images(one) else one
             for name, one in self.members.items()
         }
 
     def each(self, change: Callable[[Tensor], Tensor]) -> StoredBatch:
         """Changes each of the tensors."""
         members = {name: change(one) for name, one in self.members.items()}
-        return StoredBatch(members, None if self.flip is None else change(self.flip))
+        flips = (None if one is None else change(one) for one in (self.flip, self.source_flip))
+        return StoredBatch(members, *flips)
 
-    def _scaled(self, images: Tensor) -> Tensor:
-        return to_unit_range(images if self.flip is None else flip_some(images, self.flip))
+    def _scaled(self, name: str, images: Tensor) -> Tensor:
+        apart = self.source_flip is not None and is_of_sources(name)
+        flip = self.source_flip if apart else self.flip
+        return to_unit_range(images if flip is None else flip_some(images, flip))
+
+
+def is_of_sources(name: str) -> bool:
+    """Tells whether a member belongs to what images are made from: `source`, `source_label`."""
+    return name.startswith("source")
 
 
 def holds_images(member: Tensor, size: torch.Size | None = None) -> bool:
@@ -73,6 +84,9 @@ class ResidentLoader:
     r of R gets `batch[r::R]` of each global batch, so that the processes together compute what one
     would. No worker processes, no global random state.
 
+    Unpaired sources, of M rows, are drawn beside the images, pass after pass over all of them, each
+    in an order fixed by (seed, pass) and over the ends of epochs: their place in a run is a number.
+
     Args:
         members: named tensors of N rows on one device, where batches are gathered; `image`, uint8
             `(N, C, H, W)`, may be memory-mapped.
@@ -80,6 +94,7 @@ class ResidentLoader:
         seed: of the order and the flips.
         epoch: returns the number of the epoch; asked when its first batch is taken.
         flip: mirror each image with probability 1/2.
+        paired: whether sources are row for row those of the images.
         pin: put batches into pinned memory, from where a GPU takes them while it computes.
     """
 
@@ -91,6 +106,7 @@ class ResidentLoader:
         seed: NonNegativeInt,
         epoch: Callable[[], int],
         flip: bool = False,
+        paired: bool = True,
         rank: NonNegativeInt = 0,
         world_size: PositiveInt = 1,
         pin: bool = False,
@@ -102,7 +118,7 @@ class ResidentLoader:
             )
         self.members = dict(members)
         self.batch_size, self.seed, self.epoch, self.flip = batch_size, seed, epoch, flip
-        self.rank, self.world_size, self.pin = rank, world_size, pin
+        self.paired, self.rank, self.world_size, self.pin = paired, rank, world_size, pin
 
     def __len__(self) -> int:
         return len(self.members["image"]) // self.batch_size
@@ -112,26 +128,41 @@ class ResidentLoader:
 
     def from_batch(self, number: NonNegativeInt) -> Iterator[StoredBatch]:
         """Yields the epoch's batches from that number on, counted from 0."""
-        order, flips = self._epoch_order(self.epoch())
+        epoch = self.epoch()
+        order, flips = self._pass_over("image", epoch)
+        sources, source_flips = (order, None) if self.paired else self._source_order(epoch)
         for start in range(number * self.batch_size, len(self) * self.batch_size, self.batch_size):
             share = slice(start + self.rank, start + self.batch_size, self.world_size)
-            index = order[share]
+            index, of_sources = order[share], sources[share]
             batch = StoredBatch(
-                {name: one.index_select(0, index) for name, one in self.members.items()},
+                {
+                    name: one.index_select(0, of_sources if is_of_sources(name) else index)
+                    for name, one in self.members.items()
+                },
                 None if flips is None else flips[share],
+                None if source_flips is None else source_flips[share],
             )
             yield batch.each(Tensor.pin_memory) if self.pin else batch
 
-    def _epoch_order(self, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """Returns the order `(N,)` of an epoch's images and, in that order, which to flip."""
+    def _source_order(self, epoch: int) -> tuple[Tensor, Tensor | None]:
+        """Returns which unpaired sources the batches of an epoch hold, in order, and the flips."""
+        rows, count = len(self) * self.batch_size, len(self.members["source"])
+        first, begin = divmod(epoch * rows, count)
+        numbers = range(first, (epoch * rows + rows) // count + 1)
+        passes = [self._pass_over("source", number, _SOURCES) for number in numbers]
+        order = torch.cat([one for one, _ in passes])[begin : begin + rows]
+        flips = [one for _, one in passes if one is not None]
+        return order, torch.cat(flips)[begin : begin + rows] if flips else None
+
+    def _pass_over(self, name: str, *key: int) -> tuple[Tensor, Tensor | None]:
+        """Returns an order `(N,)` of a member's rows and, in that order, which to flip."""
         # Drawn on the CPU, so that both are the same everywhere, and all at once, so that any batch
         # can be had without those before it.
-        images = self.members["image"]
-        device, count = images.device, len(images)
-        order = torch.randperm(count, generator=stream(Purpose.ORDER, self.seed, epoch))
+        device, count = self.members[name].device, len(self.members[name])
+        order = torch.randperm(count, generator=stream(Purpose.ORDER, self.seed, *key))
         if not self.flip:
             return order.to(device), None
-        flips = torch.rand(count, generator=stream(Purpose.FLIPS, self.seed, epoch)) < 0.5
+        flips = torch.rand(count, generator=stream(Purpose.FLIPS, self.seed, *key)) < 0.5
         return order.to(device), flips.to(device)
 
 

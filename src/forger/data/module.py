@@ -13,7 +13,7 @@ from torch import Tensor
 from forger.batches import IterationBatches
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.data.classes import class_names_of, count_labels
-from forger.data.loaders import GroupedLoader, ResidentLoader, StoredBatch
+from forger.data.loaders import GroupedLoader, ResidentLoader, StoredBatch, is_of_sources
 from forger.data.members import check_members, resize_members
 from forger.errors import ConfigError, DataError
 
@@ -43,8 +43,8 @@ class ImageDataModule(LightningDataModule, ABC):
         device: where the training images stay: `auto` is the accelerator that trains, if they take
             at most a quarter of its free memory; `cpu`; or `accelerator`, even if they take more.
         train_limit: train on only so many images of the training split, at even distances in it,
-            which leaves each class its share where they are sorted; None: on all. Scores and their
-            classifier go by the whole split, so that they compare.
+            which leaves each class its share where they are sorted, and as many unpaired sources;
+            None: on all. Scores and their classifier go by the whole split, so that they compare.
 
     Raises:
         ConfigError: a value is out of range, or an iteration needs more images than there are.
@@ -57,6 +57,8 @@ class ImageDataModule(LightningDataModule, ABC):
     scores_by_default: ClassVar[bool] = False  # whether a run scores itself without being asked
     num_fake: ClassVar[int | None] = None  # images that a score generates; None: as for most data
     mapped: ClassVar[bool] = False  # whether the images are a file mapped into memory
+    # Whether sources are row for row those of the images; else they have an order of their own
+    paired: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -85,6 +87,11 @@ class ImageDataModule(LightningDataModule, ABC):
         """Shape `(C, H, W)` of the images that `read` returns."""
 
     @property
+    def native_source_shape(self) -> tuple[int, int, int] | None:
+        """Shape `(C, H, W)` of the sources that `read` returns; None: there are none."""
+        return None
+
+    @property
     def classes(self) -> tuple[str, ...] | None:
         """Names of the classes in the order of their labels, or None."""
         return None
@@ -101,6 +108,10 @@ class ImageDataModule(LightningDataModule, ABC):
         `image` is uint8 `(N, C, H, W)`, `label`, if there are labels, int64 `(N,)`; both splits may
         hold others. Those that are uint8 `(N, C, H, W)` too are images: flipped with `image` and
         scaled to [-1, 1], and resized with it where they have its size. All else stays as it is.
+
+        `source`, uint8 `(N, C, H, W)`, is what images are to be made from. Where the class says
+        `paired = False`, it and what else has a name that begins so, as the classes of sources in
+        `source_label`, have M rows: drawn, limited and flipped apart from the images.
         """
 
     def describe(self) -> list[str]:
@@ -113,6 +124,16 @@ class ImageDataModule(LightningDataModule, ABC):
         channels, height, width = self.native_shape
         size = self.image_size
         return (channels, height, width) if size is None else (channels, size, size)
+
+    @property
+    def source_shape(self) -> tuple[int, int, int] | None:
+        """Shape `(C, H, W)` of the sources in batches, known before any is read; None: no sources.
+
+        Sources as high and wide as the images are resized with them.
+        """
+        native = self.native_source_shape
+        resized = native is not None and native[1:] == self.native_shape[1:]
+        return (native[0], *self.image_shape[1:]) if native is not None and resized else native
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the training split for "fit" (and None); the test split waits for its use."""
@@ -140,6 +161,26 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._split("test").get("label")
 
     @property
+    def train_sources(self) -> Tensor:
+        """What images of the training split are made from, uint8 `(N or M, C, H, W)`."""
+        return self._split("train")["source"]
+
+    @property
+    def test_sources(self) -> Tensor:
+        """What held-out images are made from, uint8 `(N or M, C, H, W)`."""
+        return self._split("test")["source"]
+
+    @property
+    def train_source_labels(self) -> Tensor | None:
+        """The labels of the training sources, which pairs share, or None."""
+        return self._split("train").get("label" if self.paired else "source_label")
+
+    @property
+    def test_source_labels(self) -> Tensor | None:
+        """The labels of the held-out sources, which pairs share, or None."""
+        return self._split("test").get("label" if self.paired else "source_label")
+
+    @property
     def num_train_images(self) -> int:
         """Number of images that are trained on."""
         return len(self.train_images) if self.train_limit is None else len(self.trained_rows)
@@ -158,7 +199,7 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"data.train_limit={wanted}: there are {count} training images; write that or less,"
                 " or leave it out"
             )
-        return torch.arange(wanted) * count // wanted
+        return spread_rows(wanted, count)
 
     @property
     def train_bytes(self) -> int:
@@ -179,7 +220,7 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"condition=label: {name} names its classes, but has no labels; {name}.read must"
                 ' return {"image": images, "label": labels}'
             )
-        return count_labels(self._trained(self.train_labels), len(names), name)
+        return count_labels(self._trained("label", self.train_labels), len(names), name)
 
     def train_dataloader(self) -> GroupedLoader:
         """Returns the loader of whole iterations; without a trainer it stays at epoch 0."""
@@ -189,12 +230,13 @@ class ImageDataModule(LightningDataModule, ABC):
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
         stays = self.residence(device)
         loader = ResidentLoader(
-            {name: self._trained(one).to(stays) for name, one in self._split("train").items()},
+            {k: self._trained(k, one).to(stays) for k, one in self._split("train").items()},
             batch_size=self.batch_size,
             seed=self.seed,
             # Overfitting means the same batches in every epoch.
             epoch=lambda: 0 if trainer is None or overfits(trainer) else trainer.current_epoch,
             flip=self.flip,
+            paired=self.paired,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,
             pin=device.type == "cuda" and stays.type == "cpu",
@@ -224,15 +266,25 @@ class ImageDataModule(LightningDataModule, ABC):
             return IterationBatches(self.on_after_batch_transfer(b, dataloader_idx) for b in batch)
         return batch.scaled() if isinstance(batch, StoredBatch) else batch
 
-    def _trained(self, member: Tensor) -> Tensor:
-        return member if self.train_limit is None else member[self.trained_rows]
+    def _trained(self, name: str, member: Tensor) -> Tensor:
+        if self.train_limit is None:
+            return member
+        if self.paired or not is_of_sources(name):
+            return member[self.trained_rows]
+        return member[spread_rows(min(self.train_limit, len(member)), len(member))]
 
     def _split(self, split: Split) -> dict[str, Tensor]:
         if split not in self._splits:
-            source = f"{type(self).__name__}.read({split!r})"
-            members = check_members(self.read(split), self.native_shape, source)
+            reader = f"{type(self).__name__}.read({split!r})"
+            shapes = self.native_shape, reader, self.native_source_shape
+            members = check_members(self.read(split), *shapes, self.paired)
             self._splits[split] = resize_members(members, self.image_size)
         return self._splits[split]
+
+
+def spread_rows(wanted: int, count: int) -> Tensor:
+    """Returns so many of `count` rows at even distances, int64 `(wanted,)`."""
+    return torch.arange(wanted) * count // wanted
 
 
 def overfits(trainer: Trainer) -> bool:
