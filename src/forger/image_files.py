@@ -1,4 +1,4 @@
-"""Decodes image files to square uint8 arrays; without torch, so that processes start soon."""
+"""Decodes image files to uint8 arrays of one size; without torch, so that processes start soon."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from forger.worker_signals import start_worker
 
@@ -23,13 +24,15 @@ class ImageFormat:
     """What each image file becomes; the settings are those of `ImageFolder`."""
 
     channels: int
-    size: int
+    size: int | tuple[int, int]  # the side of a square, or height and width
     value_range: tuple[float, float] | None = None
+    part: Literal["whole", "left", "right"] = "whole"  # the half of a pair side by side
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
-        return (self.channels, self.size, self.size)
+        side = self.size
+        return (self.channels, *((side, side) if isinstance(side, int) else side))
 
 
 def try_decode(path: str, target: ImageFormat) -> NDArray[np.uint8] | str:
@@ -44,35 +47,39 @@ def try_decode(path: str, target: ImageFormat) -> NDArray[np.uint8] | str:
 
 
 def decode(path: str | Path, target: ImageFormat) -> NDArray[np.uint8]:
-    """Reads an image upright, cuts its central square and resizes it, antialiased.
+    """Reads an image upright, cuts a centre of the wanted proportions, and resizes it antialiased.
 
     Transparent images are laid on white; an animation, or a file of several pages, gives its first.
 
     Returns:
-        uint8 `(C, S, S)`.
+        uint8 `(C, H, W)`.
 
     Raises:
-        ValueError: deep pixels would lose their contrast; Pillow raises many others.
+        ValueError: deep pixels would lose their contrast, or a pair cannot be split in two; Pillow
+            raises many others.
     """
-    size = target.size
+    channels, height, width = target.shape
     with Image.open(path) as image:
         if image.format == "EPS":  # Pillow would have Ghostscript run it
             raise ValueError("is PostScript, which is a program; save it as an image")
         # A JPEG decoder halves sizes at next to no cost; twice the result leaves the rest to an
         # antialiased resize.
-        image.draft(None, (2 * size, 2 * size))
+        if target.part == "whole":
+            image.draft(None, (2 * width, 2 * height))
         cut = _is_cut(image)
         image.load()
         with suppress(Exception):  # damaged notes of a camera: its pixels are good
             ImageOps.exif_transpose(image, in_place=True)
-        flat = _flat(image, target.value_range).convert("L" if target.channels == 1 else "RGB")
-    width, height = flat.size
-    if (width, height) != (size, size):
-        side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        square = (left, top, left + side, top + side)
-        flat = flat.resize((size, size), Image.Resampling.BILINEAR, box=square)
-    pixels = np.asarray(flat, dtype=np.uint8).reshape(size, size, target.channels)
+        flat = _flat(image, target.value_range).convert("L" if channels == 1 else "RGB")
+    if target.part != "whole":
+        flat = _half(flat, target)
+    if flat.size != (width, height):
+        cut_width = min(flat.width, flat.height * width / height)
+        cut_height = min(flat.height, flat.width * height / width)
+        left, top = (flat.width - cut_width) // 2, (flat.height - cut_height) // 2
+        centre = (left, top, left + cut_width, top + cut_height)
+        flat = flat.resize((width, height), Image.Resampling.BILINEAR, box=centre)
+    pixels = np.asarray(flat, dtype=np.uint8).reshape(height, width, channels)
     if cut and target.value_range is None and pixels.max() == 0:
         raise ValueError(
             "has 16-bit colours, of which Pillow gives the upper 8 bits, and these are black;"
@@ -80,6 +87,14 @@ def decode(path: str | Path, target: ImageFormat) -> NDArray[np.uint8]:
         )
     chw: NDArray[np.uint8] = pixels.transpose(2, 0, 1)
     return chw
+
+
+def upright_size(path: str | Path) -> tuple[int, int] | None:
+    """Returns width and height of an image as its camera held it; None: it is unreadable."""
+    with suppress(Exception), Image.open(path) as image:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        return (image.height, image.width) if turned else image.size
+    return None
 
 
 def largest_of_16_bits(path: str | Path) -> int | None:
@@ -96,6 +111,19 @@ def start_decoding_process() -> None:
     """Prepares a process that decodes for another one."""
     start_worker(None, 0)
     warnings.simplefilter("ignore")
+
+
+def _half(pair: Image.Image, target: ImageFormat) -> Image.Image:
+    """Returns the half of a pair that is wanted."""
+    (width, height), (_, own_height, own_width) = pair.size, target.shape
+    half = width // 2
+    if width % 2 or 2 * half * own_height <= height * own_width:
+        why = "an odd width" if width % 2 else "halves that would lose half of their height or more"
+        raise ValueError(
+            f"is {width}x{height}, which cannot be split into two images side by side: {why}"
+        )
+    left = half if target.part == "right" else 0
+    return pair.crop((left, 0, left + half, height))
 
 
 def _is_cut(image: Image.Image) -> bool:

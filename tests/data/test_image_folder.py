@@ -403,7 +403,7 @@ def test_the_plan_names_classes_splits_and_what_is_left_out(make: Make, root: Pa
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("root", None, "needs the folder of your images, as in data.root="),
+        ("root", None, "needs the folder of your images, as in data.root=path"),
         ("test_fraction", 1.0, "must be"),
         ("image_size", None, "must be"),
         ("value_range", [1, 1], "must be two numbers"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from forger.bounds import FractionBelowOne, NonNegativeInt, PositiveInt, check_bounds
@@ -19,7 +19,7 @@ from forger.image_files import ImageFormat
 
 
 class ImageFolder(ImageDataModule):
-    """Images from a folder, each cut to its central square and resized, `(channels, S, S)`.
+    """Images from a folder, their centres cut out and resized to one size, `(channels, H, W)`.
 
     Sub-folders named `train` and `test` (or `val`, in any spelling that docs/data.md lists) are the
     splits; sub-folders of a split are its classes. Where there is no folder for tests, a fixed
@@ -30,7 +30,7 @@ class ImageFolder(ImageDataModule):
     Args:
         root: the folder; required.
         cache_dir: where decoded images are kept.
-        image_size: side S of the square images in pixels.
+        image_size: side of the square images in pixels, or (height, width).
         channels: 1 (grey) or 3 (colour).
         train_folder: sub-folder of `root` to train on, "." being `root` itself; None: by its name.
         test_folder: sub-folder held out for tests; needs `train_folder`.
@@ -53,7 +53,7 @@ class ImageFolder(ImageDataModule):
         *,
         root: str | Path | None = None,
         cache_dir: str | Path,
-        image_size: PositiveInt = 64,
+        image_size: PositiveInt | tuple[PositiveInt, PositiveInt] = 64,
         channels: Literal[1, 3] = 3,
         train_folder: str | None = None,
         test_folder: str | None = None,
@@ -68,10 +68,12 @@ class ImageFolder(ImageDataModule):
     ) -> None:
         if root is None:
             raise ConfigError(
-                "data.root: data=image_folder needs the folder of your images, "
-                "as in data.root=path/to/images"
+                "data.root: this data set needs the folder of your images, as in"
+                " data.root=path/to/images"
             )
-        check_bounds(image_size, PositiveInt, "data.image_size")
+        sides = image_size if isinstance(image_size, Sequence) else (image_size, image_size)
+        for side in sides:
+            check_bounds(side, PositiveInt, "data.image_size")
         check_bounds(test_fraction, FractionBelowOne, "data.test_fraction")
         if value_range is not None:
             black, white = value_range
@@ -82,7 +84,6 @@ class ImageFolder(ImageDataModule):
                 )
             value_range = float(black), float(white)
         super().__init__(
-            image_size=image_size,
             batch_size=batch_size,
             flip=flip,
             seed=seed,
@@ -92,7 +93,8 @@ class ImageFolder(ImageDataModule):
         self.root, self.cache_dir = Path(root).expanduser(), Path(cache_dir).expanduser()
         self.test_fraction, self.train_folder = test_fraction, train_folder
         self.test_folder, self.skip_unreadable = test_folder, skip_unreadable
-        self._target = ImageFormat(channels, image_size, value_range)
+        size = sides[0] if sides[0] == sides[1] else (sides[0], sides[1])
+        self._target = ImageFormat(channels, size, value_range)
         self._unreadable: list[str] = []
 
     @cached_property
@@ -131,10 +133,8 @@ class ImageFolder(ImageDataModule):
                 f"data.root={self.root}: has no test images; add a folder test/ beside train/, "
                 "or hold some out with data.test_fraction=0.1"
             )
-        own = slice(listing.num_train) if split == "train" else slice(listing.num_train, None)
-        if listing.labels is None or (split == "test" and not listing.test_labelled):
-            return {"image": images[own]}
-        return {"image": images[own], "label": torch.from_numpy(listing.labels[own])}
+        image, label = images[listing.rows(split)], listing.labels_of(split)
+        return {"image": image} if label is None else {"image": image, "label": label}
 
     def describe(self) -> list[str]:
         """Says in words which images are for what, and what is left out, for the plan."""

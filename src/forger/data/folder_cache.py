@@ -56,14 +56,16 @@ class FolderCache:
     def __init__(self, root: Path, names: list[str], cache_dir: Path, target: ImageFormat) -> None:
         self.root, self.names, self.target = root, names, target
         self._key = self._hash()
-        self.path = cache_dir / f"images-{target.size}px-{target.channels}ch-{self._key}.npy"
+        channels, height, width = target.shape
+        size = f"{height}" if height == width else f"{height}x{width}"
+        self.path = cache_dir / f"images-{size}px-{channels}ch-{self._key}.npy"
         self.unreadable = self.path.with_suffix(".unreadable.txt")
 
     def load_or_build(self, skip_unreadable: bool = False) -> tuple[Tensor, set[str]]:
         """Maps the images into memory, decoding them first if that wasn't done yet.
 
         Returns:
-            uint8 `(N, C, S, S)` in the order of `names`, in read-only memory; and the names of
+            uint8 `(N, C, H, W)` in the order of `names`, in read-only memory; and the names of
             those that cannot be read, which it lacks.
 
         Raises:

@@ -10,9 +10,12 @@ from itertools import compress
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from forger.data.folder_splits import Found, find_splits, walk
+from forger.data.module import Split
 from forger.errors import DataError
 
 
@@ -33,6 +36,16 @@ class Listing:
         """How many images are held out."""
         return len(self.names) - self.num_train
 
+    def rows(self, split: Split) -> slice:
+        """Returns where the images of a split are."""
+        return slice(self.num_train) if split == "train" else slice(self.num_train, None)
+
+    def labels_of(self, split: Split) -> Tensor | None:
+        """Returns the labels of a split, int64 `(N,)`, if it has any."""
+        if self.labels is None or (split == "test" and not self.test_labelled):
+            return None
+        return torch.from_numpy(self.labels[self.rows(split)])
+
     def without(self, unreadable: Collection[str]) -> Listing:
         """Returns the listing without some of its images."""
         kept = [name not in unreadable for name in self.names]
@@ -49,14 +62,17 @@ def list_images(
     test_fraction: float,
     train_folder: str | None = None,
     test_folder: str | None = None,
+    found: Found | None = None,
 ) -> Listing:
     """Lists the images below `root`; see docs/data.md for how splits and classes are found.
+
+    `found` are these images, where they have been looked for.
 
     Raises:
         DataError: no folder, no images, no telling which are for tests, images both beside and
             inside class folders, or a class of the test images that the training images lack.
     """
-    found = _found(root)
+    found = found or find_images(root)
     train, test = find_splits(root, found, train_folder, test_folder)
     held_out = [path for path in found.images if test is not None and path.startswith(test)]
     apart = {*held_out}
@@ -84,7 +100,12 @@ def list_images(
     )
 
 
-def _found(root: Path) -> Found:
+def find_images(root: Path) -> Found:
+    """Finds all images below a folder.
+
+    Raises:
+        DataError: there is no folder, or one in it cannot be read.
+    """
     try:
         if not root.is_dir():
             there = "it is a file" if root.exists() else f"there is none (looked in {Path.cwd()})"

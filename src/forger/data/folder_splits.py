@@ -23,9 +23,9 @@ _NAMES = {
     "test": ("test", "testing", "testset"),
     "val": ("val", "valid", "validation", "valset", "eval", "evaluation", "dev", "holdout"),
 }
-_SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
+SPLIT_OF = {name: split for split, names in _NAMES.items() for name in names}
 # A name by itself, or before the A and B of two domains
-_NAME = re.compile(rf"(?<![a-z])({'|'.join(_SPLIT_OF)})(?:(?![a-z])|(?=[ab]$))")
+_NAME = re.compile(rf"(?<![a-z])({'|'.join(SPLIT_OF)})(?:(?![a-z])|(?=[ab]$))")
 # What may stand beside it in a name that says nothing but the split, as in `test_images2`
 _BESIDE = re.compile(r"(set|split|data|images?|imgs?|photos?|pictures?|[a-d])?\d*")
 
@@ -148,8 +148,8 @@ def _split_folders(names: Iterable[str]) -> dict[str, list[str]]:
         match = _NAME.search(spaced)
         if match is not None:
             rest = re.sub(r"[^a-z0-9]", "", spaced[: match.start()] + spaced[match.end() :])
-            matched.append((name, _SPLIT_OF[match[1]], rest))
-            splits_beside.setdefault(rest, set()).add(_SPLIT_OF[match[1]])
+            matched.append((name, SPLIT_OF[match[1]], rest))
+            splits_beside.setdefault(rest, set()).add(SPLIT_OF[match[1]])
     found: dict[str, list[str]] = {split: [] for split in _NAMES}
     for name, split, rest in matched:
         paired = "train" in splits_beside[rest] and len(splits_beside[rest]) > 1
