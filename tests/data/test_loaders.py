@@ -138,6 +138,57 @@ def test_a_resume_in_mid_epoch_goes_on_with_the_images_and_labels_that_come_next
             assert torch.equal(ours.flip, theirs.flip)
 
 
+def make_unpaired(**changes: Any) -> ResidentLoader:
+    """Sources of 21 rows, whose labels are 10 times their pixels, beside the 50 images."""
+    values = torch.arange(21)
+    images = values.to(torch.uint8).view(-1, 1, 1, 1).repeat(1, 1, 1, 2)
+    images[..., 1] = 255
+    members = make().members | {"source": images, "source_label": values * 10}
+    return make(**{"members": members, "paired": False} | changes)
+
+
+def sources(batch: StoredBatch) -> list[int]:
+    found = batch.members["source"][:, 0, 0, 0]
+    assert torch.equal(batch.members["source_label"], found.long() * 10)
+    return found.tolist()
+
+
+def test_unpaired_sources_go_in_passes_of_their_own_over_the_ends_of_epochs() -> None:
+    drawn: list[int] = []
+    for epoch in range(4):  # of 48 rows
+        loader = make_unpaired(epoch=lambda epoch=epoch: epoch)  # type: ignore[misc]
+        drawn += [value for batch in loader for value in sources(batch)]
+        assert torch.equal(seen(loader), seen(make(epoch=lambda epoch=epoch: epoch)))  # type: ignore[misc]
+    passes = [drawn[begin : begin + 21] for begin in range(0, 4 * 48 - 20, 21)]
+    assert len(passes) == 9
+    assert all(sorted(one) == list(range(21)) for one in passes)
+    assert len({tuple(one) for one in passes}) == 9
+    assert sources(next(iter(make_unpaired(seed=1)))) != drawn[:8]
+
+
+def test_unpaired_sources_are_flipped_by_themselves() -> None:
+    batches = [*make_unpaired(flip=True)]
+    flips = torch.cat([torch.stack((one.flip, one.source_flip)) for one in batches], 1)  # type: ignore[arg-type]
+    assert 0.25 < (flips[0] == flips[1]).float().mean() < 0.75
+    for batch in batches:
+        right = batch.scaled()["source"][:, 0, 0, 1]
+        assert torch.equal(right != 1, batch.source_flip)
+    assert all(batch.source_flip is None for batch in make(flip=True))  # as their images
+
+
+def test_unpaired_sources_resume_and_divide_as_images_do() -> None:
+    settings: dict[str, Any] = {"flip": True, "epoch": lambda: 1}
+    whole = [*make_unpaired(**settings)]
+    for place, batch in enumerate(make_unpaired(**settings).from_batch(3), 3):
+        assert sources(batch) == sources(whole[place])
+        assert torch.equal(batch.source_flip, whole[place].source_flip)
+    for rank in range(2):
+        share = [*make_unpaired(**settings, rank=rank, world_size=2)]
+        for own, batch in zip(share, whole, strict=True):
+            assert sources(own) == sources(batch)[rank::2]
+            assert torch.equal(own.source_flip, batch.source_flip[rank::2])  # type: ignore[index]
+
+
 def test_consecutive_batches_are_grouped_and_the_rest_is_dropped() -> None:
     grouped = GroupedLoader([1, 2, 3, 4, 5], 2)
     for _ in range(2):

@@ -138,6 +138,72 @@ def test_further_members_travel_with_their_images() -> None:
     assert 8 < int((corners[:, 3] == 1).sum()) < 32  # about half of them are flipped
 
 
+class Sides(Squares):
+    """Sources that are no pairs: 30 for training, of another size."""
+
+    paired = False
+    native_source_shape = (3, 4, 4)
+
+    def read(self, split: str) -> dict[str, Tensor]:
+        values = torch.arange(30 if split == "train" else 3)
+        source = values.to(torch.uint8).view(-1, 1, 1, 1).repeat(1, 3, 4, 4)
+        return super().read(split) | {"source": source, "source_label": values % 3}
+
+
+def test_unpaired_sources_have_rows_labels_and_a_limit_of_their_own() -> None:
+    data = Sides(image_size=16, batch_size=8)
+    assert (data.image_shape, data.source_shape) == ((1, 16, 16), (3, 4, 4))
+    batches = [batch for _, (batch,) in fit(Recorder(), data)]
+    assert {name: len(one) for name, one in batches[0].items()} == dict.fromkeys(
+        ("image", "label", "source", "source_label"), 8
+    )
+    for batch in batches:
+        assert batch["source_label"].tolist() == [value % 3 for value in values(batch["source"])]
+    assert (len(data.train_sources), len(data.test_sources)) == (30, 3)
+    assert data.test_source_labels is not None
+    assert data.test_source_labels.tolist() == [0, 1, 2]
+    limited = Sides(batch_size=4, train_limit=8)
+    drawn = [value for _, (one,) in fit(Recorder(), limited) for value in values(one["source"])]
+    assert sorted(drawn) == [value * 30 // 8 for value in range(8)]
+
+
+def test_paired_sources_share_size_and_labels() -> None:
+    class Pairs(Squares):
+        native_source_shape = (3, 8, 8)
+
+        def read(self, split: str) -> dict[str, Tensor]:
+            members = super().read(split)
+            return members | {"source": members["image"].repeat(1, 3, 1, 1)}
+
+    data = Pairs(image_size=16)
+    assert Squares().source_shape is None
+    assert data.source_shape == (3, 16, 16)
+    assert data.train_sources.shape[1:] == data.source_shape
+    assert data.train_source_labels is data.train_labels
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {},
+        {"source": torch.zeros(3, 3, 4, 4)},
+        {"source": torch.zeros(3, 1, 4, 4, dtype=torch.uint8)},
+        {"source": torch.zeros(0, 3, 4, 4, dtype=torch.uint8)},
+        {
+            "source": torch.zeros(3, 3, 4, 4, dtype=torch.uint8),
+            "source_label": torch.arange(4),
+        },
+    ],
+)
+def test_wrong_sources_are_told(members: dict[str, Tensor]) -> None:
+    class Wrong(Sides):
+        def read(self, split: str) -> Any:
+            return Squares.read(self, split) | members
+
+    with pytest.raises(DataError, match=r'uint8 sources as "source": \(N, 3, 4, 4\), .* returned'):
+        Wrong().setup("fit")
+
+
 BYTES = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
 
 

@@ -88,8 +88,8 @@ def test_settings_are_let_through_and_what_runs_or_writes_elsewhere_is_not() -> 
     assert untrusted_overrides([*HARMLESS, *HOSTILE], []) == HOSTILE
     named = ["loss._target_=own.Loss", "logger.tracking_uri=http://there", "data.root=/mine/a"]
     assert untrusted_overrides(named, ["own", "http://there", "/mine"]) == []
-    only_read = ["data=image_folder", "data.root=/a"]
-    assert untrusted_overrides(only_read, []) == []
+    for data in ("image_folder", "paired_folder"):
+        assert untrusted_overrides([f"data={data}", "data.root=/a"], []) == []
 
 
 def test_folders_beside_the_sweep_are_left_to_the_command(tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ _LAUNCHER = ("hydra/launcher", "hydra.launcher")
 _COUNTS = ("hydra.sweeper.n_trials", "hydra.sweeper.n_jobs")
 _ALLOWED = (*_LAUNCHER, *_COUNTS, "sweep.fail_fast", "trust", "moved")
 _FOLDERS = ("paths.log_dir", "paths.cache_dir", "paths.data_dir", "data.cache_dir")
+# Data that only reads what lies in data.root
+_OF_FOLDERS = {
+    *("data=image_folder", "data=paired_folder", "data=unpaired_folder"),
+    *("data=grey_to_colour_folder", "data=masked_to_whole_folder"),
+}
 _PARAMS = "hydra.sweeper.params."
 _HARMLESS = re.compile(
     r"hydra/(sweeper|launcher)(/\w+)?"
@@ -150,7 +155,7 @@ def _key(override: str) -> str:
 def untrusted_overrides(overrides: Sequence[str], trust: Sequence[str]) -> list[str]:
     """Returns those overrides of a sweep that its files may not decide."""
     doubtful = [override for override in overrides if not _is_harmless(override, trust)]
-    only_read = "data=image_folder" in overrides
+    only_read = bool(_OF_FOLDERS & {*overrides})
     return [one for one in doubtful if not (only_read and one.startswith("data.root="))]
 
 
