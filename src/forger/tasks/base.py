@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,9 @@ class Task(nn.Module, ABC):
 
     needs_fresh_batch = False
     """Whether the generator's update takes a batch of its own, and not the discriminator's last."""
+
+    judges_pairs: ClassVar[bool] = False
+    """Whether the discriminator sees an image with its source, channels behind channels."""
 
     def __init__(
         self, generator: nn.Module, discriminator: nn.Module, loss: AdversarialLoss
@@ -168,7 +171,7 @@ class Task(nn.Module, ABC):
     def load_process_state(self, state: Mapping[str, Any]) -> None:
         """Restores it."""
 
-    def run(self, network: nn.Module, *inputs: Tensor, **named: Tensor) -> Any:
+    def run(self, network: nn.Module, *inputs: Tensor, **named: Any) -> Any:
         """Runs a network in the precision of the training: all forward passes go through here."""
         with self.precision:
             return network(*inputs, **named)

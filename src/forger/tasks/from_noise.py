@@ -23,6 +23,7 @@ from forger.sampling.sampler import Sampler
 from forger.seeds import Purpose
 from forger.tasks.base import Batch, Terms
 from forger.tasks.image_task import ImageTask
+from forger.tasks.judged import check_made
 
 
 class FromNoise(ImageTask):
@@ -85,12 +86,7 @@ class FromNoise(ImageTask):
         """Generates an image from fresh noise for each one of the batch."""
         shape = batch["image"].shape
         noise, extra, given = self._draw(len(batch["image"]), draws)
-        images = self._generate(noise, extra, given)
-        if not isinstance(images, Tensor) or images.shape != shape:
-            found = tuple(images.shape[1:]) if isinstance(images, Tensor) else type(images).__name__
-            raise ConfigError(
-                f"model.generator: makes images {found}, the data holds {tuple(shape[1:])}"
-            )
+        images = check_made(self._generate(noise, extra, given), shape)
         if self.loss.zcr_d > 0 or self.loss.zcr_g > 0:
             given |= {"noise": noise} if extra is None else {"noise": noise, "extra": extra}
         return {"image": images, **given}

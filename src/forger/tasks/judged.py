@@ -1,14 +1,23 @@
-"""Reads what a discriminator returns."""
+"""Reads what both networks return."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from forger.batches import description_of
 from forger.errors import ConfigError
 from forger.gradients import full_precision
+
+
+def check_made(images: Any, shape: torch.Size) -> Tensor:
+    """Returns what a generator made; raises `ConfigError` unless it has the shape of the data's."""
+    if isinstance(images, Tensor) and images.shape == shape:
+        return images
+    found = tuple(images.shape[1:]) if isinstance(images, Tensor) else type(images).__name__
+    raise ConfigError(f"model.generator: makes images {found}, the data holds {tuple(shape[1:])}")
 
 
 class Judged(NamedTuple):

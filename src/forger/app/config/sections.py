@@ -52,11 +52,12 @@ OFF = {
     **{"schedule": "constant", "logger": "csv"},
 }
 OFF_WITH = {"augment": ("schedule.augment",)}
+_SHAPES = ("image_shape", "source_shape")
 
 _network = Section(
     base="torch.nn.Module",
     filled_in={
-        "image_shape": "comes from the data; set data.image_size",
+        **dict.fromkeys(_SHAPES, "comes from the data; set data.image_size"),
         "gradient_penalty": "comes from the loss; choose loss=wgan_gp, for example",
         "num_classes": "comes from the data; choose condition=label",
         "head": "comes from the condition; write condition.discriminator=<choice>",
@@ -141,6 +142,11 @@ _TRAIN = {
         base="forger.tasks.Task",
         filled_in={
             **dict.fromkeys(("generator", "discriminator"), "comes from model; choose model=dcgan"),
+            **dict.fromkeys(
+                ("generator_back", "discriminator_source"),
+                "is built as those of model; leave it out",
+            ),
+            **dict.fromkeys(_SHAPES, "comes from the data; set data.image_size"),
             "loss": "write loss=<choice>",
             "condition": "write condition=<choice>",
             "augment": "write augment=<choice>",

@@ -21,10 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 from forger.app.config.sections import SCRIPTS
 from forger.app.run.instantiate import all_refusals, instantiate, takes, target_of
 from forger.app.run.networks import (
+    Shapes,
     build_condition,
-    build_discriminator,
-    build_generator,
+    build_discriminators,
+    build_generators,
     build_task,
+    check_task,
 )
 from forger.augment import Augment
 from forger.callbacks.pruning import Pruning
@@ -69,18 +71,29 @@ def image_shape_of(
     return (shape[0], shape[1], shape[2]), batch
 
 
+def source_shape_of(datamodule: LightningDataModule) -> tuple[int, int, int] | None:
+    """Returns channels, height and width of what images are made from; None: there is nothing."""
+    found = getattr(datamodule, "source_shape", None)
+    return None if found is None else tuple(found)
+
+
 def classes_of(cfg: DictConfig, datamodule: LightningDataModule) -> tuple[str, ...]:
     """Returns the names of the data's classes, if the condition wants to know them."""
     return class_names_of(datamodule) if takes(target_of(cfg.condition), "classes") else ()
 
 
 def build_gan(
-    cfg: DictConfig, image_shape: tuple[int, int, int], seed: int, classes: Sequence[str] = ()
+    cfg: DictConfig,
+    image_shape: tuple[int, int, int],
+    seed: int,
+    classes: Sequence[str] = (),
+    source_shape: tuple[int, int, int] | None = None,
 ) -> GAN:
     """Builds both networks, the loss, the other parts and the module that trains them.
 
     `classes` are the names of the data's, as `classes_of` returns them.
     """
+    shapes = Shapes(image_shape, source_shape)
     with all_refusals() as attempt:
         loss = attempt(_build_loss, cfg)
         updates = {
@@ -90,11 +103,12 @@ def build_gan(
         schedules = attempt(_build_schedules, cfg)
         condition = attempt(build_condition, cfg, classes)
         augment = attempt(instantiate, cfg.augment, Augment)
-        facts = image_shape, condition or Condition()
-        generator = attempt(build_generator, cfg.model.generator, *facts)
-        discriminator = attempt(build_discriminator, cfg.model.discriminator, *facts, loss)
+        facts = shapes, condition or Condition()
+        check_task(cfg, *facts, augment)
+        generators = attempt(build_generators, cfg, *facts)
+        discriminators = attempt(build_discriminators, cfg, *facts, loss)
     return GAN(
-        build_task(cfg, generator, discriminator, condition, loss, augment),
+        build_task(cfg, generators | discriminators, *facts, loss, augment),
         ema_decay=cfg.model.ema_decay,
         ema_half_life=cfg.model.ema_half_life,
         share_fakes=cfg.model.get("share_fakes", False),  # a run of an earlier version has none

@@ -153,8 +153,10 @@ class Trial:
 
     def example(self, rows: int, image_shape: tuple[int, int, int]) -> Batch:
         """Returns a batch of noise in [-1, 1], and whatever else the task wants."""
-        images = torch.rand(rows, *image_shape, dtype=self.draws.dtype) * 2 - 1
-        return {**self.task.example(rows, image_shape), "image": images}
+        dtype = self.draws.dtype
+        images = torch.rand(rows, *image_shape, dtype=dtype) * 2 - 1
+        given = {**self.task.example(rows, image_shape), "image": images}
+        return {k: one.to(dtype) if one.is_floating_point() else one for k, one in given.items()}
 
     def update_discriminator(self, batch: Batch) -> None:
         """Computes D's gradient, with all penalties."""
@@ -177,7 +179,7 @@ class Trial:
             fakes = self.task.fakes(batch, self.draws)
             return self.task.generator_terms(batch, fakes, self.draws)
 
-    def _run(self, network: nn.Module, *inputs: Tensor, **named: Tensor) -> Any:
+    def _run(self, network: nn.Module, *inputs: Tensor, **named: Any) -> Any:
         """Takes the place of the task's own: says which network fails, and on what."""
         sides = ((name, getattr(self, name)) for name in NETWORKS)
         name = next(name for name, side in sides if any(network is m for m in side.modules()))

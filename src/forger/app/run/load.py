@@ -24,7 +24,14 @@ from forger.app.config.rules import run_refusal
 from forger.app.config.sections import with_earlier
 from forger.app.config.source import TargetError
 from forger.app.config.trust import PACKAGES, move, named, targets_in
-from forger.app.run.networks import build_condition, build_generator, build_task
+from forger.app.run.networks import (
+    OF_SOURCES,
+    Shapes,
+    build_condition,
+    build_generators,
+    build_task,
+    check_task,
+)
 from forger.checkpoints import FOLDER, LAST
 from forger.checkpoints.reading import newest_checkpoint, read_checkpoint
 from forger.errors import ConfigError, UserError
@@ -51,6 +58,7 @@ class Run:
     checkpoint: Path  # the file that was read
     cfg: DictConfig  # resolved
     image_shape: tuple[int, int, int]  # channels, height, width
+    source_shape: tuple[int, int, int] | None  # of what images are made from, where that is images
     classes: tuple[str, ...]  # names, where the run has a condition that asks for them
     iteration: int  # the last one that was completed
 
@@ -104,15 +112,18 @@ def load_sampler(
     prefix, state = _WEIGHTS[weights], content["state_dict"]
     with _as_misfit(found.checkpoint, content):
         condition = build_condition(found.cfg, found.classes)
-        generator = build_generator(found.cfg.model.generator, found.image_shape, condition)
+        facts = Shapes(found.image_shape, found.source_shape), condition
+        check_task(found.cfg, *facts)
+        networks = build_generators(found.cfg, *facts)
         # Without D, which a task needs for training alone.
-        task = build_task(found.cfg, generator, nn.Identity(), condition, None)
-        for part, begin in ((generator, prefix), (task, _TASK)):
+        networks |= {name: nn.Identity() for name in ("discriminator", OF_SOURCES)}
+        task = build_task(found.cfg, networks, *facts, None)
+        for part, begin in ((task.generator, prefix), (task, _TASK)):
             own = {key.removeprefix(begin): state[key] for key in state if key.startswith(begin)}
             if part is task:  # without the state of what training alone needs
                 own = {key: own[key] for key in own if not key.startswith(task.starts_anew)}
             part.load_state_dict(own)
-        return found, task.sampler(generator)
+        return found, task.sampler(task.generator)
 
 
 def load_run(
@@ -127,7 +138,8 @@ def load_run(
     parts = ("model", "condition", "augment", "task", "loss", "optimizer", "schedule")
     found, content = _read(run, checkpoint, trust, moved, parts)
     with _as_misfit(found.checkpoint, content):
-        gan = build_gan(found.cfg, found.image_shape, found.cfg.seed, found.classes)
+        facts = found.image_shape, found.cfg.seed, found.classes, found.source_shape
+        gan = build_gan(found.cfg, *facts)
         gan.load_state_dict(content["state_dict"])
         gan.load_factors(content)
     return LoadedRun(**vars(found), gan=gan.eval())
@@ -177,13 +189,19 @@ def _read(
             " networks cannot be rebuilt; give one that train.py wrote"
         )
     with _as_misfit(path, content):
-        channels, height, width = (int(size) for size in content["image_shape"])
+        shape = _shape(content["image_shape"])
+        source = _shape(content["source_shape"]) if content.get("source_shape") else None
         config = move(OmegaConf.to_container(OmegaConf.create(content["config"])), moved)
     refuse_untrusted(config, path, named(trust, moved), build)
     folder = path.parent.parent if path.parent.name == FOLDER else path.parent
-    cfg, shape = OmegaConf.create(with_earlier(config)), (channels, height, width)
-    classes = tuple(map(str, content.get("classes", ())))
-    return Run(folder, path, cfg, shape, classes, int(content.get("global_step", 0))), content
+    cfg, classes = OmegaConf.create(with_earlier(config)), content.get("classes", ())
+    facts = cfg, shape, source, tuple(map(str, classes)), int(content.get("global_step", 0))
+    return Run(folder, path, *facts), content
+
+
+def _shape(sizes: Sequence[Any]) -> tuple[int, int, int]:
+    channels, height, width = (int(size) for size in sizes)
+    return channels, height, width
 
 
 @contextmanager

@@ -6,8 +6,8 @@ Imports no Lightning, so that what only samples from a generator need not wait f
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 from torch import nn
@@ -22,32 +22,85 @@ from forger.tasks import Task
 from forger.tasks.base import BATCH_NORMS
 
 LABEL_DIM = 32  # of an embedding beside the noise, unless condition.label_dim says otherwise
+BACK, OF_SOURCES = "generator_back", "discriminator_source"  # of tasks that ask for two of each
+
+
+class Shapes(NamedTuple):
+    """What the data says of its images: channels, height and width.
+
+    Attributes:
+        image: of those that are made.
+        source: of those that they are made from; None: there are none.
+    """
+
+    image: tuple[int, int, int]
+    source: tuple[int, int, int] | None = None
+
+
+def check_task(
+    cfg: DictConfig, shapes: Shapes, condition: Condition, augment: Augment | None = None
+) -> None:
+    """Raises `ConfigError` where the task takes no part that was chosen, or lacks its sources."""
+    task, generator = target_of(cfg.task), target_of(cfg.model.generator)
+    name = cfg.task._target_
+    if not takes(task, "condition") and condition.classes:
+        raise ConfigError(f"condition: {name} takes none; write condition=none")
+    if not takes(task, "augment") and type(augment) not in (Augment, type(None)):
+        raise ConfigError(f"augment: {name} takes none; write augment=none")
+    if not takes(task, "prior") and cfg.model.prior != "normal":
+        raise ConfigError(
+            f"model.prior={cfg.model.prior}: {name} draws no noise by it; leave it out"
+        )
+    translates = takes(generator, "source_shape")
+    if shapes.source is None and (translates or takes(task, "source_shape")):
+        who = name if takes(task, "source_shape") else cfg.model.generator._target_
+        raise ConfigError(
+            f"data: {who} translates sources, and {cfg.data._target_} has none; write"
+            " data=paired_folder, for example, or task=from_noise with a model that takes noise"
+        )
+    if takes(task, "source_shape") and not translates:
+        raise ConfigError(
+            f"model.generator: {cfg.model.generator._target_} makes images from noise, and {name}"
+            " translates sources; write model=unet_patchgan or model=resnet_patchgan"
+        )
 
 
 def build_task(
     cfg: DictConfig,
-    generator: nn.Module,
-    discriminator: nn.Module,
+    networks: Mapping[str, nn.Module],
+    shapes: Shapes,
     condition: Condition,
     loss: AdversarialLoss | None,
     augment: Augment | None = None,
 ) -> Task:
-    """Builds the game of the two networks, and gives it what it asks for of the other parts."""
-    offered = {"loss": loss, "condition": condition, "augment": augment, "prior": cfg.model.prior}
-    target = target_of(cfg.task)
-    facts = {name: part for name, part in offered.items() if takes(target, name)}
-    if "condition" not in facts and condition.classes:
-        raise ConfigError(f"condition: {cfg.task._target_} takes none; write condition=none")
-    if "augment" not in facts and type(augment) not in (Augment, type(None)):
-        raise ConfigError(f"augment: {cfg.task._target_} takes none; write augment=none")
-    if "prior" not in facts and cfg.model.prior != "normal":
-        raise ConfigError(
-            f"model.prior={cfg.model.prior}: {cfg.task._target_} draws no noise by it; leave it out"
-        )
-    task: Task = instantiate(
-        cfg.task, Task, "task", generator=generator, discriminator=discriminator, **facts
-    )
+    """Builds the game of the networks, and gives it what it asks for of the other parts."""
+    parts = {"loss": loss, "condition": condition, "augment": augment, "prior": cfg.model.prior}
+    offered = {**parts, "image_shape": shapes.image, "source_shape": shapes.source, **networks}
+    facts = {name: part for name, part in offered.items() if takes(target_of(cfg.task), name)}
+    task: Task = instantiate(cfg.task, Task, "task", **facts)
     return task
+
+
+def build_generators(cfg: DictConfig, shapes: Shapes, condition: Condition) -> dict[str, nn.Module]:
+    """Builds `generator`, and for a task that asks for it one for the way back."""
+    node = cfg.model.generator
+    made = {"generator": build_generator(node, shapes.image, condition, shapes.source)}
+    if shapes.source is not None and takes(target_of(cfg.task), BACK):
+        made[BACK] = build_generator(node, shapes.source, condition, shapes.image)
+    return made
+
+
+def build_discriminators(
+    cfg: DictConfig, shapes: Shapes, condition: Condition, loss: AdversarialLoss | None
+) -> dict[str, nn.Module]:
+    """Builds `discriminator`, of pairs where the task says so, and for one that asks another."""
+    node, task, judged = cfg.model.discriminator, target_of(cfg.task), shapes.image
+    if shapes.source is not None and getattr(task, "judges_pairs", False):
+        judged = (judged[0] + shapes.source[0], *judged[1:])
+    made = {"discriminator": build_discriminator(node, judged, condition, loss)}
+    if shapes.source is not None and takes(task, OF_SOURCES):
+        made[OF_SOURCES] = build_discriminator(node, shapes.source, condition, loss)
+    return made
 
 
 def build_condition(cfg: DictConfig, classes: Sequence[str]) -> Condition:
@@ -58,10 +111,15 @@ def build_condition(cfg: DictConfig, classes: Sequence[str]) -> Condition:
 
 
 def build_generator(
-    node: DictConfig, image_shape: tuple[int, int, int], condition: Condition
+    node: DictConfig,
+    image_shape: tuple[int, int, int],
+    condition: Condition,
+    source_shape: tuple[int, int, int] | None = None,
 ) -> nn.Module:
     """Builds G, which is told classes in its own way, or by an embedding beside its noise."""
-    target, facts = target_of(node), {"image_shape": image_shape}
+    target, facts = target_of(node), dict[str, Any](image_shape=image_shape)
+    if takes(target, "source_shape"):
+        facts["source_shape"] = source_shape
     count, how = len(condition.classes), condition.generator
     if how == "auto":
         has_norm = takes(target, "num_classes") and node.get("norm", "batch") == "batch"

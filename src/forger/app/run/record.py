@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from torch import Tensor
 
 import forger
 from forger.app.config.command import Command
@@ -101,8 +102,14 @@ def fingerprint(datamodule: LightningDataModule) -> dict[str, Any] | None:
     if not isinstance(datamodule, ImageDataModule):
         return None
     images = datamodule.train_images
+    found = {"images": len(images), "hash": _hash(images)}
+    sources = getattr(datamodule, "train_sources", None)
+    return found if sources is None else found | {"sources": _hash(sources)}
+
+
+def _hash(images: Tensor) -> str:
     some = images[:: max(1, len(images) // _SAMPLED)].contiguous()
-    return {"images": len(images), "hash": sha256(some.numpy().tobytes()).hexdigest()[:20]}
+    return sha256(some.numpy().tobytes()).hexdigest()[:20]
 
 
 class RecordInCheckpoint(Callback):
@@ -114,6 +121,7 @@ class RecordInCheckpoint(Callback):
         image_shape: tuple[int, int, int],
         classes: Sequence[str],
         data: dict[str, Any] | None,
+        source_shape: tuple[int, int, int] | None = None,
     ) -> None:
         self.folder = folder
         self.record = {
@@ -124,6 +132,7 @@ class RecordInCheckpoint(Callback):
             "threads": torch.get_num_threads(),
             "forger_version": forger.__version__,
             "commit": _git("rev-parse", "HEAD"),
+            **({} if source_shape is None else {"source_shape": list(source_shape)}),
         }
 
     def on_save_checkpoint(

@@ -30,6 +30,7 @@ from forger.app.run.build import (
     classes_of,
     group_batches,
     image_shape_of,
+    source_shape_of,
 )
 from forger.app.run.checks import check_epoch, check_networks, check_updates, images_per_process
 from forger.app.run.compilation import Compilation
@@ -167,6 +168,7 @@ class Parts:
     datamodule: LightningDataModule
     gan: GAN
     shape: tuple[int, int, int]
+    source_shape: tuple[int, int, int] | None
     classes: tuple[str, ...]
     sample: dict[str, Any] | None
     start: Start
@@ -180,7 +182,8 @@ def _build_parts(cfg: DictConfig) -> Parts:
     datamodule = build_data(cfg, cfg.seed)
     classes = classes_of(cfg, datamodule)
     shape, batch = image_shape_of(datamodule, classes)
-    gan = build_gan(cfg, shape, cfg.seed, classes)
+    sources = source_shape_of(datamodule)
+    gan = build_gan(cfg, shape, cfg.seed, classes, sources)
     with all_refusals() as attempt:
         size = batch or images_per_process(cfg.trainer, datamodule)
         attempt(check_networks, gan, shape, size)
@@ -200,7 +203,7 @@ def _build_parts(cfg: DictConfig) -> Parts:
                 attempt(check_awaited, cfg, scores, gan)
     start.load_weights(gan)
     start.check_same_images(shape, sample)
-    return Parts(folder, datamodule, gan, shape, classes, sample, start, scores)
+    return Parts(folder, datamodule, gan, shape, sources, classes, sample, start, scores)
 
 
 def _log_plan(cfg: DictConfig, parts: Parts, trainer: Trainer) -> None:
@@ -221,7 +224,8 @@ def _build_callbacks(
     """Builds what a run has beside its config's callbacks: some by themselves, and all of them."""
     interrupts, scores = Interrupts(), build_scores(cfg, parts.datamodule, parts.scores)
     compilation = Compilation(interrupts) if cfg.compile else None
-    record = RecordInCheckpoint(parts.folder, parts.shape, parts.classes, parts.sample)
+    facts = parts.shape, parts.classes, parts.sample, parts.source_shape
+    record = RecordInCheckpoint(parts.folder, *facts)
     callbacks: list[Callback] = [record, ExactResume(), interrupts]
     callbacks += [c for c in (scores, compilation, build_pruning(cfg)) if c is not None]
     return interrupts, scores, compilation, callbacks
