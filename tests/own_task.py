@@ -28,7 +28,7 @@ def write_own_task(folder: Path) -> None:
     (code,) = re.findall(r"^ *```python\n(.*?)^ *```", _PAGE.read_text(), re.MULTILINE | re.DOTALL)
     files = {
         f"{NAME}.py": dedent(code),
-        "configs/task/cycle.yaml": f"_target_: {NAME}.Cycle\ncycle_weight: 5\n",
+        "configs/task/negatives.yaml": f"_target_: {NAME}.Cycle\ncycle_weight: 5\n",
         "configs/model/translators.yaml": (
             f"generator:\n  _target_: {NAME}.Translators\n  width: 4\n"
             f"discriminator:\n  _target_: {NAME}.Patches\n  width: 4\n"

@@ -28,7 +28,7 @@ from forger.errors import ConfigError, UserError
 from forger.pictures import pixel_grid, to_pixels
 
 TRUST = f"trust=[{NAME}]"
-WORDS = ["model=translators", "task=cycle", "loss=least_squares", "metrics=none", "seed=3"]
+WORDS = ["model=translators", "task=negatives", "loss=least_squares", "metrics=none", "seed=3"]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from composing import compose_config
+from omegaconf import DictConfig
 from same import differences
 from training import latest, resumed, run_folder, short, status_of
 
@@ -25,34 +26,40 @@ SMALL = {
     "cut": ["task.nce_layers=[0,2]", "task.nce_dim=8"],
     "refine": ["task.generator_warmup=1", "task.discriminator_warmup=1", "task.history=20"],
 }
-MODEL = [  # in the place of a model's and a data set's file
-    "model.generator={_target_: translating.Translator}",
-    "model.discriminator={_target_: translating.Patches}",
-]
+FILES = {  # beside our own
+    "model/small.yaml": (
+        "generator:\n  _target_: translating.Translator\n"
+        "discriminator:\n  _target_: translating.Patches\n"
+    ),
+    **{
+        f"data/{name.lower()}.yaml": f"_target_: translating.{name}\nbatch_size: 8\n"
+        for name in ("Dark", "Unpaired", "Named")
+    },
+}
 
 
-def words(folder: Path, *overrides: str, steps: int = 2, data: str = "Dark") -> list[str]:
-    own = [*MODEL, "metrics=none", "seed=3", "loss=least_squares", "callbacks.samples.raw=false"]
-    own.append(f"data._target_=translating.{data}")
-    return latest([*short(folder, steps=steps), *own, *overrides])
-
-
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def composed(folder: Path, *overrides: str, steps: int = 2) -> DictConfig:
+    """The config of a short run with the files above."""
+    for name, content in FILES.items():
+        path = folder / "configs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    own = ["model=small", "data=dark", "metrics=none", "seed=3", "loss=least_squares"]
+    words = latest([*short(folder, steps=steps), *own, *overrides])
+    return compose_config("train", f"hydra.searchpath=[{folder / 'configs'}]", *words)
 
 
 @pytest.mark.parametrize("task", SMALL)
 def test_trains_goes_on_exactly_and_is_loaded(task: str, tmp_path: Path) -> None:
     own = [f"task={task}", *SMALL[task]]
-    cfg = compose_config("train", *words(tmp_path, *own))
+    cfg = composed(tmp_path, *own)
     check(cfg)
     train(cfg)
     run = run_folder(tmp_path)
     train(resumed(run, "trainer.max_steps=4", TRUST))
     assert (status_of(run)["status"], status_of(run)["iteration"]) == ("finished", 4)
     whole = tmp_path / "whole"
-    train(compose_config("train", *words(whole, *own, steps=4)))
+    train(composed(whole, *own, steps=4))
     last = [read_checkpoint(one / "checkpoints/last.ckpt") for one in (run, run_folder(whole))]
     kept = ("state_dict", "optimizer_states", "task", "source_shape", "data")
     assert not differences(*({key: one[key] for key in kept} for one in last))
@@ -67,11 +74,11 @@ def test_trains_goes_on_exactly_and_is_loaded(task: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (["data=mnist_sample"], "data: forger.tasks.Cut translates sources, and forger.data"),
-        (["data=mnist_sample", "task=from_noise"], "data: translating.Translator translates"),
-        (["model=dcgan"], "model.generator: forger.networks.dcgan.Generator makes images from"),
-        (["condition=label"], "condition: forger.tasks.Cut takes none; write condition=none"),
-        (["model.prior=uniform"], "model.prior=uniform: forger.tasks.Cut draws no noise by it"),
+        (["task=cut", "data=mnist_sample"], "data: forger.tasks.Cut translates sources, and"),
+        (["data=mnist_sample"], "data: translating.Translator translates sources, and"),
+        (["task=cut", "model=dcgan"], "model.generator: forger.networks.dcgan.Generator makes"),
+        (["task=cut", "data=named", "condition=label"], "condition: forger.tasks.Cut takes none"),
+        (["task=cut", "model.prior=uniform"], "model.prior=uniform: forger.tasks.Cut draws no"),
         (["task=cycle", "augment=diffaugment"], "augment: forger.tasks.Cycle takes none"),
         (["task=paired", "augment=diffaugment"], "augment: forger.tasks.Paired takes none"),
     ],
@@ -79,22 +86,14 @@ def test_trains_goes_on_exactly_and_is_loaded(task: str, tmp_path: Path) -> None
 def test_parts_that_do_not_suit_are_refused_first(
     overrides: list[str], told: str, tmp_path: Path
 ) -> None:
-    own = words(tmp_path, "task=cut", *SMALL["cut"])
-    chosen = {one.partition("=")[0] for one in overrides}
-    if "task" in [one.partition("=")[0] for one in overrides]:
-        own = [one for one in own if not one.startswith("task.")]
-    if "model" in chosen:
-        own = [one for one in own if one not in MODEL]
-    if "data" in chosen:
-        own = [one for one in own if not one.startswith("data._target_")]
     with pytest.raises(ConfigError, match=told):
-        train(compose_config("train", *latest([*own, *overrides])))
+        train(composed(tmp_path, *overrides))
     assert not (tmp_path / "logs").exists()
 
 
 def test_pairs_are_asked_for_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="task: needs pairs, and Unpaired has"):
-        train(compose_config("train", *words(tmp_path, "task=paired", data="Unpaired")))
+        train(composed(tmp_path, "task=paired", "data=unpaired"))
     assert not (tmp_path / "logs").exists()
 
 
@@ -102,7 +101,7 @@ def test_a_dry_run_tells_both_networks_and_what_images_are_made_from(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    train(compose_config("train", *words(tmp_path, "task=cycle", "dry_run=true")))
+    train(composed(tmp_path, "task=cycle", "dry_run=true"))
     assert "from sources 1x16x16, and back, EMA 0.999" in caplog.text
     assert "there.layers.0" in caplog.text
     assert "not known" not in caplog.text
