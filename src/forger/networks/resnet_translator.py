@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from forger.bounds import FractionBelowOne, PositiveInt, check_bounds
+from forger.bounds import FractionBelowOne, PositiveInt, check_bounds, check_choice
 from forger.errors import ConfigError
 from forger.networks.resampling import Downsample2x, Upsample2x
-from forger.networks.settings import ImageShape, Normalise, check_choice, check_sizes
+from forger.networks.settings import ImageShape, Normalise, check_sizes
 from forger.networks.translation import (
     Init,
     TranslatorNorm,

@@ -7,8 +7,9 @@ from typing import Literal
 
 from torch import nn
 
+from forger.bounds import check_choice
 from forger.errors import ConfigError
-from forger.networks.settings import ImageShape, Normalise, check_choice, init_layers
+from forger.networks.settings import ImageShape, Normalise, init_layers
 
 TranslatorNorm = Literal["batch", "instance", "none"]
 Init = Literal["normal", "xavier"]
