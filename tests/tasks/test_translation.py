@@ -30,6 +30,7 @@ from translating_pair import start_pair
 
 from forger.augment import DiffAugment
 from forger.augment.base import uniform
+from forger.compiling import compile_networks
 from forger.errors import ConfigError, DataError
 from forger.gan import GAN
 from forger.losses import Hinge, LeastSquares, NonSaturating, RelativisticPairing
@@ -99,6 +100,14 @@ def test_both_critics_of_a_cycle_see_old_fakes() -> None:
         assert torch.equal(real, batch[name])
         share = (fake[:, 0, 0, 0] == levels[name]).float().mean()
         assert 0.4 < share < 0.6
+
+
+def test_each_network_of_a_cycle_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are called by themselves, past the module that holds them."""
+    task, compiled = make_task("cycle"), list[Any]()
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **_: compiled.append(self))
+    compile_networks(task.generator, task.discriminator)
+    assert compiled == [*task.generator.children(), *task.discriminator.children()]
 
 
 @pytest.mark.parametrize("fast", [False, True])

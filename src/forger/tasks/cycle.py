@@ -21,7 +21,16 @@ from forger.tasks.judged import check_made, read_judged
 from forger.tasks.translation import check_weights
 
 
-class TwoWay(nn.Module):
+class Both(nn.Module):
+    """Two networks, of one side, each of which is run by itself."""
+
+    def compile(self, *arguments: Any, **named: Any) -> None:
+        """Compiles each, in place."""
+        for network in self.children():
+            network.compile(*arguments, **named)
+
+
+class TwoWay(Both):
     """The generator's side: `there`, from source to image, which `forward` is, and `back`."""
 
     def __init__(self, there: nn.Module, back: nn.Module) -> None:
@@ -33,7 +42,7 @@ class TwoWay(nn.Module):
         return self.there(source)
 
 
-class TwoCritics(nn.Module):
+class TwoCritics(Both):
     """The discriminator's side: a critic `of_images`, which `forward` is, and one `of_sources`."""
 
     def __init__(self, of_images: nn.Module, of_sources: nn.Module) -> None:

@@ -281,7 +281,7 @@ def build_all(cfg: DictConfig, folder: Path) -> None:
     classes = build.classes_of(cfg, data)
     shape, batch = build.image_shape_of(data, classes)
     assert batch is None
-    gan = build.build_gan(cfg, shape, seed, classes)
+    gan = build.build_gan(cfg, shape, seed, classes, build.source_shape_of(data))
     check_networks(gan, shape)
     check_updates(gan, cfg.trainer)
     if cfg.data._target_.endswith("MNISTSample"):
