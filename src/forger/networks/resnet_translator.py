@@ -78,7 +78,7 @@ class Generator(nn.Module):
         ConfigError: sides are not as above, or an argument is not allowed.
     """
 
-    side_multiple = 4
+    side_multiple, smallest_side = 4, 8
 
     def __init__(
         self,
@@ -97,7 +97,8 @@ class Generator(nn.Module):
         check_choice("model.generator.padding", padding, Padding)
         check_bounds(dropout, FractionBelowOne, "model.generator.dropout")
         check_same_sides(image_shape, source_shape)
-        check_sides("model.generator", image_shape, least=8, multiple=self.side_multiple)
+        least, multiple = self.smallest_side, self.side_multiple
+        check_sides("model.generator", image_shape, least=least, multiple=multiple)
         self.image_shape, self.source_shape, self.norm = image_shape, source_shape, norm
         normalise, bias = translator_norm(norm), norm != "batch"
         own = (normalise, padding, dropout, bias)

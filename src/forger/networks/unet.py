@@ -102,6 +102,7 @@ class Generator(nn.Module):
         self.image_shape, self.source_shape, self.norm = image_shape, source_shape, norm
         normalise, bias = translator_norm(norm), norm != "batch"
         number = _number_of_downs(image_shape, downs)
+        self.smallest_side = 2**number
         channels = [source_shape[0], *(width * min(2**k, 8) for k in range(number))]
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for depth, (inputs, outputs) in enumerate(pairwise(channels)):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from forger.errors import ConfigError
 from forger.random_state import random_state_of
-from forger.sampling.sampler import CHUNK, Sampler
+from forger.sampling.any_size import fitting_sides, reflected
+from forger.sampling.sampler import CHUNK, Grid, Sampler, chunk_sizes
 from forger.seeds import Purpose, seed_for, stream
 
 Direction = Literal["a_to_b", "b_to_a"]
 
-_AT_ONCE = 16  # images of one pass: a user's may be large
+_PIXELS = 2**20  # of the images of one pass, at most: 16 of 256x256
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
 
@@ -32,6 +35,9 @@ class Translator(Sampler):
         sources: held out, uint8 `(N, C', H, W)`.
         images: of the other side, uint8 `(N, C, H, W)`.
         paired: whether each source should become the image beside it.
+
+    Attributes:
+        dropout: whether Dropout stays active, as pix2pix has it: other seeds give other images.
     """
 
     sources: Tensor
@@ -41,9 +47,34 @@ class Translator(Sampler):
         self, generator: nn.Module, sources: Tensor, images: Tensor, paired: bool = False
     ) -> None:
         super().__init__(generator)
-        self.paired = paired
+        self.paired, self.dropout = paired, False
         self.register_buffer("sources", sources.clone())
         self.register_buffer("images", images.clone())
+
+    def forward(self, noise: Tensor, *given: Tensor) -> Tensor:
+        """Translates sources, some at a time, to `(B, C, H, W)` in [-1, 1]."""
+        parts = torch.split(noise, max(1, _PIXELS // noise.shape[2:].numel()))
+        with _dropping(self.generator, self.dropout):
+            return torch.cat([super(Translator, self).forward(part, *given) for part in parts])
+
+    def given(self, n: int, seed: int = 0) -> dict[str, Tensor]:
+        """Returns the `source` in [-1, 1] of each of the seed's first n images."""
+        drawn = [self._given(*chunk, seed)["source"] for chunk in enumerate(chunk_sizes(n))]
+        return {"source": torch.cat(drawn)}
+
+    def grid(self, n: int, seed: int = 0) -> Grid:
+        """Shows what becomes of the seed's first sources, in about n images; always the same.
+
+        Side by side stand a source, its translation, and of pairs the image that it should be; of
+        a generator that translates both ways source, translation and the way round, and beside
+        them the same of an image of the other side. Grey stands beside colours in three channels.
+        """
+        beside = 2 + self.paired if self._back is None else 6
+        count = max(1, n // beside)
+        shown = _alike(self._beside(count, seed))
+        tiles = torch.stack(shown, dim=1).flatten(0, 1)
+        across = min(count, max(1, round(math.sqrt(len(tiles)) / beside)))
+        return Grid(tiles, across * beside, ())
 
     def rows(self, number: int, size: int = CHUNK, seed: int = 0) -> Tensor:
         """Returns which of the held-out sources the first images of a chunk are made from."""
@@ -92,26 +123,84 @@ class Translator(Sampler):
                 f"images {tuple(images.shape)}: must be (N, {channels}, H, W), as those that the"
                 " run was trained on"
             )
-        with _dropping(self.generator, dropout):
-            parts = torch.split(images, _AT_ONCE)
-            return torch.cat([self._translated(*part, seed) for part in enumerate(parts)])
+        twin = self.dropping() if dropout else self
+        return twin._translated(_scaled(images.to(self.device)), seed)
+
+    def dropping(self) -> Translator:
+        """Returns a translator whose Dropout stays active.
+
+        Raises:
+            ConfigError: the generator has none.
+        """
+        if not any(isinstance(module, _DROPOUTS) for module in self.generator.modules()):
+            raise ConfigError("dropout=true: the run's generator has no Dropout; leave it out")
+        twin = Translator(self.generator, self.sources, self.images, self.paired)
+        twin.dropout = True
+        return twin
 
     def reversed(self) -> Translator:
         """Returns the translator of the way back; raises `ConfigError` where there is none."""
-        if not isinstance(back := getattr(self.generator, "back", None), nn.Module):
+        if self._back is None:
             raise ConfigError("direction=b_to_a: the run has no way back; write direction=a_to_b")
-        return Translator(back, self.images, self.sources, self.paired)
+        twin = Translator(self._back, self.images, self.sources, self.paired)
+        twin.dropout = self.dropout
+        return twin
+
+    @property
+    def _back(self) -> nn.Module | None:
+        back = getattr(self.generator, "back", None)
+        return back if isinstance(back, nn.Module) else None
 
     @torch.inference_mode()
-    def _translated(self, number: int, images: Tensor, seed: int) -> Tensor:
-        source = _scaled(images.to(self.device))
-        with random_state_of(seed_for(Purpose.DRAWS_OF_GENERATOR, seed, number), self.device):
-            translated: Tensor = self(source)
-        return translated
+    def _translated(self, source: Tensor, seed: int) -> Tensor:
+        """Translates images of any size: larger ones are made of them, and the results cut back."""
+        height, width = source.shape[2:]
+        padded = reflected(source, *fitting_sides(self.generator, height, width))
+        with random_state_of(seed_for(Purpose.DRAWS_OF_GENERATOR, seed), self.device):
+            images: Tensor = self(padded)
+        # As much of the result as of the source: a network may enlarge.
+        made_height, made_width = images.shape[2:]
+        rows, columns = (
+            side * made // whole
+            for side, made, whole in (
+                (height, made_height, padded.shape[2]),
+                (width, made_width, padded.shape[3]),
+            )
+        )
+        return images[..., :rows, :columns]
+
+    def _beside(self, count: int, seed: int) -> list[Tensor]:
+        """Returns what a grid shows side by side."""
+        sources, made = self.given(count, seed)["source"], self.sample(count, seed)
+        if self._back is not None:
+            back = self.reversed()
+            others, back_made = back.given(count, seed)["source"], back.sample(count, seed)
+            there = self.translate(back_made, seed)
+            return [sources, made, back.translate(made, seed), others, back_made, there]
+        chunks = enumerate(chunk_sizes(count))
+        rows = torch.cat([self.rows(*chunk, seed) for chunk in chunks])
+        return [sources, made, *([_scaled(self.images[rows])] if self.paired else [])]
 
     def _given(self, number: int, size: int, seed: int) -> dict[str, Tensor]:
         (sources,) = self.inputs(number, size, seed, {})
         return {"source": sources.to(self.device)}
+
+
+def expanded(images: Tensor, channels: int) -> Tensor:
+    """Repeats the one channel of grey images `(N, 1, H, W)`; others stay as they are."""
+    return images.expand(-1, channels, -1, -1) if images.shape[1] == 1 else images
+
+
+def _alike(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Brings images to the size of the largest, and to three channels where any have them.
+
+    Channels that are no colours are shown by their mean.
+    """
+    shown = [one if one.shape[1] in (1, 3) else one.mean(1, keepdim=True) for one in parts]
+    channels = max(one.shape[1] for one in shown)
+    size = max((tuple(one.shape[2:]) for one in shown), key=math.prod)
+    same = (one if one.shape[2:] == size else interpolate(one, size) for one in shown)
+    return [expanded(one, channels) for one in same]
 
 
 def _scaled(images: Tensor) -> Tensor:

@@ -103,8 +103,9 @@ def fingerprint(datamodule: LightningDataModule) -> dict[str, Any] | None:
         return None
     images = datamodule.train_images
     found = {"images": len(images), "hash": _hash(images)}
-    sources = getattr(datamodule, "train_sources", None)
-    return found if sources is None else found | {"sources": _hash(sources)}
+    if datamodule.source_shape is None:
+        return found
+    return found | {"sources": _hash(datamodule.train_sources)}
 
 
 def _hash(images: Tensor) -> str:
