@@ -13,11 +13,12 @@ OF_LOGITS = ("auroc", "train_logit", "test_logit", "gap", "gap_auroc")  # scores
 BY_FEATURES = ("fid", "kid", "precision", "recall", "density", "coverage")  # these take a prefix
 MODES = ("modes_reached", "kl_to_uniform")  # of data whose classes are modes; they take no prefix
 BY_CLASS = ("intra_fid", "label_accuracy")  # of runs with classes; the second takes no prefix
+FEATURE_DISTANCE = "feature_distance"  # of translations to the right images; it takes a prefix
 
 
 def base_of(name: str) -> str:
     """Returns what a score is by whatever features: `fid` for `fid` and `classifier_fid`."""
-    bases = (*BY_CLASS, *BY_FEATURES)  # in this order: the one ends like another
+    bases = (*BY_CLASS, *BY_FEATURES, FEATURE_DISTANCE)  # in this order: the one ends like another
     found = (base for base in bases if name == base or name.endswith(f"_{base}"))
     return next(found, name)
 
@@ -29,9 +30,10 @@ def better(name: str) -> str | None:
         name: with or without `val/`.
     """
     base = base_of(name.removeprefix("val/"))
-    if base in ("fid", "intra_fid", "kid", "kl_to_uniform"):
+    if base in ("fid", "intra_fid", "kid", "kl_to_uniform", "l1", FEATURE_DISTANCE):
         return "min"
     others = ("label_accuracy", "classes_reached", "class_entropy", "modes_reached")
+    others += ("psnr", "ssim")
     known = base in (*BY_FEATURES, *others)
     return "max" if known or base.endswith("_score") else None
 
@@ -46,6 +48,7 @@ def score_columns(
     score_name: str | None,
     by_class: Collection[str] = (),
     counts_modes: bool = False,
+    of_pairs: Collection[str] = (),
 ) -> list[str]:
     """Returns the names under which scores of features are logged.
 
@@ -54,6 +57,7 @@ def score_columns(
         score_name: of its Inception score; None: it has none.
         by_class: those of `BY_CLASS` that the run has.
         counts_modes: whether it has those of `MODES`.
+        of_pairs: those that compare each translation with the right image.
     """
     names = [f"{prefix}{base}" for base in (*BY_FEATURES, "kid_std")]
     if score_name is not None:
@@ -62,4 +66,5 @@ def score_columns(
         names += ["class_entropy", "classes_reached"]
     names += MODES if counts_modes else ()
     names += [name if name == "label_accuracy" else f"{prefix}{name}" for name in by_class]
+    names += [f"{prefix}{name}" if name == FEATURE_DISTANCE else name for name in of_pairs]
     return [f"val/{name}" for name in names]

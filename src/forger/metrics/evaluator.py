@@ -25,8 +25,10 @@ from forger.metrics.settings import (
     other_split,
 )
 from forger.metrics.sharing import in_order
+from forger.metrics.translations import HeldOutSources, classes_kept, sources_hash
 from forger.random_state import random_state_of
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
+from forger.sampling.translator import Translator
 from forger.scoreboard import discriminator_scores
 from forger.seeds import STREAMS, Purpose, seed_for, stream
 
@@ -101,50 +103,72 @@ class Evaluator:
     ) -> Evaluation:
         """Scores the seed's first `num_fake` images of a generator, and the discriminator.
 
-        Every process of a run calls this and does its share; all return the same.
+        Every process of a run calls this and does its share; all return the same. A translator
+        is given the held-out sources of the data, each once.
 
         Args:
             sampler: the generator.
             task: what the discriminator says, who is given what the generator was.
-            num_fake: how many images to generate.
+            num_fake: how many images to generate; of sources as many as there are, at most.
             seed: of their noise.
             boundary: the logit at which the discriminator decides; None: its loss has none.
         """
         sampler = sampler.to(self.device)
         task.discriminator.to(self.device)
+        sources, classes = self.sources_of(sampler), self.classes_of(sampler)
+        names = () if sources is None else sources.names
+        num_fake = num_fake if sources is None else min(num_fake, len(sources))
         fake_logits: list[Tensor] = []
-        classes = sampler.condition.classes
+        compared: list[Tensor] = []
         asked = ClassSums(classes, self.extractor) if classes else None
+        last = 1 + bool(classes) + len(names)  # columns behind those of features
 
         def look(number: int, size: int) -> Tensor:
-            batch = sampler.chunk(number, size, seed)
-            last = [logits_of(task, batch, seed_for(Purpose.AUGMENTATION, seed, number))]
+            batch = self.chunk(sampler, number, size, seed)
+            seen = self.extractor(batch["image"])
+            judged = logits_of(task, batch, seed_for(Purpose.AUGMENTATION, seed, number))
+            columns = [*seen, judged[:, None]]
             if asked is not None:
-                last.append(batch["label"].float())  # exact: there are fewer than 2^24 classes
-            return torch.cat([*self.extractor(batch["image"]), torch.stack(last, dim=1)], dim=1)
+                labels = batch["label"] if sources is None else sources.labels(number, size)
+                # exact: there are fewer than 2^24 classes
+                columns.append(labels.to(self.device).float()[:, None])
+            if sources is not None and names:
+                columns.append(sources.compare(batch["image"], seen, self.real("test"), number))
+            return torch.cat(columns, dim=1)
 
         def batches() -> Iterator[Features]:
-            width, last = self.extractor.num_features, 1 if asked is None else 2
+            width = self.extractor.num_features
             for found in in_order(look, chunk_sizes(num_fake)):
-                fake_logits.append(found[:, -last].cpu())
+                own = found[:, -last:].cpu()
                 seen = Features(found[:, :width].cpu(), found[:, width:-last].cpu())
+                fake_logits.append(own[:, 0])
+                compared.append(own[:, last - len(names) :])
                 if asked is not None:
-                    asked.update(seen, found[:, -1].cpu().long())
+                    asked.update(seen, own[:, 1].long())
                 yield seen
 
         with float32_only(self.device):
             scores, shares = fidelity_scores(self.reference, batches(), num_fake, self.extractor)
-            train, test = (self._real_logits(task, split, num_fake) for split in SPLITS)
+            pairs = sources is not None and self.data.paired
+            train, test = (self._real_logits(task, split, num_fake, pairs) for split in SPLITS)
             scores |= discriminator_scores(train, test, torch.cat(fake_logits), boundary)
+            scores |= {} if sources is None else sources.means(compared)
             by_class = None if asked is None else asked.compare(self._real_classes(classes))
         return self._evaluation(scores, shares, by_class)
 
-    def evaluate_floor(self, num_fake: int, classes: tuple[str, ...] = ()) -> Evaluation:
+    def evaluate_floor(
+        self,
+        num_fake: int,
+        classes: tuple[str, ...] = (),
+        sources: HeldOutSources | None = None,
+    ) -> Evaluation:
         """Scores `num_fake` real images of the other split, or all if it has fewer.
 
         With the `classes` of a run with a condition, also by their own ones. `label_accuracy` is
         that of all test images, since the extractor may have learnt from the others; modes are
-        counted in as many test images.
+        counted in as many test images. With `sources` of pairs, these themselves are compared with
+        the images that they should become, where they have their size and are grey or have their
+        channels.
         """
         count = self.floor_count(num_fake)
         batches = self._batches(self.floor_split, count)
@@ -152,7 +176,26 @@ class Evaluator:
         if self.extractor.counts_modes:
             test = self._batches("test", self.test_count(num_fake))
             scores |= mode_scores(torch.stack([class_counts(seen.logits) for seen in test]).sum(0))
+        if sources is not None:
+            given = num_fake, self.extractor, self.real("test"), self.device
+            scores |= sources.compare_unchanged(*given)
         return self._evaluation(scores, shares, self._floor_by_class(count, classes))
+
+    def sources_of(self, sampler: Sampler) -> HeldOutSources | None:
+        """Returns the held-out sources that a translator is scored on; None: it is none."""
+        translates = isinstance(sampler, Translator) and self.data.source_shape is not None
+        given = self.data, self.extractor.prefix, self.settings.seed
+        return HeldOutSources(*given) if translates else None
+
+    def classes_of(self, sampler: Sampler) -> tuple[str, ...]:
+        """Returns names of the classes that images are asked to be of, or to keep of sources."""
+        kept = () if self.sources_of(sampler) is None else classes_kept(self.data)
+        return sampler.condition.classes or kept
+
+    def chunk(self, sampler: Sampler, number: int, size: int, seed: int = 0) -> dict[str, Tensor]:
+        """Returns what `sampler.chunk` does; of a translator the held-out sources of the data."""
+        sources = self.sources_of(sampler)
+        return sampler.chunk(number, size, seed, sources.given(number, size) if sources else {})
 
     def floor_count(self, num_fake: int) -> int:
         """Returns how many real images the floor takes."""
@@ -184,6 +227,7 @@ class Evaluator:
                 "name": type(self.data).__name__,
                 "hash": data_hash(self.data),
                 "image_shape": list(self.data.train_images.shape[1:]),
+                **({} if self.data.source_shape is None else {"sources": sources_hash(self.data)}),
             },
             "reference": {"split": self.reference_split, "count": self.num_real},
             "pixels": "uint8, round(127.5 (x + 1))",
@@ -230,11 +274,16 @@ class Evaluator:
         for rows in self._chosen(split, count):
             yield Features(*(part.index_select(0, rows) for part in self.real(split)))
 
-    def _real_logits(self, task: Judge, split: Split, at_most: int) -> Tensor:
-        """Returns the discriminator's logits of some real images, on the CPU."""
+    def _real_logits(
+        self, task: Judge, split: Split, at_most: int, pairs: bool = False
+    ) -> Tensor:
+        """Returns the discriminator's logits of some real images, or pairs, on the CPU."""
         labels = labels_of(self.data, split)
         real = {"image": images_of(self.data, split)}
         real |= {} if labels is None else {"label": labels}
+        if pairs:
+            train = split == "train"
+            real["source"] = self.data.train_sources if train else self.data.test_sources
         rows = self.data.trained_rows if split == "train" else torch.arange(len(real["image"]))
         chosen = self._chosen(split, at_most, rows)
         key = self.settings.seed, SPLITS.index(split)
@@ -258,7 +307,7 @@ class Evaluator:
 
 @torch.no_grad()
 def logits_of(task: Judge, batch: Mapping[str, Tensor], seed: int = 0) -> Tensor:
-    """Returns the discriminator's logits `(N,)` of pixels, uint8 `(N, C, H, W)`.
+    """Returns the discriminator's logits `(N,)` of a batch whose images are uint8 `(N, C, H, W)`.
 
     A copy of it runs, in eval mode and float32: weights, buffers, modes and the random state stay
     as they are, in bits. What is drawn on the way, as by an augmentation, depends on the seed
@@ -266,5 +315,7 @@ def logits_of(task: Judge, batch: Mapping[str, Tensor], seed: int = 0) -> Tensor
     """
     judge, images = copied(task.discriminator).float().eval(), batch["image"]
     with random_state_of(seed, images.device), torch.autocast(images.device.type, enabled=False):
-        logits = task.judge(judge, {**batch, "image": images.float() / 127.5 - 1})
+        pixels = {k: one for k, one in batch.items() if one.dtype == torch.uint8}
+        scaled = {name: one.float() / 127.5 - 1 for name, one in pixels.items()}
+        logits = task.judge(judge, {**batch, **scaled})
     return logits.reshape(len(images), -1).float().mean(1)

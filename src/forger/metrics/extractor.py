@@ -58,6 +58,26 @@ class ImageData(Protocol):
         """How many images a score generates unless it is told; None: as for most data."""
 
     @property
+    def source_shape(self) -> tuple[int, int, int] | None:
+        """Shape of what images are made from; None: there is nothing, and none of the following."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether each source belongs to the image in its row."""
+
+    @property
+    def train_sources(self) -> Tensor:
+        """uint8 `(N or M, C, H, W)`."""
+
+    @property
+    def test_sources(self) -> Tensor:
+        """uint8 `(N or M, C, H, W)`, never trained on."""
+
+    @property
+    def test_source_labels(self) -> Tensor | None:
+        """int64, a row each; numbers of `classes`."""
+
+    @property
     def channels_from(self) -> ImageData | None:
         """The grey images with classes that each channel is one of; None: channels are colours."""
 

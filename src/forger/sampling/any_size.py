@@ -21,10 +21,9 @@ def fitting_sides(network: nn.Module, height: int, width: int) -> tuple[int, int
 
 def reflected(images: Tensor, height: int, width: int) -> Tensor:
     """Goes on with images `(N, C, H, W)` below and to the right, as mirrors there would."""
-    rows, columns = (
-        _mirrored(side, wanted, images) for side, wanted in zip(images.shape[2:], (height, width))
-    )
-    return images[:, :, rows][..., columns]
+    rows, columns = images.shape[2:]
+    below = images[:, :, _mirrored(rows, height, images)]
+    return below[..., _mirrored(columns, width, images)]
 
 
 def _mirrored(side: int, wanted: int, images: Tensor) -> Tensor:

@@ -111,15 +111,17 @@ _OF_A_RUN: Types = {
     **{"device": str, "threads": PositiveInt | None},
     **_OF_RECORDS,
 }
+DIRECTION: TypeAlias = Literal["a_to_b", "b_to_a"]
 EVALUATE = _OF_A_RUN | {
-    **{"run": str | list[str], "protocol": str | None},
+    **{"run": str | list[str], "protocol": str | None, "direction": DIRECTION},
     **dict.fromkeys(("metrics", "data", "paths"), Section),
 }
 EVALUATE_DATA: Types = {"root": str | None, "download": bool | None}
 EVALUATE_PATHS: Types = {"cache_dir": str | None}
 LABELS: TypeAlias = str | int | list[str | int] | None  # names or numbers of classes
 GENERATE = _OF_A_RUN | {
-    **{"run": str, "label": LABELS, "n": PositiveInt, "seed": Seed},
+    **{"run": str, "label": LABELS, "n": PositiveInt | None, "seed": Seed},
+    **{"input": str | None, "direction": DIRECTION, "dropout": bool},
     "truncation": NonNegativeFloat,
     **{"weights": Literal["ema", "raw"], "npz": bool, "walk": Section, "frames": PositiveInt},
     "output": str | None,

@@ -267,7 +267,7 @@ SCRIPTS: dict[str, Script] = {
         groups={"metrics", "metrics/features"},
         once="runs once; write run=[<run>,<run>] to compare runs",
         refused={"metrics=none": "there would be nothing to do; write metrics=full, for example"},
-        decided={"protocol": {"checkpoint", "metrics", "device", "threads"}},
+        decided={"protocol": {"checkpoint", "direction", "metrics", "device", "threads"}},
     ),
     "generate": Script(
         {"": Section(schema=schema.GENERATE), "walk": Section(schema=schema.WALK)},
@@ -275,6 +275,7 @@ SCRIPTS: dict[str, Script] = {
         groups=set(),
         once="runs once; call it again for another run",
         needs={"frames": "walk=true"},
+        decided={"input": {"label", "truncation", "walk", "npz"}},
         switches={"walk": "walk.noise"},
     ),
 }

@@ -6,6 +6,7 @@ import json
 import logging
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -23,18 +24,21 @@ from forger.app.run.load import LoadedRun, load_run, refuse_untrusted
 from forger.app.run.scoring import build_evaluator, check_scorable, lacking_by_class
 from forger.app.run.tables import compare, print_scores
 from forger.data import ImageDataModule
+from forger.data.other_way import OtherWay
 from forger.errors import ConfigError, UserError
 from forger.metrics import figures
-from forger.metrics.evaluator import Evaluation, Evaluator
+from forger.metrics.evaluator import Evaluation, Evaluator, Judge
+from forger.metrics.extractor import ImageData
 from forger.metrics.neighbours import nearest
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
+from forger.sampling.translator import Translator
 from forger.whole_files import write_json, write_whole
 
 log = logging.getLogger(__name__)
 
 DEFAULT_CACHE = Path(".cache/forger")  # as in configs/paths/default.yaml
 FORMAT = 2  # of scores.json; raise when an older one could not be repeated
-_REPEATED = ("checkpoint", "device", "threads", "metrics")  # settings that a protocol holds
+_REPEATED = ("checkpoint", "direction", "device", "threads", "metrics")  # settings that a protocol holds
 SAMPLES, NEIGHBOURS = 12, 6  # whose nearest training images are shown, and how many of them
 LOOKED_AT = 1_000  # for the grid per class
 
@@ -73,34 +77,62 @@ def _evaluate_run(
     """Scores one run, writes and shows what came out; `repeated` is the protocol to repeat."""
     folder, cache_dir = _make_folder(cfg, run), _cache_dir(cfg, run)
     device = pick_device(cfg.device)
-    data = _rebuild_data(cfg, run, cache_dir)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
-    raw, task = cfg.metrics.weights == "raw", run.gan.task
-    sampler = task.sampler(run.gan.generator if raw else run.gan.ema_generator.module)
+    sampler, task, data = _directed(cfg, run, _rebuild_data(cfg, run, cache_dir))
+    translates = isinstance(sampler, Translator)
+    parts = cfg.metrics, data, cache_dir
     _, num_fake, _ = check_scorable(
-        cfg.metrics, data, cache_dir, floor=True, condition=sampler.condition
+        *parts, floor=True, condition=sampler.condition, translates=translates
     )
     evaluator = build_evaluator(cfg.metrics, data, cache_dir, device)
     if repeated is not None:
         _refuse_another(cfg, repeated, evaluator.protocol)
     # first: what it lacks is known before anything is generated
-    floor = evaluator.evaluate_floor(num_fake, sampler.condition.classes)
+    asked = evaluator.classes_of(sampler), evaluator.sources_of(sampler)
+    floor = evaluator.evaluate_floor(num_fake, *asked)
     seed, boundary = cfg.metrics.seed, run.gan.loss.boundary
     found = evaluator.evaluate(sampler, task, num_fake=num_fake, seed=seed, boundary=boundary)
     record = _record(cfg, run, evaluator, found, floor, num_fake)
-    write_json(run.folder / "scores.json", record)
+    path = run.folder / f"scores{_suffix(cfg)}.json"
+    write_json(path, record)
     print_scores(record, run)
     _tell_what_lacks(evaluator, sampler, found)
-    log.info("scores          %s", near(run.folder / "scores.json"))
+    log.info("scores          %s", near(path))
     for name, png in _figures(evaluator, sampler, found, seed, boundary).items():
         write_whole(folder / f"{name}.png", png)
     log.info("figures         %s", near(folder))
     return record
 
 
+def _directed(
+    cfg: DictConfig, run: LoadedRun, data: ImageDataModule
+) -> tuple[Sampler, Judge, ImageData]:
+    """Returns what makes images, what judges them, and the real ones, of the wanted direction.
+
+    Raises:
+        ConfigError: there is no way back, or no discriminator of sources.
+    """
+    task = run.gan.task
+    raw = cfg.metrics.weights == "raw"
+    sampler = task.sampler(run.gan.generator if raw else run.gan.ema_generator.module)
+    if cfg.direction == "a_to_b":
+        return sampler, task, data
+    if not isinstance(sampler, Translator):
+        raise ConfigError("direction=b_to_a: the run does not translate images; leave it out")
+    back, critic = sampler.reversed(), getattr(task.discriminator, "of_sources", None)
+    if critic is None:
+        raise ConfigError("direction=b_to_a: the run's discriminator judges no sources")
+    return back, SimpleNamespace(discriminator=critic, judge=task.judge), OtherWay(data)
+
+
+def _suffix(cfg: DictConfig) -> str:
+    """Returns what names of files and folders end in, where they are of the way back."""
+    return "" if cfg.direction == "a_to_b" else f"_{cfg.direction}"
+
+
 def _make_folder(cfg: DictConfig, run: LoadedRun) -> Path:
     """Makes the folder of the figures: that it can be written is known before the work."""
-    folder = run.folder / "scores"
+    folder = run.folder / f"scores{_suffix(cfg)}"
     if links := links_out_of(folder, cfg.get("trust") or (), run.folder):
         raise UserError(f"run={run.folder}: {links[0]}")
     try:
@@ -143,6 +175,9 @@ def _rebuild_data(cfg: DictConfig, run: LoadedRun, cache_dir: Path) -> ImageData
     if data.image_shape != run.image_shape:
         reason = f"generates images {run.image_shape}, but the data has {data.image_shape}"
         raise UserError(f"{run.checkpoint}: {reason}; name its own data with data.root=<folder>")
+    if run.source_shape not in (None, data.source_shape):
+        reason = f"translates sources {run.source_shape}, but the data has {data.source_shape}"
+        raise UserError(f"{run.checkpoint}: {reason}; name its own data with data.root=<folder>")
     data.prepare_data()
     return data
 
@@ -176,11 +211,12 @@ def _refuse_another(cfg: DictConfig, before: dict[str, Any], now: dict[str, Any]
     """Raises `UserError` where extractor or data are not those of the protocol to repeat."""
     if before.get("random_streams") != now["random_streams"]:
         log.warning("protocol=%s: an earlier version drew other images from a seed", cfg.protocol)
-    for part, key in (("extractor", "fingerprint"), ("data", "hash")):
-        if before[part][key] != now[part][key]:
+    for part, key in (("extractor", "fingerprint"), ("data", "hash"), ("data", "sources")):
+        earlier, found = before[part].get(key), now[part].get(key)
+        if earlier != found:
             raise UserError(
-                f"protocol={cfg.protocol}: its {part} has the {key} {before[part][key]}, here it is"
-                f" {now[part][key]}; use the paths.cache_dir or data.root of that evaluation"
+                f"protocol={cfg.protocol}: its {part} has the {key} {earlier}, here it is"
+                f" {found}; use the paths.cache_dir or data.root of that evaluation"
             )
 
 
@@ -199,6 +235,8 @@ def _record(
     weights, seed = cfg.metrics.weights, cfg.metrics.seed
     generated = {"count": num_fake, "weights": weights, "seed": seed}
     generated |= {"checkpoint": run.checkpoint.name, "iteration": run.iteration}
+    settings = {"checkpoint": cfg.checkpoint, **hardware, "metrics": metrics}
+    settings |= {} if cfg.direction == "a_to_b" else {"direction": cfg.direction}
     protocol = {
         **evaluator.protocol,
         "resize": f"to {size}x{size}, bilinear, antialiased" if size else "none",
@@ -206,8 +244,10 @@ def _record(
         "floor": {"split": evaluator.floor_split, "count": num_floor},
         **hardware,
         "versions": {"forger": forger.__version__, "torch": torch.__version__},
-        "settings": {"checkpoint": cfg.checkpoint, **hardware, "metrics": metrics},
+        "settings": settings,
     }
+    if cfg.direction != "a_to_b":
+        protocol["data"]["name"] = f"{str(run.cfg.data._target_).rpartition('.')[2]}, the other way"
     if "label_accuracy" in floor.scores:  # of other images than the rest
         count = len(evaluator.data.test_images)
         protocol["floor"]["label_accuracy"] = {"split": "test", "count": count}
@@ -228,7 +268,8 @@ def _tell_what_lacks(evaluator: Evaluator, sampler: Sampler, found: Evaluation) 
     """Tells which scores by class a run with a condition does not have, and of which classes."""
     if found.by_class is None:
         return
-    for name, reason in lacking_by_class(evaluator.extractor, sampler.condition).items():
+    classes = evaluator.classes_of(sampler)
+    for name, reason in lacking_by_class(evaluator.extractor, classes).items():
         log.info("without %s: %s", name, reason)
     if names := found.by_class.left_out:
         log.warning("intra_fid: less than 2 images of a side are of %s", ", ".join(names))
@@ -238,9 +279,10 @@ def _figures(
     evaluator: Evaluator, sampler: Sampler, scored: Evaluation, seed: int, boundary: float | None
 ) -> dict[str, bytes]:
     """Draws the figures of an evaluation, as PNG by name; `boundary` is that of the loss."""
-    seen = []
-    for number, size in enumerate(chunk_sizes(LOOKED_AT)):
-        pixels = sampler.chunk(number, size, seed)["image"]
+    seen, sources = [], evaluator.sources_of(sampler)
+    count = LOOKED_AT if sources is None else min(LOOKED_AT, len(sources))
+    for number, size in enumerate(chunk_sizes(count)):
+        pixels = evaluator.chunk(sampler, number, size, seed)["image"]
         seen.append((pixels, *evaluator.extractor(pixels)))
     images, features, logits = (torch.cat(part).cpu() for part in zip(*seen, strict=True))
     rows = evaluator.data.trained_rows

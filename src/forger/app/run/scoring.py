@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,14 @@ from forger.errors import ConfigError, UserError
 from forger.gan import GAN
 from forger.metrics.by_class import check_labels, keeps_moments
 from forger.metrics.evaluator import Evaluator
-from forger.metrics.extractor import FeatureExtractor
+from forger.metrics.extractor import FeatureExtractor, ImageData
 from forger.metrics.settings import ScoreSettings, check_counts, images_of, usual_count
+from forger.metrics.translations import classes_kept, pair_names
 from forger.score_names import BY_CLASS, OF_LOGITS, RATES, RELATIVE, base_of, score_columns
 
 
 def build_evaluator(
-    metrics: DictConfig, data: ImageDataModule, cache_dir: Path, device: torch.device
+    metrics: DictConfig, data: ImageData, cache_dir: Path, device: torch.device
 ) -> Evaluator:
     """Prepares the extractor, which may train it, and builds what scores."""
     extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor).to(device)
@@ -45,31 +46,38 @@ def build_evaluator(
 
 def check_scorable(
     metrics: DictConfig,
-    data: ImageDataModule,
+    data: ImageData,
     cache_dir: Path,
     *,
     floor: bool,
     condition: Condition | None = None,
+    translates: bool = False,
 ) -> tuple[FeatureExtractor, int, str | None]:
     """Finds out, before any work, whether the data can be scored by these settings.
 
     With `floor` real images are scored too, as many as are generated; `condition` is that of what
-    generates them. Returns the extractor, not prepared; how many images to generate; and what has
-    to be trained or downloaded first, if anything. A `UserError` tells what is lacking: labels,
+    generates them; a translator makes one of each held-out source, at most. Returns the extractor,
+    not prepared; how many images to generate; and what has to be trained or downloaded first, if
+    anything. A `UserError` tells what is lacking: labels,
     images, held-out ones.
     """
     check_labels(data, condition or Condition())
     extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor)
     to_do = extractor.to_do(data, cache_dir)
     num_fake: int = metrics.num_fake or usual_count(data, metrics.reference)
+    num_fake = min(num_fake, len(data.test_sources)) if translates else num_fake
     counts = {"num_real": metrics.num_real, "num_fake": num_fake, "floor": floor}
     check_counts(data, _settings(metrics), reference=metrics.reference, **counts)
     return extractor, num_fake, to_do
 
 
-def lacking_by_class(extractor: FeatureExtractor, condition: Condition) -> dict[str, str]:
+def lacking_by_class(
+    extractor: FeatureExtractor, classes: Sequence[str], translates: bool = False
+) -> dict[str, str]:
     """Returns why a run has no score of those of `BY_CLASS`, by its name."""
-    count, width = len(condition.classes), getattr(extractor, "num_features", 0)
+    count, width = len(classes), getattr(extractor, "num_features", 0)
+    if not count and translates:
+        return dict.fromkeys(BY_CLASS, "sources or images have no labels")
     if not count:
         return dict.fromkeys(BY_CLASS, "the run has no classes; choose condition=label")
     lacking = {}
@@ -103,12 +111,15 @@ class ScorePlan:
 
 
 def plan_scores(
-    cfg: DictConfig, datamodule: LightningDataModule, condition: Condition | None = None
+    cfg: DictConfig,
+    datamodule: LightningDataModule,
+    condition: Condition | None = None,
+    translates: bool = False,
 ) -> ScorePlan:
     """Finds out whether the run scores itself, and refuses what was asked for and cannot be.
 
     With `metrics.when=ready` it does where the data set is scored by default, or where nothing has
-    to be trained or downloaded for it.
+    to be trained or downloaded for it. A run that `translates` makes images from others.
     """
     metrics = cfg.get("metrics")
     if not metrics:
@@ -120,9 +131,12 @@ def plan_scores(
             needed = "scores need a data set derived from forger.data.ImageDataModule"
             raise ConfigError(f"data._target_={cfg.data._target_}: {needed}; write metrics=none")
         cache_dir = Path(cfg.paths.cache_dir)
+        translates = translates and datamodule.source_shape is not None
+        parts = metrics, datamodule, cache_dir
         extractor, num_fake, to_do = check_scorable(
-            metrics, datamodule, cache_dir, floor=False, condition=condition
+            *parts, floor=False, condition=condition, translates=translates
         )
+        classes = condition.classes or (classes_kept(datamodule) if translates else ())
     except UserError as error:
         if asked:
             raise
@@ -130,11 +144,12 @@ def plan_scores(
     if to_do is not None and not asked:
         return ScorePlan(f"none: {to_do}; metrics=quick does that")
     num_real = metrics.num_real or len(images_of(datamodule, metrics.reference))
-    lacking = lacking_by_class(extractor, condition)
-    without = " and ".join(lacking) if condition.classes else ""
+    lacking = lacking_by_class(extractor, classes, translates)
+    without = " and ".join(lacking) if classes else ""
     by_class = [name for name in BY_CLASS if name not in lacking]
     names = extractor.prefix, extractor.score_name
-    columns = score_columns(*names, by_class, extractor.counts_modes)
+    pairs = pair_names(datamodule.image_shape) if translates and datamodule.paired else ()
+    columns = score_columns(*names, by_class, extractor.counts_modes, pairs)
     return ScorePlan(
         f"every {metrics.every_n_steps:,} iterations, {num_fake:,} {metrics.weights} images against"
         f" {num_real:,} {metrics.reference} images, {extractor.name} features"

@@ -33,7 +33,11 @@ if TYPE_CHECKING:  # imports torch
 MEANINGS = {
     "fid": "Fréchet distance of the features; lower is better",
     "intra_fid": "mean of the Fréchet distances of each class; lower is better",
-    "label_accuracy": "share seen as the class asked for; floor: of all real test images",
+    "label_accuracy": "share seen as the class asked for, or kept; floor: of all real test images",
+    "psnr": "dB, to the right images; higher is better; floor: of the sources as they are",
+    "ssim": "likeness of structure to the right images; higher is better; floor: of the sources",
+    "l1": "mean distance to the right images, of 1; lower is better; floor: of the sources",
+    "feature_distance": "of features to the right images; lower is better; floor: of the sources",
     "kid": "kernel distance of the features, unbiased; lower is better",
     "classifier_score": "Inception Score by the data's own classifier; higher is better",
     "inception_score": "higher is better",

@@ -53,6 +53,7 @@ from forger.gan import GAN
 from forger.hardware import core_count
 from forger.loggers.metrics_csv import last_values
 from forger.processes import CORES, SWEEP
+from forger.sampling.translator import Translator
 
 log = logging.getLogger(__name__)
 
@@ -197,8 +198,9 @@ def _build_parts(cfg: DictConfig) -> Parts:
         with all_refusals() as attempt:
             attempt(gan.task.setup, datamodule)
             attempt(check_epoch, datamodule, gan, cfg.trainer)
-            condition = gan.task.sampler(gan.generator).condition
-            scores = attempt(plan_scores, cfg, datamodule, condition)
+            sampler = gan.task.sampler(gan.generator)
+            translates = isinstance(sampler, Translator)
+            scores = attempt(plan_scores, cfg, datamodule, sampler.condition, translates)
             if scores is not None:
                 attempt(check_awaited, cfg, scores, gan)
     start.load_weights(gan)
