@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from helpers import SHAPE
@@ -89,3 +91,53 @@ def test_dropout_gives_other_images_by_seed_and_all_else_stays_in_eval_mode() ->
     assert set(dropped.unique().tolist()) <= {0.0, *(2 * plain.unique()).tolist()}
     assert torch.equal(plain, sampler.translate(images))
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_the_grid_shows_sources_outputs_and_what_pairs_should_become() -> None:
+    sampler = sampler_of("paired")
+    images, columns, names = sampler.grid(64, seed=2)
+    assert (images.shape, columns, names) == ((63, *SHAPE), 9, ())
+    rows = sampler.rows(0, 21, 2)
+    shown = (sampler.sources[rows], None, sampler.images[rows])
+    for place, expected in enumerate(shown):
+        found = images[place::3]
+        assert torch.equal(
+            found, sampler.sample(21, 2) if expected is None else expected / 127.5 - 1
+        )
+    assert sampler_of("cut").grid(64).columns == 8
+    assert sampler.grid(1).images.shape == (3, *SHAPE)
+
+
+def test_the_grid_of_a_cycle_shows_both_directions_and_the_way_round() -> None:
+    sampler = sampler_of("cycle")
+    images, columns, _ = sampler.grid(64, seed=2)
+    assert (len(images), columns) == (60, 6)
+    source, made, again, other, back, there = (images[place::6] for place in range(6))
+    two_way: Any = sampler.generator
+    for found, way, given in (
+        *((made, two_way.there, source), (again, two_way.back, made)),
+        *((back, two_way.back, other), (there, two_way.there, back)),
+    ):
+        torch.testing.assert_close(found, way(given))
+    assert torch.equal(source, sampler.given(10, 2)["source"])
+
+
+def test_grey_and_small_sources_are_shown_beside_large_colours() -> None:
+    class Enlarged(nn.Module):
+        side_multiple = 4
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, source: Tensor) -> Tensor:
+            assert source.shape[2] % 4 == source.shape[3] % 4 == 0
+            return source.repeat_interleave(2, 2).repeat_interleave(2, 3).expand(-1, 3, -1, -1)
+
+    sources = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+    sampler = Translator(Enlarged(), sources, torch.zeros(4, 3, 16, 16, dtype=torch.uint8))
+    shown, made = sampler.grid(8).images.unflatten(0, (-1, 2)).unbind(1)
+    assert torch.equal(shown, made)
+    odd = torch.rand(2, 1, 5, 7)
+    found = sampler.translate(odd)  # larger ones go through the network
+    assert torch.equal(found, odd.repeat_interleave(2, 2).repeat_interleave(2, 3).expand_as(found))

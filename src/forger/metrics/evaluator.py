@@ -274,9 +274,7 @@ class Evaluator:
         for rows in self._chosen(split, count):
             yield Features(*(part.index_select(0, rows) for part in self.real(split)))
 
-    def _real_logits(
-        self, task: Judge, split: Split, at_most: int, pairs: bool = False
-    ) -> Tensor:
+    def _real_logits(self, task: Judge, split: Split, at_most: int, pairs: bool = False) -> Tensor:
         """Returns the discriminator's logits of some real images, or pairs, on the CPU."""
         labels = labels_of(self.data, split)
         real = {"image": images_of(self.data, split)}

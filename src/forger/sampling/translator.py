@@ -69,8 +69,7 @@ class Translator(Sampler):
         a generator that translates both ways source, translation and the way round, and beside
         them the same of an image of the other side. Grey stands beside colours in three channels.
         """
-        beside = 2 + self.paired if self._back is None else 6
-        count = max(1, n // beside)
+        beside, count = self.beside, max(1, n // self.beside)
         shown = _alike(self._beside(count, seed))
         tiles = torch.stack(shown, dim=1).flatten(0, 1)
         across = min(count, max(1, round(math.sqrt(len(tiles)) / beside)))
@@ -145,6 +144,11 @@ class Translator(Sampler):
         twin = Translator(self._back, self.images, self.sources, self.paired)
         twin.dropout = self.dropout
         return twin
+
+    @property
+    def beside(self) -> int:
+        """How many images a grid shows of each source, itself included."""
+        return 2 + self.paired if self._back is None else 6
 
     @property
     def _back(self) -> nn.Module | None:

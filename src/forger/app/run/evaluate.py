@@ -38,7 +38,13 @@ log = logging.getLogger(__name__)
 
 DEFAULT_CACHE = Path(".cache/forger")  # as in configs/paths/default.yaml
 FORMAT = 2  # of scores.json; raise when an older one could not be repeated
-_REPEATED = ("checkpoint", "direction", "device", "threads", "metrics")  # settings that a protocol holds
+_REPEATED = (
+    "checkpoint",
+    "direction",
+    "device",
+    "threads",
+    "metrics",
+)  # settings that a protocol holds
 SAMPLES, NEIGHBOURS = 12, 6  # whose nearest training images are shown, and how many of them
 LOOKED_AT = 1_000  # for the grid per class
 
@@ -75,11 +81,10 @@ def _evaluate_run(
     cfg: DictConfig, run: LoadedRun, repeated: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Scores one run, writes and shows what came out; `repeated` is the protocol to repeat."""
-    folder, cache_dir = _make_folder(cfg, run), _cache_dir(cfg, run)
-    device = pick_device(cfg.device)
+    cache_dir, device = _cache_dir(cfg, run), pick_device(cfg.device)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
     sampler, task, data = _directed(cfg, run, _rebuild_data(cfg, run, cache_dir))
-    translates = isinstance(sampler, Translator)
+    folder, translates = _make_folder(cfg, run), isinstance(sampler, Translator)
     parts = cfg.metrics, data, cache_dir
     _, num_fake, _ = check_scorable(
         *parts, floor=True, condition=sampler.condition, translates=translates

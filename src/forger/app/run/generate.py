@@ -22,14 +22,23 @@ from forger.app.config.messages import given, near, nearest
 from forger.app.config.trust import links_out_of
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.load import Run, load_sampler
+from forger.app.run.translate import (
+    Inputs,
+    directed,
+    find_inputs,
+    name_of,
+    write_translations,
+)
 from forger.app.run.walk_picture import draw_walk, plan_walk
 from forger.errors import ConfigError, UserError
-from forger.pictures import pixel_grid, png_bytes
+from forger.pictures import image_grid, pixel_grid, png_bytes
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes, grid_places
+from forger.sampling.translator import Translator
 
 log = logging.getLogger(__name__)
 
 GRID = 400  # images in grid.png, at most
+_IMAGES = 64  # unless n says so
 _RECORD = "generated.json"  # stands in every folder that generate.py wrote
 _OURS = re.compile(r"grid\.png|images|images/\d{6,}\.png|images\.npz|walk\.gif|generated\.json")
 _OF_FILE_MANAGERS = (".DS_Store", "Thumbs.db", "desktop.ini")
@@ -49,36 +58,59 @@ def generate(cfg: DictConfig) -> Path:
     other, with a row for each in the grid; they are the seed's first images in order, so that the
     noise differs in all.
 
+    A run that translates does so with held-out sources, which stand beside the images in the grid,
+    or with the user's own images of `input`.
+
     Args:
         cfg: composed from `configs/generate.yaml`. `output` is replaced as a whole, or left as it
             was if anything fails; the default is `<run>/generated/<checkpoint>_<weights>_seed<n>`,
-            with `_label<label>` and `_truncation<truncation>` behind where they are given.
+            with `_label<label>`, `_truncation<truncation>`, `_dropout`, `_b_to_a` and the name of
+        input behind where they are given.
 
     Raises:
         UserError: a setting, the run or the folder cannot work; nothing was written.
     """
+    inputs = None if cfg.input is None else find_inputs(cfg.input)
     device = pick_device(cfg.device)
     trust, moved = cfg.get("trust") or (), cfg.get("moved")
     run, sampler = load_sampler(cfg.run, cfg.checkpoint, cfg.weights, trust, moved)
-    sampler = sampler.to(device).truncated(cfg.truncation)
+    sampler = directed(sampler, cfg).to(device).truncated(cfg.truncation)
     classes = _classes(sampler, "label", cfg.label) or sampler.condition.present()
     labels = _classes(sampler, "walk.labels", cfg.walk.labels)
     route = plan_walk(sampler, cfg.walk.noise, labels, classes)
-    output = _output(cfg, run, classes)
-    _check_replaceable(output)
+    output = _output(cfg, run, classes, inputs)
+    _check_replaceable(output, inputs)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
     log.info("generator       %s weights, on %s", cfg.weights, device)
     with threads(cfg.threads), _replaced(output) as folder:
-        write_images(folder, sampler, cfg.n, cfg.seed, cfg.npz, classes)
+        record = _record(cfg, run, device, classes)
+        record |= _write(cfg, folder, sampler, classes, inputs)
         if route is not None:
             (folder / "walk.gif").write_bytes(draw_walk(sampler, cfg.seed, cfg.frames, route))
-        record = _record(cfg, run, device, classes)
         (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
     each = " of each class" if classes else ""
-    log.info("images          %s%s in %s", f"{cfg.n:,}", each, near(output / "images"))
+    count = len(record.get("translated", ())) or record["n"]
+    log.info("images          %s%s in %s", f"{count:,}", each, near(output / "images"))
     for name in ("grid.png", *("images.npz",) * cfg.npz, *("walk.gif",) * (route is not None)):
         log.info("%-15s %s", name, near(output / name))
     return output
+
+
+def _write(
+    cfg: DictConfig,
+    folder: Path,
+    sampler: Sampler,
+    classes: Sequence[int],
+    inputs: Inputs | None,
+) -> dict[str, Any]:
+    """Writes the images and their grid; returns what the record says of a user's input."""
+    if inputs is None:
+        write_images(folder, sampler, cfg.n or _IMAGES, cfg.seed, cfg.npz, classes)
+        return {}
+    assert isinstance(sampler, Translator), "`directed` refuses others"
+    for name in inputs.left_out:
+        log.info("left out        %s: no image", name)
+    return write_translations(folder, sampler, inputs, cfg.n or 1, cfg.seed)
 
 
 def write_images(
@@ -111,7 +143,10 @@ def write_images(
         if npz:  # grey repeated, as scoring tools have three channels: (B, H, W, 3)
             arrays.append(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
     names = [sampler.condition.classes[number] for number in classes] if columns else []
-    grid = pixel_grid(torch.cat(in_grid), columns, names=names)
+    if isinstance(sampler, Translator):  # which shows sources, too
+        grid = image_grid(*sampler.grid(min(n * sampler.beside, GRID), seed))
+    else:
+        grid = pixel_grid(torch.cat(in_grid), columns, names=names)
     (folder / "grid.png").write_bytes(png_bytes(grid))
     if npz:  # the name that ADM's evaluator reads (github.com/openai/guided-diffusion)
         named: Any = {"arr_0": torch.cat(arrays).numpy()}
@@ -140,7 +175,7 @@ def _classes(sampler: Sampler, key: str, wanted: Any) -> list[int]:
     return found
 
 
-def _output(cfg: DictConfig, run: Run, classes: Sequence[int]) -> Path:
+def _output(cfg: DictConfig, run: Run, classes: Sequence[int], inputs: Inputs | None) -> Path:
     if cfg.output is not None:
         return Path(cfg.output).expanduser().resolve()
     folder = run.folder / "generated"
@@ -151,6 +186,7 @@ def _output(cfg: DictConfig, run: Run, classes: Sequence[int]) -> Path:
         name += f"_label{_as_file_name(classes, run.classes)}"
     if cfg.truncation != 1:
         name += f"_truncation{cfg.truncation:g}"
+    name += name_of(cfg, inputs)
     return (folder / name).resolve()
 
 
@@ -169,7 +205,7 @@ def _record(
     """Says what the pictures come from, and of a run with classes which they are, in order."""
     walks = cfg.walk.noise or cfg.walk.labels is not None
     own: dict[str, Any] = {
-        "classes": {run.classes[one]: cfg.n for one in classes},
+        "classes": {run.classes[one]: cfg.n or _IMAGES for one in classes},
         "walk": OmegaConf.to_container(cfg.walk),
     }
     return {
@@ -178,27 +214,41 @@ def _record(
         "iteration": run.iteration,
         "weights": cfg.weights,
         "seed": cfg.seed,
-        "n": cfg.n,
+        "n": cfg.n or _IMAGES,
         **(own if classes else {}),
         **({"truncation": cfg.truncation} if cfg.truncation != 1 else {}),
+        **({"direction": cfg.direction} if cfg.direction != "a_to_b" else {}),
+        **({"dropout": True} if cfg.dropout else {}),
         "walk_frames": cfg.frames if walks else None,
         "device": device.type,
         "forger_version": forger.__version__,
     }
 
 
-def _check_replaceable(folder: Path) -> None:
-    """Refuses a folder with anything in it that generate.py did not write."""
+def _check_replaceable(folder: Path, inputs: Inputs | None) -> None:
+    """Refuses a folder with anything in it that generate.py did not write, or is to read."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output={folder}: is a file; name a folder")
+    if inputs is not None and (inputs.path == folder or folder in inputs.path.parents):
+        raise UserError(f"output={folder}: holds the input, and would be replaced as a whole")
     ours = (folder / _RECORD).is_file()
+    translated = _names_of_translated(folder / _RECORD) if ours else set()
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if path.name not in _OF_FILE_MANAGERS and not (ours and _OURS.fullmatch(name)):
+        known = name in translated or (ours and _OURS.fullmatch(name))
+        if path.name not in _OF_FILE_MANAGERS and not known:
             raise UserError(
                 f"output={folder}: holds {name}, which generate.py did not write, and would be"
                 " replaced as a whole; name a new or an empty folder"
             )
+
+
+def _names_of_translated(record: Path) -> set[str]:
+    """Returns which images of a user's input generate.py says that it wrote."""
+    try:
+        return {f"images/{name}" for name in json.loads(record.read_text()).get("translated", ())}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return set()
 
 
 @contextmanager

@@ -30,10 +30,10 @@ def describe_plan(
     penalties = [f"{name} x {penalty.weight:g}" for name, penalty in loss.penalties.items()]
     module = datamodule.datamodule if isinstance(datamodule, GroupedDataModule) else datamodule
     describe_images = module.describe() if isinstance(module, ImageDataModule) else []
-    source = getattr(module, "source_shape", None)
-    sources = "" if source is None else f", sources {'x'.join(map(str, source))}"
+    source, images = getattr(module, "source_shape", None), "x".join(map(str, image_shape))
+    images += "" if source is None else f", sources {'x'.join(map(str, source))}"
     return [
-        f"data            {type(module).__name__}, images {'x'.join(map(str, image_shape))}{sources}",
+        f"data            {type(module).__name__}, images {images}",
         *(f"                {line}" for line in describe_images),
         *(f"                {line}" for line in describe_length(gan, datamodule, trainer)),
         f"generator       {_describe(gan.generator, gan.generator_updates)}",
