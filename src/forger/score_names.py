@@ -33,7 +33,7 @@ def better(name: str) -> str | None:
     if base in ("fid", "intra_fid", "kid", "kl_to_uniform", "l1", FEATURE_DISTANCE):
         return "min"
     others = ("label_accuracy", "classes_reached", "class_entropy", "modes_reached")
-    others += ("psnr", "ssim")
+    others += ("psnr", "ssim", "classification_accuracy", "classification_accuracy_of_sources")
     known = base in (*BY_FEATURES, *others)
     return "max" if known or base.endswith("_score") else None
 

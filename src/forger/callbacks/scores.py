@@ -203,4 +203,6 @@ def _log_line(iteration: int, found: Evaluation, seconds: float, best: bool) -> 
             names += few if by_class.left_out else ""
         if "label_accuracy" in found.scores:
             names += f", {100 * found.scores['label_accuracy']:.1f} % seen as asked"
+    if "psnr" in found.scores:
+        names += f", PSNR {found.scores['psnr']:.2f} dB"
     return f"scores of iteration {iteration}: {names} ({seconds:.1f} s){', best so far' * best}"

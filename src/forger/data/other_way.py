@@ -64,6 +64,11 @@ class OtherWay:
         return self.data.test_images
 
     @property
+    def train_source_labels(self) -> Tensor | None:
+        """Their labels."""
+        return self.data.train_labels
+
+    @property
     def test_source_labels(self) -> Tensor | None:
         """Their labels."""
         return self.data.test_labels

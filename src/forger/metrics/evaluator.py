@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -122,19 +123,7 @@ class Evaluator:
         compared: list[Tensor] = []
         asked = ClassSums(classes, self.extractor) if classes else None
         last = 1 + bool(classes) + len(names)  # columns behind those of features
-
-        def look(number: int, size: int) -> Tensor:
-            batch = self.chunk(sampler, number, size, seed)
-            seen = self.extractor(batch["image"])
-            judged = logits_of(task, batch, seed_for(Purpose.AUGMENTATION, seed, number))
-            columns = [*seen, judged[:, None]]
-            if asked is not None:
-                labels = batch["label"] if sources is None else sources.labels(number, size)
-                # exact: there are fewer than 2^24 classes
-                columns.append(labels.to(self.device).float()[:, None])
-            if sources is not None and names:
-                columns.append(sources.compare(batch["image"], seen, self.real("test"), number))
-            return torch.cat(columns, dim=1)
+        look = partial(self._look, sampler, task, seed, bool(classes))
 
         def batches() -> Iterator[Features]:
             width = self.extractor.num_features
@@ -234,6 +223,26 @@ class Evaluator:
             "precision": "float32",
             "random_streams": STREAMS,
         }
+
+    def _look(
+        self, sampler: Sampler, task: Judge, seed: int, classes: bool, number: int, size: int
+    ) -> Tensor:
+        """Returns what is found in each image of a chunk, in columns.
+
+        Features and logits of the extractor, the discriminator's logit, the class that it is to be
+        of where there are `classes`, and of pairs how near it comes to the right image.
+        """
+        batch, sources = self.chunk(sampler, number, size, seed), self.sources_of(sampler)
+        seen = self.extractor(batch["image"])
+        judged = logits_of(task, batch, seed_for(Purpose.AUGMENTATION, seed, number))
+        columns = [*seen, judged[:, None]]
+        if classes:
+            labels = batch["label"] if sources is None else sources.labels(number, size)
+            # exact: there are fewer than 2^24 classes
+            columns.append(labels.to(self.device).float()[:, None])
+        if sources is not None and sources.names:
+            columns.append(sources.compare(batch["image"], seen, self.real("test"), number))
+        return torch.cat(columns, dim=1)
 
     def _evaluation(
         self, scores: dict[str, float], shares: list[float] | None, by_class: ByClass | None

@@ -74,6 +74,10 @@ class ImageData(Protocol):
         """uint8 `(N or M, C, H, W)`, never trained on."""
 
     @property
+    def train_source_labels(self) -> Tensor | None:
+        """int64, a row each; numbers of `classes`."""
+
+    @property
     def test_source_labels(self) -> Tensor | None:
         """int64, a row each; numbers of `classes`."""
 

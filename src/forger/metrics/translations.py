@@ -101,9 +101,8 @@ def classes_kept(data: ImageData) -> tuple[str, ...]:
         DataError: labels of sources are not those of the classes.
     """
     labels = data.test_source_labels
-    if data.classes is None or labels is None or data.train_labels is None:
-        return ()
-    if data.test_labels is None:
+    others = data.train_source_labels, data.train_labels, data.test_labels
+    if data.classes is None or labels is None or any(one is None for one in others):
         return ()
     if labels.min() < 0 or labels.max() >= len(data.classes):
         raise DataError(

@@ -163,14 +163,8 @@ class Translator(Sampler):
         with random_state_of(seed_for(Purpose.DRAWS_OF_GENERATOR, seed), self.device):
             images: Tensor = self(padded)
         # As much of the result as of the source: a network may enlarge.
-        made_height, made_width = images.shape[2:]
-        rows, columns = (
-            side * made // whole
-            for side, made, whole in (
-                (height, made_height, padded.shape[2]),
-                (width, made_width, padded.shape[3]),
-            )
-        )
+        rows = height * images.shape[2] // padded.shape[2]
+        columns = width * images.shape[3] // padded.shape[3]
         return images[..., :rows, :columns]
 
     def _beside(self, count: int, seed: int) -> list[Tensor]:

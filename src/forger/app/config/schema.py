@@ -114,6 +114,7 @@ _OF_A_RUN: Types = {
 DIRECTION: TypeAlias = Literal["a_to_b", "b_to_a"]
 EVALUATE = _OF_A_RUN | {
     **{"run": str | list[str], "protocol": str | None, "direction": DIRECTION},
+    "classification_accuracy": bool,
     **dict.fromkeys(("metrics", "data", "paths"), Section),
 }
 EVALUATE_DATA: Types = {"root": str | None, "download": bool | None}

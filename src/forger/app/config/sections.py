@@ -254,6 +254,9 @@ def _top(key: str) -> str:
     return re.split(r"[./@]", key)[0]
 
 
+_REPEATED = (  # what a protocol of scores decides
+    *("checkpoint", "direction", "classification_accuracy", "metrics", "device", "threads"),
+)
 SCRIPTS: dict[str, Script] = {
     "train": Script(_TRAIN, train_rules),
     "evaluate": Script(
@@ -267,7 +270,7 @@ SCRIPTS: dict[str, Script] = {
         groups={"metrics", "metrics/features"},
         once="runs once; write run=[<run>,<run>] to compare runs",
         refused={"metrics=none": "there would be nothing to do; write metrics=full, for example"},
-        decided={"protocol": {"checkpoint", "direction", "metrics", "device", "threads"}},
+        decided={"protocol": {*_REPEATED}},
     ),
     "generate": Script(
         {"": Section(schema=schema.GENERATE), "walk": Section(schema=schema.WALK)},

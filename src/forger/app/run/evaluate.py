@@ -30,6 +30,7 @@ from forger.metrics import figures
 from forger.metrics.evaluator import Evaluation, Evaluator, Judge
 from forger.metrics.extractor import ImageData
 from forger.metrics.neighbours import nearest
+from forger.metrics.usefulness import check_useful, classification_accuracies
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
 from forger.sampling.translator import Translator
 from forger.whole_files import write_json, write_whole
@@ -38,13 +39,9 @@ log = logging.getLogger(__name__)
 
 DEFAULT_CACHE = Path(".cache/forger")  # as in configs/paths/default.yaml
 FORMAT = 2  # of scores.json; raise when an older one could not be repeated
-_REPEATED = (
-    "checkpoint",
-    "direction",
-    "device",
-    "threads",
-    "metrics",
-)  # settings that a protocol holds
+_REPEATED = (  # settings that a protocol holds
+    *("checkpoint", "direction", "classification_accuracy", "device", "threads", "metrics"),
+)
 SAMPLES, NEIGHBOURS = 12, 6  # whose nearest training images are shown, and how many of them
 LOOKED_AT = 1_000  # for the grid per class
 
@@ -89,6 +86,8 @@ def _evaluate_run(
     _, num_fake, _ = check_scorable(
         *parts, floor=True, condition=sampler.condition, translates=translates
     )
+    if cfg.classification_accuracy:
+        check_useful(sampler, data)
     evaluator = build_evaluator(cfg.metrics, data, cache_dir, device)
     if repeated is not None:
         _refuse_another(cfg, repeated, evaluator.protocol)
@@ -97,6 +96,10 @@ def _evaluate_run(
     floor = evaluator.evaluate_floor(num_fake, *asked)
     seed, boundary = cfg.metrics.seed, run.gan.loss.boundary
     found = evaluator.evaluate(sampler, task, num_fake=num_fake, seed=seed, boundary=boundary)
+    if cfg.classification_accuracy:
+        useful = classification_accuracies(sampler, data, seed, device)
+        for evaluation, scores in zip((found, floor), useful, strict=True):
+            evaluation.scores.update(scores)
     record = _record(cfg, run, evaluator, found, floor, num_fake)
     path = run.folder / f"scores{_suffix(cfg)}.json"
     write_json(path, record)
@@ -242,6 +245,7 @@ def _record(
     generated |= {"checkpoint": run.checkpoint.name, "iteration": run.iteration}
     settings = {"checkpoint": cfg.checkpoint, **hardware, "metrics": metrics}
     settings |= {} if cfg.direction == "a_to_b" else {"direction": cfg.direction}
+    settings |= {"classification_accuracy": True} if cfg.classification_accuracy else {}
     protocol = {
         **evaluator.protocol,
         "resize": f"to {size}x{size}, bilinear, antialiased" if size else "none",

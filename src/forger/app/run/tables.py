@@ -34,6 +34,8 @@ MEANINGS = {
     "fid": "Fréchet distance of the features; lower is better",
     "intra_fid": "mean of the Fréchet distances of each class; lower is better",
     "label_accuracy": "share seen as the class asked for, or kept; floor: of all real test images",
+    "classification_accuracy": "on real test images, trained on these; floor: trained on real ones",
+    "classification_accuracy_of_sources": "the same, trained on the sources as they are",
     "psnr": "dB, to the right images; higher is better; floor: of the sources as they are",
     "ssim": "likeness of structure to the right images; higher is better; floor: of the sources",
     "l1": "mean distance to the right images, of 1; lower is better; floor: of the sources",
