@@ -101,15 +101,19 @@ def _evaluate_run(
         for evaluation, scores in zip((found, floor), useful, strict=True):
             evaluation.scores.update(scores)
     record = _record(cfg, run, evaluator, found, floor, num_fake)
-    path = run.folder / f"scores{_suffix(cfg)}.json"
-    write_json(path, record)
-    print_scores(record, run)
+    _write_scores(run.folder / f"scores{_suffix(cfg)}.json", record, run)
     _tell_what_lacks(evaluator, sampler, found)
-    log.info("scores          %s", near(path))
     for name, png in _figures(evaluator, sampler, found, seed, boundary).items():
         write_whole(folder / f"{name}.png", png)
     log.info("figures         %s", near(folder))
     return record
+
+
+def _write_scores(path: Path, record: dict[str, Any], run: LoadedRun) -> None:
+    """Writes the scores, and shows them."""
+    write_json(path, record)
+    print_scores(record, run)
+    log.info("scores          %s", near(path))
 
 
 def _directed(
@@ -288,7 +292,8 @@ def _figures(
     evaluator: Evaluator, sampler: Sampler, scored: Evaluation, seed: int, boundary: float | None
 ) -> dict[str, bytes]:
     """Draws the figures of an evaluation, as PNG by name; `boundary` is that of the loss."""
-    seen, sources = [], evaluator.sources_of(sampler)
+    seen = []
+    sources = evaluator.sources_of(sampler)
     count = LOOKED_AT if sources is None else min(LOOKED_AT, len(sources))
     for number, size in enumerate(chunk_sizes(count)):
         pixels = evaluator.chunk(sampler, number, size, seed)["image"]
