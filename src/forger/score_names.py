@@ -32,8 +32,10 @@ def better(name: str) -> str | None:
     base = base_of(name.removeprefix("val/"))
     if base in ("fid", "intra_fid", "kid", "kl_to_uniform", "l1", FEATURE_DISTANCE):
         return "min"
-    others = ("label_accuracy", "classes_reached", "class_entropy", "modes_reached")
-    others += ("psnr", "ssim", "classification_accuracy", "classification_accuracy_of_sources")
+    others = (
+        *("label_accuracy", "classes_reached", "class_entropy", "modes_reached", "psnr", "ssim"),
+        *("classification_accuracy", "classification_accuracy_of_sources"),
+    )
     known = base in (*BY_FEATURES, *others)
     return "max" if known or base.endswith("_score") else None
 
