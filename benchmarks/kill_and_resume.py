@@ -8,6 +8,7 @@ its own folder alone.
 
 On two cores:
     python benchmarks/kill_and_resume.py --models vanilla dcgan                 50 kills, 7 minutes
+    python benchmarks/kill_and_resume.py --models r3gan biggan stylegan2 --kills 21
     python benchmarks/kill_and_resume.py --processes 2 --kills 10 --workers 1   10 kills, 15 minutes
 """
 
@@ -57,6 +58,26 @@ MODELS |= {
     ),
     "conditional_dcgan": (*MODELS["dcgan"], "condition=label"),
     "auxiliary_dcgan": (*MODELS["dcgan"], "condition=label", "condition.discriminator=auxiliary"),
+}
+_TINY = ("trainer.log_every_n_steps=3", "callbacks.checkpoint.every_n_steps=15")
+MODELS |= {
+    "r3gan": (
+        *("model=r3gan", "model.width=[32,16,16]", "model.blocks=1", "loss=r3gan", *_TINY),
+        *("schedule=r3gan", "schedule.images=10000", "model.ema_half_life=2000"),
+        *("optimizer.betas=[0,0.9]", "loss.penalty_interval=2", "augment=diffaugment"),
+    ),
+    "biggan": (
+        *("model=biggan", "model.generator.width=4", "model.discriminator.width=4", *_TINY),
+        *("condition=label", "loss=hinge", "loss.lecam=0.3", "loss.lecam_start=20"),
+        *("loss.cr=1", "loss.zcr_g=0.5", "loss.zcr_d=1", "task.instance_noise=0.1"),
+    ),
+    "stylegan2": (
+        *("model=stylegan2", "model.generator.latent_dim=16", "model.generator.style_dim=16"),
+        *(f"model.{side}.channel_base=224" for side in ("generator", "discriminator")),
+        *(f"model.{side}.channel_max=16" for side in ("generator", "discriminator")),
+        *("model.generator.mapping_layers=2", "condition=label", "loss.path_length=2", *_TINY),
+        *("loss.r1_gamma=1", "loss.penalty_interval=8", "augment=ada", "augment.ramp_images=5000"),
+    ),
 }
 LENGTHS = {
     name: Length(210, 70, row=1, save=11) if "dcgan" in name else Length(210, 70, row=3, save=15)

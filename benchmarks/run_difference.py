@@ -106,5 +106,6 @@ def _parts(one: Any, other: Any, where: str) -> Iterator[str]:
 
 def _bits(tensor: Tensor) -> Tensor:
     """Returns `(numbers, bytes of one)`."""
-    numbers = tensor.contiguous().reshape(-1, 1)
-    return numbers.view(torch.uint8)
+    count = tensor.numel()
+    numbers = tensor.new_empty(count).copy_(tensor.flatten())  # strides of saved weights may be any
+    return numbers.view(torch.uint8).reshape(count, tensor.element_size())
