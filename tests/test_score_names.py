@@ -20,6 +20,10 @@ from forger.score_names import base_of, better, is_fid, score_columns
         ("modes_reached", "modes_reached", "max"),
         ("kl_to_uniform", "kl_to_uniform", "min"),
         ("d_gap", "d_gap", None),
+        ("psnr", "psnr", "max"),
+        ("l1", "l1", "min"),
+        ("pixels_feature_distance", "feature_distance", "min"),
+        ("classification_accuracy_of_sources", "classification_accuracy_of_sources", "max"),
     ],
 )
 def test_what_a_name_says(name: str, base: str, which: str | None) -> None:
@@ -36,3 +40,5 @@ def test_scores_by_class_are_columns_of_the_runs_that_have_them() -> None:
     modes = score_columns("classifier_", "classifier_score", counts_modes=True)
     assert modes == [*plain, "val/modes_reached", "val/kl_to_uniform"]
     assert score_columns("", "inception_score", ["intra_fid"])[-1] == "val/intra_fid"
+    pairs = score_columns("classifier_", "classifier_score", of_pairs=["l1", "feature_distance"])
+    assert pairs == [*plain, "val/l1", "val/classifier_feature_distance"]

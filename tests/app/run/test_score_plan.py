@@ -11,6 +11,7 @@ import torch
 from helpers import SHAPE, Squares, conditional, fit, make_gan
 from omegaconf import DictConfig
 from torch import Tensor
+from translating import Dark, Named, Unpaired
 
 from forger import losses as L
 from forger.app.config.rules import LOGGED, LOGGED_BY_SOME
@@ -60,9 +61,14 @@ class Nothing(Labelled):
 
 @pytest.fixture
 def planned(composed: Any, tmp_path: Path) -> Any:
-    def plan(data: Squares, *words: str, condition: Condition | None = None) -> Any:
+    def plan(
+        data: Squares,
+        *words: str,
+        condition: Condition | None = None,
+        translates: bool = False,
+    ) -> Any:
         cfg = composed("data=mnist_sample", f"paths.cache_dir={tmp_path}", *words)
-        found = plan_scores(cfg, data, condition)
+        found = plan_scores(cfg, data, condition, translates)
         check_awaited(cfg, found, make_gan(loss=L.NonSaturating(r1_gamma=1.0)))
         return found
 
@@ -98,6 +104,20 @@ def test_one_line_says_what_will_happen(
     found = planned(data, *words)
     assert found.line.startswith(line)
     assert (found.columns == ()) == line.startswith("none")
+
+
+@pytest.mark.parametrize("data", [Dark(), Unpaired(), Named()])
+def test_translations_are_as_many_as_sources_and_pairs_have_more_columns(
+    data: Dark, planned: Any
+) -> None:
+    words = "metrics/features=pixels", "metrics.num_fake=2000"
+    plain, found = planned(data, *words), planned(data, *words, translates=True)
+    assert "2,000 ema images" in plain.line
+    assert "96 ema images" in found.line
+    assert found.line.endswith("without label_accuracy") == isinstance(data, Named)
+    more = ["val/pixels_intra_fid"] if isinstance(data, Named) else []
+    pairs = ["val/psnr", "val/ssim", "val/l1", "val/pixels_feature_distance"]
+    assert [*found.columns] == [*plain.columns, *more, *(pairs if data.paired else [])]
 
 
 def test_with_its_classifier_in_the_cache_a_run_scores_itself(planned: Any, tmp_path: Path) -> None:

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 import torch
 from composing import compose_config
+from helpers import Squares
 from PIL import Image
 from training import colour_folder, latest, trained
+from translating import Dark
 
 import forger
 from forger.app.run import translate as module
 from forger.app.run.evaluate import evaluate
 from forger.app.run.generate import generate
+from forger.app.run.record import fingerprint
 from forger.errors import ConfigError, UserError
 from forger.pictures import image_grid, png_bytes, to_pixels
 from forger.sampling.translator import Translator
@@ -158,6 +161,19 @@ def test_a_run_from_noise_has_nothing_to_translate(tmp_path: Path, into: Generat
             into(word, of=run)
     with pytest.raises(ConfigError, match="direction=b_to_a: the run does not translate"):
         scored(run, "direction=b_to_a")
+
+
+def test_the_fingerprint_of_data_is_of_its_sources_too() -> None:
+    class Darker(Dark):
+        def read(self, split: str) -> dict[str, torch.Tensor]:
+            found = super().read(split)
+            return found | {"source": found["source"] // 2}
+
+    plain, dark, darker = (fingerprint(data()) for data in (Squares, Dark, Darker))
+    assert plain is not None and dark is not None and darker is not None
+    assert plain.keys() == {"images", "hash"}
+    assert dark["hash"] == darker["hash"]
+    assert dark["sources"] != darker["sources"]
 
 
 def scored(run: Path, *overrides: str) -> dict[str, Any]:

@@ -103,5 +103,6 @@ def test_a_dry_run_tells_both_networks_and_what_images_are_made_from(
     caplog.set_level("INFO")
     train(composed(tmp_path, "task=cycle", "dry_run=true"))
     assert "from sources 1x16x16, and back, EMA 0.999" in caplog.text
+    assert "Dark, images 1x16x16, sources 1x16x16" in caplog.text
     assert "there.layers.0" in caplog.text
     assert "not known" not in caplog.text
