@@ -169,8 +169,8 @@ def test_the_fingerprint_of_data_is_of_its_sources_too() -> None:
             found = super().read(split)
             return found | {"source": found["source"] // 2}
 
-    plain, dark, darker = (fingerprint(data()) for data in (Squares, Dark, Darker))
-    assert plain is not None and dark is not None and darker is not None
+    found: list[Any] = [fingerprint(data()) for data in (Squares, Dark, Darker)]
+    plain, dark, darker = found
     assert plain.keys() == {"images", "hash"}
     assert dark["hash"] == darker["hash"]
     assert dark["sources"] != darker["sources"]
