@@ -134,18 +134,17 @@ def test_inputs_that_cannot_be_translated_are_refused_and_nothing_is_left(
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.png").write_text("none")
-    (tmp_path / "out").mkdir()
-    Image.new("L", (8, 8)).save(tmp_path / "out" / "x.png")
     cases = [
         (tmp_path / "missing", "there is no such file or folder"),
         (tmp_path / "empty", "holds no image directly in it"),
         (tmp_path / "x.png", r"x\.png cannot be read: not an image"),
-        (tmp_path / "out", "holds the input, and would be replaced"),
     ]
     for path, message in cases:
         with pytest.raises(UserError, match=message):
             into(f"input={path}")
-    assert names(tmp_path / "out") == ["x.png"]
+    assert names(tmp_path) == ["empty", "mine", "x.png"]
+    with pytest.raises(UserError, match="holds the input, and would be replaced"):
+        into(f"input={inputs}", f"output={tmp_path}")
     (inputs / "a.bmp").write_bytes((inputs / "a.png").read_bytes())
     with pytest.raises(UserError, match=r"a\.bmp and a\.png would both become a\.png"):
         into(f"input={inputs}")

@@ -215,6 +215,8 @@ def _repeated(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
     refuse_untrusted(settings, path, named(cfg.get("trust"), cfg.get("moved")), ["metrics"])
     merged = OmegaConf.merge(cfg, settings)
     assert isinstance(merged, DictConfig)
+    if features := (settings.get("metrics") or {}).get("features"):
+        merged.metrics.features = features  # without settings of other ones
     check(merged, "evaluate")
     return merged, protocol
 
