@@ -30,7 +30,8 @@ class SampleGrid(Callback):
     The images are those of `forger.load(<checkpoint>).grid(n, seed)`, and the picture is the
     `grid.png` of `generate.py seed=<seed> n=<n>` for a checkpoint of the same iteration. With
     classes each has a row, of `n // classes` images, and `generate.py n=<images in a row>` draws
-    the same; of more classes than n, the first ones are shown by an image each.
+    the same; of more classes than n, the first ones are shown by an image each. A translator is
+    shown with its sources, which count: `generate.py n=<sources>` draws the same.
 
     Args:
         n: images in a grid, about.

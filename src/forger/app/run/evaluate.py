@@ -134,7 +134,8 @@ def _directed(
     back, critic = sampler.reversed(), getattr(task.discriminator, "of_sources", None)
     if critic is None:
         raise ConfigError("direction=b_to_a: the run's discriminator judges no sources")
-    return back, SimpleNamespace(discriminator=critic, judge=task.judge), OtherWay(data)
+    judge: Any = SimpleNamespace(discriminator=critic, judge=task.judge)
+    return back, judge, OtherWay(data)
 
 
 def _suffix(cfg: DictConfig) -> str:
