@@ -15,8 +15,19 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from forger.worker_signals import start_worker
 
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
+# Formats that Pillow names but cannot decode, or has another program run (PostScript).
+_NOT_DECODED = {"BUFR", "EMF", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 _16_BITS = "16-bit"
 _DARK = 1 << 8  # of 16 bits: an image with no value as high would come out black
+
+
+def image_endings() -> tuple[str, ...]:
+    """Returns the extensions, in lower case, of all files that Pillow decodes."""
+    return tuple(
+        ending
+        for ending, name in Image.registered_extensions().items()
+        if name not in _NOT_DECODED and (name in Image.OPEN or name == "MPO")  # read as JPEG
+    )
 
 
 @dataclass(frozen=True)

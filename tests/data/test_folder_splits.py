@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from forger.data.folder_listing import Listing, list_images
-from forger.data.folder_splits import image_endings
 from forger.errors import DataError
+from forger.image_files import image_endings
 
 
 def put(root: Path, *folders: str) -> None:

@@ -9,14 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from forger.errors import DataError
+from forger.image_files import image_endings
 
 # What systems put beside files: folders of notes and thumbnails that look like images
 _OF_SYSTEMS = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
-# Formats that Pillow names but cannot decode, or has another program run (PostScript).
-_NOT_DECODED = {"BUFR", "EMF", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 
 _NAMES = {
     "train": ("train", "training", "trainset", "trainval"),
@@ -43,15 +40,6 @@ class Found:
         """Returns the sub-folders of a folder that hold images at any depth, sorted."""
         inside = (path[len(folder) :] for path in self.images if path.startswith(folder))
         return sorted({path.partition("/")[0] for path in inside} - {""})
-
-
-def image_endings() -> tuple[str, ...]:
-    """Returns the extensions, in lower case, of all files that Pillow decodes."""
-    return tuple(
-        ending
-        for ending, name in Image.registered_extensions().items()
-        if name not in _NOT_DECODED and (name in Image.OPEN or name == "MPO")  # read as JPEG
-    )
 
 
 def walk(root: Path) -> Found:

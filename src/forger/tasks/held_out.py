@@ -47,8 +47,9 @@ class HeldOut(nn.Module):
         if datamodule is None:
             return
         for kept, kind in ((self.sources, "sources"), (self.images, "images")):
-            found: Any = getattr(datamodule, f"test_{kind}", None)
-            found = getattr(datamodule, f"train_{kind}", None) if found is None else found
+            has = kind == "images" or getattr(datamodule, "source_shape", True) is not None
+            found: Any = getattr(datamodule, f"test_{kind}", None) if has else None
+            found = getattr(datamodule, f"train_{kind}", None) if has and found is None else found
             fits = isinstance(found, Tensor) and found.dtype == torch.uint8 and len(found) > 0
             if not fits or found.shape[1:] != kept.shape[1:]:
                 raise DataError(

@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from forger.app.config.messages import given
-from forger.data.folder_splits import image_endings
 from forger.errors import ConfigError, DataError
-from forger.image_files import ImageFormat, try_decode, upright_size
+from forger.image_files import ImageFormat, image_endings, try_decode, upright_size
 from forger.pictures import pixel_grid, png_bytes, to_pixels
 from forger.sampling.sampler import Sampler
 from forger.sampling.translator import Translator
