@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from forger.errors import ConfigError
-from forger.metrics.evaluator import logits_of
+from forger.metrics.judging import logits_of
 from forger.scoreboard import discriminator_scores
 from forger.tasks import FromNoise
 

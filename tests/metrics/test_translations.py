@@ -16,7 +16,7 @@ from translating import Dark, Unpaired, make_task
 
 from forger.data import ImageDataModule
 from forger.errors import DataError
-from forger.metrics import evaluator, sharing
+from forger.metrics import judging, sharing
 from forger.metrics.evaluator import Evaluation, Evaluator
 from forger.metrics.extractor import FeatureExtractor, Features
 from forger.metrics.settings import ScoreSettings
@@ -175,6 +175,6 @@ def test_several_processes_score_as_one(tmp_path: Path, monkeypatch: pytest.Monk
         group.own.rank = rank
         return evaluate(of, RIGHT, n=80)
 
-    monkeypatch.setattr(evaluator, "copied", lambda module: module)  # threads share modules
+    monkeypatch.setattr(judging, "copied", lambda module: module)  # threads share modules
     with ThreadPoolExecutor(2) as pool:
         assert all(found == alone for found in pool.map(process, range(2)))

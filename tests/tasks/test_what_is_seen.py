@@ -17,7 +17,7 @@ from forger.augment import ADA, Augment, DiffAugment
 from forger.errors import ConfigError
 from forger.gan import GAN
 from forger.losses import AdversarialLoss, Hinge
-from forger.metrics.evaluator import logits_of
+from forger.metrics.judging import logits_of
 from forger.networks import dcgan, mlp
 from forger.noise import Draws
 from forger.seeds import Purpose

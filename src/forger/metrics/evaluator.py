@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from forger.copying import copied
 from forger.metrics.by_class import ByClass, ClassSums, count_seen
 from forger.metrics.cache import cached_features, data_hash
 from forger.metrics.extractor import FeatureExtractor, Features, ImageData, float32_only
 from forger.metrics.fidelity import Reference, class_counts, fidelity_scores, mode_scores
+from forger.metrics.judging import Judge, logits_of
 from forger.metrics.settings import (
     SPLITS,
     ScoreSettings,
@@ -27,22 +27,10 @@ from forger.metrics.settings import (
 )
 from forger.metrics.sharing import in_order
 from forger.metrics.translations import HeldOutSources, classes_kept, sources_hash
-from forger.random_state import random_state_of
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
 from forger.sampling.translator import Translator
 from forger.scoreboard import discriminator_scores
 from forger.seeds import STREAMS, Purpose, seed_for, stream
-
-
-class Judge(Protocol):
-    """A task, as far as its discriminator is judged by it."""
-
-    @property
-    def discriminator(self) -> nn.Module:
-        """The one to judge by."""
-
-    def judge(self, discriminator: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Returns what it, or a copy of it, says of images in [-1, 1]: logits, a row each."""
 
 
 @dataclass(frozen=True)
@@ -173,8 +161,7 @@ class Evaluator:
     def sources_of(self, sampler: Sampler) -> HeldOutSources | None:
         """Returns the held-out sources that a translator is scored on; None: it is none."""
         translates = isinstance(sampler, Translator) and self.data.source_shape is not None
-        given = self.data, self.extractor.prefix, self.settings.seed
-        return HeldOutSources(*given) if translates else None
+        return self._held_out if translates else None
 
     def classes_of(self, sampler: Sampler) -> tuple[str, ...]:
         """Returns names of the classes that images are asked to be of, or to keep of sources."""
@@ -223,6 +210,10 @@ class Evaluator:
             "precision": "float32",
             "random_streams": STREAMS,
         }
+
+    @cached_property
+    def _held_out(self) -> HeldOutSources:
+        return HeldOutSources(self.data, self.extractor.prefix, self.settings.seed)
 
     def _look(
         self, sampler: Sampler, task: Judge, seed: int, classes: bool, number: int, size: int
@@ -310,19 +301,3 @@ class Evaluator:
         generator = stream(Purpose.SCORED_REAL, self.settings.seed, SPLITS.index(split))
         order = torch.randperm(len(among), generator=generator)
         return torch.split(among[order[:count]], CHUNK)
-
-
-@torch.no_grad()
-def logits_of(task: Judge, batch: Mapping[str, Tensor], seed: int = 0) -> Tensor:
-    """Returns the discriminator's logits `(N,)` of a batch whose images are uint8 `(N, C, H, W)`.
-
-    A copy of it runs, in eval mode and float32: weights, buffers, modes and the random state stay
-    as they are, in bits. What is drawn on the way, as by an augmentation, depends on the seed
-    alone. Of several logits of one image the mean counts.
-    """
-    judge, images = copied(task.discriminator).float().eval(), batch["image"]
-    with random_state_of(seed, images.device), torch.autocast(images.device.type, enabled=False):
-        pixels = {k: one for k, one in batch.items() if one.dtype == torch.uint8}
-        scaled = {name: one.float() / 127.5 - 1 for name, one in pixels.items()}
-        logits = task.judge(judge, {**batch, **scaled})
-    return logits.reshape(len(images), -1).float().mean(1)

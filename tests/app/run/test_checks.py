@@ -20,7 +20,7 @@ from forger.app.run.train import train
 from forger.callbacks import SampleGrid
 from forger.errors import ConfigError, DataError
 from forger.gan import GAN
-from forger.metrics.evaluator import logits_of
+from forger.metrics.judging import logits_of
 from forger.networks import mlp
 from forger.sampling.sampler import Sampler
 

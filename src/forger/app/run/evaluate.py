@@ -27,8 +27,9 @@ from forger.data import ImageDataModule
 from forger.data.other_way import OtherWay
 from forger.errors import ConfigError, UserError
 from forger.metrics import figures
-from forger.metrics.evaluator import Evaluation, Evaluator, Judge
+from forger.metrics.evaluator import Evaluation, Evaluator
 from forger.metrics.extractor import ImageData
+from forger.metrics.judging import Judge
 from forger.metrics.neighbours import nearest
 from forger.metrics.usefulness import check_useful, classification_accuracies
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes

@@ -65,7 +65,7 @@ def generate(cfg: DictConfig) -> Path:
         cfg: composed from `configs/generate.yaml`. `output` is replaced as a whole, or left as it
             was if anything fails; the default is `<run>/generated/<checkpoint>_<weights>_seed<n>`,
             with `_label<label>`, `_truncation<truncation>`, `_dropout`, `_b_to_a` and the name of
-        input behind where they are given.
+            `input` behind where they are given.
 
     Raises:
         UserError: a setting, the run or the folder cannot work; nothing was written.

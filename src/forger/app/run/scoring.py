@@ -58,8 +58,7 @@ def check_scorable(
     With `floor` real images are scored too, as many as are generated; `condition` is that of what
     generates them; a translator makes one of each held-out source, at most. Returns the extractor,
     not prepared; how many images to generate; and what has to be trained or downloaded first, if
-    anything. A `UserError` tells what is lacking: labels,
-    images, held-out ones.
+    anything. A `UserError` tells what is lacking: labels, images, held-out ones.
     """
     check_labels(data, condition or Condition())
     extractor: FeatureExtractor = instantiate(metrics.features, FeatureExtractor)
