@@ -9,6 +9,7 @@ its own folder alone.
 On two cores:
     python benchmarks/kill_and_resume.py --models vanilla dcgan                 50 kills, 7 minutes
     python benchmarks/kill_and_resume.py --models biggan stylegan2 --kills 6    6 kills, 7 minutes
+    python benchmarks/kill_and_resume.py --models paired cycle cut refine --kills 20    20 kills
     python benchmarks/kill_and_resume.py --processes 2 --kills 10 --workers 1   10 kills, 15 minutes
 """
 
@@ -29,12 +30,14 @@ from random import Random
 
 from kill_moments import Length
 from killed_run import Kill, KilledRun, Planned
+from PIL import Image
 from training_process import Training
 
 from forger.app.run.folder import read_status
+from forger.data.sample import MNISTSample
 
 ALWAYS = (
-    *("data=mnist_sample", "data.batch_size=64", "trainer.max_epochs=3", "trainer.threads=1"),
+    *("trainer.max_epochs=3", "trainer.threads=1"),
     *("metrics=quick", "metrics.every_n_steps=50", "metrics.num_fake=200"),
     *("callbacks.samples.n=16", "callbacks.samples.every_n_steps=40"),
     "callbacks.checkpoint.every_n_minutes=null",
@@ -79,9 +82,29 @@ MODELS |= {
         *("loss.r1_gamma=1", "loss.penalty_interval=8", "augment=ada", "augment.ramp_images=5000"),
     ),
 }
+DIGITS = ("data=mnist_sample", "data.batch_size=64")
+_PATCHES = ("model.discriminator.width=8", "model.discriminator.layers=1", "data.batch_size=4")
+_UNPAIRED = (
+    *("model=resnet_patchgan", "model.generator.width=8", "model.generator.blocks=1", *_PATCHES),
+    *("data=unpaired_folder", "loss=least_squares", *_TINY),
+)
+TRANSLATIONS = {  # of 280 pairs of images of 28x28 pixels, see `write_pairs`
+    "paired": (
+        *("task=paired", "model=unet_patchgan", "model.generator.width=8", *_PATCHES),
+        *("data=paired_folder", "schedule=linear", *_TINY),
+    ),
+    "cycle": ("task=cycle", "task.pool=10", *_UNPAIRED),
+    "cut": ("task=cut", "task.nce_layers=[0,4,8]", "task.nce_dim=16", *_UNPAIRED),
+    "refine": (
+        *("task=refine", "task.history=100", "task.generator_warmup=40"),
+        *("task.discriminator_warmup=30", "model=simgan", "model.generator.width=8"),
+        *("model.generator.blocks=1", "data.batch_size=4", "data=unpaired_folder", *_TINY),
+    ),
+}
+PIXELS = ("data.image_size=28", "data.channels=1", "data.flip=true", "metrics/features=pixels")
 LENGTHS = {
     name: Length(210, 70, row=1, save=11) if "dcgan" in name else Length(210, 70, row=3, save=15)
-    for name in MODELS
+    for name in (*MODELS, *TRANSLATIONS)
 }
 KINDS = (
     *("checkpoint write", "within an epoch", "before a checkpoint", "at the end"),
@@ -107,6 +130,7 @@ class Session:
         trainer = "trainer=cpu" if processes == 1 else "trainer=ddp_cpu"
         where = [f"paths.{name}_dir={folder / name}" for name in ("log", "data", "cache")]
         self._always = [*ALWAYS, trainer, *where]
+        self._pairs = folder / "pairs"
         self._lengths: dict[str, Length] = {}
         self._numbers = count(1)
         self.nothing_there = 0
@@ -116,6 +140,14 @@ class Session:
         self._undisturbed(
             self._overrides("vanilla", "trainer.max_steps=1"), self.folder / "warm_up"
         )
+
+    def write_pairs(self) -> None:
+        """Writes digits, dark on light, and the same light on dark, as 300 pairs of images."""
+        digits = MNISTSample().read("train")["image"][:: 4500 // 300]
+        for name, images in (("A", 255 - digits), ("B", digits)):
+            (self._pairs / name).mkdir(parents=True)
+            for number, image in enumerate(images):
+                Image.fromarray(image[0].numpy()).save(self._pairs / name / f"{number:03}.png")
 
     def train_reference(self, model: str) -> None:
         """Trains a run that is left alone."""
@@ -143,7 +175,9 @@ class Session:
         raise SystemExit(f"{MOST_RUNS} runs of {model} ended before {left}")
 
     def _overrides(self, model: str, *more: str) -> list[str]:
-        return [*self._always, *MODELS[model], *more]
+        if model in MODELS:
+            return [*self._always, *DIGITS, *MODELS[model], *more]
+        return [*self._always, *TRANSLATIONS[model], *PIXELS, f"data.root={self._pairs}", *more]
 
     def _reference(self, model: str) -> Path:
         return self.folder / "left_alone" / model
@@ -181,6 +215,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> bool:
     began = time.monotonic()
     session = Session(folder, arguments.processes, arguments.seed)
     session.fill_cache()
+    session.write_pairs()
     with ThreadPoolExecutor(arguments.workers) as pool:
         list(pool.map(session.train_reference, arguments.models))
         print(f"{'run':<22}{'kill':<28}{'row':>5}{'from':>8}  {'proof':<40}result", flush=True)
@@ -204,7 +239,7 @@ def main() -> None:
     """Reads the arguments, and ends with exit code 1 where a run differed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=list(LENGTHS), default=list(LENGTHS))
     parser.add_argument("--processes", type=int, choices=list(WHO), default=1, help="of each run")
     parser.add_argument("--workers", type=int, default=2, help="runs at a time")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")

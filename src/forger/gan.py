@@ -28,6 +28,7 @@ from forger.scheduled_settings import ScheduledSettings
 from forger.schedules import Schedule
 from forger.scoreboard import ProbabilityWatch, middle_of, scoreboard
 from forger.seeds import STREAMS
+from forger.shared_fakes import fakes_are_shared
 from forger.tasks.base import Batch, Task
 from forger.updates import NetworkUpdate, Updates
 
@@ -49,7 +50,8 @@ class GAN(LightningModule):
         ema_half_life: of that average, in images that the discriminator is trained on; it takes the
             place of `ema_decay`.
         share_fakes: whether both updates of an iteration use the same fakes, from one forward pass
-            of the generator; the original algorithm makes fresh ones.
+            of the generator; the original algorithm makes fresh ones. None: where both take the
+            same batch, and the task translates it.
         schedules: of other settings than learning rates, see `ScheduledSettings`.
         seed: of all that training draws.
 
@@ -66,7 +68,7 @@ class GAN(LightningModule):
         discriminator_updates: Updates | None = None,
         ema_decay: FractionBelowOne = DEFAULT_DECAY,
         ema_half_life: PositiveFloat | None = None,
-        share_fakes: bool = False,
+        share_fakes: bool | None = None,
         schedules: Mapping[str, Schedule] | None = None,
         seed: int = 0,
     ) -> None:
@@ -82,14 +84,11 @@ class GAN(LightningModule):
         self.ema_generator = EMA(self.generator, ema_decay, ema_half_life)
         self.generator_updates = generator_updates or Updates()
         self.discriminator_updates = discriminator_updates or Updates()
-        self.share_fakes, self.seed, self.images_seen = share_fakes, seed, 0
+        self.seed, self.images_seen = seed, 0
         self.scheduled = ScheduledSettings(schedules or {}, task, self.ema_generator)
-        batches = (self.generator_updates.accumulate, self.discriminator_updates.accumulate)
-        if share_fakes and (self.loss.n_critic, *batches) != (1, 1, 1):
-            raise ConfigError(
-                "model.share_fakes=True: needs one batch for each network, but loss.n_critic is"
-                f" {self.loss.n_critic} and model.accumulate {batches}; all must be 1"
-            )
+        self.share_fakes = fakes_are_shared(
+            share_fakes, task, self.generator_updates, self.discriminator_updates
+        )
 
     @property
     def iteration(self) -> int:

@@ -308,6 +308,29 @@ def test_a_relativistic_loss_compares_with_pairs_of_its_own_batch() -> None:
     torch.testing.assert_close(terms.loss, softplus(real - fake).mean())
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_both_updates_share_one_translation_of_a_batch(name: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"flip_equivariance": False} if name == "cut" else {}
+    gan = GAN(make_task(name, LeastSquares(), **settings))
+    way = {"cycle": "there", "cut": "translator"}.get(name)
+    network = getattr(gan.generator, way) if way else gan.generator
+    given: list[Tensor] = []
+    network.register_forward_hook(lambda _, inputs, __: given.append(inputs[0]))
+    data = Dark() if name == "paired" else Unpaired()
+    make_trainer(tmp_path, max_steps=1).fit(gan, datamodule=data)
+    sources = [one for one in given if torch.equal(one, given[0])]
+    assert len(sources) == 1
+    assert GAN(make_task(name, LeastSquares(n_critic=2), **settings)).share_fakes is False
+
+
+def test_fakes_are_not_shared_with_an_update_of_another_batch() -> None:
+    """Their right images are in a batch of their own."""
+    task = make_task("paired", RelativisticPairing())
+    assert not GAN(task).share_fakes
+    with pytest.raises(ConfigError, match="RelativisticPairing gives G's update"):
+        GAN(task, share_fakes=True)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "told"),
     [

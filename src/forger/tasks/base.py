@@ -77,6 +77,9 @@ class Task(nn.Module, ABC):
     needs_fresh_batch = False
     """Whether the generator's update takes a batch of its own, and not the discriminator's last."""
 
+    translates: ClassVar[bool] = False
+    """Whether fakes are made of the batch's own examples."""
+
     judges_pairs: ClassVar[bool] = False
     """Whether the discriminator sees an image with its source, channels behind channels."""
 

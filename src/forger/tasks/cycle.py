@@ -85,6 +85,7 @@ class Cycle(Task):
     """
 
     members = ("image", "source")
+    translates = True
 
     def __init__(
         self,

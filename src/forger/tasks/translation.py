@@ -37,6 +37,8 @@ class Translation(ImageTask):
         ConfigError: a weight is out of range, or for a reason of `ImageTask`.
     """
 
+    translates = True
+
     def __init__(
         self,
         generator: nn.Module,

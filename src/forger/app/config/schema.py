@@ -59,7 +59,7 @@ MODEL: Types = {
     "prior": Literal["normal", "uniform"],
     "ema_decay": FractionBelowOne,
     "ema_half_life": PositiveFloat | None,
-    "share_fakes": bool,
+    "share_fakes": bool | None,
 }
 ACCUMULATE: Types = dict.fromkeys(_EACH, PositiveInt)
 # what else than learning rates follows a schedule; a task of your own may know more

@@ -111,7 +111,7 @@ def build_gan(
         build_task(cfg, generators | discriminators, *facts, loss, augment),
         ema_decay=cfg.model.ema_decay,
         ema_half_life=cfg.model.ema_half_life,
-        share_fakes=cfg.model.get("share_fakes", False),  # a run of an earlier version has none
+        share_fakes=cfg.model.get("share_fakes"),  # a run of an earlier version has none
         schedules=schedules,
         seed=seed,
         **updates,
