@@ -69,7 +69,7 @@ class Loop:
         self.judges = list(self.discriminator.parameters())
         self.averaged, self.trained = _floats(self.average), _floats(self.generator)
         # Where no sample's logit depends on the others, both batches go through D at once.
-        self.at_once = self.discriminator.independent_samples
+        self.at_once = getattr(self.discriminator, "independent_samples", False)
         self.batches = self._batches(images.to(self.device))
         self.iterations, self.penalty_factor = 0, 1.0
 

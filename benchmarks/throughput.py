@@ -62,6 +62,7 @@ def measure(
 def chosen(programs: list[str], workload: str) -> tuple[str, ...]:
     """Returns those that this workload is for: two processes divide a processor's threads."""
     others = {"naive", "processes"} - {*WORKLOADS[workload].more}
+    others |= set() if WORKLOADS[workload].game == "noise" else {"reference"}  # turns alone
     others |= set() if device_here().type == "cpu" else {"processes"}
     return tuple(program for program in programs if program not in others)
 

@@ -69,7 +69,7 @@ class Trainings:
         """Trains one workload by one program, and returns what its clock found."""
         workload, number = WORKLOADS[name], next(self._numbers)
         output, printed = self.folder / f"{number}.json", self.folder / f"{number}.txt"
-        array, overrides = self.images.digits if workload.images == "digits" else self.images.photos
+        array, overrides = self.images.of(workload.images)
         if program in WORDS:
             folder = self.folder / "runs" / str(number)
             clock: dict[str, object] = {"_target_": "timed_product.Clock", "output": output}
@@ -109,7 +109,7 @@ class Trainings:
             f"data.batch_size={BATCH_SIZE}",
             f"trainer.max_steps={warm_up + iterations}",
             f"trainer.precision={self.settings.precision}",
-            f"model.share_fakes={self._shares(workload)}",
+            *([f"model.share_fakes={self._shares(workload)}"] if workload.game == "noise" else []),
             *(f"paths.cache_dir={self.images.cache}", f"hydra.run.dir={folder}"),
             f"+callbacks.clock={{{', '.join(f'{k}: {v}' for k, v in clock.items())}}}",
             *self.settings.overrides,

@@ -42,6 +42,16 @@ class TimedImages:
         self._write(MNIST(root=root, download=False), path)
         return str(path), ["data=mnist", f"data.root={root}", "data.download=false"]
 
+    def of(self, kind: str) -> tuple[str, list[str]]:
+        """Returns the array's path and the product's overrides of one kind of images."""
+        if kind == "photos":
+            return self.photos
+        path, overrides = self.digits
+        if kind == "digits":
+            return path, overrides
+        target = {"pairs": "timed_product.Pairs", "sides": "timed_product.Sides"}[kind]
+        return path, ["data=mnist_sample", f"data._target_={target}"]
+
     @cached_property
     def photos(self) -> tuple[str, list[str]]:
         """The array's path, and the product's overrides."""

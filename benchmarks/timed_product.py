@@ -16,11 +16,13 @@ from lightning.pytorch import Callback, Trainer
 from reference_loop import Loop
 from stopwatch import Stopwatch
 from torch import Tensor
+from translation_loop import CycleLoop, PairedLoop
 from workloads import WORKLOADS, load_images
 
 from forger.data import MNISTSample
 
 DIGITS = 60_000  # as many as MNIST has: an epoch ends as rarely
+LOOPS = {"noise": Loop, "paired": PairedLoop, "cycle": CycleLoop}
 TURN = 8  # iterations: penalties of every fourth or eighth fall into each
 
 
@@ -67,7 +69,8 @@ class Turns(Callback):
         share_fakes: bool,
     ) -> None:
         self._output, self._warm_up, self._images = Path(output), warm_up, images
-        self._loop = Loop(WORKLOADS[workload], load_images(array), precision, share_fakes)
+        loop = LOOPS[WORKLOADS[workload].game]
+        self._loop = loop(WORKLOADS[workload], load_images(array), precision, share_fakes)
         self._began, self._seconds = 0.0, list[tuple[float, float]]()
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
@@ -113,3 +116,20 @@ class TiledDigits(MNISTSample):
             return members
         rows = torch.arange(DIGITS) % len(members["image"])
         return {name: one[rows] for name, one in members.items()}
+
+
+class Pairs(TiledDigits):
+    """Those digits, made from their negatives."""
+
+    native_source_shape = (1, 28, 28)
+
+    def read(self, split: Any) -> dict[str, Tensor]:
+        """Reads one split."""
+        members = super().read(split)
+        return members | {"source": 255 - members["image"]}
+
+
+class Sides(Pairs):
+    """The same, which do not belong together."""
+
+    paired = False

@@ -13,8 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from forger.losses import R3GAN, AdversarialLoss, Hinge, NonSaturating, Wasserstein
-from forger.networks import biggan, dcgan, mlp, r3gan, stylegan2
+from forger.losses import (
+    R3GAN,
+    AdversarialLoss,
+    Hinge,
+    LeastSquares,
+    NonSaturating,
+    Wasserstein,
+)
+from forger.networks import biggan, dcgan, mlp, patchgan, r3gan, resnet_translator, stylegan2, unet
 
 LATENT_DIM = 100
 BATCH_SIZE = 64
@@ -39,10 +46,11 @@ class Workload:
             these come within a minute.
         more: programs that it is for beside product and reference loop.
         classes: whether both networks are told the class of an image.
+        game: what the loop by hand plays.
         annealed: images over which the schedules of `schedule=r3gan` go, half-life and all.
     """
 
-    images: Literal["digits", "photos"]
+    images: Literal["digits", "photos", "pairs", "sides"]
     shape: Shape
     networks: Callable[[], tuple[nn.Module, nn.Module]]
     loss: AdversarialLoss
@@ -52,6 +60,7 @@ class Workload:
     more: tuple[str, ...] = ()
     classes: bool = False
     annealed: int | None = None
+    game: Literal["noise", "paired", "cycle"] = "noise"
 
     @property
     def images_per_iteration(self) -> int:
@@ -83,6 +92,24 @@ def _stylegan2() -> tuple[nn.Module, nn.Module]:
     generator = stylegan2.Generator(latent_dim=64, style_dim=64, mapping_layers=2, **sizes)
     return generator, stylegan2.Discriminator(**sizes)
 
+
+def _paired() -> tuple[nn.Module, nn.Module]:
+    generator = unet.Generator((1, 28, 28), (1, 28, 28), width=32, dropout=0)
+    return generator, patchgan.Discriminator((2, 28, 28), width=32, layers=1)
+
+
+def _cycle() -> tuple[nn.Module, nn.Module]:
+    def translator() -> nn.Module:
+        return resnet_translator.Generator((1, 28, 28), (1, 28, 28), width=16, blocks=3)
+
+    def critic() -> nn.Module:
+        return patchgan.Discriminator((1, 28, 28), width=32, layers=1, norm="instance")
+
+    both = nn.ModuleDict({"there": translator(), "back": translator()})
+    return both, nn.ModuleDict({"of_images": critic(), "of_sources": critic()})
+
+
+_SMALL_CRITIC = ("model.discriminator.width=32", "model.discriminator.layers=1")
 
 WORKLOADS = {
     "vanilla": Workload(
@@ -156,6 +183,32 @@ WORKLOADS = {
         ),
         warm_up=10,
         iterations=100,
+    ),
+    "paired": Workload(
+        images="pairs",
+        shape=(1, 28, 28),
+        networks=_paired,
+        loss=NonSaturating(),
+        overrides=(
+            *("task=paired", "model=unet_patchgan", "model.generator.width=32"),
+            *("model.generator.dropout=0", "loss=non_saturating", *_SMALL_CRITIC),
+        ),
+        warm_up=10,
+        iterations=100,
+        game="paired",
+    ),
+    "cycle": Workload(
+        images="sides",
+        shape=(1, 28, 28),
+        networks=_cycle,
+        loss=LeastSquares(),
+        overrides=(
+            *("task=cycle", "model=resnet_patchgan", "model.generator.width=16"),
+            *("model.generator.blocks=3", "loss=least_squares", *_SMALL_CRITIC),
+        ),
+        warm_up=10,
+        iterations=100,
+        game="cycle",
     ),
 }
 

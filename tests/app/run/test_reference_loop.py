@@ -20,6 +20,8 @@ from forger.seeds import Purpose
 
 sys.path.append(str(ROOT / "benchmarks"))
 import reference_loop
+import timed_product
+import translation_loop
 from workloads import LEARNING_RATE, WORKLOADS
 
 BATCH, UPDATES = 8, 9  # of D at most: penalties of every fourth and eighth are in them
@@ -73,18 +75,25 @@ def test_it_trains_the_same_weights(
     if workload.images == "photos":
         root = colour_folder(tmp_path / "images")
         words += [f"data.root={root}", "data=image_folder", "data.image_size=32", "data.flip=false"]
+    if workload.game != "noise":
+        kind = {"pairs": timed_product.Pairs, "sides": timed_product.Sides}[workload.images]
+        words += [f"data._target_=timed_product.{kind.__name__}"]
+        words += ["task.pool=20"] if workload.game == "cycle" else []
     steps = UPDATES // workload.loss.n_critic
     trained(tmp_path, *words, steps=steps)
 
     monkeypatch.setattr(reference_loop, "BATCH_SIZE", BATCH)
-    loop = reference_loop.Loop(workload, torch.zeros(0, *workload.shape, dtype=torch.uint8))
+    monkeypatch.setattr(translation_loop, "POOL", 20)  # full after three batches
+    make = timed_product.LOOPS[workload.game]
+    loop = make(workload, torch.zeros(0, *workload.shape, dtype=torch.uint8))
     for network in ("generator", "discriminator"):
         state = getattr(recorded.start, network).state_dict()
         getattr(loop, network).load_state_dict(state)
     loop.average.load_state_dict(recorded.start.generator.state_dict())
     loop.batches = iter(recorded.reals)
     monkeypatch.setattr(loop, "draw", recorded.draw)
-    monkeypatch.setattr(loop, "uniform", lambda *_: recorded.drawn[Purpose.PENALTIES].popleft())
+    drawn = Purpose.PENALTIES if workload.game == "noise" else Purpose.OWN_TASK
+    monkeypatch.setattr(loop, "uniform", lambda *_: recorded.drawn[drawn].popleft())
     for _ in range(steps):
         loop.iterate()
 
