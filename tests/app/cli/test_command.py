@@ -102,6 +102,18 @@ class TestScripts:
         ]
         assert list(tmp_path.iterdir()) == []
 
+    def test_a_folder_that_was_there_stays(self, tmp_path: Path) -> None:
+        (tmp_path / "mine").mkdir()
+        done = command("data=image_folder", "data.root=none", "paths.log_dir=mine", cwd=tmp_path)
+        assert done.returncode == 2
+        assert "none" in done.stderr
+        assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+        own = tmp_path / "mine" / "notes.log"
+        own.write_text("mine")
+        again = ("data=image_folder", "data.root=none", f"hydra.run.dir={own.parent}")
+        assert command(*again, cwd=tmp_path).returncode == 2
+        assert own.read_text() == "mine"
+
     @pytest.mark.parametrize("name", SCRIPTS[1:])
     def test_nor_do_those_leave_one_that_read_a_run(self, name: str, tmp_path: Path) -> None:
         done = command("run=logs/x", "device=gpu", cwd=tmp_path, script=ROOT / f"{name}.py")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import hydra.core.utils
@@ -30,8 +29,7 @@ def run_job(agreed: Agreed) -> float | None:
     """Runs a job; returns the metric that `objective` names, if any."""
     script, config = agreed.command.script, agreed.config
     folder, has_folder = Path(config.hydra.run.dir).absolute(), SCRIPTS[script].once is None
-    # Rank 0 makes the folder, which another machine may not see.
-    is_elsewhere = not is_main_process() and not folder.is_dir()
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
 
     def task(cfg: DictConfig) -> tuple[float | None, Exception | None]:
         try:
@@ -48,13 +46,11 @@ def run_job(agreed: Agreed) -> float | None:
     failed = error is not None and not isinstance(error, Pruned)
     message = message_of(error) if error is not None else None
     unused = has_folder and (message is not None if failed else config.get("dry_run"))
-    removed = unused and is_main_process() and _remove_unused(folder)
+    removed = unused and is_main_process() and _remove_unused(folder, new)
     if failed and not removed and (has_folder or message is None):
         _log_to_file(message or "".join(traceback.format_exception(error)))
-    if is_elsewhere:
-        with suppress(OSError):  # another process of this machine was faster
-            folder.rmdir()
-            folder.parent.rmdir()
+    if not is_main_process():  # rank 0 makes the folder, which another machine may not see
+        _remove_empty(new)
     if error is not None:
         raise error
     return value
@@ -110,17 +106,29 @@ def _log_to_file(message: str) -> None:
         handler.handle(record)
 
 
-def _remove_unused(folder: Path) -> bool:
-    """Removes the folder of a run that never began, which holds its log at most."""
-    if not folder.is_dir() or any(path.suffix != ".log" for path in folder.iterdir()):
+def _remove_unused(folder: Path, new: Sequence[Path]) -> bool:
+    """Removes what was made for a run that never began; its folder holds our log at most.
+
+    Of several processes another may have made the folder.
+    """
+    logs = {Path(handler.baseFilename) for handler in _file_handlers()}
+    ours = folder in new or this_process() is not None
+    if not ours or not folder.is_dir() or {*folder.iterdir()} - logs:
         return False
     for handler in _file_handlers():
         logging.getLogger().removeHandler(handler)
         handler.close()
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
-    with suppress(OSError):  # other runs are there
-        folder.parent.rmdir()
-        folder.parent.parent.rmdir()
+        Path(handler.baseFilename).unlink(missing_ok=True)
+    _remove_empty([folder, *new])
     return True
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Removes folders, the innermost first, up to one in which there is something."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:  # another process was faster
+            continue
+        except OSError:
+            return
