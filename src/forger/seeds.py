@@ -21,7 +21,7 @@ class Purpose(IntEnum):
     PENALTIES = 2
     SAMPLES = 3  # the images that a seed means: grids, generate.py, scores, walks
     ORDER = 4  # of the images in an epoch
-    FLIPS = 5
+    FLIPS = 5  # and of random crops
     SCORED_REAL = 6  # which real images are scored
     KID_SUBSETS = 7
     CLASSIFIER_WEIGHTS = 8

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from forger.batches import IterationBatches, images_of
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.data.crops import crop_enlarged, draw_places
 from forger.errors import ConfigError, DataError
 from forger.random_state import random_states, set_random_states
 from forger.seeds import Purpose, stream
@@ -22,6 +23,19 @@ from forger.worker_signals import signals_held_back, start_worker
 log = logging.getLogger(__name__)
 
 _SOURCES = 1  # behind the seed and the number of a pass: orders of sources, not of images
+_CROPS = 2  # behind these: places of crops, not flips
+
+
+class Pass(NamedTuple):
+    """One pass over all rows of a member, in order: which they are, and what becomes of each."""
+
+    order: Tensor
+    flips: Tensor | None
+    places: Tensor | None
+
+    def part(self, rows: slice) -> Pass:
+        """Returns some of it."""
+        return Pass(*(None if one is None else one[rows] for one in self))  # type: ignore[arg-type]
 
 
 class StoredBatch(NamedTuple):
@@ -30,13 +44,16 @@ class StoredBatch(NamedTuple):
     members: dict[str, Tensor]  # B rows each; `image` and other images are uint8 (B, C, H, W)
     flip: Tensor | None  # bool (B,): which images to mirror once on the device
     source_flip: Tensor | None = None  # of unpaired sources; None: they are flipped as the images
+    crop: Tensor | None = None  # int64 (B, 2): where crops of enlarged images begin, see `crops`
+    source_crop: Tensor | None = None  # of unpaired sources
+    crop_margin: int = 0
 
     def to(self, device: torch.device) -> StoredBatch:
         """Moves it as Lightning asks, without waiting where it lies in pinned memory."""
         return self.each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def scaled(self) -> dict[str, Tensor]:
-        """Returns all members, images flipped and in [-1, 1], others as they are."""
+        """Returns all members, images flipped, cropped and in [-1, 1], others as they are."""
         return {
             name: self._scaled(name, one) if holds_images(one) else one
             for name, one in self.members.items()
@@ -45,13 +62,19 @@ class StoredBatch(NamedTuple):
     def each(self, change: Callable[[Tensor], Tensor]) -> StoredBatch:
         """Changes each of the tensors."""
         members = {name: change(one) for name, one in self.members.items()}
-        flips = (None if one is None else change(one) for one in (self.flip, self.source_flip))
-        return StoredBatch(members, *flips)
+        marks = {k: getattr(self, k) for k in ("flip", "source_flip", "crop", "source_crop")}
+        changed: dict[str, Any] = {
+            name: None if one is None else change(one) for name, one in marks.items()
+        }
+        return self._replace(members=members, **changed)
 
     def _scaled(self, name: str, images: Tensor) -> Tensor:
-        apart = self.source_flip is not None and is_of_sources(name)
-        flip = self.source_flip if apart else self.flip
-        return to_unit_range(images if flip is None else flip_some(images, flip))
+        flip, crop = self.flip, self.crop
+        if is_of_sources(name):
+            flip = flip if self.source_flip is None else self.source_flip
+            crop = crop if self.source_crop is None else self.source_crop
+        scaled = to_unit_range(images if flip is None else flip_some(images, flip))
+        return scaled if crop is None else crop_enlarged(scaled, crop, self.crop_margin)
 
 
 def is_of_sources(name: str) -> bool:
@@ -94,6 +117,8 @@ class ResidentLoader:
         seed: of the order and the flips.
         epoch: returns the number of the epoch; asked when its first batch is taken.
         flip: mirror each image with probability 1/2.
+        crop_margin: pixels by which images are enlarged before a random part of their own size is
+            cut out; 0: neither.
         paired: whether sources are row for row those of the images.
         pin: put batches into pinned memory, from where a GPU takes them while it computes.
     """
@@ -106,6 +131,7 @@ class ResidentLoader:
         seed: NonNegativeInt,
         epoch: Callable[[], int],
         flip: bool = False,
+        crop_margin: NonNegativeInt = 0,
         paired: bool = True,
         rank: NonNegativeInt = 0,
         world_size: PositiveInt = 1,
@@ -119,6 +145,7 @@ class ResidentLoader:
         self.members = dict(members)
         self.batch_size, self.seed, self.epoch, self.flip = batch_size, seed, epoch, flip
         self.paired, self.rank, self.world_size, self.pin = paired, rank, world_size, pin
+        self.crop_margin = crop_margin
 
     def __len__(self) -> int:
         return len(self.members["image"]) // self.batch_size
@@ -129,41 +156,44 @@ class ResidentLoader:
     def from_batch(self, number: NonNegativeInt) -> Iterator[StoredBatch]:
         """Yields the epoch's batches from that number on, counted from 0."""
         epoch = self.epoch()
-        order, flips = self._pass_over("image", epoch)
-        sources, source_flips = (order, None) if self.paired else self._source_order(epoch)
+        images = self._pass_over("image", epoch)
+        sources = images if self.paired else self._sources_of(epoch)
         for start in range(number * self.batch_size, len(self) * self.batch_size, self.batch_size):
             share = slice(start + self.rank, start + self.batch_size, self.world_size)
-            index, of_sources = order[share], sources[share]
-            batch = StoredBatch(
-                {
-                    name: one.index_select(0, of_sources if is_of_sources(name) else index)
-                    for name, one in self.members.items()
-                },
-                None if flips is None else flips[share],
-                None if source_flips is None else source_flips[share],
-            )
+            own, of_sources = images.part(share), sources.part(share)
+            members = {
+                name: one.index_select(0, (of_sources if is_of_sources(name) else own).order)
+                for name, one in self.members.items()
+            }
+            apart = (None, None) if self.paired else of_sources[1:]
+            marks = own.flips, apart[0], own.places, apart[1]
+            batch = StoredBatch(members, *marks, crop_margin=self.crop_margin)
             yield batch.each(Tensor.pin_memory) if self.pin else batch
 
-    def _source_order(self, epoch: int) -> tuple[Tensor, Tensor | None]:
-        """Returns which unpaired sources the batches of an epoch hold, in order, and the flips."""
+    def _sources_of(self, epoch: int) -> Pass:
+        """Returns the unpaired sources that the batches of an epoch hold, in order."""
         rows, count = len(self) * self.batch_size, len(self.members["source"])
         first, begin = divmod(epoch * rows, count)
         numbers = range(first, (epoch * rows + rows) // count + 1)
         passes = [self._pass_over("source", number, _SOURCES) for number in numbers]
-        order = torch.cat([one for one, _ in passes])[begin : begin + rows]
-        flips = [one for _, one in passes if one is not None]
-        return order, torch.cat(flips)[begin : begin + rows] if flips else None
+        columns = zip(*passes, strict=True)
+        joined = (None if parts[0] is None else torch.cat(parts) for parts in columns)
+        return Pass(*joined).part(slice(begin, begin + rows))  # type: ignore[arg-type]
 
-    def _pass_over(self, name: str, *key: int) -> tuple[Tensor, Tensor | None]:
-        """Returns an order `(N,)` of a member's rows and, in that order, which to flip."""
-        # Drawn on the CPU, so that both are the same everywhere, and all at once, so that any batch
+    def _pass_over(self, name: str, *key: int) -> Pass:
+        """Returns a pass over the rows of a member, of that key."""
+        # Drawn on the CPU, so that it is the same everywhere, and all at once, so that any batch
         # can be had without those before it.
         device, count = self.members[name].device, len(self.members[name])
         order = torch.randperm(count, generator=stream(Purpose.ORDER, self.seed, *key))
-        if not self.flip:
-            return order.to(device), None
-        flips = torch.rand(count, generator=stream(Purpose.FLIPS, self.seed, *key)) < 0.5
-        return order.to(device), flips.to(device)
+        flips = places = None
+        if self.flip:
+            flips = torch.rand(count, generator=stream(Purpose.FLIPS, self.seed, *key)) < 0.5
+            flips = flips.to(device)
+        if self.crop_margin:
+            drawn = stream(Purpose.FLIPS, self.seed, *key, _CROPS)
+            places = draw_places(count, self.crop_margin, drawn).to(device)
+        return Pass(order.to(device), flips, places)
 
 
 class GroupedLoader:

@@ -57,6 +57,7 @@ class ImageDataModule(LightningDataModule, ABC):
     scores_by_default: ClassVar[bool] = False  # whether a run scores itself without being asked
     num_fake: ClassVar[int | None] = None  # images that a score generates; None: as for most data
     mapped: ClassVar[bool] = False  # whether the images are a file mapped into memory
+    crop_margin: int = 0  # see `ResidentLoader`
     # Whether sources are row for row those of the images; else they have an order of their own
     paired: ClassVar[bool] = True
 
@@ -236,6 +237,7 @@ class ImageDataModule(LightningDataModule, ABC):
             # Overfitting means the same batches in every epoch.
             epoch=lambda: 0 if trainer is None or overfits(trainer) else trainer.current_epoch,
             flip=self.flip,
+            crop_margin=self.crop_margin,
             paired=self.paired,
             rank=trainer.global_rank if trainer else 0,
             world_size=trainer.world_size if trainer else 1,

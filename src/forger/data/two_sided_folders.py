@@ -10,7 +10,13 @@ from typing import ClassVar, Literal, TypeAlias
 
 from torch import Tensor
 
-from forger.bounds import FractionBelowOne, NonNegativeInt, PositiveInt, check_choice
+from forger.bounds import (
+    FractionBelowOne,
+    NonNegativeInt,
+    PositiveInt,
+    check_bounds,
+    check_choice,
+)
 from forger.data.folder import ImageFolder
 from forger.data.folder_cache import FolderCache
 from forger.data.folder_listing import Listing
@@ -33,6 +39,8 @@ class TwoSidedFolder(ImageFolder):
         train_folder, test_folder, test_fraction, value_range, skip_unreadable: as in `ImageFolder`,
             folders without the name of the side: `train` for `trainA` and `trainB`. Of a pair both
             images are left out where one cannot be read.
+        crop_margin: pixels by which training images are enlarged before a random part of their
+            own size is cut out, of both images of a pair alike (30 in pix2pix and CycleGAN).
         batch_size, flip, seed, device, train_limit: as in `ImageDataModule`.
 
     Raises:
@@ -57,11 +65,13 @@ class TwoSidedFolder(ImageFolder):
         skip_unreadable: bool = False,
         batch_size: PositiveInt = 1,
         flip: bool = True,
+        crop_margin: NonNegativeInt = 0,
         seed: NonNegativeInt = 0,
         device: Residence = "auto",
         train_limit: PositiveInt | None = None,
     ) -> None:
         check_choice("data.direction", direction, Direction)
+        check_bounds(crop_margin, NonNegativeInt, "data.crop_margin")
         super().__init__(
             root=root,
             cache_dir=cache_dir,
@@ -78,7 +88,7 @@ class TwoSidedFolder(ImageFolder):
             device=device,
             train_limit=train_limit,
         )
-        self.direction = direction
+        self.direction, self.crop_margin = direction, crop_margin
         self._targets = replace(self._target, channels=source_channels or channels), self._target
 
     @abstractmethod
