@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -13,14 +12,12 @@ import torch
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-import forger
-from forger.app.config.check import check
 from forger.app.config.messages import near
-from forger.app.config.settings import with_absolute_paths
 from forger.app.config.trust import is_in_use, is_named, links_out_of, named
 from forger.app.run.build import build_data
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.load import LoadedRun, load_run, refuse_untrusted
+from forger.app.run.protocol import record_of, refuse_another, repeated
 from forger.app.run.scoring import build_evaluator, check_scorable, lacking_by_class
 from forger.app.run.tables import compare, print_scores
 from forger.data import ImageDataModule
@@ -39,10 +36,6 @@ from forger.whole_files import write_json, write_whole
 log = logging.getLogger(__name__)
 
 DEFAULT_CACHE = Path(".cache/forger")  # as in configs/paths/default.yaml
-FORMAT = 2  # of scores.json; raise when an older one could not be repeated
-_REPEATED = (  # settings that a protocol holds
-    *("checkpoint", "direction", "classification_accuracy", "device", "threads", "metrics"),
-)
 SAMPLES, NEIGHBOURS = 12, 6  # whose nearest training images are shown, and how many of them
 LOOKED_AT = 1_000  # for the grid per class
 
@@ -59,7 +52,7 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
     Raises:
         UserError: a run cannot be rebuilt, or scored so; no score of that run is written then.
     """
-    cfg, protocol = (cfg, None) if cfg.protocol is None else _repeated(cfg)
+    cfg, protocol = (cfg, None) if cfg.protocol is None else repeated(cfg)
     seed_everything(0, workers=True, verbose=False)
     names = [cfg.run] if isinstance(cfg.run, str) else list(cfg.run)
     trust, moved = cfg.get("trust") or (), cfg.get("moved")
@@ -76,9 +69,9 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
 
 
 def _evaluate_run(
-    cfg: DictConfig, run: LoadedRun, repeated: dict[str, Any] | None
+    cfg: DictConfig, run: LoadedRun, protocol: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Scores one run, writes and shows what came out; `repeated` is the protocol to repeat."""
+    """Scores one run, writes and shows what came out; `protocol` is one to repeat."""
     cache_dir, device = _cache_dir(cfg, run), pick_device(cfg.device)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
     sampler, task, data = _directed(cfg, run, _rebuild_data(cfg, run, cache_dir))
@@ -90,8 +83,8 @@ def _evaluate_run(
     if cfg.classification_accuracy:
         check_useful(sampler, data)
     evaluator = build_evaluator(cfg.metrics, data, cache_dir, device)
-    if repeated is not None:
-        _refuse_another(cfg, repeated, evaluator.protocol)
+    if protocol is not None:
+        refuse_another(cfg, protocol, evaluator.protocol)
     # first: what it lacks is known before anything is generated
     asked = evaluator.classes_of(sampler), evaluator.sources_of(sampler)
     floor = evaluator.evaluate_floor(num_fake, *asked)
@@ -101,7 +94,7 @@ def _evaluate_run(
         useful = classification_accuracies(sampler, data, seed, device)
         for evaluation, scores in zip((found, floor), useful, strict=True):
             evaluation.scores.update(scores)
-    record = _record(cfg, run, evaluator, found, floor, num_fake)
+    record = record_of(cfg, run, evaluator, found, floor, num_fake)
     _write_scores(run.folder / f"scores{_suffix(cfg)}.json", record, run)
     _tell_what_lacks(evaluator, sampler, found)
     for name, png in _figures(evaluator, sampler, found, seed, boundary).items():
@@ -194,91 +187,6 @@ def _rebuild_data(cfg: DictConfig, run: LoadedRun, cache_dir: Path) -> ImageData
         raise UserError(f"{run.checkpoint}: {reason}; name its own data with data.root=<folder>")
     data.prepare_data()
     return data
-
-
-def _repeated(cfg: DictConfig) -> tuple[DictConfig, dict[str, Any]]:
-    """Returns the settings and the protocol of an earlier evaluation, for this one's run and paths.
-
-    The file may be anybody's.
-    """
-    path = Path(cfg.protocol).expanduser()
-    try:
-        content = json.loads(path.read_text())
-        protocol, version = content["protocol"], content["format"]
-        settings = protocol["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"is not a scores.json of evaluate.py ({type(error).__name__}: {error})"
-        raise UserError(f"protocol={path}: {reason}") from error
-    if version != FORMAT:
-        reason = "was written by another version of forger, and cannot be repeated here"
-        raise UserError(f"protocol={path}: {reason}; evaluate the run again without protocol")
-    if not isinstance(settings, dict) or settings.keys() - {*_REPEATED}:
-        raise UserError(f"protocol={path}: settings may be {', '.join(_REPEATED)}")
-    refuse_untrusted(settings, path, named(cfg.get("trust"), cfg.get("moved")), ["metrics"])
-    merged = OmegaConf.merge(cfg, settings)
-    assert isinstance(merged, DictConfig)
-    if features := (settings.get("metrics") or {}).get("features"):
-        merged.metrics.features = features  # without settings of other ones
-    check(merged, "evaluate")
-    return merged, protocol
-
-
-def _refuse_another(cfg: DictConfig, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises `UserError` where extractor or data are not those of the protocol to repeat."""
-    if before.get("random_streams") != now["random_streams"]:
-        log.warning("protocol=%s: an earlier version drew other images from a seed", cfg.protocol)
-    for part, key in (("extractor", "fingerprint"), ("data", "hash"), ("data", "sources")):
-        earlier, found = before[part].get(key), now[part].get(key)
-        if earlier != found:
-            raise UserError(
-                f"protocol={cfg.protocol}: its {part} has the {key} {earlier}, here it is"
-                f" {found}; use the paths.cache_dir or data.root of that evaluation"
-            )
-
-
-def _record(
-    cfg: DictConfig,
-    run: LoadedRun,
-    evaluator: Evaluator,
-    found: Evaluation,
-    floor: Evaluation,
-    num_fake: int,
-) -> dict[str, Any]:
-    """Returns the content of `scores.json`; the protocol's `settings` alone repeat the scores."""
-    size, num_floor = run.cfg.data.get("image_size"), evaluator.floor_count(num_fake)
-    hardware = {"device": str(evaluator.device), "threads": torch.get_num_threads()}
-    metrics = OmegaConf.to_container(with_absolute_paths(cfg).metrics, resolve=True)
-    weights, seed = cfg.metrics.weights, cfg.metrics.seed
-    generated = {"count": num_fake, "weights": weights, "seed": seed}
-    generated |= {"checkpoint": run.checkpoint.name, "iteration": run.iteration}
-    settings = {"checkpoint": cfg.checkpoint, **hardware, "metrics": metrics}
-    settings |= {} if cfg.direction == "a_to_b" else {"direction": cfg.direction}
-    settings |= {"classification_accuracy": True} if cfg.classification_accuracy else {}
-    protocol = {
-        **evaluator.protocol,
-        "resize": f"to {size}x{size}, bilinear, antialiased" if size else "none",
-        "generated": generated,
-        "floor": {"split": evaluator.floor_split, "count": num_floor},
-        **hardware,
-        "versions": {"forger": forger.__version__, "torch": torch.__version__},
-        "settings": settings,
-    }
-    if cfg.direction != "a_to_b":
-        protocol["data"]["name"] = f"{str(run.cfg.data._target_).rpartition('.')[2]}, the other way"
-    if "label_accuracy" in floor.scores:  # of other images than the rest
-        count = len(evaluator.data.test_images)
-        protocol["floor"]["label_accuracy"] = {"split": "test", "count": count}
-    if evaluator.extractor.counts_modes:
-        protocol["floor"]["modes"] = {"split": "test", "count": evaluator.test_count(num_fake)}
-    images = {"generated": num_fake, "reference": evaluator.num_real, "floor": num_floor}
-    record = {"format": FORMAT, "scores": found.scores, "floor": floor.scores, "images": images}
-    if (classes := evaluator.extractor.classes) is not None:
-        shares = {"generated": found.class_shares, "reference": evaluator.reference_shares}
-        record["class_shares"] = {"classes": classes, **shares}
-    if found.by_class is not None and floor.by_class is not None:
-        scored = {"generated": found.by_class.of_each, "floor": floor.by_class.of_each}
-        record["class_scores"] = {"classes": list(found.by_class.classes), **scored}
-    return record | {"protocol": protocol}
 
 
 def _tell_what_lacks(evaluator: Evaluator, sampler: Sampler, found: Evaluation) -> None:
