@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 
-from forger.data.loaders import GroupedLoader
+from forger.data.grouped_loader import GroupedLoader
 from forger.random_state import random_states, set_random_states
 
 KEY = "exact_resume"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from forger.batches import IterationBatches
 from forger.data.classes import class_counts_of, class_names_of
 from forger.data.folder import ImageFolder
-from forger.data.loaders import GroupedLoader
+from forger.data.grouped_loader import GroupedLoader
 from forger.data.made_pairs import (
     EdgesToDigits,
     GreyToColour,

@@ -13,7 +13,8 @@ from torch import Tensor
 from forger.batches import IterationBatches
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
 from forger.data.classes import class_names_of, count_labels
-from forger.data.loaders import GroupedLoader, ResidentLoader, StoredBatch, is_of_sources
+from forger.data.grouped_loader import GroupedLoader
+from forger.data.loaders import ResidentLoader, StoredBatch, is_of_sources
 from forger.data.members import check_members, resize_members
 from forger.errors import ConfigError, DataError
 

@@ -28,7 +28,7 @@ from forger.batches import (
     members_of,
 )
 from forger.bounds import PositiveInt
-from forger.data.loaders import GroupedLoader
+from forger.data.grouped_loader import GroupedLoader
 from forger.data.module import overfits
 from forger.errors import ConfigError, DataError
 from forger.random_state import random_states, set_random_states
