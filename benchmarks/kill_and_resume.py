@@ -142,12 +142,15 @@ class Session:
         )
 
     def write_pairs(self) -> None:
-        """Writes digits, dark on light, and the same light on dark, as 300 pairs of images."""
-        digits = MNISTSample().read("train")["image"][:: 4500 // 300]
-        for name, images in (("A", 255 - digits), ("B", digits)):
-            (self._pairs / name).mkdir(parents=True)
-            for number, image in enumerate(images):
-                Image.fromarray(image[0].numpy()).save(self._pairs / name / f"{number:03}.png")
+        """Writes digits, dark on light, and the same light on dark, as pairs of images."""
+        for split, wanted in (("train", 280), ("test", 40)):
+            digits = MNISTSample().read(split)["image"]
+            digits = digits[:: len(digits) // wanted][:wanted]
+            for side, images in (("A", 255 - digits), ("B", digits)):
+                folder = self._pairs / f"{split}{side}"
+                folder.mkdir(parents=True)
+                for number, image in enumerate(images):
+                    Image.fromarray(image[0].numpy()).save(folder / f"{number:03}.png")
 
     def train_reference(self, model: str) -> None:
         """Trains a run that is left alone."""

@@ -118,7 +118,12 @@ def test_every_experiment_trains_when_cut_short(
     words = [f"experiment={path.stem}", "trainer.max_steps=1", "trainer=cpu", "data=mnist_sample"]
     words += [f"paths.log_dir={tmp_path / 'logs'}", f"paths.cache_dir={tmp_path / 'cache'}"]
     words += ["callbacks.curves=null", "data.batch_size=8"]
-    if "cifar" in path.stem:
+    if task := re.search(r"override /task: (\w+)", path.read_text()):  # from image to image
+        sides = colour_folder(tmp_path / "images", classes="AB")
+        words.remove("data=mnist_sample")
+        words += [f"data={'' if task[1] == 'paired' else 'un'}paired_folder", f"data.root={sides}"]
+        words += ["data.image_size=32"]
+    elif "cifar" in path.stem:
         images = colour_folder(tmp_path / "images", classes="abcdef")
         words += ["data=image_folder", f"data.root={images}", "data.image_size=32"]
         width = ["model.generator.width=16", "model.discriminator.width=16"]
