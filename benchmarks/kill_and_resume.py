@@ -34,6 +34,7 @@ from PIL import Image
 from training_process import Training
 
 from forger.app.run.folder import read_status
+from forger.data.module import Split
 from forger.data.sample import MNISTSample
 
 ALWAYS = (
@@ -143,7 +144,8 @@ class Session:
 
     def write_pairs(self) -> None:
         """Writes digits, dark on light, and the same light on dark, as pairs of images."""
-        for split, wanted in (("train", 280), ("test", 40)):
+        counts: dict[Split, int] = {"train": 280, "test": 40}
+        for split, wanted in counts.items():
             digits = MNISTSample().read(split)["image"]
             digits = digits[:: len(digits) // wanted][:wanted]
             for side, images in (("A", 255 - digits), ("B", digits)):

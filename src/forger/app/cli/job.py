@@ -17,7 +17,7 @@ from forger.app.cli.ending import message_of
 from forger.app.config.messages import choice, given
 from forger.app.config.sections import SCRIPTS
 from forger.app.distributed.watch import explained
-from forger.app.run.folder import is_main_process
+from forger.app.run.folder import is_empty, is_main_process, missing_folders
 from forger.app.run.several_processes import Agreed
 from forger.errors import ConfigError, Pruned
 from forger.processes import this_process
@@ -29,7 +29,7 @@ def run_job(agreed: Agreed) -> float | None:
     """Runs a job; returns the metric that `objective` names, if any."""
     script, config = agreed.command.script, agreed.config
     folder, has_folder = Path(config.hydra.run.dir).absolute(), SCRIPTS[script].once is None
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    new, ours = missing_folders(folder), is_empty(folder) or this_process() is not None
 
     def task(cfg: DictConfig) -> tuple[float | None, Exception | None]:
         try:
@@ -46,7 +46,7 @@ def run_job(agreed: Agreed) -> float | None:
     failed = error is not None and not isinstance(error, Pruned)
     message = message_of(error) if error is not None else None
     unused = has_folder and (message is not None if failed else config.get("dry_run"))
-    removed = unused and is_main_process() and _remove_unused(folder, new)
+    removed = unused and ours and is_main_process() and _remove_unused(folder, new)
     if failed and not removed and (has_folder or message is None):
         _log_to_file(message or "".join(traceback.format_exception(error)))
     if not is_main_process():  # rank 0 makes the folder, which another machine may not see
@@ -107,13 +107,9 @@ def _log_to_file(message: str) -> None:
 
 
 def _remove_unused(folder: Path, new: Sequence[Path]) -> bool:
-    """Removes what was made for a run that never began; its folder holds our log at most.
-
-    Of several processes another may have made the folder.
-    """
+    """Removes the folder of a run that never began, unless it holds more than its log."""
     logs = {Path(handler.baseFilename) for handler in _file_handlers()}
-    ours = folder in new or this_process() is not None
-    if not ours or not folder.is_dir() or {*folder.iterdir()} - logs:
+    if not folder.is_dir() or {*folder.iterdir()} - logs:
         return False
     for handler in _file_handlers():
         logging.getLogger().removeHandler(handler)

@@ -45,6 +45,16 @@ def is_main_process() -> bool:
     return rank() == 0
 
 
+def missing_folders(folder: Path) -> list[Path]:
+    """Returns which of a folder and those that it lies in are not there, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def is_empty(folder: Path) -> bool:
+    """Tells whether nothing is in a folder, or there is none."""
+    return not folder.is_dir() or not any(folder.iterdir())
+
+
 @contextmanager
 def file_lock(path: Path) -> Iterator[int | None]:
     """Holds a file's lock, which ends with its process, however that ends.
