@@ -51,7 +51,7 @@ def markdown(found: dict[str, Any]) -> str:
         " Memory: peak above imports, forger / reference."
         f" {machine['processor']}, {machine['cores']} cores, accelerator {machine['accelerator']},"
         f" {machine['threads']} threads a process, torch {machine['torch']}, {found['precision']},"
-        f" fake images shared: {'yes' if found['share_fakes'] else 'no'},"
+        f" fake images of noise shared: {'yes' if found['share_fakes'] else 'no'},"
         f" {rate:.0f} GFLOP/s of float32 matrix products."
     )
     return "\n".join(f"| {' | '.join(row)} |" for row in table) + f"\n\n{about}\n"
