@@ -9,7 +9,7 @@ its own folder alone.
 On two cores:
     python benchmarks/kill_and_resume.py --models vanilla dcgan                 50 kills, 7 minutes
     python benchmarks/kill_and_resume.py --models biggan stylegan2 --kills 6    6 kills, 7 minutes
-    python benchmarks/kill_and_resume.py --models paired cycle cut refine --kills 20    20 kills
+    python benchmarks/kill_and_resume.py --models paired cycle cut refine --kills 20
     python benchmarks/kill_and_resume.py --processes 2 --kills 10 --workers 1   10 kills, 15 minutes
 """
 

@@ -26,7 +26,9 @@ class Pass(NamedTuple):
 
     def part(self, rows: slice) -> Pass:
         """Returns some of it."""
-        return Pass(*(None if one is None else one[rows] for one in self))  # type: ignore[arg-type]
+        flips = None if self.flips is None else self.flips[rows]
+        places = None if self.places is None else self.places[rows]
+        return Pass(self.order[rows], flips, places)
 
 
 class StoredBatch(NamedTuple):
