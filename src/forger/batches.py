@@ -210,10 +210,12 @@ def _names(batch: Any) -> list[str]:
     return list(getattr(batch, "_fields", ()))
 
 
-def check_labels(labels: Tensor, num_classes: int, name: str = "a batch") -> None:
+def check_labels(
+    labels: Tensor, num_classes: int, name: str = "a batch", key: str = "condition=label"
+) -> None:
     """Raises `DataError`, which tells the remedy, unless labels are from 0 to `num_classes` - 1.
 
-    `name` says for the message whose labels they are.
+    `name` and `key` say for the message whose labels they are, and which setting wants them.
     """
     low, high = (int(value) for value in labels.aminmax())
     if low >= 0 and high < num_classes:
@@ -222,7 +224,7 @@ def check_labels(labels: Tensor, num_classes: int, name: str = "a batch") -> Non
     if low > 0 and high == num_classes:
         advice = f"subtract 1 if they begin at 1, or {advice}"
     raise DataError(
-        f"condition=label: labels of {num_classes} classes must be whole numbers from 0 to"
+        f"{key}: labels of {num_classes} classes must be whole numbers from 0 to"
         f" {num_classes - 1}, and those of {name} are from {low} to {high}; {advice}"
     )
 

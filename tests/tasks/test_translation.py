@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 from translating import (
     TASKS,
     Dark,
+    Named,
     Patches,
     Unpaired,
     batch_of,
@@ -177,6 +178,25 @@ def test_refine_sums_over_patches_and_pixels() -> None:
     change = (fake - batch["source"]).abs().sum((1, 2, 3)).mean()
     torch.testing.assert_close(generator.loss, softplus(-judged).sum(1).mean())
     torch.testing.assert_close(generator.added["self"], 0.01 * change)
+
+
+def test_a_refiner_that_keeps_classes_learns_by_what_a_classifier_reads() -> None:
+    settings = {"lambda_class": 5.0, "classes": ("cat", "dog"), "history": 0}
+    task, batch = make_task("refine", NonSaturating(), **settings), batch_of()
+    batch["source_label"] = torch.tensor([0, 1, 1])
+    discriminator, generator = both_terms(task, batch, iteration=9)
+    fake = task.generator(batch["source"])
+    logits = {"class": task.generator.classifier(fake)}
+    logits["class_source"] = task.generator.classifier(batch["source"])
+    for name, each in logits.items():
+        right = each.log_softmax(1)[torch.arange(3), batch["source_label"]]
+        torch.testing.assert_close(generator.added[name], -5 * right.mean())
+    own = torch.autograd.grad(generator.added["class"], [*task.generator.refiner.parameters()])
+    assert all(gradient.any() for gradient in own)
+    assert set(discriminator.added) == set()
+    batch["source_label"] = torch.tensor([0, 2, 1])
+    with pytest.raises(DataError, match=r"task\.lambda_class=5: labels of 2 classes must be"):
+        task.check(batch)
 
 
 class Moves(Callback):
@@ -342,6 +362,7 @@ def test_fakes_are_not_shared_with_an_update_of_another_batch() -> None:
         ("cut", {"shapes": (SHAPE, COLOUR)}, "must have as many channels"),
         ("cut", {"generator": Patches(SHAPE)}, r"has no method features\(source"),
         ("refine", {"shapes": (SHAPE, COLOUR)}, "must have one shape"),
+        ("refine", {"lambda_class": 2.5}, r"lambda_class=2\.5: the data has no classes"),
         ("refine", {"generator_updates": 0}, r"task\.generator_updates=0: must be a whole"),
         ("paired", {"lambda_l1": -1.0}, r"task\.lambda_l1=-1\.0: must be a number of at least 0"),
         ("paired", {"loss": Hinge(cr=1.0)}, "Paired does not add this term"),
@@ -357,6 +378,12 @@ def test_data_that_does_not_suit_is_refused() -> None:
         make_task("paired").setup(Unpaired())
     with pytest.raises(DataError, match="Squares must have test_sources or train_sources, uint8"):
         make_task("cut").setup(Squares())
+    keeps_classes = make_task("refine", lambda_class=1.0, classes=("cat", "dog"))
+    for data in (Unpaired(), Named()):
+        with pytest.raises(
+            DataError, match=f"needs sources with labels and .*{type(data).__name__}"
+        ):
+            keeps_classes.setup(data)
 
 
 def test_held_out_pairs_are_kept_side_by_side() -> None:

@@ -78,8 +78,14 @@ def source_shape_of(datamodule: LightningDataModule) -> tuple[int, int, int] | N
 
 
 def classes_of(cfg: DictConfig, datamodule: LightningDataModule) -> tuple[str, ...]:
-    """Returns the names of the data's classes, if the condition wants to know them."""
-    return class_names_of(datamodule) if takes(target_of(cfg.condition), "classes") else ()
+    """Returns the names of the data's classes, if the condition wants to know them.
+
+    A task that asks is told them where the data has any.
+    """
+    if takes(target_of(cfg.condition), "classes"):
+        return class_names_of(datamodule)
+    has_any = any(getattr(datamodule, name, None) for name in ("classes", "num_classes"))
+    return class_names_of(datamodule) if has_any and takes(target_of(cfg.task), "classes") else ()
 
 
 def build_gan(
@@ -108,7 +114,7 @@ def build_gan(
         generators = attempt(build_generators, cfg, *facts)
         discriminators = attempt(build_discriminators, cfg, *facts, loss)
     return GAN(
-        build_task(cfg, generators | discriminators, *facts, loss, augment),
+        build_task(cfg, generators | discriminators, *facts, loss, augment, classes),
         ema_decay=cfg.model.ema_decay,
         ema_half_life=cfg.model.ema_half_life,
         share_fakes=cfg.model.get("share_fakes"),  # a run of an earlier version has none

@@ -117,7 +117,7 @@ def load_sampler(
         networks = build_generators(found.cfg, *facts)
         # Without D, which a task needs for training alone.
         networks |= {name: nn.Identity() for name in ("discriminator", OF_SOURCES)}
-        task = build_task(found.cfg, networks, *facts, None)
+        task = build_task(found.cfg, networks, *facts, None, classes=found.classes)
         for part, begin in ((task.generator, prefix), (task, _TASK)):
             own = {key.removeprefix(begin): state[key] for key in state if key.startswith(begin)}
             if part is task:  # without the state of what training alone needs

@@ -72,9 +72,11 @@ def build_task(
     condition: Condition,
     loss: AdversarialLoss | None,
     augment: Augment | None = None,
+    classes: Sequence[str] = (),
 ) -> Task:
     """Builds the game of the networks, and gives it what it asks for of the other parts."""
     parts = {"loss": loss, "condition": condition, "augment": augment, "prior": cfg.model.prior}
+    parts["classes"] = classes
     offered = {**parts, "image_shape": shapes.image, "source_shape": shapes.source, **networks}
     facts = {name: part for name, part in offered.items() if takes(target_of(cfg.task), name)}
     task: Task = instantiate(cfg.task, Task, "task", **facts)
