@@ -148,8 +148,9 @@ class _Axis:
     def ticks(self) -> list[tuple[float, float]]:
         """Returns places with their values: 1, 2 or 5 times a power of ten apart."""
         if self.is_log:
-            tens = range(math.floor(self.low), math.ceil(self.high) + 1)
-            factors = (1, 3) if len(tens) <= 3 else (1,)
+            tens, factors = range(math.ceil(self.low), math.floor(self.high) + 1), [1]
+            if len(tens) < 3:
+                tens, factors = range(tens.start - 1, tens.stop + 1), [1, 2, 5]
             values = [m * 10.0**ten for ten in tens[:: math.ceil(len(tens) / 6)] for m in factors]
             inside = [v for v in values if self.low <= math.log10(v) <= self.high]
         else:

@@ -37,9 +37,8 @@ class RunRecord:
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        known = read(self.folder, "status.json") is not None
-        status = read_status(self.folder) if known else None
-        self.status: dict[str, Any] = status if isinstance(status, dict) else {}
+        known = read_mapping(self.folder, "status.json")
+        self.status: dict[str, Any] = (read_status(self.folder) or {}) if known else {}
         self.environment: dict[str, Any] = without_secrets(
             read_mapping(self.folder, "environment.json")
         )

@@ -28,7 +28,10 @@ from forger.app.sweep.report import Results, Row, collect, jobs_table, settings_
 from forger.errors import UserError
 from forger.secrets import masked
 
-_CURVES = ("train/loss_g", "train/loss_d", "train/d_real", "train/d_fake", "train/accuracy")
+_CURVES = (
+    *("train/loss_g", "train/loss_d", "train/d_real", "train/d_fake"),
+    *("train/accuracy", "train/grad_norm_g", "train/grad_norm_d"),
+)
 _POINTS = 160  # of a curve, where there are many
 _LARGEST = 160_000  # bytes of one job's samples
 _MOST_JOBS = 100  # whose samples and curves are shown
@@ -44,6 +47,7 @@ def page_of_runs(folders: Sequence[Path], command: Command) -> Page:
     page.notes += [f"{name}: {text}" for name, run in runs.items() for text in run.problems]
     page.add("overview", _overview, runs)
     page.add("overview", _scores, runs)
+    page.add("overview", _last_scores, runs)
     for name, run in runs.items():
         page.add("films", run.film, name, max(3, GRIDS // len(runs)), OF_GRIDS // len(runs))
         page.add("details", _protocols, name, run)
@@ -69,7 +73,7 @@ def _overview(runs: Mapping[str, RunRecord]) -> Iterator[Shown]:
 
 
 def _scores(runs: Mapping[str, RunRecord]) -> Iterator[Shown]:
-    """Yields the scores by evaluate.py with those of real images, and the last of training."""
+    """Yields the scores by evaluate.py with those of real images."""
     records = [run.score_records().get("", {}) for run in runs.values()]
     names = shown_scores(name for record in records for name in record.get("scores", {}))
     if names:
@@ -77,6 +81,10 @@ def _scores(runs: Mapping[str, RunRecord]) -> Iterator[Shown]:
         alike = comparability([record for record in records if record]).partition(";")[0]
         note = f"in brackets: of real images; {alike}"
         yield Shown("Scores", Table(["score", *runs], rows), note)
+
+
+def _last_scores(runs: Mapping[str, RunRecord]) -> Iterator[Shown]:
+    """Yields the last scores of training."""
     last = [{name: points[-1][1] for name, points in run.curves.items()} for run in runs.values()]
     if names := _score_names(run.curves for run in runs.values()):
         rows = [[name, *(own.get(f"val/{name}") for own in last)] for name in names]
@@ -171,7 +179,7 @@ def _tables(results: Results, folder: Path) -> Iterator[Shown]:
         for row in results.rows
     ]
     header = [table.header[place] for place in kept]
-    yield Shown("Jobs, the best first", Table(header, rows), keyed=True, links=links)
+    yield Shown("Jobs, the best setting first", Table(header, rows), keyed=True, links=links)
     yield Shown("Settings, means over seeds", settings_table(results.settings), results.summary[1])
 
 

@@ -34,7 +34,10 @@ def report(cfg: DictConfig, command: Command) -> Path:
     usual = folders[0] / NAME if len(folders) == 1 else Path(common, "comparison.html")
     path = usual if cfg.output is None else Path(cfg.output)
     check_replaceable(path, "output" if cfg.output else "")
-    page = _page(folders[0], command) if len(folders) == 1 else page_of_runs(folders, command)
+    try:
+        page = _page(folders[0], command) if len(folders) == 1 else page_of_runs(folders, command)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # records may be anybody's
+        raise UserError(f"run={folders[0]}: its records are damaged: {error}") from error
     try:
         write_page(page, path)
     except OSError as error:
@@ -54,7 +57,7 @@ def write_at_end(folder: Path, command: Command) -> None:
     try:
         write_page(_page(folder, command), folder / NAME)
     except Exception as error:  # a full disk, or a record that nobody foresaw
-        log.warning("%s: not written: %s", folder / NAME, error)
+        log.warning("the report is not written: %s", error)
     else:
         log.info("report          %s", near(folder / NAME))
 
