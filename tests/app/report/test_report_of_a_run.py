@@ -10,6 +10,7 @@ from reported import COMMAND, read_page, write_run
 from forger.app.report.charts import draw, read_curves
 from forger.app.report.files import evenly, picture, read, read_yaml
 from forger.app.report.one_run import page_of_run
+from forger.app.report.page import write_page
 
 SCORES = {
     "scores": {"fid": 12.25, "fid_std": 0.5},
@@ -92,7 +93,7 @@ def test_links_are_not_followed_out_of_the_folder(tmp_path: Path) -> None:
     "name", ["status.json", "environment.json", "scores.json", "resumes.json", "config.yaml"]
 )
 @pytest.mark.parametrize(
-    "content", ["", "{", "[1, 2]", '{"scores": 3, "resumes": 4, "seconds": []}']
+    "content", ["", "{", "[1, 2]", "[" * 9000, '{"scores": 3, "resumes": 4, "seconds": []}']
 )
 def test_damaged_records_leave_the_rest(name: str, content: str, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
@@ -112,6 +113,19 @@ def test_a_damaged_picture_and_damaged_rows(tmp_path: Path) -> None:
     page = page_of_run(run, COMMAND)
     assert [frame.name for frame in page.films[0].frames] == ["iteration 0", "iteration 1,000"]
     assert page.notes == ["metrics.csv: 2 rows are damaged"]
+
+
+def test_text_that_no_file_can_hold(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", reason="lone \ud800")
+    write_page(page_of_run(run, COMMAND), run / "report.html")
+    assert "lone ?" in (run / "report.html").read_text()
+
+
+def test_a_score_that_is_not_finite_is_not_the_best(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "metrics.csv").write_text("step,val/fid,val/kid\n1,nan,nan\n2,5,nan\n3,nan,nan\n")
+    (shown,) = page_of_run(run, COMMAND).tables
+    assert [row[2:] for row in shown.table.rows] == [[5.0, 2], [None, None]]
 
 
 def test_yaml_that_grows_without_end_is_refused(tmp_path: Path) -> None:

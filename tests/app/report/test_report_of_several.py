@@ -36,6 +36,11 @@ def test_a_sweep_is_shown_with_its_jobs_and_means(tmp_path: Path) -> None:
     assert "hunter2" not in page.render()
 
 
+def test_a_sweep_of_one_job(tmp_path: Path) -> None:
+    page = page_of_sweep(write_sweep(tmp_path / "sweep", {0: ("seed=0",)}), COMMAND)
+    assert page.overview[0].table.header[0] == "number"
+
+
 def test_jobs_that_failed_or_never_began_are_told(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "sweep", JOBS)
     (sweep / ".jobs" / "3.json").unlink()

@@ -44,7 +44,7 @@ def read_mapping(folder: Path, name: str) -> dict[str, Any]:
     """Returns a JSON file's contents; nothing where it is missing or damaged."""
     try:
         content = json.loads(read(folder, name) or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -159,9 +160,10 @@ def _while_training(curves: dict[str, Points]) -> list[Shown]:
     names = shown_scores(name.removeprefix("val/") for name in curves if name[:4] == "val/")
     rows = []
     for name in names:
-        points = curves[f"val/{name}"]
-        choose = {"min": min, "max": max, None: None}[better(name)]
-        at, best = choose(points, key=lambda point: point[1]) if choose else (None, None)
+        points, choose = curves[f"val/{name}"], {"min": min, "max": max, None: None}[better(name)]
+        finite = [point for point in points if math.isfinite(point[1])]
+        found = choose and choose(finite, key=lambda point: point[1], default=None)
+        at, best = found or (None, None)
         rows.append([name, points[-1][1], best, at])
     table = Table(["score", "last", "best", "at iteration"], rows)
     return [Shown("Scores while training", table)] if rows else []

@@ -106,7 +106,7 @@ def write_page(page: Page, path: Path) -> None:
         OSError: it cannot be written.
     """
     check_replaceable(path)
-    write_whole(path, page.render().encode())
+    write_whole(path, page.render().encode(errors="replace"))
 
 
 def check_replaceable(path: Path, key: str = "") -> None:

@@ -169,7 +169,8 @@ def _tables(results: Results, folder: Path) -> Iterator[Shown]:
     kept = [
         place
         for place, name in enumerate(table.header)
-        if name not in ("score", "folder") and any(row[place] for row in table.rows)
+        if name not in ("score", "folder")
+        and any(row[place] not in (None, "") for row in table.rows)
     ]
     rows = [[row[place] for place in kept] for row in table.rows]
     links = [
