@@ -15,6 +15,7 @@ from PIL import Image
 
 _WIDTHS = (640, 480, 320, 240, 160)  # pixels; a picture that is too large gets the first that fits
 _MOST_PIXELS = 50_000_000
+_DEEPEST = 50  # parts within parts of a config
 
 Item = TypeVar("Item")
 
@@ -53,12 +54,16 @@ def read_yaml(folder: Path, name: str) -> Any:
     """Returns a YAML file's contents as it stands there: no reference in it is followed.
 
     Raises:
-        ValueError: it cannot be read, or repeats parts of itself, which could grow without end.
+        ValueError: it cannot be read, or could grow without end: repeats or nests parts.
     """
     text = (read(folder, name) or b"").decode(errors="replace")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ValueError(f"{name}: repeats parts of itself")
+        depth = 0
+        for event in yaml.parse(text, yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > _DEEPEST:
+                raise ValueError(f"{name}: repeats parts of itself, or is nested too deeply")
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{name}: is damaged: {str(error).splitlines()[0]}") from None
