@@ -18,7 +18,8 @@ APART = ("networks", "data", "losses", "metrics")
 
 # Within the app, each package with those that it may import.
 BELOW = {
-    "app.cli": {"app.sweep", "app.run", "app.distributed", "app.config"},
+    "app.cli": {"app.report", "app.sweep", "app.run", "app.distributed", "app.config"},
+    "app.report": {"app.sweep", "app.run", "app.config"},
     "app.sweep": {"app.run", "app.distributed", "app.config"},
     "app.run": {"app.distributed", "app.config"},
     "app.distributed": set(),
@@ -106,7 +107,10 @@ def test_the_gan_knows_no_architecture_and_no_data_set() -> None:
     assert not package_graph()["gan"] & {"networks", "data", "metrics", "callbacks", "loggers"}
 
 
-@pytest.mark.parametrize("module", ["forger", "forger.app.cli.main", "forger.app.config.check"])
+@pytest.mark.parametrize(
+    "module",
+    ["forger", "forger.app.cli.main", "forger.app.config.check", "forger.app.report.write"],
+)
 def test_the_front_door_does_not_import_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

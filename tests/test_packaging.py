@@ -46,6 +46,7 @@ def test_the_wheel_holds_the_configs_and_the_command(wheel: zipfile.ZipFile) -> 
     assert {f"forger/{name}" for name in configs - private} <= names
     assert not {f"forger/{name}" for name in private} & names, "git ignores them"
     assert {"forger/py.typed", "forger/__main__.py"} <= names
+    assert {f"forger/app/report/page.{kind}" for kind in ("html", "css", "js")} <= names
     assert {"hydra_plugins/forger_sweeps/__init__.py"} <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {
         *("forger", "hydra_plugins", "forger_gan")

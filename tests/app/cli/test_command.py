@@ -17,7 +17,7 @@ from forger.app.cli import main
 from forger.app.config.command import Command
 from forger.app.config.compose import find_mistakes
 
-SCRIPTS = ["train", "evaluate", "generate"]
+SCRIPTS = ["train", "evaluate", "generate", "report"]
 
 
 def mistakes(*overrides: str, multirun: bool = False) -> list[str]:
@@ -114,7 +114,7 @@ class TestScripts:
         assert command(*again, cwd=tmp_path).returncode == 2
         assert own.read_text() == "mine"
 
-    @pytest.mark.parametrize("name", SCRIPTS[1:])
+    @pytest.mark.parametrize("name", ["evaluate", "generate"])
     def test_nor_do_those_leave_one_that_read_a_run(self, name: str, tmp_path: Path) -> None:
         done = command("run=logs/x", "device=gpu", cwd=tmp_path, script=ROOT / f"{name}.py")
         assert (done.returncode, done.stdout) == (2, "")
@@ -158,6 +158,7 @@ class TestScripts:
             ("evaluate", "--help", "run=<run folder>"),
             ("generate", "--help", "run=<run folder>"),
             ("generate", "--cfg job", "run: ???"),
+            ("report", "--help", "run=<sweep folder>"),
         ],
     )
     def test_hydras_own_flags(
@@ -297,6 +298,7 @@ class TestJobs:
         (home / "mine.log").write_text("kept")
         (run / "checkpoints").mkdir(parents=True)
         (run / "checkpoints" / "last.ckpt").write_bytes(b"PK\x03\x04")
+        (run / "config.yaml").touch()
         done = command(f"run={run}", cwd=home, script=work(tmp_path, name, error))
         assert done.returncode == code, done.stderr
         assert ("Traceback" in done.stderr) == (code == 1)

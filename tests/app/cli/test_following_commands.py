@@ -35,11 +35,13 @@ def test_the_first_line_comes_before_pytorch(started: tuple[Path, str]) -> None:
 
 def test_a_run_ends_with_the_commands_that_follow(started: tuple[Path, str]) -> None:
     folder, printed = started
-    name, evaluate, generate = printed.splitlines()[-3:]
+    lines = printed.splitlines()
+    name, evaluate, generate, *report = lines[lines.index("next:") :]
     run = run_folder(folder).relative_to(folder)
     assert name == "next:"
     assert evaluate == f"  python {ROOT / 'evaluate.py'} run={run}"
     assert generate == f"  python {ROOT / 'generate.py'} run={run}"
+    assert "report.html" in "".join(line.strip() for line in report)
     line = generate.replace("python", sys.executable).replace(f"run={run}", "run=last") + " n=4"
     done = subprocess.run(["sh", "-c", line], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

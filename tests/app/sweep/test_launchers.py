@@ -78,6 +78,7 @@ def test_every_combination_has_a_folder_a_row_and_a_tile_in_the_pictures(basic: 
     for row in rows:
         assert f"seed: {row['seed']}\n" in (basic / row["folder"] / "config.yaml").read_text()
     assert "model=dcgan loss=hinge" in (basic / "sweep.md").read_text().replace("\\", "")
+    assert "12 of 12 jobs finished" in (basic / "report.html").read_text()
     with Image.open(basic / "samples.png") as sheet:
         assert min(sheet.size) > 200
 

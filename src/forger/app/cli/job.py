@@ -14,6 +14,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from forger.app.cli.ending import message_of
+from forger.app.config.command import Command
 from forger.app.config.messages import choice, given
 from forger.app.config.sections import SCRIPTS
 from forger.app.distributed.watch import explained
@@ -33,11 +34,15 @@ def run_job(agreed: Agreed) -> float | None:
 
     def task(cfg: DictConfig) -> tuple[float | None, Exception | None]:
         try:
-            say_what_takes_long()
+            if script != "report":
+                say_what_takes_long()
             with explained(agreed.met):
                 return work(script, cfg, agreed), None
         except Exception as error:  # Hydra would print it in its own way
             return None, error
+        finally:
+            if script == "train":
+                report_on(folder, cfg, agreed.command)
 
     context = HydraContext(None, Callbacks(config))  # type: ignore[arg-type]
     returned = hydra.core.utils.run_job(task, config, "hydra.run.dir", None, context)
@@ -77,7 +82,19 @@ def work(script: str, cfg: DictConfig, agreed: Agreed) -> float | None:
         from forger.app.run.generate import generate
 
         generate(cfg)
+    if script == "report":
+        from forger.app.report.write import report
+
+        report(cfg, agreed.command)
     return None
+
+
+def report_on(folder: Path, cfg: DictConfig, command: Command) -> None:
+    """Writes the report of a run or a sweep that has ended, however it did."""
+    if cfg.report and not cfg.dry_run:
+        from forger.app.report.write import write_at_end  # not at every start
+
+        write_at_end(folder, command)
 
 
 def objective(cfg: DictConfig, metrics: Mapping[str, float]) -> float | None:

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 import forger
 from forger.app.cli.arguments import Typed, program_again, read_command
 from forger.app.cli.ending import Ending, ending_of, summarise
-from forger.app.cli.job import run_job, say_what_takes_long
+from forger.app.cli.job import report_on, run_job, say_what_takes_long
 from forger.app.cli.log_lines import wrapped
 from forger.app.config.command import Command, expanded, type_program
 from forger.app.config.compose import compose_checked, find_mistakes, hydra_for, quieten_hydra
@@ -52,7 +52,7 @@ def run(script: str, configs: Path, subcommand: Sequence[str] = ()) -> None:
     """Runs what was typed after a command's name; ends the process where that fails.
 
     Args:
-        script: `train`, `evaluate` or `generate`, and so the main config that is read.
+        script: `train`, `evaluate`, `generate` or `report`, and so the main config that is read.
         configs: the folder of config files.
         subcommand: what was typed between the program and the arguments: `train` after `forger`.
     """
@@ -147,5 +147,8 @@ def _sweep(command: Command, config: DictConfig) -> list[Outcome]:
             hydra_context=HydraContext(loader, Callbacks(config)),
             task_function=JobTask(command, config),
         )
-        outcomes: list[Outcome] = sweeper.sweep(arguments=list(config.hydra.overrides.task))
+        try:
+            outcomes: list[Outcome] = sweeper.sweep(arguments=list(config.hydra.overrides.task))
+        finally:
+            report_on(Path(str(config.hydra.sweep.dir)).absolute(), config, command)
     return outcomes

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 
 from forger.app.config.messages import near, quoted, typed
 
-SCRIPT_NAMES = ("train", "evaluate", "generate")
+SCRIPT_NAMES = ("train", "evaluate", "generate", "report")
 PATHS = (  # settings that name files and folders
     *("paths.data_dir", "paths.cache_dir", "paths.log_dir", "data.root", "data.cache_dir"),
     *("metrics.inception_weights", "init_from", "resume", "sweep.resume"),
@@ -31,7 +31,7 @@ class Command:
         overrides: as Hydra reads them, such as `model=dcgan`.
         multirun: whether with `-m`.
         extra_config_dir: what `--config-dir` names.
-        script: `train`, `evaluate` or `generate`, whatever `--config-name` says.
+        script: `train`, `evaluate`, `generate` or `report`, whatever `--config-name` says.
         misspelt: what was typed in another way than is right, with what to write.
         program: what starts this program again, before its arguments.
         config_flags: flags as typed that say where config files lie.

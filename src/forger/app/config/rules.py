@@ -114,6 +114,34 @@ def generate_rules(select: CheckedValues) -> Findings:
         yield "output", "is a file; write output=<folder>"
 
 
+def report_rules(select: CheckedValues) -> Findings:
+    """Yields what is wrong with a config of report.py as a whole."""
+    run = select("run")
+    runs = [run] if isinstance(run, str) else run or []
+    found = [_folder_refusal(one, alone=len(runs) == 1) for one in runs]
+    if run is not None and not runs:
+        yield "run", "must name a run; write run=<run folder>"
+    for name, text in zip(runs, found, strict=True):
+        if text:
+            yield "run", text if name == run else f"{name}: {text}"
+            return
+    if len({Path(one).expanduser().resolve() for one in runs}) < len(runs):
+        yield "run", "names a run twice"
+
+
+def _folder_refusal(run: str, alone: bool) -> str | None:
+    """Returns what is wrong with a folder that is to be shown, `alone` or beside others."""
+    path = Path(run).expanduser()
+    if not path.is_dir():
+        siblings = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        return f"there is no such folder{nearest(path.name, siblings)}"
+    if (path / "config.yaml").is_file():
+        return None
+    if not (path / "sweep.json").is_file():
+        return "is no folder of a run or a sweep; write run=<run folder>"
+    return None if alone else "is a sweep; write run=<sweep>, or name its runs"
+
+
 def run_refusal(run: str, checkpoint: str, key: str = "run") -> str | None:
     """Returns what is wrong with the run folder or checkpoint file that a setting `key` names."""
     path = Path(run).expanduser()

@@ -48,7 +48,8 @@ _OF_RECORDS: Types = {"trust": list[str], "moved": dict[str, str] | None}
 
 TRAIN: Types = {
     **{"name": str, "seed": Seed | None, "objective": str | None},
-    **{"dry_run": bool, "compile": bool, "resume": str | None, "init_from": str | None},
+    **dict.fromkeys(("dry_run", "compile", "report"), bool),
+    **dict.fromkeys(("resume", "init_from"), str | None),
     **dict.fromkeys(("model", "loss", "data", "optimizer", "schedule", "trainer"), Section),
     **dict.fromkeys(("task", "condition", "augment", "metrics", "callbacks", "logger"), Section),
     **dict.fromkeys(("paths", "sweep"), Section),
@@ -127,4 +128,5 @@ GENERATE = _OF_A_RUN | {
     **{"weights": Literal["ema", "raw"], "npz": bool, "walk": Section, "frames": PositiveInt},
     "output": str | None,
 }
+REPORT: Types = {"run": str | list[str], "output": str | None}
 WALK: Types = {"noise": bool, "labels": LABELS}

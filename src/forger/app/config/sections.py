@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from forger.app.config import schema
-from forger.app.config.rules import evaluate_rules, generate_rules, train_rules
+from forger.app.config.rules import evaluate_rules, generate_rules, report_rules, train_rules
 from forger.app.config.schema import Types
 from forger.app.config.values import CheckedValues, Findings
 from forger.regularizers import Regularizers
@@ -280,5 +280,11 @@ SCRIPTS: dict[str, Script] = {
         needs={"frames": "walk=true"},
         decided={"input": {"label", "truncation", "walk", "npz"}},
         switches={"walk": "walk.noise"},
+    ),
+    "report": Script(
+        {"": Section(schema=schema.REPORT)},
+        report_rules,
+        groups=set(),
+        once="runs once; write run=[<run>,<run>] for runs side by side",
     ),
 }

@@ -40,7 +40,7 @@ _CHANGEABLE = (
     *(f"trainer.{how}" for how in ("threads", "deterministic", *_HARDWARE)),
     *("callbacks", "logger", "metrics.every_n_steps", "metrics.inception_weights"),
     *("data.root", "data.download", "data.cache_dir", "data.device", "paths.cache_dir"),
-    *("objective", "dry_run", "compile"),
+    *("objective", "dry_run", "compile", "report"),
 )
 
 
@@ -65,7 +65,7 @@ class ResumedConfig:
         if not isinstance(own, DictConfig) or "trainer" not in own:
             raise ConfigError(f"resume={folder}: config.yaml is not the config of a run")
         # what an earlier version did not know yet
-        default = {key: composed[key] for key in ("init_from", "compile", "sweep")}
+        default = {key: composed[key] for key in ("init_from", "compile", "report", "sweep")}
         moved = move(_plain(own), composed.get("moved"))
         known = default | with_earlier(moved) | {"trust": [], "moved": None}
         self.cfg = with_absolute_paths(DictConfig(known))

@@ -117,16 +117,21 @@ def short(cell: object) -> str:
 
 def print_scores(record: Mapping[str, Any], run: Run) -> None:
     """Prints the scores of one run, as `scores.json` has them, beside their floor."""
+    table = score_table(record).terminal(_WIDTH, texts=(0, 3))
+    print("\n".join([str(run.folder), table, describe_protocol(record["protocol"])]), flush=True)
+
+
+def score_table(record: Mapping[str, Any]) -> Table:
+    """Returns the scores in a `scores.json` beside their floor, with what each says."""
     header = ["score", "value", f"floor\n{record['images']['floor']:,} real", ""]
     rows = []
-    for name in _shown(record["scores"]):
+    for name in shown_scores(record["scores"]):
         values = [_number(record[part], name) for part in ("scores", "floor")]
         rows.append([name, *values, MEANINGS[base_of(name)]])
-    table = Table(header, rows).terminal(_WIDTH, texts=(0, 3))
-    print("\n".join([str(run.folder), table, _protocol(record["protocol"])]), flush=True)
+    return Table(header, rows)
 
 
-def _shown(names: Iterable[str]) -> list[str]:
+def shown_scores(names: Iterable[str]) -> list[str]:
     """Returns the scores that a table shows, in its order: one by other features is another."""
     order = list(MEANINGS)
     known = [name for name in dict.fromkeys(names) if base_of(name) in MEANINGS]
@@ -141,7 +146,8 @@ def _number(scores: Mapping[str, float], name: str) -> str | None:
     return f"{scores[name]:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
 
 
-def _protocol(protocol: Mapping[str, Any]) -> str:
+def describe_protocol(protocol: Mapping[str, Any]) -> str:
+    """Says in two lines how scores and floor were taken."""
     extractor, generated, floor = protocol["extractor"], protocol["generated"], protocol["floor"]
     reference, count = protocol["reference"], generated["count"]
     few = (
@@ -162,7 +168,10 @@ def compare(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) -> list[P
     Where only seeds differ there is a mean ± sample standard deviation. The files, which are
     returned, go to the folder that holds all of the runs; `records` are their `scores.json`.
     """
-    names, settings = _shown(name for one in records for name in one["scores"]), differing(runs)
+    names, settings = (
+        shown_scores(name for one in records for name in one["scores"]),
+        differing(runs),
+    )
     head = [*settings[0], "seed", *names, "run"]
     rows, alone = [], []
     groups: dict[str, list[int]] = {}
@@ -177,7 +186,7 @@ def compare(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) -> list[P
         if len(group) > 1:
             means = [_mean(values) for values in zip(*scores, strict=True)]
             rows.append([*own, f"{len(group)} seeds", *means, "mean ± std"])
-    note = _note(records)
+    note = comparability(records)
     header, *lines = zip(head, *(map(short, row) for row in rows), strict=True)
     print("\n".join(["comparison", Table(header, lines).terminal(_WIDTH), note]), flush=True)
     folder = Path(os.path.commonpath([run.folder.absolute().parent for run in runs]))
@@ -188,7 +197,7 @@ def compare(runs: Sequence[Run], records: Sequence[Mapping[str, Any]]) -> list[P
     return list(files)
 
 
-def _note(records: Sequence[Mapping[str, Any]]) -> str:
+def comparability(records: Sequence[Mapping[str, Any]]) -> str:
     """Says whether the scores may be compared: only under one protocol."""
     parts = [("extractor", "fingerprint"), ("data", "hash")]
     parts += [("generated", "count"), ("reference", "count")]
@@ -211,11 +220,18 @@ def differing(runs: Sequence[Run]) -> list[dict[str, str]]:
     A choice such as `model` or a class stands for all settings below it; a setting that members of
     a group share, such as `optimizer.lr`, stands for theirs.
     """
+    configs: list[Any] = [OmegaConf.to_container(run.cfg, resolve=True) for run in runs]
+    return differing_settings(configs, [read_choices(run.folder) for run in runs])
+
+
+def differing_settings(
+    configs: Sequence[dict[str, Any]], choices: Sequence[Mapping[str, Any]]
+) -> list[dict[str, str]]:
+    """Does what `differing` does, of plain configs and the choices that made them."""
     rows = []
-    for run in runs:
-        plain: Any = OmegaConf.to_container(run.cfg, resolve=True)
-        row = dict(one.split("=", 1) for one in as_overrides("", plain))
-        row |= {group: str(choice) for group, choice in read_choices(run.folder).items()}
+    for config, chosen in zip(configs, choices, strict=True):
+        row = dict(one.split("=", 1) for one in as_overrides("", config))
+        row |= {group: str(choice) for group, choice in chosen.items()}
         rows.append({k: v for k, v in row.items() if re.split("[./]", k)[0] not in _IGNORED})
     keys = dict.fromkeys(key for row in rows for key in row)
     differ = [key for key in keys if len({row.get(key, _ABSENT) for row in rows}) > 1]

@@ -70,7 +70,7 @@ class Engine:
         folder.mkdir(parents=True, exist_ok=True)
         taken = f"sweep.resume={folder}: another process runs this sweep; wait for its end"
         with locked(folder, taken):
-            self.folder.begin(self.task.command, jobs)
+            self.folder.begin(self.task.command, jobs, self.objective, self.minimise)
             self._jobs = jobs
             log.info("%-15s %s", "sweep folder", near(folder))
             yield

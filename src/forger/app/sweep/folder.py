@@ -125,7 +125,13 @@ class SweepFolder:
         """Whether no further job is to begin."""
         return (self.jobs_folder / "stop").exists()
 
-    def begin(self, command: Command, jobs: Sequence[Job]) -> None:
+    def begin(
+        self,
+        command: Command,
+        jobs: Sequence[Job],
+        objective: str | None = None,
+        minimise: bool = True,
+    ) -> None:
         """Writes what a new sweep was asked for, without secrets; one that goes on keeps that."""
         self.jobs_folder.mkdir(parents=True, exist_ok=True)
         (self.jobs_folder / "stop").unlink(missing_ok=True)
@@ -134,7 +140,9 @@ class SweepFolder:
         if not self.read():
             listed = [{"number": job.number, "overrides": masked(job.overrides)} for job in jobs]
             asked = {"words": masked(command.overrides), "flags": list(command.config_flags)}
-            write_json(self.path / "sweep.json", {**asked, "cwd": str(Path.cwd()), "jobs": listed})
+            goal = {"objective": objective, "minimise": minimise}
+            where = {"cwd": str(Path.cwd()), "jobs": listed}
+            write_json(self.path / "sweep.json", asked | goal | where)
 
     def read(self) -> dict[str, Any]:
         """Returns what `begin` wrote; nothing where this is no sweep's folder."""

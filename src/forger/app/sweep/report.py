@@ -164,7 +164,7 @@ def write_report(
     terminal of so many columns.
     """
     results = collect(outcomes, objective, minimise)
-    jobs = _jobs_table(results, folder)
+    jobs = jobs_table(results, folder)
     written: list[Path] = []
 
     def picture(kind: str) -> bytes | None:
@@ -191,7 +191,7 @@ def write_report(
         except Exception as error:  # a full disk, or a picture of what nobody foresaw
             log.warning("%s: not written: %s", path, error)
     parts = [line for text in results.summary for line in textwrap.wrap(text, width)]
-    parts.append(_settings_table(results.settings[:_MOST]).terminal(width))
+    parts.append(settings_table(results.settings[:_MOST]).terminal(width))
     if (more := len(results.settings) - _MOST) > 0:
         parts.append(f"and {more} more settings")
     return "\n".join([*parts, "", "written", *(f"  {path}" for path in written), ""])
@@ -201,12 +201,12 @@ def _page(results: Results, jobs: Table, written: Sequence[Path]) -> str:
     """Returns the jobs, the settings with their means, and the pictures."""
     finished, scores = results.summary
     parts = [f"# Sweep: {finished}", jobs.markdown(), "## Settings", scores]
-    parts.append(_settings_table(results.settings).markdown())
+    parts.append(settings_table(results.settings).markdown())
     parts += [f"![{path.stem}]({path.name})" for path in written if path.suffix == ".png"]
     return "\n\n".join(parts) + "\n"
 
 
-def _jobs_table(results: Results, folder: Path) -> Table:
+def jobs_table(results: Results, folder: Path) -> Table:
     """Returns a row per job; their folders are relative to the sweep's."""
     header = ["number", *results.keys, "status", "reason", "score", "last_score", "best_score"]
     header += ["best_iteration", "objective_value", "iterations", "seconds", "folder"]
@@ -220,7 +220,7 @@ def _jobs_table(results: Results, folder: Path) -> Table:
     return Table(header, rows)
 
 
-def _settings_table(settings: Sequence[Setting]) -> Table:
+def settings_table(settings: Sequence[Setting]) -> Table:
     """Returns a row per setting, with means over seeds."""
     rows = []
     for one in settings:
