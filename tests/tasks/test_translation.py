@@ -191,8 +191,14 @@ def test_a_refiner_that_keeps_classes_learns_by_what_a_classifier_reads() -> Non
     for name, each in logits.items():
         right = each.log_softmax(1)[torch.arange(3), batch["source_label"]]
         torch.testing.assert_close(generator.added[name], -5 * right.mean())
-    own = torch.autograd.grad(generator.added["class"], [*task.generator.refiner.parameters()])
+    own = torch.autograd.grad(
+        generator.added["class"], [*task.generator.refiner.parameters()], retain_graph=True
+    )
     assert all(gradient.any() for gradient in own)
+    classifier = [*task.generator.classifier.parameters()]
+    learned = torch.autograd.grad(generator.added["class_source"], classifier, retain_graph=True)
+    assert all(gradient.any() for gradient in learned)
+    assert not any(torch.autograd.grad(generator.added["class"], classifier, allow_unused=True))
     assert set(discriminator.added) == set()
     batch["source_label"] = torch.tensor([0, 2, 1])
     with pytest.raises(DataError, match=r"task\.lambda_class=5: labels of 2 classes must be"):

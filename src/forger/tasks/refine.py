@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from forger.augment import Augment
@@ -46,10 +47,18 @@ class WithClassifier(nn.Module):
             nn.Linear(_HIDDEN, num_classes),
         )
 
-    def forward(self, source: Tensor, classify: bool = False) -> Tensor:
-        """Refines sources, or returns logits of the classes of images `(B, num_classes)`."""
-        found: Tensor = self.classifier(source) if classify else self.refiner(source)
-        return found
+    def forward(self, source: Tensor, classify: bool = False, learns: bool = True) -> Tensor:
+        """Refines sources, or returns logits `(B, num_classes)` of images.
+
+        The classifier's weights get gradients if it `learns`; images do in any case.
+        """
+        if not classify:
+            refined: Tensor = self.refiner(source)
+            return refined
+        weights = dict(self.classifier.named_parameters())
+        used = weights if learns else {name: one.detach() for name, one in weights.items()}
+        logits: Tensor = functional_call(self.classifier, used, (source,))
+        return logits
 
 
 class Refine(Translation):
@@ -59,9 +68,11 @@ class Refine(Translation):
     the discriminator's patches and the distance one over pixels, both means over images (eq. 4).
     Half of the refined images that D sees are of a history.
 
-    With `lambda_class` the refiner also minimises the cross-entropy of the sources' classes, by a
-    classifier that learns along on sources and refined images (PixelDA, arXiv:1612.05424, eq. 4):
-    a distance of pixels does not tell a changed slant from a 1 that became a 2.
+    With `lambda_class` the refiner also minimises the cross-entropy of the sources' classes in what
+    it makes, by a classifier that learns along, on sources alone (semantic consistency as in
+    CyCADA, arXiv:1711.03213, section 3): a distance of pixels does not tell a changed slant from a
+    1 that became a 2. If it learned on refined images too (PixelDA, arXiv:1612.05424), both could
+    agree on other shapes: 9s became open like 4s.
 
     Every iteration counts as one of the run, also those in which a side waits: its terms are
     computed and logged, and its weights stay. First the refiner learns alone to change nothing,
@@ -77,7 +88,7 @@ class Refine(Translation):
         instance_noise: deviation of noise on what D sees.
         classes: names of those that sources have; needed with `lambda_class` alone.
         lambda_self: weight of the distance to the simulated image.
-        lambda_class: weight of the two cross-entropies; 0: there is no classifier.
+        lambda_class: weight of the cross-entropies of both; 0: there is no classifier.
         history: refined images that each process keeps for D; 0: D sees new ones alone.
         generator_warmup: iterations in which the refiner learns alone, by its distance alone.
         discriminator_warmup: those after them in which D learns alone.
@@ -197,10 +208,12 @@ class Refine(Translation):
     def _class_terms(self, batch: Batch, fakes: Batch) -> dict[str, Tensor]:
         """Returns the weighted cross-entropies of the classes of refined images and of sources."""
         terms = dict[str, Tensor]()
+        given = {"class": (fakes["image"], False), "class_source": (batch["source"], True)}
         for label in self._labels:
-            for name, images in (("class", fakes["image"]), ("class_source", batch["source"])):
-                logits = full_precision(self.run(self.generator, images, classify=True))
-                terms[name] = self.lambda_class * cross_entropy(logits, batch[label])
+            for name, (images, learns) in given.items():
+                logits = self.run(self.generator, images, classify=True, learns=learns)
+                term = cross_entropy(full_precision(logits), batch[label])
+                terms[name] = self.lambda_class * term
         return terms
 
     def _discriminator_learns(self, iteration: int) -> bool:
