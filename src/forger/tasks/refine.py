@@ -55,9 +55,10 @@ class WithClassifier(nn.Module):
         if not classify:
             refined: Tensor = self.refiner(source)
             return refined
-        weights = dict(self.classifier.named_parameters())
-        used = weights if learns else {name: one.detach() for name, one in weights.items()}
-        logits: Tensor = functional_call(self.classifier, used, (source,))
+        weights: dict[str, Tensor] = dict(self.classifier.named_parameters())
+        if not learns:
+            weights = {name: weight.detach() for name, weight in weights.items()}
+        logits: Tensor = functional_call(self.classifier, weights, (source,))
         return logits
 
 
