@@ -117,13 +117,18 @@ def short(cell: object) -> str:
 
 def print_scores(record: Mapping[str, Any], run: Run) -> None:
     """Prints the scores of one run, as `scores.json` has them, beside their floor."""
+    table = score_table(record).terminal(_WIDTH, texts=(0, 3))
+    print("\n".join([str(run.folder), table, protocol_text(record["protocol"])]), flush=True)
+
+
+def score_table(record: Mapping[str, Any]) -> Table:
+    """Returns the scores of one run beside their floor, and what each one says."""
     header = ["score", "value", f"floor\n{record['images']['floor']:,} real", ""]
     rows = []
     for name in _shown(record["scores"]):
         values = [_number(record[part], name) for part in ("scores", "floor")]
         rows.append([name, *values, MEANINGS[base_of(name)]])
-    table = Table(header, rows).terminal(_WIDTH, texts=(0, 3))
-    print("\n".join([str(run.folder), table, _protocol(record["protocol"])]), flush=True)
+    return Table(header, rows)
 
 
 def _shown(names: Iterable[str]) -> list[str]:
@@ -141,7 +146,8 @@ def _number(scores: Mapping[str, float], name: str) -> str | None:
     return f"{scores[name]:.4g}" + ("" if spread is None else f" ± {spread:.2g}")
 
 
-def _protocol(protocol: Mapping[str, Any]) -> str:
+def protocol_text(protocol: Mapping[str, Any]) -> str:
+    """Returns what was compared with what, in two lines."""
     extractor, generated, floor = protocol["extractor"], protocol["generated"], protocol["floor"]
     reference, count = protocol["reference"], generated["count"]
     few = (
