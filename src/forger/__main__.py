@@ -1,4 +1,4 @@
-"""The `forger` command, for where there is no clone: `forger train`, `evaluate` and `generate`."""
+"""The `forger` command, for where there is no clone: `forger train` and so on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import sys
 
 from forger import __version__
 
-_COMMANDS = ("train", "evaluate", "generate")
+_COMMANDS = ("train", "evaluate", "generate", "export")
 _USAGE = """usage: forger <command> [<setting>=<value> ...]
 
   forger train     trains a GAN, or many: forger train -m
   forger evaluate  scores finished runs, or compares them
   forger generate  generates images from a finished run
+  forger export    exports the generator of a finished run
 
 What can be set: forger <command> --help. Own YAML files: --config-dir <folder>."""
 

@@ -17,7 +17,7 @@ from forger.app.cli import main
 from forger.app.config.command import Command
 from forger.app.config.compose import find_mistakes
 
-SCRIPTS = ["train", "evaluate", "generate"]
+SCRIPTS = ["train", "evaluate", "generate", "export"]
 
 
 def mistakes(*overrides: str, multirun: bool = False) -> list[str]:
@@ -114,7 +114,7 @@ class TestScripts:
         assert command(*again, cwd=tmp_path).returncode == 2
         assert own.read_text() == "mine"
 
-    @pytest.mark.parametrize("name", SCRIPTS[1:])
+    @pytest.mark.parametrize("name", SCRIPTS[1:3])
     def test_nor_do_those_leave_one_that_read_a_run(self, name: str, tmp_path: Path) -> None:
         done = command("run=logs/x", "device=gpu", cwd=tmp_path, script=ROOT / f"{name}.py")
         assert (done.returncode, done.stdout) == (2, "")
@@ -158,6 +158,7 @@ class TestScripts:
             ("evaluate", "--help", "run=<run folder>"),
             ("generate", "--help", "run=<run folder>"),
             ("generate", "--cfg job", "run: ???"),
+            ("export", "--help", "format=safetensors"),
         ],
     )
     def test_hydras_own_flags(

@@ -77,6 +77,10 @@ def work(script: str, cfg: DictConfig, agreed: Agreed) -> float | None:
         from forger.app.run.generate import generate
 
         generate(cfg)
+    if script == "export":
+        from forger.app.export.export import export
+
+        export(cfg)
     return None
 
 

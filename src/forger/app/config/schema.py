@@ -127,4 +127,12 @@ GENERATE = _OF_A_RUN | {
     **{"weights": Literal["ema", "raw"], "npz": bool, "walk": Section, "frames": PositiveInt},
     "output": str | None,
 }
+EXPORT = _OF_A_RUN | {
+    **{"run": str, "format": Literal["onnx", "torch_export", "safetensors", "html"]},
+    **{"weights": Literal["ema", "raw"], "pixels": Literal["uint8", "unit"] | None},
+    **{"direction": DIRECTION, "truncation": NonNegativeFloat, "license": str},
+    **{"web_runtime": str | None, "output": str | None, "paths": Section},
+}
+del EXPORT["device"]  # the processor's
+EXPORT_PATHS: Types = {"cache_dir": str}
 WALK: Types = {"noise": bool, "labels": LABELS}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from forger.app.config import schema
-from forger.app.config.rules import evaluate_rules, generate_rules, train_rules
+from forger.app.config.rules import evaluate_rules, export_rules, generate_rules, train_rules
 from forger.app.config.schema import Types
 from forger.app.config.values import CheckedValues, Findings
 from forger.regularizers import Regularizers
@@ -280,5 +280,11 @@ SCRIPTS: dict[str, Script] = {
         needs={"frames": "walk=true"},
         decided={"input": {"label", "truncation", "walk", "npz"}},
         switches={"walk": "walk.noise"},
+    ),
+    "export": Script(
+        {"": Section(schema=schema.EXPORT), "paths": Section(schema=schema.EXPORT_PATHS)},
+        export_rules,
+        groups=set(),
+        once="runs once; call it again for another format",
     ),
 }
