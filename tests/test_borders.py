@@ -18,9 +18,17 @@ APART = ("networks", "data", "losses", "metrics")
 
 # Within the app, each package with those that it may import.
 BELOW = {
-    "app.cli": {"app.report", "app.sweep", "app.run", "app.distributed", "app.config"},
+    "app.cli": {
+        "app.report",
+        "app.sweep",
+        "app.export",
+        "app.run",
+        "app.distributed",
+        "app.config",
+    },
     "app.report": {"app.sweep", "app.run", "app.config"},
     "app.sweep": {"app.run", "app.distributed", "app.config"},
+    "app.export": {"app.run", "app.config"},
     "app.run": {"app.distributed", "app.config"},
     "app.distributed": set(),
     "app.config": set(),

@@ -81,7 +81,7 @@ class Generator(nn.Module):
     @override
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         images: Tensor = self.layers(noise, label)  # (B, C*H*W)
-        return images.view(len(noise), *self.image_shape)
+        return images.view(noise.shape[0], *self.image_shape)
 
 
 class Discriminator(nn.Module):

@@ -6,17 +6,22 @@ from torch import Tensor, arange, nn
 
 
 def fitting_sides(network: nn.Module, height: int, width: int) -> tuple[int, int]:
-    """Returns the next larger sides that a network takes.
+    """Returns the next larger sides that a network takes."""
+    multiple, least = side_rules(network)
+    fitting = (-(-max(side, least) // multiple) * multiple for side in (height, width))
+    return next(fitting), next(fitting)
 
-    It or a part of it says so by attributes: `side_multiple`, which divides each side, and
-    `smallest_side`.
+
+def side_rules(network: nn.Module) -> tuple[int, int]:
+    """Returns what divides each side that a network takes, and the smallest side.
+
+    It or a part of it says so by attributes, `side_multiple` and `smallest_side`.
     """
     multiple, least = (
         max(int(getattr(part, name, 1)) for part in network.modules())
         for name in ("side_multiple", "smallest_side")
     )
-    fitting = (-(-max(side, least) // multiple) * multiple for side in (height, width))
-    return next(fitting), next(fitting)
+    return multiple, least
 
 
 def reflected(images: Tensor, height: int, width: int) -> Tensor:

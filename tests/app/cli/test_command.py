@@ -17,7 +17,7 @@ from forger.app.cli import main
 from forger.app.config.command import Command
 from forger.app.config.compose import find_mistakes
 
-SCRIPTS = ["train", "evaluate", "generate", "report"]
+SCRIPTS = ["train", "evaluate", "generate", "report", "export"]
 
 
 def mistakes(*overrides: str, multirun: bool = False) -> list[str]:
@@ -159,6 +159,7 @@ class TestScripts:
             ("generate", "--help", "run=<run folder>"),
             ("generate", "--cfg job", "run: ???"),
             ("report", "--help", "run=<sweep folder>"),
+            ("export", "--help", "format=safetensors"),
         ],
     )
     def test_hydras_own_flags(

@@ -11,6 +11,7 @@ from disks import read_only
 from omegaconf import DictConfig
 from training import ROOT
 
+from forger.app.config import rules
 from forger.app.config.command import Command
 from forger.app.config.compose import compose_checked, find_mistakes
 
@@ -118,6 +119,11 @@ def test_refusals_of_train(overrides: str, message: str, gpus: Gpus) -> None:
         ("generate", "walk.labels=[]", "walk.labels=[]: names no class; leave it out"),
         ("generate", "walk=3", "write walk=true, walk.noise=<value> or walk.labels=<value>"),
         ("generate", "output={run}/config.yaml", "is a file; write output=<folder>"),
+        ("export", "format=onxx", "onnx, torch_export, safetensors, html; did you mean 'onnx'?"),
+        ("export", "pixels=float", "pixels=float: must be one of uint8, unit, or null"),
+        ("export", "device=cpu", "device=cpu: unknown setting"),
+        ("export", "web_runtime=x", "web_runtime=x: is for format=html; leave it out"),
+        ("export", "checkpoint=best", "has no checkpoints/best.ckpt, which scores write"),
     ],
 )
 def test_refusals_of_the_others(
@@ -126,6 +132,22 @@ def test_refusals_of_the_others(
     gpus(0)
     (problem,) = found(script, f"run={run}", override.format(run=run))
     assert message in problem
+
+
+def test_formats_that_leave_settings_out_or_lack_packages(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for words, message in (
+        ("format=html pixels=unit", "pixels=unit: is for format=onnx and format=torch_export"),
+        ("format=safetensors truncation=0.5", "truncation=0.5: is no part of the weights"),
+    ):
+        (problem,) = found("export", f"run={run}", *words.split())
+        assert problem.startswith(message)
+    monkeypatch.setattr(rules, "find_spec", lambda name: None)
+    assert found("export", f"run={run}", "format=torch_export") == []
+    (problem,) = found("export", f"run={run}")
+    assert problem.startswith("format=onnx: needs onnx, onnxscript, onnxruntime, which are missing")
+    assert problem.endswith('write pip install -e ".[export]"')
 
 
 @pytest.mark.parametrize(
@@ -141,6 +163,8 @@ def test_refusals_of_the_others(
         ("evaluate", "metrics/features=inception metrics.num_fake=100 metrics.reference=train"),
         ("evaluate", "data.root=elsewhere data.download=false paths.cache_dir=here"),
         ("evaluate", "device=cpu threads=2 checkpoint=last"),
+        ("export", "format=html web_runtime=x license=mit truncation=0.7 paths.cache_dir=x"),
+        ("export", "format=torch_export pixels=unit weights=raw direction=b_to_a output=x"),
         ("generate", "n=16 seed=7 weights=raw npz=true walk=true frames=5 output=x"),
         ("generate", "label=7 walk=false"),
         ("generate", "label=[cat,3] walk.labels=[3,8] frames=5"),

@@ -86,6 +86,10 @@ def work(script: str, cfg: DictConfig, agreed: Agreed) -> float | None:
         from forger.app.report.write import report
 
         report(cfg, agreed.command)
+    if script == "export":
+        from forger.app.export.export import export
+
+        export(cfg)
     return None
 
 

@@ -12,11 +12,11 @@ from hydra.errors import HydraException
 
 from forger.app.config.messages import near, quoted, typed
 
-SCRIPT_NAMES = ("train", "evaluate", "generate", "report")
+SCRIPT_NAMES = ("train", "evaluate", "generate", "report", "export")
 PATHS = (  # settings that name files and folders
     *("paths.data_dir", "paths.cache_dir", "paths.log_dir", "data.root", "data.cache_dir"),
     *("metrics.inception_weights", "init_from", "resume", "sweep.resume"),
-    *("run", "protocol", "output"),
+    *("run", "protocol", "output", "web_runtime"),
 )
 _UNREADABLE = object()
 
@@ -31,7 +31,7 @@ class Command:
         overrides: as Hydra reads them, such as `model=dcgan`.
         multirun: whether with `-m`.
         extra_config_dir: what `--config-dir` names.
-        script: `train`, `evaluate`, `generate` or `report`, whatever `--config-name` says.
+        script: one of `SCRIPT_NAMES`, whatever `--config-name` says.
         misspelt: what was typed in another way than is right, with what to write.
         program: what starts this program again, before its arguments.
         config_flags: flags as typed that say where config files lie.

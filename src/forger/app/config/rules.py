@@ -44,6 +44,10 @@ _PACKAGES = {  # of trackers
     **dict.fromkeys(("TensorBoard", "TensorBoardLogger"), "tensorboard"),
     **dict.fromkeys(("MLflow", "MLFlowLogger"), "mlflow"),
 }
+_EXPORTERS = {  # of formats: the packages that they need
+    **dict.fromkeys(("onnx", "html"), ("onnx", "onnxscript", "onnxruntime")),
+    "safetensors": ("safetensors",),
+}
 _AVERAGE = "write model.ema_decay=0.999 for the generator's average"
 _FOR_ONE_NETWORK = {  # Lightning's callbacks: what does their work here
     "GradientAccumulationScheduler": "write model.accumulate.generator=<batches>",
@@ -140,6 +144,23 @@ def _folder_refusal(run: str, alone: bool) -> str | None:
     if not (path / "sweep.json").is_file():
         return "is no folder of a run or a sweep; write run=<run folder>"
     return None if alone else "is a sweep; write run=<sweep>, or name its runs"
+
+
+def export_rules(select: CheckedValues) -> Findings:
+    """Yields what is wrong with a config of export.py as a whole."""
+    yield from generate_rules(select)
+    kind = select("format")
+    missing = [one for one in _EXPORTERS.get(kind, ()) if find_spec(one) is None]
+    if missing:
+        install = install_command("export")
+        are = "is" if len(missing) == 1 else "are"
+        yield "format", f"needs {', '.join(missing)}, which {are} missing; write {install}"
+    if kind in ("safetensors", "html") and select("pixels") is not None:
+        yield "pixels", "is for format=onnx and format=torch_export; leave it out"
+    if kind == "safetensors" and select("truncation") not in (None, 1):
+        yield "truncation", "is no part of the weights; leave it out, or write format=onnx"
+    if kind not in (None, "html") and select("web_runtime") is not None:
+        yield "web_runtime", "is for format=html; leave it out"
 
 
 def run_refusal(run: str, checkpoint: str, key: str = "run") -> str | None:

@@ -129,4 +129,12 @@ GENERATE = _OF_A_RUN | {
     "output": str | None,
 }
 REPORT: Types = {"run": str | list[str], "output": str | None}
+EXPORT = _OF_A_RUN | {
+    **{"run": str, "format": Literal["onnx", "torch_export", "safetensors", "html"]},
+    **{"weights": Literal["ema", "raw"], "pixels": Literal["uint8", "unit"] | None},
+    **{"direction": DIRECTION, "truncation": NonNegativeFloat, "license": str},
+    **{"web_runtime": str | None, "output": str | None, "paths": Section},
+}
+del EXPORT["device"]  # the processor's
+EXPORT_PATHS: Types = {"cache_dir": str}
 WALK: Types = {"noise": bool, "labels": LABELS}

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from forger.app.config import schema
-from forger.app.config.rules import evaluate_rules, generate_rules, report_rules, train_rules
+from forger.app.config.rules import (
+    evaluate_rules,
+    export_rules,
+    generate_rules,
+    report_rules,
+    train_rules,
+)
 from forger.app.config.schema import Types
 from forger.app.config.values import CheckedValues, Findings
 from forger.regularizers import Regularizers
@@ -286,5 +292,11 @@ SCRIPTS: dict[str, Script] = {
         report_rules,
         groups=set(),
         once="runs once; write run=[<run>,<run>] for runs side by side",
+    ),
+    "export": Script(
+        {"": Section(schema=schema.EXPORT), "paths": Section(schema=schema.EXPORT_PATHS)},
+        export_rules,
+        groups=set(),
+        once="runs once; call it again for another format",
     ),
 }

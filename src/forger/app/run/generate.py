@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -22,6 +20,7 @@ from forger.app.config.messages import given, near, nearest
 from forger.app.config.trust import links_out_of
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.load import Run, load_sampler
+from forger.app.run.output_folder import check_replaceable, replaced
 from forger.app.run.translate import (
     Inputs,
     directed,
@@ -41,7 +40,6 @@ GRID = 400  # images in grid.png, at most
 _IMAGES = 64  # unless n says so
 _RECORD = "generated.json"  # stands in every folder that generate.py wrote
 _OURS = re.compile(r"grid\.png|images|images/\d{6,}\.png|images\.npz|walk\.gif|generated\.json")
-_OF_FILE_MANAGERS = (".DS_Store", "Thumbs.db", "desktop.ini")
 _PLAIN = re.compile(r"[\w-]{1,40}", re.ASCII)  # names of classes that every file system takes
 _LONGEST = 80  # letters of all of them in the name of a folder
 
@@ -82,7 +80,7 @@ def generate(cfg: DictConfig) -> Path:
     _check_replaceable(output, inputs)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
     log.info("generator       %s weights, on %s", cfg.weights, device)
-    with threads(cfg.threads), _replaced(output) as folder:
+    with threads(cfg.threads), replaced(output) as folder:
         record = _record(cfg, run, device, classes)
         record |= _write(cfg, folder, sampler, classes, inputs)
         if route is not None:
@@ -227,20 +225,13 @@ def _record(
 
 def _check_replaceable(folder: Path, inputs: Inputs | None) -> None:
     """Refuses a folder with anything in it that generate.py did not write, or is to read."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"output={folder}: is a file; name a folder")
-    if inputs is not None and (inputs.path == folder or folder in inputs.path.parents):
+    holds_input = inputs is not None and (inputs.path == folder or folder in inputs.path.parents)
+    if holds_input and folder.is_dir():
         raise UserError(f"output={folder}: holds the input, and would be replaced as a whole")
-    ours = (folder / _RECORD).is_file()
-    translated = _names_of_translated(folder / _RECORD) if ours else set()
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        known = name in translated or (ours and _OURS.fullmatch(name))
-        if path.name not in _OF_FILE_MANAGERS and not known:
-            raise UserError(
-                f"output={folder}: holds {name}, which generate.py did not write, and would be"
-                " replaced as a whole; name a new or an empty folder"
-            )
+    translated = _names_of_translated(folder / _RECORD)
+    check_replaceable(
+        folder, "generate.py", _RECORD, lambda name: name in translated or _OURS.fullmatch(name)
+    )
 
 
 def _names_of_translated(record: Path) -> set[str]:
@@ -249,25 +240,3 @@ def _names_of_translated(record: Path) -> set[str]:
         return {f"images/{name}" for name in json.loads(record.read_text()).get("translated", ())}
     except (OSError, ValueError, AttributeError, TypeError):
         return set()
-
-
-@contextmanager
-def _replaced(folder: Path) -> Iterator[Path]:
-    """Yields an empty folder that takes the place of `folder` at the end, if nothing is raised."""
-    building, previous = (folder.with_name(f".{folder.name}.{x}") for x in ("partial", "previous"))
-    try:
-        for left in (building, previous):  # by a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        building.mkdir(parents=True)
-        yield building
-        if folder.exists():
-            folder.rename(previous)
-        building.rename(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"output={folder}: cannot be written: {reason}") from error
-    finally:
-        if previous.exists() and not folder.exists():
-            previous.rename(folder)
-        shutil.rmtree(building, ignore_errors=True)
-        shutil.rmtree(previous, ignore_errors=True)

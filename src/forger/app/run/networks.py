@@ -119,6 +119,29 @@ def build_generator(
     source_shape: tuple[int, int, int] | None = None,
 ) -> nn.Module:
     """Builds G, which is told classes in its own way, or by an embedding beside its noise."""
+    facts, label_dim = generator_facts(node, image_shape, condition, source_shape)
+    network, count = _network(node, facts), len(condition.classes)
+    if label_dim:
+        return LabelBesideNoise(network, count, label_dim)
+    has_norm = any(isinstance(module, BATCH_NORMS) for module in network.modules())
+    if count and condition.generator == "batchnorm" and not has_norm:
+        raise ConfigError(
+            f"condition.generator=batchnorm: {type(network).__module__} has no BatchNorm; write"
+            " condition.generator=auto, which is its own way"
+        )
+    return network
+
+
+def generator_facts(
+    node: DictConfig,
+    image_shape: tuple[int, int, int],
+    condition: Condition,
+    source_shape: tuple[int, int, int] | None = None,
+) -> tuple[dict[str, Any], int]:
+    """Returns what G is built with beside its settings, and the size of a class embedding.
+
+    That stands beside the noise (`LabelBesideNoise`); 0: there is none.
+    """
     target, facts = target_of(node), dict[str, Any](image_shape=image_shape)
     if takes(target, "source_shape"):
         facts["source_shape"] = source_shape
@@ -128,22 +151,13 @@ def build_generator(
         how = "batchnorm" if has_norm else "concat"
     if count and how == "concat":
         label_dim = condition.label_dim or LABEL_DIM
-        size = _latent_dim(node, target) + label_dim
-        return LabelBesideNoise(_network(node, facts | {"latent_dim": size}), count, label_dim)
+        return facts | {"latent_dim": _latent_dim(node, target) + label_dim}, label_dim
     if count and condition.label_dim is not None:
         raise ConfigError(
             f"condition.label_dim={condition.label_dim}: is for condition.generator=concat; leave"
             " it out"
         )
-    told = _told(target, condition, f"generator={how}", num_classes=count)
-    network = _network(node, facts | told)
-    has_norm = any(isinstance(module, BATCH_NORMS) for module in network.modules())
-    if count and condition.generator == "batchnorm" and not has_norm:
-        raise ConfigError(
-            f"condition.generator=batchnorm: {type(network).__module__} has no BatchNorm; write"
-            " condition.generator=auto, which is its own way"
-        )
-    return network
+    return facts | _told(target, condition, f"generator={how}", num_classes=count), 0
 
 
 def build_discriminator(

@@ -1,0 +1,1 @@
+"""Exports a run's generator for other programs."""
