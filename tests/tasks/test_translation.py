@@ -192,7 +192,7 @@ def test_a_refiner_that_keeps_classes_learns_by_what_a_classifier_reads() -> Non
         right = each.log_softmax(1)[torch.arange(3), batch["source_label"]]
         torch.testing.assert_close(generator.added[name], -5 * right.mean())
     own = torch.autograd.grad(
-        generator.added["class"], [*task.generator.refiner.parameters()], retain_graph=True
+        generator.added["class"], [*task.generator.translator.parameters()], retain_graph=True
     )
     assert all(gradient.any() for gradient in own)
     classifier = [*task.generator.classifier.parameters()]
@@ -203,6 +203,17 @@ def test_a_refiner_that_keeps_classes_learns_by_what_a_classifier_reads() -> Non
     batch["source_label"] = torch.tensor([0, 2, 1])
     with pytest.raises(DataError, match=r"task\.lambda_class=5: labels of 2 classes must be"):
         task.check(batch)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_side_of_several_networks_tells_the_one_that_makes_images(name: str) -> None:
+    """By the attribute `translator`, which is exported."""
+    own = {"lambda_class": 1.0, "classes": ("cat", "dog")} if name == "refine" else {}
+    side = make_task(name, **own).generator
+    found = getattr(side, "translator", side)
+    assert type(found).__name__ == "Translator"
+    source = batch_of()["source"]
+    assert torch.equal(found(source), side(source))
 
 
 class Moves(Callback):
@@ -338,8 +349,7 @@ def test_a_relativistic_loss_compares_with_pairs_of_its_own_batch() -> None:
 def test_both_updates_share_one_translation_of_a_batch(name: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"flip_equivariance": False} if name == "cut" else {}
     gan = GAN(make_task(name, LeastSquares(), **settings))
-    way = {"cycle": "there", "cut": "translator"}.get(name)
-    network = getattr(gan.generator, way) if way else gan.generator
+    network = getattr(gan.generator, "translator", gan.generator)
     given: list[Tensor] = []
     network.register_forward_hook(lambda _, inputs, __: given.append(inputs[0]))
     data = Dark() if name == "paired" else Unpaired()

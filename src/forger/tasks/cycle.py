@@ -37,6 +37,11 @@ class TwoWay(Both):
         super().__init__()
         self.there, self.back = there, back
 
+    @property
+    def translator(self) -> nn.Module:
+        """The one network that makes images."""
+        return self.there
+
     def forward(self, source: Tensor) -> Any:
         """Translates sources to images."""
         return self.there(source)

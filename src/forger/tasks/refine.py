@@ -38,7 +38,7 @@ class WithClassifier(nn.Module):
 
     def __init__(self, refiner: nn.Module, shape: ImageShape, num_classes: int) -> None:
         super().__init__()
-        self.refiner = refiner
+        self.translator = refiner
         width, places = _CLASSIFIER_WIDTH, ceil(shape[1] / 4) * ceil(shape[2] / 4)
         self.classifier = nn.Sequential(
             *(nn.Conv2d(shape[0], width, 5, 2, padding=2), nn.LeakyReLU(_SLOPE)),
@@ -53,7 +53,7 @@ class WithClassifier(nn.Module):
         The classifier's weights get gradients if it `learns`; images do in any case.
         """
         if not classify:
-            refined: Tensor = self.refiner(source)
+            refined: Tensor = self.translator(source)
             return refined
         weights: dict[str, Tensor] = dict(self.classifier.named_parameters())
         if not learns:

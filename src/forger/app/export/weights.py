@@ -16,7 +16,6 @@ from forger.app.run.load import Run
 from forger.app.run.networks import build_condition, build_generator, generator_facts
 from forger.random_state import random_state_kept
 from forger.sampling.sampler import Sampler
-from forger.tasks.cycle import TwoWay
 
 
 class Safetensors(Format):
@@ -27,8 +26,8 @@ class Safetensors(Format):
 
     def __init__(self, cfg: DictConfig, run: Run, sampler: Sampler) -> None:
         super().__init__(cfg, run, sampler)
-        whole = sampler.generator
-        self.network: nn.Module = whole.there if isinstance(whole, TwoWay) else whole
+        whole = sampler.generator  # a side may hold more, and tells then which one makes images
+        self.network: nn.Module = getattr(whole, "translator", whole)
         shapes = (run.image_shape, run.source_shape)
         image, source = shapes if cfg.direction == "a_to_b" else shapes[::-1]
         condition = build_condition(run.cfg, run.classes)
