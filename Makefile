@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rename quickstart test test-slow check lint format format-check types bench bench-data bench-start bench-sampling clean
+.PHONY: help setup rename quickstart test test-slow test-browser check lint format format-check types bench bench-data bench-start bench-sampling clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -32,7 +32,10 @@ test: setup ## Run the tests (minutes; no network, no GPU)
 	$(PYTEST)
 
 test-slow: setup ## Run the slow tests too
-	$(PYTEST) -m 'slow or not slow'
+	$(PYTEST) -m 'not browser'
+
+test-browser: setup ## Run the tests that drive a browser (needs chromium)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
 
 check: lint format-check types test ## All that a change must pass
 
