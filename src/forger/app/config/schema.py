@@ -123,6 +123,7 @@ LABELS: TypeAlias = str | int | list[str | int] | None  # names or numbers of cl
 GENERATE = _OF_A_RUN | {
     **{"run": str, "label": LABELS, "n": PositiveInt | None, "seed": Seed},
     **{"input": str | None, "direction": DIRECTION, "dropout": bool},
+    **{"project": str | None, "directions": PositiveInt | None, "reach": PositiveFloat},
     "truncation": NonNegativeFloat,
     **{"weights": Literal["ema", "raw"], "npz": bool, "walk": Section, "frames": PositiveInt},
     "output": str | None,

@@ -277,8 +277,12 @@ SCRIPTS: dict[str, Script] = {
         generate_rules,
         groups=set(),
         once="runs once; call it again for another run",
-        needs={"frames": "walk=true"},
-        decided={"input": {"label", "truncation", "walk", "npz"}},
+        needs={"frames": "walk=true", "reach": "directions=<number>"},
+        decided={
+            "input": {"label", "truncation", "walk", "npz", "project", "directions"},
+            "project": {"n", "direction", "dropout", "truncation", "walk", "npz", "directions"},
+            "directions": {"truncation"},
+        },
         switches={"walk": "walk.noise"},
     ),
 }
