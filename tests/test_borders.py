@@ -18,8 +18,9 @@ APART = ("networks", "data", "losses", "metrics")
 
 # Within the app, each package with those that it may import.
 BELOW = {
-    "app.cli": {"app.sweep", "app.run", "app.distributed", "app.config"},
+    "app.cli": {"app.sweep", "app.explore", "app.run", "app.distributed", "app.config"},
     "app.sweep": {"app.run", "app.distributed", "app.config"},
+    "app.explore": {"app.run", "app.config"},
     "app.run": {"app.distributed", "app.config"},
     "app.distributed": set(),
     "app.config": set(),

@@ -7,12 +7,13 @@ import sys
 
 from forger import __version__
 
-_COMMANDS = ("train", "evaluate", "generate")
+_COMMANDS = ("train", "evaluate", "generate", "explore")
 _USAGE = """usage: forger <command> [<setting>=<value> ...]
 
   forger train     trains a GAN, or many: forger train -m
   forger evaluate  scores finished runs, or compares them
   forger generate  generates images from a finished run
+  forger explore   opens a page to look into a finished run
 
 What can be set: forger <command> --help. Own YAML files: --config-dir <folder>."""
 

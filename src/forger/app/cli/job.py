@@ -77,6 +77,10 @@ def work(script: str, cfg: DictConfig, agreed: Agreed) -> float | None:
         from forger.app.run.generate import generate
 
         generate(cfg)
+    if script == "explore":
+        from forger.app.explore.serve import explore
+
+        explore(cfg)
     return None
 
 

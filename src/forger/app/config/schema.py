@@ -15,6 +15,7 @@ from forger.bounds import (
     FractionBelowOne,
     NonNegativeFloat,
     NonNegativeInt,
+    Port,
     PositiveFloat,
     PositiveFraction,
     PositiveInt,
@@ -128,4 +129,8 @@ GENERATE = _OF_A_RUN | {
     **{"weights": Literal["ema", "raw"], "npz": bool, "walk": Section, "frames": PositiveInt},
     "output": str | None,
 }
+EXPLORE = _OF_A_RUN | {
+    **{"run": str, "host": str, "port": Port, "data": Section, "paths": Section},
+}
+EXPLORE_DATA: Types = {"root": str | None}
 WALK: Types = {"noise": bool, "labels": LABELS}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from forger.app.config import schema
-from forger.app.config.rules import evaluate_rules, generate_rules, train_rules
+from forger.app.config.rules import evaluate_rules, explore_rules, generate_rules, train_rules
 from forger.app.config.schema import Types
 from forger.app.config.values import CheckedValues, Findings
 from forger.regularizers import Regularizers
@@ -284,5 +284,15 @@ SCRIPTS: dict[str, Script] = {
             "directions": {"truncation"},
         },
         switches={"walk": "walk.noise"},
+    ),
+    "explore": Script(
+        {
+            "": Section(schema=schema.EXPLORE),
+            "data": Section(schema=schema.EXPLORE_DATA),
+            "paths": Section(schema=schema.EVALUATE_PATHS),
+        },
+        explore_rules,
+        groups=set(),
+        once="runs once; call it again, on another port, for another run",
     ),
 }

@@ -34,14 +34,19 @@ def read_image(file: Path, shape: tuple[int, ...]) -> Tensor:
     """
     if shape[0] not in (1, 3):
         raise DataError(f"the run makes {shape[0]} channels; image files have 1 or 3")
-    width, height = upright_size(file) or (1, 1)  # decoding tells the reason
-    if width * height > _MOST:
-        allowed = f"allowed: up to {_MOST // 1_000_000} million"
-        raise DataError(f"{file.name} has {width:,} x {height:,} pixels; {allowed}")
+    check_size(file)
     pixels = try_decode(str(file), ImageFormat(shape[0], (shape[1], shape[2])))
     if isinstance(pixels, str):
         raise DataError(f"{file.name} cannot be read: {pixels}")
     return torch.from_numpy(pixels.copy())
+
+
+def check_size(file: Path, most: int = _MOST) -> None:
+    """Raises `DataError` where an image has more pixels than are read."""
+    width, height = upright_size(file) or (1, 1)  # decoding tells the reason
+    if width * height > most:
+        allowed = f"{most // 1_000_000} million in all"
+        raise DataError(f"{file.name} has {width:,} x {height:,} pixels; allowed: {allowed}")
 
 
 def write_projections(
