@@ -21,7 +21,7 @@ _COLOURS = ["#ffffff", "#000000", "#d32f2f", "#388e3c", "#1976d2", "#fbc02d", "#
 
 
 def canvas(shape: tuple[int, ...], label: str, sketch: bool, width: float, name: str) -> Any:
-    """Returns an editor for an image of a shape; a brush is so many pixels of the image wide."""
+    """Returns an editor for an image of a shape; the brush is so many of its pixels wide."""
     factor = max(1, round(SIDE / max(shape[1:])))
     size = shape[2] * factor, shape[1] * factor
     colours = [*(_GREYS if shape[0] == 1 else _COLOURS), *([SKETCH] if sketch else [])]
@@ -34,7 +34,7 @@ def canvas(shape: tuple[int, ...], label: str, sketch: bool, width: float, name:
         transforms=(),
         layers=gr.LayerOptions(allow_additional_layers=False),
         brush=gr.Brush(
-            default_size=round(width * factor), colors=list(colours), color_mode="fixed"
+            default_size=round(width * factor / 2), colors=list(colours), color_mode="fixed"
         ),
         canvas_size=size,
         fixed_canvas=True,

@@ -44,12 +44,13 @@ def find_tab(studio: Studio, shelf: Shelf) -> None:
         chosen = label_of(label)
         found, picked = studio.find(pixels, chosen, lambda *steps: progress(steps, unit="steps"))
         distance, floor = float(found.distance[0]), float(found.random_distance[0])
-        read = studio.caption(found.images[0], picked.label)
         text = (
             f"Distance **{distance:.3f}**, root mean square of pixels in [-1, 1]; the nearest of"
-            f" 1,000 random images is at {floor:.3f}. Yours {studio.caption(pixels / 127.5 - 1)};"
-            f" found {read}."
+            f" 1,000 random images is at {floor:.3f}."
         )
+        if read := studio.caption(found.images[0], picked.label):
+            own = studio.caption(pixels / 127.5 - 1)
+            text += f" Found: {read}" + (f", yours: {own}." if own else ".")
         return shown(pixels), shown(found.images[0]), text, picked
 
     search.click(find, [upload, label], [wanted, image, said, made])

@@ -27,11 +27,11 @@ def build_page(studio: Studio, folder: Path) -> Any:
             with gr.Tab("Walk"):
                 walk_tab(studio, shelf, folder)
             with gr.Tab("Directions"):
-                directions_tab(studio, shelf)
+                directions_tab(studio, shelf, page)
             with gr.Tab("Find"):
                 find_tab(studio, shelf)
             with gr.Tab("Scribble"):
-                scribble_tab(studio, shelf, folder)
+                scribble_tab(studio, shelf, folder, page)
     return page
 
 

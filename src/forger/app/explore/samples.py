@@ -24,18 +24,10 @@ class Shelf:
 
     def __init__(self, studio: Studio) -> None:
         self.picked = gr.State([])
+        gr.Markdown("Click images to pick them up for the other tabs.")
         with gr.Row():
-            gallery = gr.Gallery(
-                label="Picked up: click images in the tabs to add them",
-                elem_id="shelf",
-                columns=_MOST_PICKED,
-                height=110,
-                format="png",
-                allow_preview=False,
-                interactive=False,
-                buttons=[],
-            )
-            clear = gr.Button("Put all back", scale=0, min_width=130)
+            gallery = gallery_of("shelf", _MOST_PICKED)
+            clear = gr.Button("Put all back", scale=0, min_width=150)
         clear.click(list, None, self.picked)
         self.picked.change(
             lambda picked: [studio.image(one) for one in picked], self.picked, gallery
@@ -58,11 +50,12 @@ class Shelf:
         button.click(pick, [made, self.picked], self.picked)
 
 
-def gallery_of(name: str, label: str, columns: int) -> Any:
+def gallery_of(name: str, columns: int) -> Any:
     """Returns a gallery in which a click picks."""
     return gr.Gallery(
-        label=label,
         elem_id=name,
+        elem_classes="gallery",
+        show_label=False,
         columns=columns,
         height="auto",
         format="png",
@@ -88,7 +81,7 @@ def samples_tab(studio: Studio, shelf: Shelf, page: gr.Blocks) -> None:
         draw = gr.Button("Draw", variant="primary")
         other = gr.Button("Another seed")
     shown = gr.State([])
-    gallery = gallery_of("samples", "Click an image to pick it up", 8)
+    gallery = gallery_of("samples", 8)
 
     @told
     def sample(seed: int, n: int, label: str, truncation: float, weights: str) -> Any:

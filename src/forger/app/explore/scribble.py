@@ -17,12 +17,12 @@ from forger.errors import ConfigError
 from forger.pictures import to_pixels
 
 
-def scribble_tab(studio: Studio, shelf: Shelf, folder: Path) -> None:
+def scribble_tab(studio: Studio, shelf: Shelf, folder: Path, page: gr.Blocks) -> None:
     """Lays the tab out; films lie in `folder`."""
     grey = studio.shape[0] == 1
     gr.Markdown(
         "Paint, on nothing or on an image: the nearest images that look real are searched for. The"
-        " pink brush draws lines instead, whatever their colour is to be."
+        " pink brush draws lines instead, whatever their colour is to be. Click one to go on."
     )
     empty = torch.full(studio.shape, -1.0 if grey else 0.0)
     start, earlier, made, ways = gr.State(None), gr.State([]), gr.State([]), gr.State([])
@@ -36,7 +36,7 @@ def scribble_tab(studio: Studio, shelf: Shelf, folder: Path) -> None:
                 take = gr.Button("Draw on the image picked up last")
                 undo = gr.Button("Back to the one before")
         with gr.Column():
-            gallery = gallery_of("candidates", "Best first; click one to go on from it", 4)
+            gallery = gallery_of("candidates", 4)
             film = gr.Image(
                 label="The way to it", elem_id="way", type="filepath", interactive=False
             )
@@ -104,4 +104,4 @@ def scribble_tab(studio: Studio, shelf: Shelf, folder: Path) -> None:
         [start, earlier, drawing],
     )
     shelf.takes(pick, start)
-    drawing.value = drawing.postprocess(onto(None))
+    page.load(lambda: onto(None), None, drawing)

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ from forger.app.run.devices import pick_device, threads
 from forger.app.run.evaluate import find_cache_dir, rebuild_data
 from forger.app.run.load import LoadedRun, load_run
 from forger.errors import ConfigError, UserError
-from forger.metrics.classifier import Classifier
+from forger.metrics import classifier
 from forger.sampling.translator import Translator
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,15 @@ OFFLINE = {  # what Gradio and what it imports would ask other machines
 }
 _LARGEST = "50mb"  # of an upload
 # The browser itself lets nothing pass to another address.
+_STYLE = """
+.gallery .grid-wrap {min-height: 92px; max-height: none}
+#shelf .grid-container {grid-template-columns: repeat(auto-fill, 72px) !important}
+#candidates .grid-container {grid-template-columns: repeat(4, 1fr) !important}
+#canvas button svg {filter: drop-shadow(0 0 1px #888)}
+@media (max-width: 640px) {
+  #samples .grid-container {grid-template-columns: repeat(4, 1fr) !important}
+}
+"""
 _POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 
 
@@ -63,7 +72,7 @@ def served(cfg: DictConfig) -> Iterator[tuple[Any, socket.socket]]:
     """
     with (
         _listening(cfg.host, cfg.port) as listening,
-        TemporaryDirectory(prefix="forger_") as folder,
+        TemporaryDirectory(prefix="forger_explore_") as folder,
     ):
         before = {name: os.environ.get(name) for name in (*OFFLINE, "GRADIO_TEMP_DIR")}
         os.environ.update(OFFLINE, GRADIO_TEMP_DIR=folder)  # before Gradio is imported
@@ -107,14 +116,14 @@ def _page(cfg: DictConfig, folder: Path) -> Any:
 
 def _classifier(
     cfg: DictConfig, run: LoadedRun, device: torch.device
-) -> tuple[Classifier | None, tuple[str, ...]]:
+) -> tuple[Callable[[torch.Tensor], Any] | None, tuple[str, ...]]:
     """Returns the classifier of the run's data, and its classes; None where there is none yet."""
     keep_offline = {"download": False} if "download" in run.cfg.data else {}
     own = {key: cfg[key] for key in ("data", "paths", "trust", "moved")}
     settings: Any = OmegaConf.merge(OmegaConf.create(own), {"data": keep_offline})
     try:
         cache_dir = find_cache_dir(settings, run)
-        data, found = rebuild_data(settings, run, cache_dir), Classifier()
+        data, found = rebuild_data(settings, run, cache_dir), classifier.Classifier()
         if (lacking := found.to_do(data, cache_dir)) is not None:
             raise ConfigError(f"{lacking}; write paths.cache_dir=<where it is>")
         found = found.to(device)
@@ -122,7 +131,7 @@ def _classifier(
     except UserError as error:
         log.info("classifier      none, images are found by their pixels: %s", error)
         return None, ()
-    return found, found.classes or ()
+    return found.forward, found.classes or ()  # which takes pixels of any type
 
 
 def _server(page: Any) -> Any:
@@ -140,6 +149,7 @@ def _server(page: Any) -> Any:
         page.queue(default_concurrency_limit=4),
         path="/",
         theme=theme,
+        css=_STYLE,
         footer_links=[],
         run_history=False,
         ssr_mode=False,

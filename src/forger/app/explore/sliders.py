@@ -14,7 +14,7 @@ from forger.app.explore.words import told
 _MOST, _USUAL, _REACH = 16, 6, 3.0
 
 
-def directions_tab(studio: Studio, shelf: Shelf) -> None:
+def directions_tab(studio: Studio, shelf: Shelf, page: gr.Blocks) -> None:
     """Lays the tab out."""
     most = min(_MOST, studio.sampler.latent_dim)
     usual = min(_USUAL, most)
@@ -50,7 +50,9 @@ def directions_tab(studio: Studio, shelf: Shelf) -> None:
         picked: list[Picked], number: int, towards: str | None, share: float, *amounts: float
     ) -> Any:
         start = picked[-1] if picked else studio.samples(1, 0, None, 1.0, "ema")[1][0]
-        return studio.moved(start, torch.tensor(amounts[: int(number)]), towards, share)
+        return studio.moved(
+            start, torch.tensor(amounts[: int(number)], dtype=torch.float32), towards, share
+        )
 
     def lay_out(number: int, reach: float, *amounts: float) -> list[Any]:
         return [
@@ -64,7 +66,7 @@ def directions_tab(studio: Studio, shelf: Shelf) -> None:
         ]
 
     asked = [shelf.picked, number, towards, share, *sliders]
-    moving = [one.change for one in (*sliders, towards, share, number, shelf.picked)]
+    moving = [one.change for one in (*sliders, towards, share, number, shelf.picked)] + [page.load]
     gr.on(moving, move, asked, [image, made], trigger_mode="always_last", show_progress="hidden")
     gr.on([number.release, reach.release], lay_out, [number, reach, *sliders], sliders)
     reset.click(lambda: [0] * (len(sliders) + 1), None, [*sliders, share])

@@ -179,13 +179,13 @@ class Studio:
         return _film([*frames, *frames[-1:] * len(frames)])
 
     def caption(self, image: Tensor, label: int | None = None) -> str:
-        """Says what the classifier reads in an image `(C, H, W)` in [-1, 1], or its class."""
+        """Returns what the classifier reads in an image `(C, H, W)` in [-1, 1], or its class."""
         if self.classifier is None:
             return "" if label is None else self.sampler.condition.classes[label]
         with self.lock, torch.no_grad():
             chances = self.classifier(to_pixels(image)[None])[1].softmax(1)[0]
         best = int(chances.argmax())
-        return f"reads as {self.names[best]}, {float(chances[best]):.0%}"
+        return f"{self.names[best]} ({float(chances[best]):.0%})"
 
     def inputs(self, picked: Picked) -> tuple[Tensor, ...]:
         """Returns what the generator is given for it: noise, and a class where there are any."""

@@ -62,7 +62,7 @@ def translate_tab(there: Translator, page: gr.Blocks) -> None:
                 label="Translated", elem_id="translated", format="png", interactive=False
             )
     drawing = canvas(shape, "Or draw the source", False, 1.5, "canvas")
-    drawing.value = drawing.postprocess(background(empty))
+    page.load(lambda: background(empty), None, drawing)
     drawn = gr.Button("Translate the drawing", variant="primary")
 
     def made(pixels: Tensor, direction: str, dropout: bool, seed: int) -> Any:
