@@ -17,7 +17,7 @@ from forger.app.cli import main
 from forger.app.config.command import Command
 from forger.app.config.compose import find_mistakes
 
-SCRIPTS = ["train", "evaluate", "generate"]
+SCRIPTS = ["train", "evaluate", "generate", "explore"]
 
 
 def mistakes(*overrides: str, multirun: bool = False) -> list[str]:
@@ -158,6 +158,7 @@ class TestScripts:
             ("evaluate", "--help", "run=<run folder>"),
             ("generate", "--help", "run=<run folder>"),
             ("generate", "--cfg job", "run: ???"),
+            ("explore", "--help", "port=8000"),
         ],
     )
     def test_hydras_own_flags(

@@ -52,7 +52,7 @@ def run(script: str, configs: Path, subcommand: Sequence[str] = ()) -> None:
     """Runs what was typed after a command's name; ends the process where that fails.
 
     Args:
-        script: `train`, `evaluate` or `generate`, and so the main config that is read.
+        script: `train`, `evaluate`, `generate` or `explore`, and so the main config that is read.
         configs: the folder of config files.
         subcommand: what was typed between the program and the arguments: `train` after `forger`.
     """

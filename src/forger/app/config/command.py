@@ -31,7 +31,7 @@ class Command:
         overrides: as Hydra reads them, such as `model=dcgan`.
         multirun: whether with `-m`.
         extra_config_dir: what `--config-dir` names.
-        script: `train`, `evaluate` or `generate`, whatever `--config-name` says.
+        script: `train`, `evaluate`, `generate` or `explore`, whatever `--config-name` says.
         misspelt: what was typed in another way than is right, with what to write.
         program: what starts this program again, before its arguments.
         config_flags: flags as typed that say where config files lie.

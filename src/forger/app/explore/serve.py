@@ -34,12 +34,13 @@ OFFLINE = {  # what Gradio and what it imports would ask other machines
 _LARGEST = "50mb"  # of an upload
 # The browser itself lets nothing pass to another address.
 _STYLE = """
-.gallery .grid-wrap {min-height: 92px; max-height: none}
+.gallery .grid-wrap {min-height: 92px; max-height: none; height: auto}
+.gallery .thumbnail-item {min-width: 0; width: 100%}
 #shelf .grid-container {grid-template-columns: repeat(auto-fill, 72px) !important}
-#candidates .grid-container {grid-template-columns: repeat(4, 1fr) !important}
 #canvas button svg {filter: drop-shadow(0 0 1px #888)}
 @media (max-width: 640px) {
-  #samples .grid-container {grid-template-columns: repeat(4, 1fr) !important}
+  #samples .grid-container {grid-template-columns: repeat(3, minmax(0, 1fr)) !important}
+  #candidates .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important}
 }
 """
 _POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
