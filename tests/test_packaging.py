@@ -88,7 +88,7 @@ def test_settings_are_found_in_any_folder(installed: Path, tmp_path: Path) -> No
     (tmp_path / "configs" / "loss" / "mine.yaml").write_text(own)
     command = ["-m", "forger", "train", "--config-dir", "configs", "--cfg", "job", "loss=mine"]
     assert "n_critic: 7" in typed(tmp_path, *command, site=installed)
-    for name in ("train", "evaluate", "generate", "export"):
+    for name in ("train", "evaluate", "generate", "explore", "export"):
         told = typed(tmp_path, "-m", "forger", name, "--help", site=installed)
         assert f"  forger {name} " in told
         assert ".py" not in told

@@ -53,7 +53,7 @@ def commands() -> list[tuple[str, str]]:
 
     The settings in the rows of its tables are train.py's.
     """
-    lines = re.findall(r"python (train|evaluate|generate|report|export)\.py ([^`\n#]+)", README)
+    lines = re.findall(r"python (train|evaluate|generate|explore|report|export)\.py ([^`\n#]+)", README)
     rows = re.findall(r"^\| (?!`|to )[^|]+ \| (`[^|]+) \|$", README, re.MULTILINE)
     typed = [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
     settings = [("train", word) for word in typed if not word.startswith("python ")]

@@ -7,12 +7,13 @@ import sys
 
 from forger import __version__
 
-_COMMANDS = ("train", "evaluate", "generate", "report", "export")
+_COMMANDS = ("train", "evaluate", "generate", "explore", "report", "export")
 _USAGE = """usage: forger <command> [<setting>=<value> ...]
 
   forger train     trains a GAN, or many: forger train -m
   forger evaluate  scores finished runs, or compares them
   forger generate  generates images from a finished run
+  forger explore   opens a page to look into a finished run
   forger report    shows a run, a sweep, or several runs in one HTML file
   forger export    exports the generator of a finished run
 

@@ -34,6 +34,7 @@ class Range:
 PositiveInt = Annotated[int, Range("a whole number of at least 1", 1)]
 NonNegativeInt = Annotated[int, Range("a whole number of at least 0", 0)]
 AtLeastTwo = Annotated[int, Range("a whole number of at least 2", 2)]
+Port = Annotated[int, Range("a whole number from 0 to 65535", 0, 2**16 - 1)]
 Seed = Annotated[int, Range("a whole number from 0 to 4294967295", 0, 2**32 - 1)]
 PositiveFloat = Annotated[float, Range("a number above 0", 0, low_open=True)]
 NonNegativeFloat = Annotated[float, Range("a number of at least 0", 0)]

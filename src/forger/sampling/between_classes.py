@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,7 +14,12 @@ from forger.sampling.sampler import Sampler
 
 
 def generate_between(
-    sampler: Sampler, noise: Tensor, start: Tensor, end: Tensor, t: float
+    sampler: Sampler,
+    noise: Tensor,
+    start: Tensor,
+    end: Tensor,
+    t: float,
+    draw: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """Generates images whose classes lie between two.
 
@@ -28,6 +33,7 @@ def generate_between(
         start: numbers of classes, `(B,)`.
         end: numbers of classes, `(B,)`.
         t: in [0, 1].
+        draw: generates images of noise and class by the sampler's generator; None: as it is.
 
     Returns:
         `(B, C, H, W)` in [-1, 1]; exactly those of `start` at 0.
@@ -47,7 +53,7 @@ def generate_between(
     embeddings = [one for one in sampler.generator.modules() if isinstance(one, nn.Embedding)]
     handles = [one.register_forward_hook(interpolate) for one in embeddings]
     try:
-        images: Tensor = sampler(noise, *sampler.condition.inputs({"label": start}))
+        images: Tensor = (draw or sampler)(noise, *sampler.condition.inputs({"label": start}))
     finally:
         for handle in handles:
             handle.remove()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,11 @@ from forger.pictures import to_pixels
 from forger.random_state import random_state_of
 from forger.sampling.truncation import Truncated
 from forger.seeds import Purpose, seed_for, stream
+
+if TYPE_CHECKING:
+    from forger.sampling.directions import Directions
+    from forger.sampling.editing import Edit
+    from forger.sampling.projection import Projection
 
 CHUNK = 250  # images of one seeded draw, and of one pass through a network or an extractor
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
@@ -141,6 +146,26 @@ class Sampler(nn.Module):
             inputs = [one.to(self.device) for one in (noise, *given)]
             sums.append(self.generator.styles(*inputs)[:, 0].sum(0))  # type: ignore[operator]
         return torch.stack(sums).sum(0) / _MEAN_OF
+
+    def project(self, images: Tensor, **settings: Any) -> Projection:
+        """Finds the noise whose images are nearest to others, see `forger.sampling.projection`."""
+        from forger.sampling.projection import project
+
+        return project(self, images, **settings)
+
+    def edit(
+        self, mask: Tensor, colours: Tensor, edges: Tensor | None = None, **settings: Any
+    ) -> Edit:
+        """Finds images that agree with strokes, see `forger.sampling.editing`."""
+        from forger.sampling.editing import edit
+
+        return edit(self, mask, colours, edges, **settings)
+
+    def directions(self, k: int = 8, **settings: Any) -> Directions:
+        """Finds directions along which images change, see `forger.sampling.directions`."""
+        from forger.sampling.directions import find_directions
+
+        return find_directions(self, k, **settings)
 
     def grid(self, n: int, seed: int = 0) -> Grid:
         """Generates what one picture of about n images shows; always the same of a seed.

@@ -17,7 +17,7 @@ from forger.app.cli import main
 from forger.app.config.command import Command
 from forger.app.config.compose import find_mistakes
 
-SCRIPTS = ["train", "evaluate", "generate", "report", "export"]
+SCRIPTS = ["train", "evaluate", "generate", "explore", "report", "export"]
 
 
 def mistakes(*overrides: str, multirun: bool = False) -> list[str]:
@@ -160,6 +160,7 @@ class TestScripts:
             ("generate", "--cfg job", "run: ???"),
             ("report", "--help", "run=<sweep folder>"),
             ("export", "--help", "format=safetensors"),
+            ("explore", "--help", "port=8000"),
         ],
     )
     def test_hydras_own_flags(

@@ -114,6 +114,8 @@ def test_refusals_of_train(overrides: str, message: str, gpus: Gpus) -> None:
         ("generate", "n=1,2", "generate.py runs once; call it again for another run"),
         ("generate", "weights=emma", "must be one of ema, raw; did you mean 'ema'?"),
         ("generate", "frames=5", "frames=5: does nothing without walk=true"),
+        ("generate", "reach=2", "reach=2: does nothing without directions=<number>"),
+        ("generate", "directions=0", "directions=0: must be"),
         ("generate", "label=[]", "label=[]: names no class; leave it out"),
         ("generate", "label=1.5", "label=1.5: must be"),
         ("generate", "walk.labels=[]", "walk.labels=[]: names no class; leave it out"),

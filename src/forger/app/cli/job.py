@@ -90,6 +90,10 @@ def work(script: str, cfg: DictConfig, agreed: Agreed) -> float | None:
         from forger.app.export.export import export
 
         export(cfg)
+    if script == "explore":
+        from forger.app.explore.serve import explore
+
+        explore(cfg)
     return None
 
 

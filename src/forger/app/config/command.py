@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 
 from forger.app.config.messages import near, quoted, typed
 
-SCRIPT_NAMES = ("train", "evaluate", "generate", "report", "export")
+SCRIPT_NAMES = ("train", "evaluate", "generate", "explore", "report", "export")
 PATHS = (  # settings that name files and folders
     *("paths.data_dir", "paths.cache_dir", "paths.log_dir", "data.root", "data.cache_dir"),
     *("metrics.inception_weights", "init_from", "resume", "sweep.resume"),

@@ -163,6 +163,13 @@ def export_rules(select: CheckedValues) -> Findings:
         yield "web_runtime", "is for format=html; leave it out"
 
 
+def explore_rules(select: CheckedValues) -> Findings:
+    """Yields what is wrong with a config of explore.py as a whole."""
+    yield from generate_rules(select)
+    if find_spec("gradio") is None:
+        yield "the page", f"needs gradio, which is missing; write {install_command('explore')}"
+
+
 def run_refusal(run: str, checkpoint: str, key: str = "run") -> str | None:
     """Returns what is wrong with the run folder or checkpoint file that a setting `key` names."""
     path = Path(run).expanduser()

@@ -15,6 +15,7 @@ from forger.bounds import (
     FractionBelowOne,
     NonNegativeFloat,
     NonNegativeInt,
+    Port,
     PositiveFloat,
     PositiveFraction,
     PositiveInt,
@@ -124,6 +125,7 @@ LABELS: TypeAlias = str | int | list[str | int] | None  # names or numbers of cl
 GENERATE = _OF_A_RUN | {
     **{"run": str, "label": LABELS, "n": PositiveInt | None, "seed": Seed},
     **{"input": str | None, "direction": DIRECTION, "dropout": bool},
+    **{"project": str | None, "directions": PositiveInt | None, "reach": PositiveFloat},
     "truncation": NonNegativeFloat,
     **{"weights": Literal["ema", "raw"], "npz": bool, "walk": Section, "frames": PositiveInt},
     "output": str | None,
@@ -137,4 +139,8 @@ EXPORT = _OF_A_RUN | {
 }
 del EXPORT["device"]  # the processor's
 EXPORT_PATHS: Types = {"cache_dir": str}
+EXPLORE = _OF_A_RUN | {
+    **{"run": str, "host": str, "port": Port, "data": Section, "paths": Section},
+}
+EXPLORE_DATA: Types = {"root": str | None}
 WALK: Types = {"noise": bool, "labels": LABELS}

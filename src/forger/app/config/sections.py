@@ -10,6 +10,7 @@ from typing import Any
 from forger.app.config import schema
 from forger.app.config.rules import (
     evaluate_rules,
+    explore_rules,
     export_rules,
     generate_rules,
     report_rules,
@@ -283,8 +284,12 @@ SCRIPTS: dict[str, Script] = {
         generate_rules,
         groups=set(),
         once="runs once; call it again for another run",
-        needs={"frames": "walk=true"},
-        decided={"input": {"label", "truncation", "walk", "npz"}},
+        needs={"frames": "walk=true", "reach": "directions=<number>"},
+        decided={
+            "input": {"label", "truncation", "walk", "npz", "project", "directions"},
+            "project": {"n", "direction", "dropout", "truncation", "walk", "npz", "directions"},
+            "directions": {"truncation"},
+        },
         switches={"walk": "walk.noise"},
     ),
     "report": Script(
@@ -298,5 +303,15 @@ SCRIPTS: dict[str, Script] = {
         export_rules,
         groups=set(),
         once="runs once; call it again for another format",
+    ),
+    "explore": Script(
+        {
+            "": Section(schema=schema.EXPLORE),
+            "data": Section(schema=schema.EXPLORE_DATA),
+            "paths": Section(schema=schema.EVALUATE_PATHS),
+        },
+        explore_rules,
+        groups=set(),
+        once="runs once; call it again, on another port, for another run",
     ),
 }

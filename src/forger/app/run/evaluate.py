@@ -16,7 +16,7 @@ from forger.app.config.messages import near
 from forger.app.config.trust import is_in_use, is_named, links_out_of, named
 from forger.app.run.build import build_data
 from forger.app.run.devices import pick_device, threads
-from forger.app.run.load import LoadedRun, load_run, refuse_untrusted
+from forger.app.run.load import LoadedRun, Run, load_run, refuse_untrusted
 from forger.app.run.protocol import record_of, refuse_another, repeated
 from forger.app.run.scoring import build_evaluator, check_scorable, lacking_by_class
 from forger.app.run.tables import compare, print_scores
@@ -72,9 +72,9 @@ def _evaluate_run(
     cfg: DictConfig, run: LoadedRun, protocol: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Scores one run, writes and shows what came out; `protocol` is one to repeat."""
-    cache_dir, device = _cache_dir(cfg, run), pick_device(cfg.device)
+    cache_dir, device = find_cache_dir(cfg, run), pick_device(cfg.device)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
-    sampler, task, data = _directed(cfg, run, _rebuild_data(cfg, run, cache_dir))
+    sampler, task, data = _directed(cfg, run, rebuild_data(cfg, run, cache_dir))
     folder, translates = _make_folder(cfg, run), isinstance(sampler, Translator)
     parts = cfg.metrics, data, cache_dir
     _, num_fake, _ = check_scorable(
@@ -151,7 +151,7 @@ def _make_folder(cfg: DictConfig, run: LoadedRun) -> Path:
         raise UserError(f"run={run.folder}: scores cannot be written there: {reason}") from error
 
 
-def _cache_dir(cfg: DictConfig, run: LoadedRun) -> Path:
+def find_cache_dir(cfg: DictConfig, run: Run) -> Path:
     """Returns the folder for what is kept: as set, or the run's, where that is in use already."""
     if cfg.paths.cache_dir is not None:
         return Path(cfg.paths.cache_dir)
@@ -160,7 +160,7 @@ def _cache_dir(cfg: DictConfig, run: LoadedRun) -> Path:
     return Path(recorded) if own else DEFAULT_CACHE
 
 
-def _rebuild_data(cfg: DictConfig, run: LoadedRun, cache_dir: Path) -> ImageDataModule:
+def rebuild_data(cfg: DictConfig, run: Run, cache_dir: Path) -> ImageDataModule:
     """Builds the data of a run as it recorded it, apart from where it lies."""
     plain = {"data": OmegaConf.to_container(run.cfg.data)}
     refuse_untrusted(plain, run.checkpoint, named(cfg.get("trust"), cfg.get("moved")), ["data"])

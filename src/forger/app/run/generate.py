@@ -19,6 +19,7 @@ import forger
 from forger.app.config.messages import given, near, nearest
 from forger.app.config.trust import links_out_of
 from forger.app.run.devices import pick_device, threads
+from forger.app.run.latent_pictures import check_latent, draw_directions, write_projections
 from forger.app.run.load import Run, load_sampler
 from forger.app.run.output_folder import check_replaceable, replaced
 from forger.app.run.translate import (
@@ -39,7 +40,10 @@ log = logging.getLogger(__name__)
 GRID = 400  # images in grid.png, at most
 _IMAGES = 64  # unless n says so
 _RECORD = "generated.json"  # stands in every folder that generate.py wrote
-_OURS = re.compile(r"grid\.png|images|images/\d{6,}\.png|images\.npz|walk\.gif|generated\.json")
+_PICTURES = ("grid.png", "images.npz", "noise.npz", "walk.gif", "directions.png")
+_OURS = re.compile(
+    rf"images|images/\d{{6,}}\.png|generated\.json|{'|'.join(map(re.escape, _PICTURES))}"
+)
 _PLAIN = re.compile(r"[\w-]{1,40}", re.ASCII)  # names of classes that every file system takes
 _LONGEST = 80  # letters of all of them in the name of a folder
 
@@ -57,18 +61,20 @@ def generate(cfg: DictConfig) -> Path:
     noise differs in all.
 
     A run that translates does so with held-out sources, which stand beside the images in the grid,
-    or with the user's own images of `input`.
+    or with the user's own images of `input`. `project` writes what the generator makes nearest to
+    the user's images in their place, `directions` adds `directions.png`.
 
     Args:
         cfg: composed from `configs/generate.yaml`. `output` is replaced as a whole, or left as it
             was if anything fails; the default is `<run>/generated/<checkpoint>_<weights>_seed<n>`,
-            with `_label<label>`, `_truncation<truncation>`, `_dropout`, `_b_to_a` and the name of
-            `input` behind where they are given.
+            with `_label<label>`, `_truncation<truncation>`, `_dropout`, `_b_to_a`, `_project` and
+            the name of `input` or `project` behind where they are given.
 
     Raises:
         UserError: a setting, the run or the folder cannot work; nothing was written.
     """
     inputs = None if cfg.input is None else find_inputs(cfg.input)
+    inputs = inputs if cfg.project is None else find_inputs(cfg.project, "project")
     device = pick_device(cfg.device)
     trust, moved = cfg.get("trust") or (), cfg.get("moved")
     run, sampler = load_sampler(cfg.run, cfg.checkpoint, cfg.weights, trust, moved)
@@ -76,6 +82,7 @@ def generate(cfg: DictConfig) -> Path:
     classes = _classes(sampler, "label", cfg.label) or sampler.condition.present()
     labels = _classes(sampler, "walk.labels", cfg.walk.labels)
     route = plan_walk(sampler, cfg.walk.noise, labels, classes)
+    _check_latent(cfg, sampler)
     output = _output(cfg, run, classes, inputs)
     _check_replaceable(output, inputs)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
@@ -85,13 +92,32 @@ def generate(cfg: DictConfig) -> Path:
         record |= _write(cfg, folder, sampler, classes, inputs)
         if route is not None:
             (folder / "walk.gif").write_bytes(draw_walk(sampler, cfg.seed, cfg.frames, route))
+        if cfg.directions is not None:
+            where = cfg.seed, cfg.directions, cfg.reach, classes[0] if classes else None
+            picture, method = draw_directions(sampler, *where)
+            (folder / "directions.png").write_bytes(picture)
+            record["directions"] = {"n": cfg.directions, "reach": cfg.reach, "method": method}
         (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
-    each = " of each class" if classes else ""
+    each = " of each class" if classes and inputs is None else ""
     count = len(record.get("translated", ())) or record["n"]
     log.info("images          %s%s in %s", f"{count:,}", each, near(output / "images"))
-    for name in ("grid.png", *("images.npz",) * cfg.npz, *("walk.gif",) * (route is not None)):
-        log.info("%-15s %s", name, near(output / name))
+    for name in _PICTURES:
+        if (output / name).is_file():
+            log.info("%-15s %s", name, near(output / name))
     return output
+
+
+def _check_latent(cfg: DictConfig, sampler: Sampler) -> None:
+    """Refuses what looks into latent space, of a run that has none, or of several classes."""
+    if cfg.project is not None:
+        check_latent(sampler, given("project", cfg.project))
+        if isinstance(cfg.label, ListConfig) and len(cfg.label) > 1:
+            raise ConfigError(
+                f"{given('label', list(cfg.label))}: images are projected into one class, or with"
+                " label=null into the one that fits best"
+            )
+    if cfg.directions is not None:
+        check_latent(sampler, f"directions={cfg.directions}")
 
 
 def _write(
@@ -105,9 +131,13 @@ def _write(
     if inputs is None:
         write_images(folder, sampler, cfg.n or _IMAGES, cfg.seed, cfg.npz, classes)
         return {}
-    assert isinstance(sampler, Translator), "`directed` refuses others"
     for name in inputs.left_out:
         log.info("left out        %s: no image", name)
+    if cfg.project is not None:
+        label = None if cfg.label is None else classes[0]
+        record = write_projections(folder, sampler, inputs, label, cfg.seed)
+        return {"classes": {}, **record} if classes else record
+    assert isinstance(sampler, Translator), "`directed` refuses others"
     return write_translations(folder, sampler, inputs, cfg.n or 1, cfg.seed)
 
 
@@ -237,6 +267,8 @@ def _check_replaceable(folder: Path, inputs: Inputs | None) -> None:
 def _names_of_translated(record: Path) -> set[str]:
     """Returns which images of a user's input generate.py says that it wrote."""
     try:
-        return {f"images/{name}" for name in json.loads(record.read_text()).get("translated", ())}
+        content = json.loads(record.read_text())
+        named = (*content.get("translated", ()), *content.get("projected", ()))
+        return {f"images/{name}" for name in named}
     except (OSError, ValueError, AttributeError, TypeError):
         return set()

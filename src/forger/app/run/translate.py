@@ -40,13 +40,13 @@ class Inputs:
     left_out: tuple[str, ...] = ()
 
 
-def find_inputs(named: str) -> Inputs:
-    """Finds a file, or the images directly in a folder; reads none.
+def find_inputs(named: str, setting: str = "input") -> Inputs:
+    """Finds a file, or the images directly in a folder, that a setting names; reads none.
 
     Raises:
         ConfigError: there is none, there are more than 10,000, or two would have one name.
     """
-    path, key = Path(named).expanduser().resolve(), given("input", named)
+    path, key = Path(named).expanduser().resolve(), given(setting, named)
     if path.is_file():
         return Inputs(path, (path,))
     if not path.is_dir():
@@ -95,6 +95,7 @@ def directed(sampler: Sampler, cfg: DictConfig) -> Sampler:
 def name_of(cfg: DictConfig, inputs: Inputs | None) -> str:
     """Returns how the name of the folder of pictures goes on."""
     parts = ["dropout"] * cfg.dropout + [cfg.direction] * (cfg.direction != "a_to_b")
+    parts += ["project"] * (cfg.project is not None)
     if inputs is not None:
         stem = inputs.path.stem if inputs.path.is_file() else inputs.path.name
         parts.append("".join(one if one.isalnum() or one in "-_" else "_" for one in stem)[:40])

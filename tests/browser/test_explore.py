@@ -1,0 +1,268 @@
+"""The page of explore.py in a real browser: each control does what it says, and nothing leaves."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from heard import Heard
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "app"))
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Gradio, and of what it imports
+
+
+@contextmanager
+def opened(run: Path, folder: Path) -> Iterator[str]:
+    """Serves the page of a run beside the test, and yields its address."""
+    from composing import compose_config
+
+    from forger.app.explore.serve import served
+
+    words = [f"run={run}", "port=0", "device=cpu", "threads=1", f"paths.cache_dir={folder}"]
+    with served(compose_config("explore", *words)) as (server, listening):
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run of digits with classes, quickly trained, and the cache with their classifier."""
+    from composing import compose_config
+    from training import run_folder
+
+    from forger.app.cli import main  # noqa: F401  (registers resolvers)
+    from forger.app.run.train import train
+    from forger.data import MNISTSample
+    from forger.metrics.classifier import Classifier
+
+    folder = tmp_path_factory.mktemp("digits")
+    words = ["experiment=quickstart", "trainer=cpu", "trainer.max_steps=600", "metrics=none"]
+    words += [f"paths.log_dir={folder / 'logs'}", f"paths.cache_dir={folder / 'cache'}"]
+    train(compose_config("train", *words))
+    Classifier().prepare(MNISTSample(batch_size=64), folder / "cache")
+    return run_folder(folder), folder / "cache"
+
+
+@pytest.fixture(scope="module")
+def address(digits: tuple[Path, Path]) -> Iterator[str]:
+    with opened(*digits) as url:
+        yield url
+
+
+@pytest.fixture
+def seen(address: str, page: Page) -> Page:
+    page.goto(address)
+    page.wait_for_selector("#samples img", timeout=60_000)
+    return page
+
+
+def tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name).click()
+
+
+def sources(page: Page, place: str) -> list[str]:
+    """The pictures that are shown somewhere, by their addresses, which tell their contents."""
+    page.wait_for_selector(f"{place} img", timeout=120_000)
+    return [str(one.get_attribute("src")) for one in page.locator(f"{place} img").all()]
+
+
+def changed(page: Page, place: str, act: Callable[[], Any]) -> list[str]:
+    """What is shown somewhere once an act has changed it."""
+    before = sources(page, place)
+    act()
+    page.wait_for_function(
+        "([place, src]) => { const one = document.querySelector(place + ' img');"
+        " return one && one.getAttribute('src') != src; }",
+        arg=[place, before[0]],
+        timeout=120_000,
+    )
+    return sources(page, place)
+
+
+def pick(page: Page, *places: int) -> None:
+    for count, place in enumerate(places, page.locator("#shelf img").count() + 1):
+        page.locator("#samples img").nth(place).click()
+        page.wait_for_function(
+            "count => document.querySelectorAll('#shelf img').length == count", arg=count
+        )
+
+
+def click(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def test_samples_follow_seed_and_class_and_can_be_picked_up(
+    seen: Page, heard: Heard, digits: tuple[Path, Path]
+) -> None:
+    first = sources(seen, "#samples")
+    assert len(first) == 16
+    other = changed(seen, "#samples", lambda: click(seen, "Another seed"))
+    assert not set(first) & set(other)
+    seed = seen.get_by_label("Seed")
+
+    def back() -> None:
+        seed.fill("0")
+        seed.press("Enter")
+
+    assert [one.rsplit("/")[-2] for one in changed(seen, "#samples", back)] == [
+        one.rsplit("/")[-2] for one in first
+    ]
+    changed(seen, "#samples", lambda: seen.get_by_label("raw").check())
+    pick(seen, 2, 5)
+    click(seen, "Put all back")
+    seen.wait_for_selector("#shelf img", state="detached")
+    assert heard.elsewhere == []
+    assert heard.errors == []
+
+
+def test_a_walk_goes_from_picked_image_to_picked_image(seen: Page, heard: Heard) -> None:
+    pick(seen, 0, 1, 2)
+    tab(seen, "Walk")
+    click(seen, "Walk")
+    (film,) = sources(seen, "#film")
+    assert ".gif" in film
+    assert seen.request.get(film).body()[:6] == b"GIF89a"
+    seen.wait_for_selector("text=Save as GIF")
+    assert heard.elsewhere == []
+
+
+def test_sliders_move_the_image(seen: Page, heard: Heard) -> None:
+    tab(seen, "Directions")
+    still = sources(seen, "#moved")
+
+    def slide() -> None:
+        number = seen.get_by_label("number input for 1").first
+        number.fill("2.5")
+        number.press("Enter")
+
+    moved = changed(seen, "#moved", slide)
+    assert moved != still
+    changed(seen, "#moved", lambda: click(seen, "All to 0"))
+    assert heard.errors == []
+    assert heard.elsewhere == []
+
+
+def test_an_uploaded_digit_is_found_again(seen: Page, heard: Heard, tmp_path: Path) -> None:
+    from forger.data import MNISTSample
+    from forger.pictures import png_bytes
+
+    image = tmp_path / "digit.png"
+    image.write_bytes(png_bytes(MNISTSample(batch_size=64).test_images[3]))
+    tab(seen, "Find")
+    seen.locator("#upload input[type=file]").set_input_files(image)
+    seen.wait_for_selector("text=digit.png")
+    click(seen, "Find it")
+    sources(seen, "#found")
+    text = seen.locator("#distance").inner_text()
+    said = re.search(r"Distance ([\d.]+),.* is at ([\d.]+)\. Found: (\d) .*, yours: (\d)", text)
+    assert said is not None, text
+    assert float(said[1]) < float(said[2])
+    assert said[3] == said[4]
+    assert heard.elsewhere == []
+    assert heard.errors == []
+
+
+def draw(page: Page, points: list[tuple[float, float]]) -> None:
+    """Draws along points of the canvas, in parts of its sides."""
+    canvas: Locator = page.locator("#canvas canvas").first
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_timeout(1_500)  # its animations
+    box = canvas.bounding_box()
+    assert box is not None
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=20)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+
+
+def test_a_drawn_one_gives_ones(seen: Page, heard: Heard) -> None:
+    tab(seen, "Scribble")
+    seen.wait_for_selector("#canvas canvas")
+    draw(seen, [(0.5, 0.25), (0.5, 0.75)])
+    click(seen, "Find images")
+    assert len(sources(seen, "#candidates")) == 4
+    read = re.findall(r"(\d) \(", seen.locator("#candidates").inner_text())
+    assert {"1", "7"} & set(read), read
+    assert ".gif" in sources(seen, "#way")[0]
+    changed(seen, "#way", lambda: seen.locator("#candidates img").nth(1).click())
+    click(seen, "Back to the one before")
+    assert heard.elsewhere == []
+
+
+def words_of(page: Page) -> str:
+    toast = page.locator(".toast-body").first
+    toast.wait_for(timeout=60_000)
+    return toast.inner_text()
+
+
+def test_mistakes_are_told_in_words(seen: Page, tmp_path: Path, heard: Heard) -> None:
+    pdf = tmp_path / "paper.pdf"
+    pdf.write_bytes(b"%PDF-1.7 no image at all")
+    tab(seen, "Find")
+    click(seen, "Find it")
+    assert "there is no image yet; choose a file first" in words_of(seen)
+    seen.reload()
+    tab(seen, "Find")
+    seen.locator("#upload input[type=file]").set_input_files(pdf)
+    seen.wait_for_selector("text=paper.pdf")
+    click(seen, "Find it")
+    assert "paper.pdf cannot be read: not an image" in words_of(seen)
+    seen.reload()
+    tab(seen, "Scribble")
+    seen.wait_for_selector("#canvas canvas")
+    seen.wait_for_timeout(1_500)
+    click(seen, "Find images")
+    assert "the canvas is empty; draw something on it first" in words_of(seen)
+    assert heard.elsewhere == []
+
+
+def test_two_pages_have_shelves_of_their_own(address: str, new_page: Callable[..., Page]) -> None:
+    pages = [new_page(), new_page(color_scheme="dark", viewport={"width": 400, "height": 800})]
+    for page in pages:
+        page.goto(address)
+        page.wait_for_selector("#samples img", timeout=60_000)
+    pick(pages[0], 1, 2)
+    pick(pages[1], 3)
+    assert pages[0].locator("#shelf img").count() == 2
+    pages[0].close()  # in the middle of it all
+    changed(pages[1], "#samples", lambda: click(pages[1], "Another seed"))
+    width = pages[1].evaluate("document.documentElement.scrollWidth")
+    assert width <= 400
+
+
+def test_a_source_is_translated(page: Page, heard: Heard, tmp_path: Path) -> None:
+    from training import colour_folder, trained
+
+    images = colour_folder(tmp_path / "images")
+    words = ("task=paired", "model=unet_patchgan", "data=grey_to_colour_folder")
+    sizes = ("data.image_size=32", "model.generator.width=8", "model.discriminator.width=8")
+    run = trained(tmp_path, *words, f"data.root={images}", *sizes, "model.discriminator.layers=1")
+    with opened(run, tmp_path / "cache") as url:
+        page.goto(url)
+        first = sources(page, "#translated")
+        number = page.get_by_label("number input for Held-out source")
+        number.fill("3")
+        changed(page, "#translated", lambda: click(page, "Translate it"))
+        assert sources(page, "#source") != first
+        draw(page, [(0.3, 0.3), (0.7, 0.3), (0.5, 0.7)])
+        changed(page, "#translated", lambda: click(page, "Translate the drawing"))
+        page.close()
+    assert heard.elsewhere == []
+    assert heard.errors == []
