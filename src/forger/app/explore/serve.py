@@ -32,7 +32,6 @@ OFFLINE = {  # what Gradio and what it imports would ask other machines
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 _LARGEST = "50mb"  # of an upload
-# The browser itself lets nothing pass to another address.
 _STYLE = """
 .gallery .grid-wrap {min-height: 92px; max-height: none; height: auto}
 .gallery .thumbnail-item {min-width: 0; width: 100%}
@@ -43,6 +42,7 @@ _STYLE = """
   #candidates .grid-container {grid-template-columns: repeat(2, minmax(0, 1fr)) !important}
 }
 """
+# The browser itself lets nothing pass to another address.
 _POLICY = b"default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
 
 
