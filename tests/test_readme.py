@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from forger.app.cli import main  # noqa: F401  (registers the short_id resolver)
-from forger.app.config.command import Command
+from forger.app.config.command import SCRIPT_NAMES, Command
 from forger.app.config.compose import find_mistakes
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,8 @@ def commands() -> list[tuple[str, str]]:
 
     The settings in the rows of its tables are train.py's.
     """
-    lines = re.findall(r"python (train|evaluate|generate|explore|report|export)\.py ([^`\n#]+)", README)
+    scripts = "|".join(SCRIPT_NAMES)
+    lines = re.findall(rf"python ({scripts})\.py ([^`\n#]+)", README)
     rows = re.findall(r"^\| (?!`|to )[^|]+ \| (`[^|]+) \|$", README, re.MULTILINE)
     typed = [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
     settings = [("train", word) for word in typed if not word.startswith("python ")]
