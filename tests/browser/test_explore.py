@@ -259,9 +259,10 @@ def test_a_source_is_translated(page: Page, heard: Heard, tmp_path: Path) -> Non
         first = sources(page, "#translated")
         number = page.get_by_label("number input for Held-out source")
         number.fill("3")
+        number.press("Enter")
         changed(page, "#translated", lambda: click(page, "Translate it"))
         assert sources(page, "#source") != first
-        draw(page, [(0.3, 0.3), (0.7, 0.3), (0.5, 0.7)])
+        draw(page, [(0.45, 0.3), (0.55, 0.3), (0.5, 0.7)])
         changed(page, "#translated", lambda: click(page, "Translate the drawing"))
         page.close()
     assert heard.elsewhere == []
