@@ -78,6 +78,15 @@ class Unpaired(Dark):
     paired = False
 
 
+class Labelled(Unpaired):
+    """Sources of two classes, which do not belong to images."""
+
+    classes = ("cat", "dog")
+
+    def read(self, split: str) -> dict[str, Tensor]:
+        return {**super().read(split), "source_label": torch.arange(self.count) % 2}
+
+
 class Named(Dark):
     """The same, of two classes."""
 

@@ -17,6 +17,7 @@ from torch.nn.functional import softplus
 from translating import (
     TASKS,
     Dark,
+    Labelled,
     Named,
     Patches,
     Unpaired,
@@ -304,6 +305,16 @@ def test_resumes_to_the_bits_of_an_uninterrupted_run(name: str, tmp_path: Path) 
         assert state["history"].shape == (6, *SHAPE)
     if name == "cycle":
         assert {key: len(one) for key, one in state.items()} == {"image": 6, "source": 6}
+
+
+def test_resumes_to_the_same_bits_with_a_classifier_of_sources(tmp_path: Path) -> None:
+    settings = {"lambda_class": 1.0, "classes": Labelled.classes}
+    make = partial(make_gan, "refine", NonSaturating(), **settings)
+    data = partial(Labelled, batch_size=8, seed=5)
+    assert_resumes(tmp_path, make, data, (1, 3, 5), max_steps=7)
+    before, after = make(), last(tmp_path / "whole")["state_dict"]
+    name = "generator.classifier.0.weight"
+    assert not torch.equal(before.state_dict()[name], after[name])
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
