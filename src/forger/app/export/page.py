@@ -11,10 +11,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, normalize
+from torch.nn.functional import normalize
 
 from forger.app.export.exportable import Generate
 from forger.app.export.formats import NUMPY, Onnx
@@ -25,7 +24,7 @@ from forger.sampling.sampler import Sampler
 from forger.sampling.translator import Translator
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_DIRECTIONS, _SAMPLES = 6, 512
+_DIRECTIONS = 6
 _EXPORTS = re.compile(r"export\{([^}]*)\};?\s*(//# sourceMappingURL=\S*)?\s*$")
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _ENDS_SCRIPT = re.compile(r"</script|<!--", re.IGNORECASE)
@@ -90,19 +89,10 @@ with open("noise.json", "w") as file:  # to be chosen in {self.file}
 """
 
 
-def directions(sampler: Sampler, count: int = _DIRECTIONS) -> Tensor:
-    """Returns directions of noise along which images change, `(count, latent_dim)`, of length 1.
-
-    The principal components of 512 images, the mean of each class left out, regressed onto their
-    noise, as GANSpace does with features (arXiv:2004.02546, section 2.2).
-    """
-    noise, images = sampler.noise(_SAMPLES), sampler.sample(_SAMPLES)
-    small = adaptive_avg_pool2d(images, (min(images.shape[2], 32), min(images.shape[3], 32)))
-    flat, label = small.flatten(1), sampler.given(_SAMPLES).get("label", torch.zeros(_SAMPLES))
-    for one in set(label.tolist()):
-        flat[label == one] -= flat[label == one].mean(0)
-    components = torch.linalg.svd(flat, full_matrices=False).U[:, :count]
-    return normalize(components.T @ noise)
+def directions(sampler: Sampler) -> Tensor:
+    """Returns directions of noise along which images change, of length 1; none of styles."""
+    found = sampler.directions(min(_DIRECTIONS, sampler.latent_dim))
+    return found.vectors[:0] if found.of_styles else normalize(found.vectors)
 
 
 def page(title: str, settings: dict[str, Any], model: bytes, runtime: WebRuntime) -> str:
