@@ -29,7 +29,7 @@ MISTAKES = {
     ),
     "sede=1": (
         "sede=1: unknown setting; did you mean 'seed'? Allowed: data, debug, experiment, loss, "
-        "model, moved, name, objective, resume, schedule, seed, sweep and 15 more"
+        "model, moved, name, objective, resume, schedule, seed, sweep and 16 more"
     ),
     "condition.generator=concat": (
         "condition.generator=concat: unknown setting of forger.conditions.Condition; it is a "
