@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,19 +24,20 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of Gradio, and of what it i
 
 @contextmanager
 def opened(run: Path, folder: Path) -> Iterator[str]:
-    """Serves the page of a run beside the test, and yields its address."""
-    from composing import compose_config
-
-    from forger.app.explore.serve import served
-
+    """Serves the page of a run by the command, and yields its address."""
     words = [f"run={run}", "port=0", "device=cpu", "threads=1", f"paths.cache_dir={folder}"]
-    with served(compose_config("explore", *words)) as (server, listening):
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
+    command = [sys.executable, str(Path(__file__).parents[2] / "explore.py"), *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            lines = (re.search(r"http://[\d.]+:\d+", line) for line in process.stdout)
+            found = next(filter(None, lines), None)
+            assert found is not None
+            yield found[0]
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -248,17 +250,21 @@ def test_two_pages_have_shelves_of_their_own(address: str, new_page: Callable[..
 
 
 def test_a_source_is_translated(page: Page, heard: Heard, tmp_path: Path) -> None:
-    from training import colour_folder, trained
+    from PIL import Image
+    from training import trained
 
-    images = colour_folder(tmp_path / "images")
+    (images := tmp_path / "images").mkdir()
+    for level in range(0, 240, 10):  # each as bright as its number: soon learned
+        Image.new("RGB", (32, 32), (level,) * 3).save(images / f"{level}.png")
     words = ("task=paired", "model=unet_patchgan", "data=grey_to_colour_folder")
     sizes = ("data.image_size=32", "model.generator.width=8", "model.discriminator.width=8")
-    run = trained(tmp_path, *words, f"data.root={images}", *sizes, "model.discriminator.layers=1")
+    sizes = (*sizes, "model.discriminator.layers=1", "optimizer.lr=5e-3")
+    run = trained(tmp_path, *words, f"data.root={images}", *sizes, steps=40)
     with opened(run, tmp_path / "cache") as url:
         page.goto(url)
-        first = sources(page, "#translated")
+        first = sources(page, "#source")
         number = page.get_by_label("number input for Held-out source")
-        number.fill("3")
+        number.fill("64")  # of few held-out images, repeated in order
         number.press("Enter")
         changed(page, "#translated", lambda: click(page, "Translate it"))
         assert sources(page, "#source") != first
