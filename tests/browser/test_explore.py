@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from heard import Heard
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "app"))
 
@@ -40,9 +41,11 @@ def opened(run: Path, folder: Path) -> Iterator[str]:
     thread = threading.Thread(target=serve)  # in this one Playwright's event loop runs
     thread.start()
     server, port = ready.get(timeout=120)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(20)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
     assert not thread.is_alive()
 
 
@@ -223,6 +226,7 @@ def words_of(page: Page) -> str:
 def test_mistakes_are_told_in_words(seen: Page, tmp_path: Path, heard: Heard) -> None:
     pdf = tmp_path / "paper.pdf"
     pdf.write_bytes(b"%PDF-1.7 no image at all")
+    Image.new("1", (20_000, 20_000)).save(huge := tmp_path / "huge.png")
     tab(seen, "Find")
     click(seen, "Find it")
     assert "there is no image yet; choose a file first" in words_of(seen)
@@ -232,6 +236,12 @@ def test_mistakes_are_told_in_words(seen: Page, tmp_path: Path, heard: Heard) ->
     seen.wait_for_selector("text=paper.pdf")
     click(seen, "Find it")
     assert "paper.pdf cannot be read: not an image" in words_of(seen)
+    seen.reload()
+    tab(seen, "Find")
+    seen.locator("#upload input[type=file]").set_input_files(huge)
+    seen.wait_for_selector("text=huge.png")
+    click(seen, "Find it")
+    assert "huge.png is too large; allowed: up to 100 million pixels" in words_of(seen)
     seen.reload()
     tab(seen, "Scribble")
     seen.wait_for_selector("#canvas canvas")
@@ -256,7 +266,6 @@ def test_two_pages_have_shelves_of_their_own(address: str, new_page: Callable[..
 
 
 def test_a_source_is_translated(page: Page, heard: Heard, tmp_path: Path) -> None:
-    from PIL import Image
     from training import trained
 
     import forger

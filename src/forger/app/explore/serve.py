@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -58,12 +58,10 @@ def explore(cfg: DictConfig) -> None:
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
-    try:
-        with served(cfg) as (server, listening):
-            log.info("page            http://%s:%d, until Ctrl-C", *listening.getsockname()[:2])
-            server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        log.info("closed")
+    with suppress(KeyboardInterrupt), served(cfg) as (server, listening):
+        log.info("page            http://%s:%d, until Ctrl-C", *listening.getsockname()[:2])
+        server.run(sockets=[listening])
+    log.info("closed")
 
 
 @contextmanager
