@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from heard import Heard
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "app"))
 
@@ -217,6 +219,7 @@ def words_of(page: Page) -> str:
 def test_mistakes_are_told_in_words(seen: Page, tmp_path: Path, heard: Heard) -> None:
     pdf = tmp_path / "paper.pdf"
     pdf.write_bytes(b"%PDF-1.7 no image at all")
+    Image.new("1", (20_000, 20_000)).save(huge := tmp_path / "huge.png")
     tab(seen, "Find")
     click(seen, "Find it")
     assert "there is no image yet; choose a file first" in words_of(seen)
@@ -226,6 +229,12 @@ def test_mistakes_are_told_in_words(seen: Page, tmp_path: Path, heard: Heard) ->
     seen.wait_for_selector("text=paper.pdf")
     click(seen, "Find it")
     assert "paper.pdf cannot be read: not an image" in words_of(seen)
+    seen.reload()
+    tab(seen, "Find")
+    seen.locator("#upload input[type=file]").set_input_files(huge)
+    seen.wait_for_selector("text=huge.png")
+    click(seen, "Find it")
+    assert "huge.png is too large; allowed: up to 100 million pixels" in words_of(seen)
     seen.reload()
     tab(seen, "Scribble")
     seen.wait_for_selector("#canvas canvas")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -57,12 +58,10 @@ def explore(cfg: DictConfig) -> None:
     """
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
-    try:
-        with served(cfg) as (server, listening):
-            log.info("page            http://%s:%d, until Ctrl-C", *listening.getsockname()[:2])
-            server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        log.info("closed")
+    with suppress(KeyboardInterrupt), served(cfg) as (server, listening):
+        log.info("page            http://%s:%d, until Ctrl-C", *listening.getsockname()[:2])
+        server.run(sockets=[listening])
+    log.info("closed")
 
 
 @contextmanager
@@ -79,7 +78,7 @@ def served(cfg: DictConfig) -> Iterator[tuple[Any, socket.socket]]:
         os.environ.update(OFFLINE, GRADIO_TEMP_DIR=folder)  # before Gradio is imported
         try:
             with threads(cfg.threads):
-                yield _server(_page(cfg, Path(folder))), listening
+                yield asyncio.run(_server(cfg, Path(folder))), listening
         finally:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
@@ -135,13 +134,16 @@ def _classifier(
     return found.forward, found.classes or ()  # which takes pixels of any type
 
 
-def _server(page: Any) -> Any:
-    """Returns a server that lets the page ask for nothing elsewhere."""
+async def _server(cfg: DictConfig, folder: Path) -> Any:
+    """Returns a server that lets the page ask for nothing elsewhere.
+
+    A coroutine: where no event loop runs, Gradio makes some that nobody closes.
+    """
     import gradio as gr
     import uvicorn
     from fastapi import FastAPI
 
-    app = FastAPI(openapi_url=None)
+    app, page = FastAPI(openapi_url=None), _page(cfg, folder)
     theme = gr.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )

@@ -16,11 +16,11 @@ from forger.app.explore.studio import shown
 from forger.app.explore.words import told
 from forger.app.run.latent_pictures import check_size
 from forger.app.run.translate import read_source
-from forger.errors import ConfigError
+from forger.errors import ConfigError, DataError
 from forger.pictures import to_pixels
 from forger.sampling.translator import Translator
 
-_LONGEST = 1024  # pixels of the longer side of an image that is translated here
+_MOST = 4_000_000  # pixels of an image that is translated here
 
 
 def offers(make: Callable[[], Any]) -> bool:
@@ -79,8 +79,12 @@ def translate_tab(there: Translator, page: gr.Blocks) -> None:
     def of_upload(path: str | None, direction: str, *how: Any) -> Any:
         if path is None:
             raise ConfigError("there is no image yet; choose a file first")
-        check_size(Path(path), _LONGEST**2)
-        return made(read_source(Path(path), ways[direction])[0], direction, *how)
+        check_size(Path(path), _MOST)
+        try:
+            source = read_source(Path(path), ways[direction])[0]
+        except DataError as error:  # without the folder where uploads lie
+            raise DataError(str(error).replace(path, Path(path).name)) from error
+        return made(source, direction, *how)
 
     @told
     def of_drawing(value: Any, direction: str, *how: Any) -> Any:

@@ -23,8 +23,6 @@ def told(work: Callable[P, R]) -> Callable[P, R]:
         try:
             return work(*args, **kwargs)
         except UserError as error:
-            raise gr.Error(
-                escape(str(error)), title="This cannot be done", print_exception=False
-            ) from error
+            raise gr.Error(escape(str(error)), print_exception=False) from error
 
     return guarded

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from forger.app.run.translate import Inputs
 from forger.errors import ConfigError, DataError
-from forger.image_files import ImageFormat, try_decode, upright_size
+from forger.image_files import ImageFormat, try_decode
 from forger.pictures import image_grid, pixel_grid, png_bytes, to_pixels
 from forger.sampling.sampler import Sampler
 
@@ -43,10 +44,17 @@ def read_image(file: Path, shape: tuple[int, ...]) -> Tensor:
 
 def check_size(file: Path, most: int = _MOST) -> None:
     """Raises `DataError` where an image has more pixels than are read."""
-    width, height = upright_size(file) or (1, 1)  # decoding tells the reason
-    if width * height > most:
-        allowed = f"{most // 1_000_000} million in all"
-        raise DataError(f"{file.name} has {width:,} x {height:,} pixels; allowed: {allowed}")
+    try:
+        with Image.open(file) as image:
+            too_large = image.width * image.height > most
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        too_large = True
+    except Exception:  # decoding tells the reason
+        return
+    if too_large:
+        raise DataError(
+            f"{file.name} is too large; allowed: up to {most // 1_000_000} million pixels"
+        )
 
 
 def write_projections(
