@@ -42,7 +42,7 @@ def read_command(
     """Reads a command line.
 
     Args:
-        script: `train`, `evaluate`, `generate` or `report`.
+        script: one of `SCRIPT_NAMES`.
         configs: the folder of config files, which `--config-path` replaces.
         arguments: as the shell gave them.
         program: starts this program again.

@@ -78,14 +78,17 @@ def source_shape_of(datamodule: LightningDataModule) -> tuple[int, int, int] | N
 
 
 def classes_of(cfg: DictConfig, datamodule: LightningDataModule) -> tuple[str, ...]:
-    """Returns the names of the data's classes, if the condition wants to know them.
+    """Returns the names of the data's classes, if the condition or the task wants to know them.
 
-    A task that asks is told them where the data has any.
+    A task may do without, where the data has none, or one alone.
     """
-    if takes(target_of(cfg.condition), "classes"):
-        return class_names_of(datamodule)
-    has_any = any(getattr(datamodule, name, None) for name in ("classes", "num_classes"))
-    return class_names_of(datamodule) if has_any and takes(target_of(cfg.task), "classes") else ()
+    wanted, asked = (takes(target_of(part), "classes") for part in (cfg.condition, cfg.task))
+    try:
+        return class_names_of(datamodule) if wanted or asked else ()
+    except ConfigError:
+        if wanted:
+            raise
+        return ()
 
 
 def build_gan(
