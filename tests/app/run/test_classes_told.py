@@ -1,4 +1,4 @@
-"""Which names of classes a task is told: those that the data has, and none where it may do without."""
+"""Names of classes that a task is told: those of the data, and none where it may do without."""
 
 from __future__ import annotations
 
