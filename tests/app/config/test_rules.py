@@ -11,7 +11,7 @@ from disks import read_only
 from omegaconf import DictConfig
 from training import ROOT
 
-from forger.app.config import rules
+from forger.app.config import rules_of_runs
 from forger.app.config.command import Command
 from forger.app.config.compose import compose_checked, find_mistakes
 
@@ -145,11 +145,13 @@ def test_formats_that_leave_settings_out_or_lack_packages(
     ):
         (problem,) = found("export", f"run={run}", *words.split())
         assert problem.startswith(message)
-    monkeypatch.setattr(rules, "find_spec", lambda name: None)
+    monkeypatch.setattr(rules_of_runs, "find_spec", lambda name: None)
     assert found("export", f"run={run}", "format=torch_export") == []
     (problem,) = found("export", f"run={run}")
     assert problem.startswith("format=onnx: needs onnx, onnxscript, onnxruntime, which are missing")
     assert problem.endswith('write pip install -e ".[export]"')
+    (problem,) = found("explore", f"run={run}")
+    assert problem.startswith("the page: needs gradio, which is missing; write pip install -e")
 
 
 @pytest.mark.parametrize(

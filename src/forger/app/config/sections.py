@@ -8,13 +8,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from forger.app.config import schema
-from forger.app.config.rules import (
-    evaluate_rules,
+from forger.app.config.rules import evaluate_rules, train_rules
+from forger.app.config.rules_of_runs import (
     explore_rules,
     export_rules,
     generate_rules,
     report_rules,
-    train_rules,
 )
 from forger.app.config.schema import Types
 from forger.app.config.values import CheckedValues, Findings

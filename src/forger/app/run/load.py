@@ -20,7 +20,7 @@ from torch import nn
 import forger
 from forger.app.config.messages import listed
 from forger.app.config.records import find_untrusted
-from forger.app.config.rules import run_refusal
+from forger.app.config.rules_of_runs import run_refusal
 from forger.app.config.sections import with_earlier
 from forger.app.config.source import TargetError
 from forger.app.config.trust import PACKAGES, move, named, targets_in
