@@ -22,6 +22,7 @@ from forger.metrics.extractor import FeatureExtractor, Features
 from forger.metrics.settings import ScoreSettings
 from forger.metrics.translations import HeldOutSources, classes_kept, pair_names, pair_scores
 from forger.sampling.translator import Translator
+from forger.tasks import Task
 
 SETTINGS = ScoreSettings(precision_k=2, coverage_k=2, kid_subsets=2, kid_subset_size=20, splits=1)
 PAIRS = {"psnr", "ssim", "l1", "projection_feature_distance"}
@@ -50,9 +51,11 @@ def make(folder: Path, data: Any = None, extractor: FeatureExtractor | None = No
     return Evaluator(extractor, data, SETTINGS, cache_dir=folder, device=cpu)
 
 
-def evaluate(of: Evaluator, network: nn.Module, task: str = "paired", n: int = 1000) -> Evaluation:
+def evaluate(
+    of: Evaluator, network: nn.Module, task: str | Task = "paired", n: int = 1000
+) -> Evaluation:
     sampler = Translator(network, of.data.test_sources[:8], of.data.test_images[:8])
-    return of.evaluate(sampler, make_task(task), num_fake=n)
+    return of.evaluate(sampler, make_task(task) if isinstance(task, str) else task, num_fake=n)
 
 
 def test_the_distances_of_pixels_equal_their_formulas() -> None:
@@ -166,14 +169,14 @@ def test_labels_of_sources_must_be_numbers_of_the_classes() -> None:
 def test_several_processes_score_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("forger.metrics.evaluator.chunk_sizes", lambda n: [20] * (n // 20))
     monkeypatch.setattr("forger.metrics.translations.CHUNK", 20)
-    of = make(tmp_path)
-    alone = evaluate(of, RIGHT, n=80)
+    of, task = make(tmp_path), make_task("paired")  # made by threads, the draws would mix
+    alone = evaluate(of, RIGHT, task, n=80)
     group = Group(2)
     monkeypatch.setattr(sharing, "distributed", group)
 
     def process(rank: int) -> Evaluation:
         group.own.rank = rank
-        return evaluate(of, RIGHT, n=80)
+        return evaluate(of, RIGHT, task, n=80)
 
     monkeypatch.setattr(judging, "copied", lambda module: module)  # threads share modules
     with ThreadPoolExecutor(2) as pool:
