@@ -13,7 +13,7 @@ from forger.batches import check_labels
 from forger.bounds import NonNegativeFloat, PositiveInt, check_bounds, check_choice
 from forger.errors import ConfigError
 from forger.noise import Draws
-from forger.seeds import Purpose
+from forger.seeds import Purpose, stream
 
 Batch: TypeAlias = Mapping[str, Tensor]
 ClassTerms: TypeAlias = tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -38,6 +38,12 @@ class Condition(nn.Module):
     label_dim: int | None = None
     """How networks are told classes, as in `Labels`."""
 
+    prompts: tuple[str, ...] = ()
+    """Texts to show images of, where it is of those."""
+
+    text_dim = 0
+    """Size of the embedding of a text, where it is of those."""
+
     has_class_head = False
     """Whether D tells the class of an image: it returns logits of classes beside its own."""
 
@@ -58,13 +64,29 @@ class Condition(nn.Module):
         """Says in a few words what is given, for the plan of a run."""
         return ""
 
+    def text_network(self) -> nn.Module:
+        """Returns a new network that embeds texts for one side, where it is of those."""
+        raise NotImplementedError
+
+    def rows_of(self, texts: Sequence[str]) -> Tensor:
+        """Returns what networks are given of texts, a row for each, where it is of those."""
+        raise NotImplementedError
+
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """Returns what a network is given behind noise or images."""
         return tuple(batch[name] for name in self.members)
 
+    def example(self, rows: int) -> dict[str, Tensor]:
+        """Returns what a batch of so many rows may hold, by which shapes are found out."""
+        return self.sample(rows, stream(Purpose.SAMPLED_LABELS, 0))
+
     def draw(self, rows: int, draws: Draws) -> dict[str, Tensor]:
         """Draws what fakes are made of beside noise, a row for each."""
         return {}
+
+    def mismatch(self, batch: Batch, draws: Draws) -> dict[str, Tensor] | None:
+        """Draws what images of a batch are not; None: D is shown no such pairs."""
+        return None
 
     def sample(self, rows: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Draws it for samples of a trained generator, on the random generator's device."""

@@ -108,3 +108,24 @@ class AroundReal(SlopeOfOne):
         alpha = uniform(len(real), 1, 1, 1)
         u = uniform(len(real), *real.shape[1:])
         return (real + alpha * real.std() / 2 * u).to(real.dtype)
+
+
+def matching_aware(
+    judge: Callable[[Tensor, Tensor], Tensor], images: Tensor, embedding: Tensor, power: float
+) -> Tensor:
+    """Returns `E ||grad_(x, s) D(x, s)||^p` at real images with their texts (arXiv:2008.05865).
+
+    The norm is of the gradients in image and embedding together, eq. 3 of DF-GAN. Only there D is
+    made smooth: not at mismatched pairs.
+
+    Args:
+        judge: images and embeddings to logits `(B,)`.
+        images: `(B, C, H, W)`.
+        embedding: `(B, dim)`.
+        power: p; the paper's is 6, with a weight of 2.
+    """
+    points = tuple(one.detach().requires_grad_(True) for one in (images, embedding))
+    gradients = torch.autograd.grad(judge(*points).sum(), points, create_graph=True)
+    squares = sum(one.flatten(1).square().sum(1) for one in gradients)
+    assert isinstance(squares, Tensor)
+    return squares.pow(power / 2).mean()

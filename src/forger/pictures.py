@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -17,6 +18,8 @@ _BORDER = 2  # pixels between images
 _BORDER_GREY = 64  # tells the border from black images and from white ones
 _MARGIN = 4  # pixels left and right of the name of a row
 _LONGEST = 16  # letters of a name that is shown whole
+_LONGEST_LINE = 24  # letters of a line of a longer name
+_LINE = 16  # pixels, height of a line
 _COMPRESSION = 4  # of zlib's 9: half the time of its usual 6, for files 2 % larger
 
 
@@ -65,18 +68,28 @@ def pixel_grid(
 
 def _names_of_rows(names: Sequence[str], grid: Tensor) -> Tensor:
     """Returns a strip `(C, height, width)` as high as a grid, with a name beside each row."""
-    font = ImageFont.load_default()
-    texts = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 3]}..." for name in names]
-    boxes = [font.getbbox(text) for text in texts]
+    font, row = ImageFont.load_default(), (grid.shape[1] - _BORDER) // len(names)
+    lines = max(1, row // _LINE)
+    texts = [_in_lines(name, lines) for name in names]
+    measure = ImageDraw.Draw(Image.new("L", (1, 1)))
+    boxes = [measure.multiline_textbbox((0, 0), text, font=font) for text in texts]
     width = math.ceil(max(right for _, _, right, _ in boxes)) + 2 * _MARGIN
     strip = Image.new("L", (width, grid.shape[1]), _BORDER_GREY)
-    row = (grid.shape[1] - _BORDER) // len(names)
     for number, (text, (_, top, right, bottom)) in enumerate(zip(texts, boxes, strict=True)):
         y = _BORDER + number * row + (row - _BORDER - round(top + bottom)) // 2
         place = (width - _MARGIN - math.ceil(right), y)
-        ImageDraw.Draw(strip).text(place, text, fill=255, font=font)
+        ImageDraw.Draw(strip).multiline_text(place, text, fill=255, font=font, align="right")
     pixels = torch.from_numpy(np.array(strip))
     return pixels.expand(len(grid), -1, -1)
+
+
+def _in_lines(name: str, lines: int) -> str:
+    """Breaks a name of several words into lines, and cuts off what is too long."""
+    if len(name) <= _LONGEST:
+        return name
+    if lines == 1:
+        return f"{name[: _LONGEST - 3]}..."
+    return "\n".join(textwrap.wrap(name, _LONGEST_LINE, max_lines=lines, placeholder=" ..."))
 
 
 def to_pil(image: Tensor) -> Image.Image:

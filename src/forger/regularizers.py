@@ -14,11 +14,12 @@ from forger.bounds import (
 )
 from forger.errors import ConfigError
 
-_TERMS = ("lecam", "cr", "cr_fake", "zcr_d", "zcr_g", "path_length")
+_TERMS = ("lecam", "cr", "cr_fake", "zcr_d", "zcr_g", "path_length", "matching")
 _BELONGS = {  # settings that do nothing unless one of some others is on
     **dict.fromkeys(("lecam_decay", "lecam_start"), ("lecam",)),
     **{"cr_flip": ("cr", "cr_fake"), "zcr_radius": ("zcr_d", "zcr_g")},
     "path_length_interval": ("path_length",),
+    **dict.fromkeys(("matching_power", "matching_interval"), ("matching",)),
 }
 
 
@@ -34,6 +35,10 @@ class Regularizers:
         path_length: weight of the path-length penalty (arXiv:1912.04958) of a generator that has
             styles.
         path_length_interval: it is added to every so many updates of the generator, its weight
+            times as much.
+        matching: weight of the matching-aware penalty (arXiv:2008.05865) of a condition of texts.
+        matching_power: of the gradient's norm in it.
+        matching_interval: it is added to every so many updates of the discriminator, its weight
             times as much.
         lecam: weight of LeCam's term (`forger.lecam`).
         lecam_decay: of its anchors, for each update of the discriminator.
@@ -54,6 +59,9 @@ class Regularizers:
     penalty_interval: PositiveInt = 1
     path_length: NonNegativeFloat = 0.0
     path_length_interval: PositiveInt = 4
+    matching: NonNegativeFloat = 0.0
+    matching_power: PositiveFloat = 6.0
+    matching_interval: PositiveInt = 1
     lecam: NonNegativeFloat = 0.0
     lecam_decay: FractionBelowOne = 0.99
     lecam_start: NonNegativeInt = 1000

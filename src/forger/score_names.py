@@ -15,10 +15,17 @@ MODES = ("modes_reached", "kl_to_uniform")  # of data whose classes are modes; t
 BY_CLASS = ("intra_fid", "label_accuracy")  # of runs with classes; the second takes no prefix
 FEATURE_DISTANCE = "feature_distance"  # of translations to the right images; it takes a prefix
 
+OF_PROMPTS = "right"  # of images of texts, behind the prompts and what is right: `seen_ink_right`
+
 
 def base_of(name: str) -> str:
     """Returns what a score is by whatever features: `fid` for `fid` and `classifier_fid`."""
-    bases = (*BY_CLASS, *BY_FEATURES, FEATURE_DISTANCE)  # in this order: the one ends like another
+    bases = (
+        *BY_CLASS,
+        *BY_FEATURES,
+        FEATURE_DISTANCE,
+        OF_PROMPTS,
+    )  # in this order: the one ends like another
     found = (base for base in bases if name == base or name.endswith(f"_{base}"))
     return next(found, name)
 
@@ -34,7 +41,7 @@ def better(name: str) -> str | None:
         return "min"
     others = (
         *("label_accuracy", "classes_reached", "class_entropy", "modes_reached", "psnr", "ssim"),
-        *("classification_accuracy", "classification_accuracy_of_sources"),
+        *("classification_accuracy", "classification_accuracy_of_sources", "right"),
     )
     known = base in (*BY_FEATURES, *others)
     return "max" if known or base.endswith("_score") else None

@@ -35,7 +35,8 @@ def compose_once(
 
 def compose_config(name: str, *overrides: str) -> DictConfig:
     """The config of a script, as a notebook would compose it; values are put in as Hydra does."""
-    values = [word for word in overrides if _is_value(word)]
+    own = {"generate": ("text=",)}.get(name, ())  # settings that are called as a group of train.py
+    values = [word for word in overrides if _is_value(word) or word.startswith(own)]
     with alone(), hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         config = compose_once(name, [word for word in overrides if word not in values])
     with flag_override(config, "struct", True):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from forger.batches import IterationBatches
+from forger.data.captioned_digits import CaptionedMNIST, CaptionedSample
+from forger.data.captioned_folder import CaptionedFolder
 from forger.data.classes import class_counts_of, class_names_of
 from forger.data.folder import ImageFolder
 from forger.data.grouped_loader import GroupedLoader
@@ -24,6 +26,9 @@ from forger.data.two_sided_folders import PairedFolder, UnpairedFolder
 __all__ = [
     "CIFAR10",
     "MNIST",
+    "CaptionedFolder",
+    "CaptionedMNIST",
+    "CaptionedSample",
     "DigitsToMNIST",
     "EdgesToDigits",
     "FashionMNIST",

@@ -15,6 +15,7 @@ from forger.seeds import Purpose, stream
 
 _SOURCES = 1  # behind the seed and the number of a pass: orders of sources, not of images
 _CROPS = 2  # behind these: places of crops, not flips
+_CAPTIONS = 3  # behind the number of a pass: which caption of an image, not the order
 
 
 class Pass(NamedTuple):
@@ -23,12 +24,14 @@ class Pass(NamedTuple):
     order: Tensor
     flips: Tensor | None
     places: Tensor | None
+    captions: Tensor | None
 
     def part(self, rows: slice) -> Pass:
         """Returns some of it."""
         flips = None if self.flips is None else self.flips[rows]
         places = None if self.places is None else self.places[rows]
-        return Pass(self.order[rows], flips, places)
+        captions = None if self.captions is None else self.captions[rows]
+        return Pass(self.order[rows], flips, places, captions)
 
 
 class StoredBatch(NamedTuple):
@@ -86,6 +89,17 @@ def flip_some(images: Tensor, flip: Tensor) -> Tensor:
     # doesn't make a GPU wait.
     rows = torch.arange(len(images), device=images.device) + len(images) * flip
     return torch.cat((images, images.flip(-1))).index_select(0, rows)
+
+
+def drawn_captions(captions: Tensor, drawn: Tensor) -> Tensor:
+    """Returns one caption of each image.
+
+    Args:
+        captions: their numbers, int64 `(B, K)`, -1 behind those of an image with fewer.
+        drawn: which, from 0 to 1, `(B,)`.
+    """
+    counts = (captions >= 0).sum(1)
+    return captions.gather(1, (drawn * counts).long()[:, None])[:, 0]
 
 
 def to_unit_range(images: Tensor) -> Tensor:
@@ -158,7 +172,9 @@ class ResidentLoader:
                 name: one.index_select(0, (of_sources if is_of_sources(name) else own).order)
                 for name, one in self.members.items()
             }
-            apart = (None, None) if self.paired else of_sources[1:]
+            if own.captions is not None:
+                members["caption"] = drawn_captions(members["caption"], own.captions)
+            apart = (None, None) if self.paired else of_sources[1:3]
             marks = own.flips, apart[0], own.places, apart[1]
             batch = StoredBatch(members, *marks, crop_margin=self.crop_margin)
             yield batch.each(Tensor.pin_memory) if self.pin else batch
@@ -179,11 +195,14 @@ class ResidentLoader:
         # can be had without those before it.
         device, count = self.members[name].device, len(self.members[name])
         order = torch.randperm(count, generator=stream(Purpose.ORDER, self.seed, *key))
-        flips = places = None
+        flips = places = captions = None
         if self.flip:
             flips = torch.rand(count, generator=stream(Purpose.FLIPS, self.seed, *key)) < 0.5
             flips = flips.to(device)
         if self.crop_margin:
             drawn = stream(Purpose.FLIPS, self.seed, *key, _CROPS)
             places = draw_places(count, self.crop_margin, drawn).to(device)
-        return Pass(order.to(device), flips, places)
+        if name == "image" and "caption" in self.members:
+            drawn = stream(Purpose.ORDER, self.seed, *key, _CAPTIONS)
+            captions = torch.rand(count, generator=drawn).to(device)
+        return Pass(order.to(device), flips, places, captions)

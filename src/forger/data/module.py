@@ -12,6 +12,7 @@ from torch import Tensor
 
 from forger.batches import IterationBatches
 from forger.bounds import NonNegativeInt, PositiveInt, check_bounds
+from forger.data.captions import CaptionTable
 from forger.data.classes import class_names_of, count_labels
 from forger.data.grouped_loader import GroupedLoader
 from forger.data.loaders import ResidentLoader, StoredBatch, is_of_sources
@@ -103,6 +104,11 @@ class ImageDataModule(LightningDataModule, ABC):
         """The grey images with classes that each channel is one of; None: channels are colours."""
         return None
 
+    @property
+    def captions(self) -> CaptionTable | None:
+        """The captions of its images, complete once a split was read; None: there are none."""
+        return None
+
     @abstractmethod
     def read(self, split: Split) -> Mapping[str, Tensor]:
         """Reads one split as tensors of N rows, `{"image": images, "label": labels}`.
@@ -110,6 +116,9 @@ class ImageDataModule(LightningDataModule, ABC):
         `image` is uint8 `(N, C, H, W)`, `label`, if there are labels, int64 `(N,)`; both splits may
         hold others. Those that are uint8 `(N, C, H, W)` too are images: flipped with `image` and
         scaled to [-1, 1], and resized with it where they have its size. All else stays as it is.
+
+        `caption`, int64 `(N, K)`, are the numbers of an image's captions in `captions`, of which
+        each use draws one; -1 stands behind those of an image that has fewer than K.
 
         `source`, uint8 `(N, C, H, W)`, is what images are to be made from. Where the class says
         `paired = False`, it and what else has a name that begins so, as the classes of sources in
@@ -181,6 +190,22 @@ class ImageDataModule(LightningDataModule, ABC):
     def test_source_labels(self) -> Tensor | None:
         """The labels of the held-out sources, which pairs share, or None."""
         return self._split("test").get("label" if self.paired else "source_label")
+
+    @property
+    def train_captions(self) -> Tensor:
+        """The numbers of the captions of the training split, int64 `(N, K)`."""
+        return self._split("train")["caption"]
+
+    @property
+    def test_captions(self) -> Tensor:
+        """The numbers of the captions of held-out images, int64 `(M, K)`."""
+        return self._split("test")["caption"]
+
+    def captions_of(self, split: Split, rows: Tensor) -> list[str]:
+        """Returns the first caption of some images."""
+        assert self.captions is not None
+        texts, numbers = self.captions.texts, self._split(split)["caption"][rows, 0]
+        return [texts[number] for number in numbers.tolist()]
 
     @property
     def num_train_images(self) -> int:

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from forger.conditions import Condition
 from forger.metrics.by_class import ByClass, ClassSums, count_seen
 from forger.metrics.cache import cached_features, data_hash
 from forger.metrics.extractor import FeatureExtractor, Features, ImageData, float32_only
 from forger.metrics.fidelity import Reference, class_counts, fidelity_scores, mode_scores
 from forger.metrics.judging import Judge, logits_of
+from forger.metrics.prompts import is_measurable, prompt_scores, real_prompt_scores
 from forger.metrics.settings import (
     SPLITS,
     ScoreSettings,
@@ -127,9 +129,12 @@ class Evaluator:
         with float32_only(self.device):
             scores, shares = fidelity_scores(self.reference, batches(), num_fake, self.extractor)
             pairs = sources is not None and self.data.paired
-            train, test = (self._real_logits(task, split, num_fake, pairs) for split in SPLITS)
+            given = num_fake, pairs, sampler.condition
+            train, test = (self._real_logits(task, split, *given) for split in SPLITS)
             scores |= discriminator_scores(train, test, torch.cat(fake_logits), boundary)
             scores |= {} if sources is None else sources.means(compared)
+            if sampler.condition.prompts and is_measurable(self.data):
+                scores |= prompt_scores(sampler, self.data, self.extractor, num_fake, seed)
             by_class = None if asked is None else asked.compare(self._real_classes(classes))
         return self._evaluation(scores, shares, by_class)
 
@@ -153,6 +158,8 @@ class Evaluator:
         if self.extractor.counts_modes:
             test = self._batches("test", self.test_count(num_fake))
             scores |= mode_scores(torch.stack([class_counts(seen.logits) for seen in test]).sum(0))
+        if is_measurable(self.data):
+            scores |= real_prompt_scores(self.data, self.extractor, self.device)
         if sources is not None:
             given = num_fake, self.extractor, self.real("test"), self.device
             scores |= sources.compare_unchanged(*given)
@@ -274,7 +281,14 @@ class Evaluator:
         for rows in self._chosen(split, count):
             yield Features(*(part.index_select(0, rows) for part in self.real(split)))
 
-    def _real_logits(self, task: Judge, split: Split, at_most: int, pairs: bool = False) -> Tensor:
+    def _real_logits(
+        self,
+        task: Judge,
+        split: Split,
+        at_most: int,
+        pairs: bool = False,
+        condition: Condition | None = None,
+    ) -> Tensor:
         """Returns the discriminator's logits of some real images, or pairs, on the CPU."""
         labels = labels_of(self.data, split)
         real = {"image": images_of(self.data, split)}
@@ -288,6 +302,10 @@ class Evaluator:
 
         def look(number: int, _: int) -> Tensor:
             batch = {name: all_[chosen[number]].to(self.device) for name, all_ in real.items()}
+            if condition is not None and condition.prompts:
+                captioned: Any = self.data
+                captions = captioned.captions_of(split, chosen[number])
+                batch["text"] = condition.rows_of(captions).to(self.device)
             return logits_of(task, batch, seed_for(Purpose.AUGMENTATION, *key, number))
 
         return torch.cat([found.cpu() for found in in_order(look, [len(c) for c in chosen])])

@@ -72,8 +72,9 @@ def walk(sampler: Sampler, noise: Tensor, stops: Tensor | None = None) -> Iterat
     Args:
         sampler: of the generator.
         noise: `(frames, walkers, latent_dim)`, for each frame.
-        stops: numbers of classes, `(stops, walkers)`, evenly spread over the frames, after the last
-            of which each walker turns to its first; None: the generator is told no classes.
+        stops: numbers of classes, `(stops, walkers)`, or embeddings of texts, `(stops, walkers,
+            dim)`, evenly spread over the frames, after the last of which each walker turns to its
+            first; None: the generator is told neither.
 
     Yields:
         Images `(walkers, C, H, W)` in [-1, 1].
@@ -90,7 +91,9 @@ def walk(sampler: Sampler, noise: Tensor, stops: Tensor | None = None) -> Iterat
     for number, points in enumerate(noise):
         stop, step = divmod(number, frames)
         start, end = stops[stop], stops[(stop + 1) % len(stops)]
-        if torch.equal(start, end):
+        if stops.is_floating_point():
+            yield sampler(points, torch.lerp(start, end, step / frames))
+        elif torch.equal(start, end):
             yield sampler(points, *sampler.condition.inputs({"label": start}))
         else:
             yield generate_between(sampler, points, start, end, step / frames)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK = 250  # images of one seeded draw, and of one pass through a network or an extractor
 _NOTHING: Mapping[str, Tensor] = MappingProxyType({})
+_SEEDS = 8  # images of each text in a picture
 _MEAN_OF = 10_000  # styles, by which truncation goes
 
 
@@ -86,7 +87,8 @@ class Sampler(nn.Module):
     def given(self, n: int, seed: int = 0) -> dict[str, Tensor]:
         """Draws what the seed's first n images are made of beside noise."""
         drawn = [self._given(*chunk, seed) for chunk in enumerate(chunk_sizes(n))]
-        return {name: torch.cat([one[name] for one in drawn]) for name in self.condition.members}
+        names = drawn[0] if drawn else ()
+        return {name: torch.cat([one[name] for one in drawn]) for name in names}
 
     def sample(self, n: int, seed: int = 0, *, truncation: float = 1.0, **given: Any) -> Tensor:
         """Generates the seed's first n images, `(n, C, H, W)` in [-1, 1], where the weights are.
@@ -172,8 +174,11 @@ class Sampler(nn.Module):
 
         Without classes the seed's first n images, `sample(n, seed)`; with classes a row for each,
         laid out by `grid_places`. Those are all images of `generate.py n=<columns>`, whose picture
-        is the same one.
+        is the same one. With texts a row of 8 images for each of the first prompts.
         """
+        if prompts := self.condition.prompts[: max(1, n // _SEEDS)]:
+            texts = [prompt for prompt in prompts for _ in range(_SEEDS)]
+            return Grid(self.sample(len(texts), seed, text=texts), _SEEDS, prompts)
         classes = self.condition.present()
         if not classes:
             return Grid(self.sample(n, seed), None, ())

@@ -21,7 +21,8 @@ from forger.gradients import full_precision
 from forger.lecam import LeCam
 from forger.losses import AdversarialLoss, NonSaturating
 from forger.noise import Draws
-from forger.seeds import Purpose, stream
+from forger.penalties import matching_aware
+from forger.seeds import Purpose
 from forger.tasks.base import BATCH_NORMS, Batch, Task, Terms
 from forger.tasks.judged import Judged, read_judged
 
@@ -49,7 +50,7 @@ class ImageTask(Task):
             follows D's decisions, which it does not make by this loss.
     """
 
-    regularizers: tuple[str, ...] = ("lecam", "cr", "cr_fake")
+    regularizers: tuple[str, ...] = ("lecam", "cr", "cr_fake", "matching")
     starts_anew: tuple[str, ...] = ("augment.", "lecam.")
 
     def __init__(
@@ -66,6 +67,8 @@ class ImageTask(Task):
         self.condition, self.augment = condition or Condition(), augment or Augment()
         self.instance_noise = instance_noise
         own = self.loss
+        if own.matching > 0 and not self.condition.text_dim:
+            raise ConfigError(f"loss.matching={own.matching}: is for condition=text; leave it out")
         self.lecam = LeCam(own.lecam, own.lecam_decay, own.lecam_start) if own.lecam > 0 else None
         self.members = ("image", *self.condition.members)
         self.needs_fresh_batch, self.penalties = own.generator_sees_real, own.penalties
@@ -85,7 +88,7 @@ class ImageTask(Task):
     def factor_names(self) -> frozenset[str]:
         """Of `penalty`, `augment` and `instance_noise` those that are on."""
         on = {
-            "penalty": bool(self.penalties),
+            "penalty": bool(self.penalties) or self.loss.matching > 0,
             "augment": self.augment.takes_factor,
             "instance_noise": self.instance_noise > 0,
         }
@@ -94,10 +97,11 @@ class ImageTask(Task):
     @property
     def logged_names(self) -> tuple[str, ...]:
         """Penalties and other terms of the loss, those of a class head, and the augmentation."""
-        named = {"path_length": "penalty_path_length"}
+        named = {name: f"penalty_{name}" for name in ("path_length", "matching")}
         beside = (named.get(name, name) for name in self.loss.regularizers)
         penalties = (f"penalty_{name}" for name in self.penalties)
-        return (*penalties, *beside, *self.condition.logged_names, *self.augment.logged_names)
+        given = self.condition.logged_names
+        return (*penalties, *beside, *given, *self.augment.logged_names)
 
     def setup(self, datamodule: Any) -> None:
         """Takes from the data what the condition must know of it."""
@@ -109,10 +113,7 @@ class ImageTask(Task):
 
     def example(self, rows: int, image_shape: tuple[int, int, int]) -> Batch:
         """Returns a batch by which shapes and memory are found out."""
-        return {
-            **super().example(rows, image_shape),
-            **self.condition.sample(rows, stream(Purpose.SAMPLED_LABELS, 0)),
-        }
+        return {**super().example(rows, image_shape), **self.condition.example(rows)}
 
     def describe_seen(self) -> str:
         """Says what becomes of images before D sees them."""
@@ -142,15 +143,23 @@ class ImageTask(Task):
     def discriminator_terms(self, batch: Batch, fakes: Batch, draws: Draws, update: int) -> Terms:
         """Returns the adversarial loss, the penalties that are due, and the terms of classes."""
         rows = partial(draws.rows, Purpose.AUGMENTATION)
-        real, fake = self._judge_both(self.seen(batch, rows), self.seen(fakes, rows))
+        mismatch = self.condition.mismatch(batch, draws)
+        real, fake, wrong = self._judge_all(
+            self.seen(batch, rows), self.seen(fakes, rows), mismatch
+        )
         self.augment.see(real.logits.detach(), self.loss.boundary)
         penalties = self._penalties(batch, fakes, draws, update)
+        penalties |= self._matching(batch, rows, update)
         terms = self.consistency(batch, fakes, real.logits, fake.logits, rows)
         if self.lecam is not None:
             terms |= self.lecam.terms(real.logits, fake.logits, update)
         added, logged = self.condition.discriminator_terms(real.classes, batch)
+        loss = self.loss.discriminator(real.logits, fake.logits)
+        if wrong is not None:  # half of what is fake are real images of another text
+            loss = (loss + self.loss.discriminator(real.logits, wrong.logits)) / 2
+            logged = {**logged, "d_mismatched": self.loss.output(wrong.logits).mean()}
         return Terms(
-            loss=self.loss.discriminator(real.logits, fake.logits),
+            loss=loss,
             added=penalties | terms | added,
             logged=logged | self.augment.logged(self._augment_factor, fake.logits.device),
             real_logits=real.logits,
@@ -181,19 +190,48 @@ class ImageTask(Task):
         return self.factors.get("augment", 1.0)
 
     def _judged_by(self, discriminator: Callable[..., Any], seen: Batch) -> Judged:
-        judged = discriminator(seen["image"], *self.condition.inputs(seen))
+        given = self.condition.inputs(seen)
+        judged = discriminator(seen["image"], *given)
         classes = len(self.condition.classes) if self.condition.has_class_head else None
-        return read_judged(judged, len(seen["image"]), classes)
+        return read_judged(judged, len(given[0] if given else seen["image"]), classes)
 
-    def _judge_both(self, batch: Batch, fakes: Batch) -> tuple[Judged, Judged]:
-        discriminator = partial(self.run, self.discriminator)
+    def _judge_all(
+        self, batch: Batch, fakes: Batch, mismatch: Batch | None
+    ) -> tuple[Judged, Judged, Judged | None]:
+        """Judges real examples, fakes, and real images with what they are not."""
+        judged = partial(self._judged_by, partial(self.run, self.discriminator))
         if not getattr(self.discriminator, "independent_samples", False):
-            return self._judged_by(discriminator, batch), self._judged_by(discriminator, fakes)
-        both = {name: torch.cat((batch[name], fakes[name])) for name in self.members}
-        logits, classes = self._judged_by(discriminator, both)
-        real_logits, fake_logits = logits.chunk(2)
-        real, fake = (None, None) if classes is None else classes.chunk(2)
-        return Judged(real_logits, real), Judged(fake_logits, fake)
+            wrong = None if mismatch is None else judged({**batch, **mismatch})
+            return judged(batch), judged(fakes), wrong
+        all_ = {name: torch.cat((batch[name], fakes[name])) for name in self.members}
+        for name, other in (mismatch or {}).items():
+            # more texts than images: D judges the first images, real ones, again
+            all_[name] = torch.cat((all_[name], other))
+        logits, classes = judged(all_)
+        sizes = [len(batch["image"])] * (2 if mismatch is None else 3)
+        of_classes = [None] * 3 if classes is None else torch.split(classes, sizes)
+        real, fake, *others = map(Judged, torch.split(logits, sizes), of_classes)
+        return real, fake, others[0] if others else None
+
+    def _matching(self, batch: Batch, rows: Rows, update: int) -> dict[str, Tensor]:
+        """Returns the weighted matching-aware penalty where it is due, in float32."""
+        own = self.loss
+        if own.matching == 0 or update % own.matching_interval > 0:
+            return {}
+        side: Any = self.discriminator
+        with torch.no_grad():
+            embedding = full_precision(self.run(side.encoder, *self.condition.inputs(batch)))
+        discriminator, factor = in_float32(side), self.factors.get("penalty", 1.0)
+
+        def judge(images: Tensor, text: Tensor) -> Tensor:
+            return self._judged_by(
+                discriminator, self.seen({"image": images, "text": text}, rows)
+            ).logits
+
+        with uncompiled():
+            real = full_precision(batch["image"])
+            term = matching_aware(judge, real, embedding, own.matching_power)
+        return {"penalty_matching": term * (factor * own.matching * own.matching_interval)}
 
     def _penalties(
         self, batch: Batch, fakes: Batch, draws: Draws, update: int

@@ -83,6 +83,8 @@ def run(tmp_path: Path) -> Path:
         ("trainer.threads=100000", "cores here; write trainer.threads="),
         ("+trainer.sync_batchnorm=true", "torch's SyncBatchNorm refuses CPU tensors"),
         ("trainer=ddp_cpu data.batch_size=65", "is shared evenly by 2 processes; write 64 or 66"),
+        ("text=learned", "text=learned: does nothing without condition=text; leave it out"),
+        ("condition=label text.dim=8", "text.dim=8: does nothing without condition=text"),
         ("trainer=multi_node_cpu", "torchrun --nnodes=2 --nproc-per-node=1 --node-rank=<0 to 1>"),
     ],
 )
@@ -119,6 +121,9 @@ def test_refusals_of_train(overrides: str, message: str, gpus: Gpus) -> None:
         ("generate", "label=[]", "label=[]: names no class; leave it out"),
         ("generate", "label=1.5", "label=1.5: must be"),
         ("generate", "walk.labels=[]", "walk.labels=[]: names no class; leave it out"),
+        ("generate", "text=[]", "text=[]: names no text; leave it out"),
+        ("generate", "walk.texts=[]", "walk.texts=[]: names no text; leave it out"),
+        ("generate", "text_file=none.txt", "there is no such file"),
         ("generate", "walk=3", "write walk=true, walk.noise=<value> or walk.labels=<value>"),
         ("generate", "output={run}/config.yaml", "is a file; write output=<folder>"),
         ("export", "format=onxx", "onnx, torch_export, safetensors, html; did you mean 'onnx'?"),
@@ -267,7 +272,7 @@ def test_what_is_no_run(script: str, run: Path, tmp_path: Path) -> None:
 def test_a_walk_is_switched_on_in_short(overrides: str, walk: Any, run: Path) -> None:
     typed = (f"run={run}", *overrides.split())
     command = Command(ROOT / "configs", "generate", typed, False, script="generate")
-    assert compose_checked(command).walk == walk
+    assert compose_checked(command).walk == {**walk, "texts": None}
     assert found("generate", *typed, "walk.noise=true") == (
         ["walk.noise=true: walk=true was written too; leave one of them out"]
         if "walk=true" in overrides

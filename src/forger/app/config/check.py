@@ -221,7 +221,7 @@ class _Check:
     def nested(self, key: str, value: Any) -> None:
         """Checks targets inside an argument."""
         if _has_target(value):
-            self.target(key, value, Section())
+            self.target(key, value, self.script.section(key))
             return
         items = enumerate(value) if isinstance(value, list) else ()
         for name, item in value.items() if isinstance(value, dict) else items:

@@ -175,6 +175,7 @@ def _helped(command: Command, cfg: DictConfig, problem: Problem, override: Overr
 
 def _overruled(cfg: DictConfig, overrides: Overrides) -> Iterator[str]:
     """Yields overrides that the others make void: the networks all have values of their own."""
+    yield from _unread(cfg, overrides)
     keys = [one.key_or_group.rpartition(".") for one in overrides.settings]
     if not any(owner and overrides.script.section(owner).free for owner, _, _ in keys):
         return
@@ -186,6 +187,15 @@ def _overruled(cfg: DictConfig, overrides: Overrides) -> Iterator[str]:
         if overrides.script.section(owner).free and is_overruled(name, node):
             others = " and ".join(f"{owner}.{one}" for one in node if isinstance(node[one], dict))
             yield f"{override.input_line}: does nothing, {others} have their own; leave it out"
+
+
+def _unread(cfg: DictConfig, overrides: Overrides) -> Iterator[str]:
+    """Yields overrides of a part that no other one reads."""
+    for line in overrides.command.overrides:
+        part = line.lstrip("+~").partition("=")[0].partition(".")[0]
+        needed = overrides.script.section(part).read_with
+        if needed and not read_values(cfg).is_read(part):
+            yield f"{line}: does nothing without {needed}; leave it out"
 
 
 def worded(error: Exception | None, typed: Sequence[str] = ()) -> str:

@@ -44,6 +44,12 @@ def generate_rules(select: CheckedValues) -> Findings:
     for key in ("label", "walk.labels"):
         if select(key) == []:
             yield key, "names no class; leave it out"
+    for key in ("text", "walk.texts"):
+        if select(key) == []:
+            yield key, "names no text; leave it out"
+    text_file = select("text_file")
+    if isinstance(text_file, str) and not Path(text_file).expanduser().is_file():
+        yield "text_file", "there is no such file; write text_file=<file with a text on each line>"
     output = select("output")
     if isinstance(output, str) and Path(output).expanduser().is_file():
         yield "output", "is a file; write output=<folder>"

@@ -52,7 +52,9 @@ TRAIN: Types = {
     **dict.fromkeys(("dry_run", "compile", "report"), bool),
     **dict.fromkeys(("resume", "init_from"), str | None),
     **dict.fromkeys(("model", "loss", "data", "optimizer", "schedule", "trainer"), Section),
-    **dict.fromkeys(("task", "condition", "augment", "metrics", "callbacks", "logger"), Section),
+    **dict.fromkeys(
+        ("task", "condition", "text", "augment", "metrics", "callbacks", "logger"), Section
+    ),
     **dict.fromkeys(("paths", "sweep"), Section),
     **_OF_RECORDS,
 }
@@ -122,7 +124,9 @@ EVALUATE = _OF_A_RUN | {
 EVALUATE_DATA: Types = {"root": str | None, "download": bool | None}
 EVALUATE_PATHS: Types = {"cache_dir": str | None}
 LABELS: TypeAlias = str | int | list[str | int] | None  # names or numbers of classes
+TEXTS: TypeAlias = str | list[str] | None
 GENERATE = _OF_A_RUN | {
+    **{"text": TEXTS, "text_file": str | None},
     **{"run": str, "label": LABELS, "n": PositiveInt | None, "seed": Seed},
     **{"input": str | None, "direction": DIRECTION, "dropout": bool},
     **{"project": str | None, "directions": PositiveInt | None, "reach": PositiveFloat},
@@ -143,4 +147,4 @@ EXPLORE = _OF_A_RUN | {
     **{"run": str, "host": str, "port": Port, "data": Section, "paths": Section},
 }
 EXPLORE_DATA: Types = {"root": str | None}
-WALK: Types = {"noise": bool, "labels": LABELS}
+WALK: Types = {"noise": bool, "labels": LABELS, "texts": TEXTS}

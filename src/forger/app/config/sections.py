@@ -41,13 +41,15 @@ class Section:
     neutral: Mapping[str, Any] = field(default_factory=dict)
     kept: Set[str] = frozenset()  # settings that the builder reads, and that may not be removed
     objects: bool = False  # members with a `_target_`, of any name, are built
+    # a part that others read by interpolation: what must be chosen for that
+    read_with: str = ""
     free: bool = False  # settings of any name may stand here that other settings refer to
 
 
 # Parts that an override chooses a file for.
 GROUPS = frozenset(
     {
-        *("task", "model", "loss", "condition", "augment", "data", "optimizer"),
+        *("task", "model", "loss", "condition", "text", "augment", "data", "optimizer"),
         *("schedule", "trainer", "metrics", "metrics.features", "callbacks", "logger"),
     }
 )
@@ -66,9 +68,15 @@ _network = Section(
         **dict.fromkeys(_SHAPES, "comes from the data; set data.image_size"),
         "gradient_penalty": "comes from the loss; choose loss=wgan_gp, for example",
         "num_classes": "comes from the data; choose condition=label",
+        "text_dim": "comes from the texts' encoder; write text.dim=<size>",
         "head": "comes from the condition; write condition.discriminator=<choice>",
     },
     must_take={"image_shape"},
+)
+_text = Section(
+    base="forger.text.TextEncoder",
+    filled_in={"vocabulary": "comes from the captions"},
+    read_with="condition=text",
 )
 _optimizer = Section(
     base="torch.optim.Optimizer",
@@ -162,8 +170,10 @@ _TRAIN = {
     ),
     "condition": Section(
         base="forger.conditions.Condition",
-        filled_in={"classes": "comes from the data"},
+        filled_in=dict.fromkeys(("classes", "prompts"), "comes from the data"),
     ),
+    "condition.encoder": _text,
+    "text": _text,
     "augment": Section(base="forger.augment.Augment"),
     "data": Section(
         base="lightning.LightningDataModule",
@@ -192,6 +202,7 @@ EARLIER: dict[str, dict[str, Any]] = {
     "schedule": dict.fromkeys(schema.SCHEDULED),
     "task": {"_target_": "forger.tasks.FromNoise"},
     "condition": {"_target_": "forger.conditions.Condition"},
+    "text": {"_target_": "forger.text.Learned"},
     "augment": {"_target_": "forger.augment.Augment"},
 }
 
@@ -245,7 +256,8 @@ class Script:
         key = override.lstrip("+~").partition("=")[0]
         top, names_file = _top(key), key.replace("/", ".") in GROUPS and "={" not in override
         foreign = top not in self.settings and top in {*schema.TRAIN, *RECIPES}
-        unchosen = names_file and not self.has_group(key.replace(".", "/"))
+        is_value = self.settings.get(top, schema.Section) is not schema.Section
+        unchosen = names_file and not is_value and not self.has_group(key.replace(".", "/"))
         if self.groups is not None and (foreign or unchosen):
             return "is for train.py; the run has its own on record"
         for deciding, decided in self.decided.items():
@@ -260,6 +272,7 @@ def _top(key: str) -> str:
     return re.split(r"[./@]", key)[0]
 
 
+_TEXTS = ("text", "text_file")
 _REPEATED = (  # what a protocol of scores decides
     *("checkpoint", "direction", "classification_accuracy", "metrics", "device", "threads"),
 )
@@ -285,8 +298,11 @@ SCRIPTS: dict[str, Script] = {
         once="runs once; call it again for another run",
         needs={"frames": "walk=true", "reach": "directions=<number>"},
         decided={
-            "input": {"label", "truncation", "walk", "npz", "project", "directions"},
-            "project": {"n", "direction", "dropout", "truncation", "walk", "npz", "directions"},
+            "input": {"label", *_TEXTS, "truncation", "walk", "npz", "project", "directions"},
+            "project": {
+                *("n", "direction", "dropout", "truncation", "walk", "npz", "directions"),
+                *_TEXTS,
+            },
             "directions": {"truncation"},
         },
         switches={"walk": "walk.noise"},

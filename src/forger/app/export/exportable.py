@@ -24,6 +24,7 @@ _CHECKED = 64
 _BATCHES = (1, 2, 29, 32)  # of which these 64 are made
 _MEANINGS = {
     **{"normal": "N(0, 1)", "uniform": "U(-1, 1)", "label": "numbers of classes, from 0"},
+    "text": "embeddings of texts",
     **{"uint8": "pixels, 0 to 255", "unit": "pixels in [-1, 1]"},
 }
 
@@ -136,10 +137,15 @@ def make_exportable(sampler: Sampler, pixels: Pixels) -> Exportable:
     """Wraps the generator of a sampler on the CPU, and draws the inputs."""
     inputs = sampler.inputs(0, _CHECKED, 0, sampler.given(_CHECKED))
     names: tuple[str, ...] = ("noise", *sampler.condition.members)
+    generator: Any = sampler.generator
+    if sampler.condition.text_dim:  # texts become embeddings elsewhere
+        with torch.no_grad():
+            inputs = inputs[0], generator.embed(inputs[1])
+        names, generator = ("noise", "text"), generator.network
     if isinstance(sampler, Translator):
         names = ("source",)
         inputs = tuple(map(to_pixels, inputs)) if pixels == "uint8" else inputs
-    return Exportable(sampler, WithPixels(sampler.generator, pixels).eval(), names, inputs)
+    return Exportable(sampler, WithPixels(generator, pixels).eval(), names, inputs)
 
 
 def _unscaled(inputs: Inputs) -> Inputs:

@@ -40,6 +40,7 @@ from forger.gan import GAN
 from forger.loggers import MetricsCSV, Tracker
 from forger.losses import AdversarialLoss
 from forger.schedules import Schedule
+from forger.text import TextFacts, text_facts
 from forger.updates import Updates
 
 DEFAULT_EPOCHS = 20
@@ -91,16 +92,35 @@ def classes_of(cfg: DictConfig, datamodule: LightningDataModule) -> tuple[str, .
         return ()
 
 
+def texts_of(cfg: DictConfig, datamodule: LightningDataModule) -> TextFacts | None:
+    """Returns what the captions of the data are, if the condition is of texts.
+
+    The training images are read for it.
+    """
+    if not takes(target_of(cfg.condition), "encoder"):
+        return None
+    if not isinstance(datamodule, ImageDataModule) or datamodule.captions is None:
+        raise ConfigError(
+            f"condition=text: {cfg.data._target_} has no captions; write data=captioned_mnist, or"
+            " data=captioned_folder"
+        )
+    datamodule.prepare_data()
+    datamodule.setup("fit")
+    return text_facts(datamodule)
+
+
 def build_gan(
     cfg: DictConfig,
     image_shape: tuple[int, int, int],
     seed: int,
     classes: Sequence[str] = (),
     source_shape: tuple[int, int, int] | None = None,
+    texts: TextFacts | None = None,
 ) -> GAN:
     """Builds both networks, the loss, the other parts and the module that trains them.
 
-    `classes` are the names of the data's, as `classes_of` returns them.
+    `classes` are the names of the data's, as `classes_of` returns them, `texts` what `texts_of`
+    returns.
     """
     shapes = Shapes(image_shape, source_shape)
     with all_refusals() as attempt:
@@ -110,7 +130,7 @@ def build_gan(
             for network in ("generator", "discriminator")
         }
         schedules = attempt(_build_schedules, cfg)
-        condition = attempt(build_condition, cfg, classes)
+        condition = attempt(build_condition, cfg, classes, texts)
         augment = attempt(instantiate, cfg.augment, Augment)
         facts = shapes, condition or Condition()
         check_task(cfg, *facts, augment)

@@ -22,6 +22,7 @@ from forger.app.run.devices import pick_device, threads
 from forger.app.run.latent_pictures import check_latent, draw_directions, write_projections
 from forger.app.run.load import Run, load_sampler
 from forger.app.run.output_folder import check_replaceable, replaced
+from forger.app.run.texts import as_list, find_texts, name_of_texts
 from forger.app.run.translate import (
     Inputs,
     directed,
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 GRID = 400  # images in grid.png, at most
 _IMAGES = 64  # unless n says so
 _RECORD = "generated.json"  # stands in every folder that generate.py wrote
+_OF_A_TEXT = 8  # images of each text, unless n says so
 _PICTURES = ("grid.png", "images.npz", "noise.npz", "walk.gif", "directions.png")
 _OURS = re.compile(
     rf"images|images/\d{{6,}}\.png|generated\.json|{'|'.join(map(re.escape, _PICTURES))}"
@@ -59,6 +61,9 @@ def generate(cfg: DictConfig) -> Path:
     A run with classes gives `n` images of each class of `label`, or of all, one class after the
     other, with a row for each in the grid; they are the seed's first images in order, so that the
     noise differs in all.
+
+    A run with texts gives `n` images of each of `text` and of the lines of `text_file`, 8 of each
+    of its first held-out captions where there are none; else as with classes.
 
     A run that translates does so with held-out sources, which stand beside the images in the grid,
     or with the user's own images of `input`. `project` writes what the generator makes nearest to
@@ -81,7 +86,9 @@ def generate(cfg: DictConfig) -> Path:
     sampler = directed(sampler, cfg).to(device).truncated(cfg.truncation)
     classes = _classes(sampler, "label", cfg.label) or sampler.condition.present()
     labels = _classes(sampler, "walk.labels", cfg.walk.labels)
-    route = plan_walk(sampler, cfg.walk.noise, labels, classes)
+    texts = find_texts(cfg, sampler)
+    between = as_list(cfg.walk.texts)
+    route = plan_walk(sampler, cfg.walk.noise, labels, classes, between, texts)
     _check_latent(cfg, sampler)
     output = _output(cfg, run, classes, inputs)
     _check_replaceable(output, inputs)
@@ -89,7 +96,7 @@ def generate(cfg: DictConfig) -> Path:
     log.info("generator       %s weights, on %s", cfg.weights, device)
     with threads(cfg.threads), replaced(output) as folder:
         record = _record(cfg, run, device, classes)
-        record |= _write(cfg, folder, sampler, classes, inputs)
+        record |= _write(cfg, folder, sampler, classes, inputs, texts)
         if route is not None:
             (folder / "walk.gif").write_bytes(draw_walk(sampler, cfg.seed, cfg.frames, route))
         if cfg.directions is not None:
@@ -99,6 +106,7 @@ def generate(cfg: DictConfig) -> Path:
             record["directions"] = {"n": cfg.directions, "reach": cfg.reach, "method": method}
         (folder / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
     each = " of each class" if classes and inputs is None else ""
+    each = " of each text" if texts and inputs is None else each
     count = len(record.get("translated", ())) or record["n"]
     log.info("images          %s%s in %s", f"{count:,}", each, near(output / "images"))
     for name in _PICTURES:
@@ -126,11 +134,13 @@ def _write(
     sampler: Sampler,
     classes: Sequence[int],
     inputs: Inputs | None,
+    texts: Sequence[str],
 ) -> dict[str, Any]:
     """Writes the images and their grid; returns what the record says of a user's input."""
     if inputs is None:
-        write_images(folder, sampler, cfg.n or _IMAGES, cfg.seed, cfg.npz, classes)
-        return {}
+        n = cfg.n or (_OF_A_TEXT if texts else _IMAGES)
+        write_images(folder, sampler, n, cfg.seed, cfg.npz, classes, texts)
+        return {"texts": list(texts), "n": n} if texts else {}
     for name in inputs.left_out:
         log.info("left out        %s: no image", name)
     if cfg.project is not None:
@@ -142,35 +152,46 @@ def _write(
 
 
 def write_images(
-    folder: Path, sampler: Sampler, n: int, seed: int, npz: bool, classes: Sequence[int] = ()
+    folder: Path,
+    sampler: Sampler,
+    n: int,
+    seed: int,
+    npz: bool,
+    classes: Sequence[int] = (),
+    texts: Sequence[str] = (),
 ) -> None:
     """Writes the seed's first images, their grid, and on request the array of them all.
 
     Args:
         folder: there is nothing in it.
         sampler: of the generator.
-        n: images; of each class where there are any.
+        n: images; of each class, or each text, where there are any.
         seed: of the noise.
         npz: whether to write the array.
         classes: their numbers, in the order of the images.
+        texts: the texts, in the order of the images.
     """
     (folder / "images").mkdir()
     labels = torch.tensor(classes, dtype=torch.int64).repeat_interleave(n)
-    total = len(labels) or n
-    places, columns = grid_places(len(classes), n, GRID)
+    each = {"label": labels} if classes else {}
+    if texts:
+        each["text"] = sampler.condition.rows_of(texts).repeat_interleave(n, 0)
+    total = n * (len(classes) or len(texts) or 1)
+    places, columns = grid_places(len(classes) or len(texts), n, GRID)
     shown = torch.zeros(total, dtype=torch.bool).index_fill(0, places, True)
     in_grid: list[Tensor] = []
     arrays: list[Tensor] = []
     for number, size in enumerate(chunk_sizes(total)):
         rows = slice(number * CHUNK, number * CHUNK + size)
-        wanted = {"label": labels[rows]} if len(labels) else {}
+        wanted = {name: values[rows] for name, values in each.items()}
         pixels = sampler.chunk(number, size, seed, wanted)["image"].cpu()
         for index, image in enumerate(pixels, rows.start):
             (folder / "images" / f"{index:06d}.png").write_bytes(png_bytes(image))
         in_grid.append(pixels[shown[rows]])
         if npz:  # grey repeated, as scoring tools have three channels: (B, H, W, 3)
             arrays.append(pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1))
-    names = [sampler.condition.classes[number] for number in classes] if columns else []
+    named_rows = [*texts] or [sampler.condition.classes[number] for number in classes]
+    names = named_rows if columns else []
     if isinstance(sampler, Translator):  # which shows sources, too
         grid = image_grid(*sampler.grid(min(n * sampler.beside, GRID), seed))
     else:
@@ -212,6 +233,7 @@ def _output(cfg: DictConfig, run: Run, classes: Sequence[int], inputs: Inputs | 
     name = f"{run.checkpoint.stem}_{cfg.weights}_seed{cfg.seed}"
     if cfg.label is not None:
         name += f"_label{_as_file_name(classes, run.classes)}"
+    name += name_of_texts(cfg)
     if cfg.truncation != 1:
         name += f"_truncation{cfg.truncation:g}"
     name += name_of(cfg, inputs)
@@ -231,7 +253,7 @@ def _record(
     cfg: DictConfig, run: Run, device: torch.device, classes: Sequence[int]
 ) -> dict[str, Any]:
     """Says what the pictures come from, and of a run with classes which they are, in order."""
-    walks = cfg.walk.noise or cfg.walk.labels is not None
+    walks = cfg.walk.noise or cfg.walk.labels is not None or cfg.walk.texts is not None
     own: dict[str, Any] = {
         "classes": {run.classes[one]: cfg.n or _IMAGES for one in classes},
         "walk": OmegaConf.to_container(cfg.walk),

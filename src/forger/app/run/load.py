@@ -37,6 +37,7 @@ from forger.checkpoints.reading import newest_checkpoint, read_checkpoint
 from forger.errors import ConfigError, UserError
 from forger.random_state import random_state_kept
 from forger.sampling.sampler import Sampler
+from forger.text import TextFacts
 
 if TYPE_CHECKING:
     from forger.gan import GAN
@@ -60,6 +61,7 @@ class Run:
     image_shape: tuple[int, int, int]  # channels, height, width
     source_shape: tuple[int, int, int] | None  # of what images are made from, where that is images
     classes: tuple[str, ...]  # names, where the run has a condition that asks for them
+    texts: TextFacts | None  # of its captions, where it has a condition of texts
     iteration: int  # the last one that was completed
 
 
@@ -111,7 +113,7 @@ def load_sampler(
     found, content = _read(run, checkpoint, trust, moved, parts)
     prefix, state = _WEIGHTS[weights], content["state_dict"]
     with _as_misfit(found.checkpoint, content):
-        condition = build_condition(found.cfg, found.classes)
+        condition = build_condition(found.cfg, found.classes, found.texts)
         facts = Shapes(found.image_shape, found.source_shape), condition
         check_task(found.cfg, *facts)
         networks = build_generators(found.cfg, *facts)
@@ -138,7 +140,7 @@ def load_run(
     parts = ("model", "condition", "augment", "task", "loss", "optimizer", "schedule")
     found, content = _read(run, checkpoint, trust, moved, parts)
     with _as_misfit(found.checkpoint, content):
-        facts = found.image_shape, found.cfg.seed, found.classes, found.source_shape
+        facts = found.image_shape, found.cfg.seed, found.classes, found.source_shape, found.texts
         gan = build_gan(found.cfg, *facts)
         gan.load_state_dict(content["state_dict"])
         gan.load_factors(content)
@@ -195,7 +197,9 @@ def _read(
     refuse_untrusted(config, path, named(trust, moved), build)
     folder = path.parent.parent if path.parent.name == FOLDER else path.parent
     cfg, classes = OmegaConf.create(with_earlier(config)), content.get("classes", ())
-    facts = cfg, shape, source, tuple(map(str, classes)), int(content.get("global_step", 0))
+    with _as_misfit(path, content):
+        texts = TextFacts.of(content["texts"]) if content.get("texts") else None
+    facts = cfg, shape, source, tuple(map(str, classes)), texts, int(content.get("global_step", 0))
     return Run(folder, path, *facts), content
 
 

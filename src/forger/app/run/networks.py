@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from forger.app.run.instantiate import instantiate, takes, target_of
@@ -18,8 +18,10 @@ from forger.conditions import Condition
 from forger.errors import ConfigError
 from forger.losses import AdversarialLoss
 from forger.networks.conditional import LabelBesideNoise, LabelPlanes
+from forger.networks.with_text import WithText
 from forger.tasks import Task
 from forger.tasks.base import BATCH_NORMS
+from forger.text import TextEncoder, TextFacts
 
 LABEL_DIM = 32  # of an embedding beside the noise, unless condition.label_dim says otherwise
 BACK, OF_SOURCES = "generator_back", "discriminator_source"  # of tasks that ask for two of each
@@ -105,10 +107,26 @@ def build_discriminators(
     return made
 
 
-def build_condition(cfg: DictConfig, classes: Sequence[str]) -> Condition:
-    """Builds what networks are given beside noise and images; `classes` are names of the data's."""
-    facts = {"classes": list(classes)} if takes(target_of(cfg.condition), "classes") else {}
-    condition: Condition = instantiate(cfg.condition, Condition, **facts)
+def build_condition(
+    cfg: DictConfig, classes: Sequence[str], texts: TextFacts | None = None
+) -> Condition:
+    """Builds what networks are given beside noise and images.
+
+    Args:
+        cfg: of the run.
+        classes: names of the data's.
+        texts: what the data's captions are, where they are given.
+    """
+    target = target_of(cfg.condition)
+    facts: dict[str, Any] = {"classes": list(classes)} if takes(target, "classes") else {}
+    if texts is not None:
+        encoder = target_of(cfg.condition.encoder)
+        learnt = {"vocabulary": texts.vocabulary} if takes(encoder, "vocabulary") else {}
+        facts["encoder"] = instantiate(cfg.condition.encoder, TextEncoder, "text", **learnt)
+        facts["prompts"] = texts.prompts
+    settings: Any = OmegaConf.to_container(cfg.condition, resolve=True)
+    settings = {name: value for name, value in settings.items() if name not in facts}
+    condition: Condition = instantiate(settings, Condition, "condition", **facts)
     return condition
 
 
@@ -121,6 +139,8 @@ def build_generator(
     """Builds G, which is told classes in its own way, or by an embedding beside its noise."""
     facts, label_dim = generator_facts(node, image_shape, condition, source_shape)
     network, count = _network(node, facts), len(condition.classes)
+    if condition.text_dim:
+        return _with_text(network, condition)
     if label_dim:
         return LabelBesideNoise(network, count, label_dim)
     has_norm = any(isinstance(module, BATCH_NORMS) for module in network.modules())
@@ -145,6 +165,8 @@ def generator_facts(
     target, facts = target_of(node), dict[str, Any](image_shape=image_shape)
     if takes(target, "source_shape"):
         facts["source_shape"] = source_shape
+    if condition.text_dim:
+        return facts | _told_text(target, condition), 0
     count, how = len(condition.classes), condition.generator
     if how == "auto":
         has_norm = takes(target, "num_classes") and node.get("norm", "batch") == "batch"
@@ -173,6 +195,8 @@ def build_discriminator(
     target, facts = target_of(node), dict[str, Any](image_shape=image_shape)
     if takes(target, "gradient_penalty"):
         facts["gradient_penalty"] = loss is not None and bool(loss.penalties)
+    if condition.text_dim:
+        return _with_text(_network(node, facts | _told_text(target, condition)), condition)
     count, how = len(condition.classes), condition.discriminator
     if count and how == "concat" and takes(target, "label_inputs"):
         return _network(node, facts | {"label_inputs": count})
@@ -182,6 +206,22 @@ def build_discriminator(
         return LabelPlanes(_network(node, facts), count)
     told = _told(target, condition, f"discriminator={how}", num_classes=count, head=how)
     return _network(node, facts | told)
+
+
+def _told_text(target: Any, condition: Condition) -> dict[str, Any]:
+    """Returns the size of a text's embedding for a network; `ConfigError` where it takes none."""
+    if not takes(target, "text_dim"):
+        name = getattr(target, "__qualname__", target)
+        raise ConfigError(
+            f"condition=text: {getattr(target, '__module__', '')}.{name} takes no text_dim, the"
+            " size of a text's embedding; write model=dfgan"
+        )
+    return {"text_dim": condition.text_dim}
+
+
+def _with_text(network: nn.Module, condition: Condition) -> nn.Module:
+    """Puts before a network what embeds texts for it."""
+    return WithText(network, condition.text_network())
 
 
 def _network(node: DictConfig, facts: dict[str, Any]) -> nn.Module:

@@ -34,6 +34,7 @@ from forger.errors import ConfigError, DivergedError, Interrupted, Pruned, RunEr
 from forger.loggers import close_trackers, send_checkpoints
 from forger.processes import slurm_job
 from forger.secrets import masked
+from forger.text import TextFacts
 
 log = logging.getLogger(__name__)
 
@@ -103,9 +104,12 @@ def fingerprint(datamodule: LightningDataModule) -> dict[str, Any] | None:
         return None
     images = datamodule.train_images
     found = {"images": len(images), "hash": _hash(images)}
-    if datamodule.source_shape is None:
-        return found
-    return found | {"sources": _hash(datamodule.train_sources)}
+    if datamodule.source_shape is not None:
+        found["sources"] = _hash(datamodule.train_sources)
+    if datamodule.captions is not None:
+        texts = "\0".join(datamodule.captions.texts)
+        found["captions"] = sha256(texts.encode()).hexdigest()[:20]
+    return found
 
 
 def _hash(images: Tensor) -> str:
@@ -123,6 +127,7 @@ class RecordInCheckpoint(Callback):
         classes: Sequence[str],
         data: dict[str, Any] | None,
         source_shape: tuple[int, int, int] | None = None,
+        texts: TextFacts | None = None,
     ) -> None:
         self.folder = folder
         self.record = {
@@ -134,6 +139,7 @@ class RecordInCheckpoint(Callback):
             "forger_version": forger.__version__,
             "commit": _git("rev-parse", "HEAD"),
             **({} if source_shape is None else {"source_shape": list(source_shape)}),
+            **({} if texts is None else {"texts": texts.plain()}),
         }
 
     def on_save_checkpoint(

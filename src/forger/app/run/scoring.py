@@ -22,6 +22,7 @@ from forger.gan import GAN
 from forger.metrics.by_class import check_labels, keeps_moments
 from forger.metrics.evaluator import Evaluator
 from forger.metrics.extractor import FeatureExtractor, ImageData
+from forger.metrics.prompts import prompt_score_names
 from forger.metrics.settings import ScoreSettings, check_counts, images_of, usual_count
 from forger.metrics.translations import classes_kept, pair_names
 from forger.score_names import BY_CLASS, OF_LOGITS, RATES, RELATIVE, base_of, score_columns
@@ -149,6 +150,8 @@ def plan_scores(
     names = extractor.prefix, extractor.score_name
     pairs = pair_names(datamodule.image_shape) if translates and datamodule.paired else ()
     columns = score_columns(*names, by_class, extractor.counts_modes, pairs)
+    if condition.prompts:
+        columns += [f"val/{name}" for name in prompt_score_names(datamodule, extractor)]
     return ScorePlan(
         f"every {metrics.every_n_steps:,} iterations, {num_fake:,} {metrics.weights} images against"
         f" {num_real:,} {metrics.reference} images, {extractor.name} features"

@@ -40,6 +40,7 @@ MEANINGS = {
     "ssim": "likeness of structure to the right images; higher is better; floor: of the sources",
     "l1": "mean distance to the right images, of 1; lower is better; floor: of the sources",
     "feature_distance": "of features to the right images; lower is better; floor: of the sources",
+    "right": "share of images that show what their texts say; floor: of real ones, measured",
     "kid": "kernel distance of the features, unbiased; lower is better",
     "classifier_score": "Inception Score by the data's own classifier; higher is better",
     "inception_score": "higher is better",

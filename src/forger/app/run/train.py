@@ -31,6 +31,7 @@ from forger.app.run.build import (
     group_batches,
     image_shape_of,
     source_shape_of,
+    texts_of,
 )
 from forger.app.run.checks import check_epoch, check_networks, check_updates, images_per_process
 from forger.app.run.compilation import Compilation
@@ -54,6 +55,7 @@ from forger.hardware import core_count
 from forger.loggers.metrics_csv import last_values
 from forger.processes import CORES, SWEEP
 from forger.sampling.translator import Translator
+from forger.text import TextFacts
 
 log = logging.getLogger(__name__)
 
@@ -171,6 +173,7 @@ class Parts:
     shape: tuple[int, int, int]
     source_shape: tuple[int, int, int] | None
     classes: tuple[str, ...]
+    texts: TextFacts | None
     sample: dict[str, Any] | None
     start: Start
     scores: ScorePlan | None  # of the main process
@@ -184,7 +187,8 @@ def _build_parts(cfg: DictConfig) -> Parts:
     classes = classes_of(cfg, datamodule)
     shape, batch = image_shape_of(datamodule, classes)
     sources = source_shape_of(datamodule)
-    gan = build_gan(cfg, shape, cfg.seed, classes, sources)
+    texts = texts_of(cfg, datamodule)
+    gan = build_gan(cfg, shape, cfg.seed, classes, sources, texts)
     with all_refusals() as attempt:
         size = batch or images_per_process(cfg.trainer, datamodule)
         attempt(check_networks, gan, shape, size)
@@ -205,7 +209,7 @@ def _build_parts(cfg: DictConfig) -> Parts:
                 attempt(check_awaited, cfg, scores, gan)
     start.load_weights(gan)
     start.check_same_images(shape, sample)
-    return Parts(folder, datamodule, gan, shape, sources, classes, sample, start, scores)
+    return Parts(folder, datamodule, gan, shape, sources, classes, texts, sample, start, scores)
 
 
 def _log_plan(cfg: DictConfig, parts: Parts, trainer: Trainer) -> None:
@@ -226,7 +230,7 @@ def _build_callbacks(
     """Builds what a run has beside its config's callbacks: some by themselves, and all of them."""
     interrupts, scores = Interrupts(), build_scores(cfg, parts.datamodule, parts.scores)
     compilation = Compilation(interrupts) if cfg.compile else None
-    facts = parts.shape, parts.classes, parts.sample, parts.source_shape
+    facts = parts.shape, parts.classes, parts.sample, parts.source_shape, parts.texts
     record = RecordInCheckpoint(parts.folder, *facts)
     callbacks: list[Callback] = [record, ExactResume(), interrupts]
     callbacks += [c for c in (scores, compilation, build_pruning(cfg)) if c is not None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,11 +25,18 @@ class Route(NamedTuple):
 
     stops: int
     noise_moves: bool
-    classes: Tensor | None  # numbers (stops, walkers), or one row for all; None: there are none
+    # numbers (stops, walkers), or one row for all, or embeddings of texts (stops, walkers, dim);
+    # None: there are none
+    classes: Tensor | None
 
 
 def plan_walk(
-    sampler: Sampler, noise: bool, labels: Sequence[int], classes: Sequence[int]
+    sampler: Sampler,
+    noise: bool,
+    labels: Sequence[int],
+    classes: Sequence[int],
+    between: Sequence[str] = (),
+    texts: Sequence[str] = (),
 ) -> Route | None:
     """Returns where a walk goes; None: there is to be none.
 
@@ -39,12 +46,19 @@ def plan_walk(
         labels: the classes that it goes through, of still noise unless `noise`; a single one:
             through the latent space within this class; none: within the classes of the images.
         classes: of the images, which the walkers are given in turn.
+        between: texts, from one of which to the next it goes, of still noise unless `noise`.
+        texts: of the images, which the walkers are given in turn.
 
     Raises:
         ConfigError: there is no noise, or nothing between classes for this generator.
     """
     if not sampler.latent_dim and (noise or labels):
         raise ConfigError("walk: the run's generator takes no noise to walk through; leave it out")
+    if between:
+        embedded = _embedded(sampler, between)[:, None].expand(-1, WALKERS, -1)
+        return Route(len(between), noise, embedded)
+    if noise and texts:
+        return Route(STOPS, True, _embedded(sampler, ([*texts] * WALKERS)[:WALKERS])[None])
     if len(set(labels)) < 2:
         each = [*(labels or classes)]
         own = torch.tensor((each * WALKERS)[:WALKERS])[None] if each else None
@@ -53,6 +67,15 @@ def plan_walk(
     start, end = torch.tensor([[min(labels)], [max(labels)]], device=sampler.device)
     generate_between(sampler, sampler.noise(1).to(sampler.device), start, end, 0.5)
     return Route(len(stops), noise, torch.tensor(stops)[:, None].expand(-1, WALKERS))
+
+
+def _embedded(sampler: Sampler, texts: Sequence[str]) -> Tensor:
+    """Returns the embeddings of texts for the generator, `(N, dim)`."""
+    embed: Any = sampler.generator.embed
+    rows = sampler.condition.rows_of(texts).to(sampler.device)
+    with torch.no_grad():
+        embedding: Tensor = embed(rows)
+    return embedding
 
 
 def draw_walk(sampler: Sampler, seed: int, frames: int, route: Route) -> bytes:

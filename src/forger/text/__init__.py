@@ -1,0 +1,9 @@
+"""Texts that images are told to be of: words, encoders, and the condition that gives them."""
+
+from __future__ import annotations
+
+from forger.text.condition import Text
+from forger.text.encoders import Learned, TextEncoder
+from forger.text.facts import TextFacts, text_facts
+
+__all__ = ["Learned", "Text", "TextEncoder", "TextFacts", "text_facts"]
