@@ -68,6 +68,10 @@ class Condition(nn.Module):
         """Returns a new network that embeds texts for one side, where it is of those."""
         raise NotImplementedError
 
+    def check_text(self, text: str) -> list[str]:
+        """Returns words of a text that mean nothing, where it is of those."""
+        raise NotImplementedError
+
     def rows_of(self, texts: Sequence[str]) -> Tensor:
         """Returns what networks are given of texts, a row for each, where it is of those."""
         raise NotImplementedError

@@ -281,3 +281,32 @@ def test_a_source_is_translated(page: Page, heard: Heard, tmp_path: Path) -> Non
         page.close()
     assert heard.elsewhere == []
     assert heard.errors == []
+
+
+def test_a_text_is_drawn_and_becomes_another(page: Page, heard: Heard, tmp_path: Path) -> None:
+    from composing import compose_config
+    from training import run_folder
+
+    from forger.app.run.train import train
+
+    words = ["model=dfgan", "condition=text", "loss=hinge", "data=captioned_sample", "trainer=cpu"]
+    words += ["data.train_limit=100", "trainer.max_steps=2", "metrics=none", "report=false"]
+    words += ["model.generator.width=4", "model.discriminator.width=4"]
+    words += [f"paths.log_dir={tmp_path / 'logs'}", f"paths.cache_dir={tmp_path}"]
+    train(compose_config("train", *words))
+    with opened(run_folder(tmp_path), tmp_path) as address:
+        page.goto(address)
+        images = page.locator("#samples img")
+        images.nth(7).wait_for()
+        first = images.first.get_attribute("src")
+        page.locator("#text textarea").fill("a thin blue three on white zork")
+        page.get_by_role("button", name="Draw").click()
+        page.get_by_text("Captions had no zork.").wait_for()
+        assert images.first.get_attribute("src") != first
+        page.locator("#text textarea").fill("zork")
+        page.get_by_role("button", name="Draw").click()
+        page.get_by_text("has no word of the training captions").wait_for()
+        page.locator("#text textarea").fill("a red 3")
+        page.get_by_role("button", name="Walk").click()
+        page.locator("#film img").wait_for()
+    assert not heard.elsewhere

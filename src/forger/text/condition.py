@@ -130,9 +130,13 @@ class Text(Condition):
         if not texts or not all(text.strip() for text in texts):
             raise ConfigError('text: is empty; write text="<what to show>", or leave it out')
         for text in texts:
-            if unknown := self.encoder.check(text):
+            if unknown := self.check_text(text):
                 log.warning("text=%r: training captions had no %s", text, ", ".join(unknown))
         return self.encoder.encode(texts)
+
+    def check_text(self, text: str) -> list[str]:
+        """Returns words of a text that mean nothing; `ConfigError` where the whole text does."""
+        return self.encoder.check(text)
 
     def _places(
         self, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype

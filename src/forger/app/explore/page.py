@@ -12,6 +12,7 @@ from forger.app.explore.samples import Shelf, samples_tab, walk_tab
 from forger.app.explore.scribble import scribble_tab
 from forger.app.explore.sliders import directions_tab
 from forger.app.explore.studio import Studio
+from forger.app.explore.texts import text_tab
 from forger.app.explore.translate import translate_tab
 from forger.app.run.load import LoadedRun
 from forger.sampling.translator import Translator
@@ -39,6 +40,16 @@ def build_translating_page(run: LoadedRun, translator: Translator) -> Any:
     """Builds the page of a run from image to image."""
     with _page(run) as page, gr.Tabs(), gr.Tab("Translate"):
         translate_tab(translator, page)
+    return page
+
+
+def build_text_page(run: LoadedRun, folder: Path) -> Any:
+    """Builds the page of a run with texts; films lie in `folder`."""
+    task, gan = run.gan.task, run.gan
+    networks = {"ema": gan.ema_generator.module, "raw": gan.generator}
+    samplers = {name: task.sampler(network) for name, network in networks.items()}
+    with _page(run) as page, gr.Tabs(), gr.Tab("Text"):
+        text_tab(samplers, folder, page)
     return page
 
 

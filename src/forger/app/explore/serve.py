@@ -103,12 +103,14 @@ def _page(cfg: DictConfig, folder: Path) -> Any:
     run = load_run(cfg.run, cfg.checkpoint, cfg.get("trust") or (), cfg.get("moved"))
     run.gan.to(device)
     log.info("run             %s, iteration %s", near(run.checkpoint), f"{run.iteration:,}")
-    from forger.app.explore.page import build_page, build_translating_page
+    from forger.app.explore.page import build_page, build_text_page, build_translating_page
     from forger.app.explore.studio import Studio
 
     sampler = run.gan.task.sampler(run.gan.ema_generator.module)
     if isinstance(sampler, Translator):
         return build_translating_page(run, sampler)
+    if sampler.condition.prompts:
+        return build_text_page(run, folder)
     if not sampler.latent_dim:
         raise UserError(f"run={run.folder}: its generator takes neither noise nor images")
     return build_page(Studio(run, *_classifier(cfg, run, device)), folder)

@@ -93,7 +93,7 @@ class Studio:
         count = (len(stops) - (not closed)) * frames + (not closed)
         with self.lock, torch.inference_mode():
             way = walk(self.sampler, loop(noise, frames, self.sampler.prior), labels)
-            return _film(list(islice(way, count)))
+            return film_of(list(islice(way, count)))
 
     @cached_property
     def moves_classes(self) -> bool:
@@ -176,7 +176,7 @@ class Studio:
     def way(self, done: Edit, row: int) -> bytes:
         """Returns a GIF of the way to a candidate, which stays at its end for a while."""
         frames = list(done.frames[:, row : row + 1])
-        return _film([*frames, *frames[-1:] * len(frames)])
+        return film_of([*frames, *frames[-1:] * len(frames)])
 
     def caption(self, image: Tensor, label: int | None = None) -> str:
         """Returns what the classifier reads in an image `(C, H, W)` in [-1, 1], or its class."""
@@ -212,7 +212,7 @@ def shown(image: Tensor) -> Image.Image:
     return to_pil(pixel_grid(pixels[None], width=_WIDTH))
 
 
-def _film(frames: Sequence[Tensor]) -> bytes:
+def film_of(frames: Sequence[Tensor]) -> bytes:
     """Returns a GIF of frames `(1, C, H, W)`."""
     return gif_bytes((pixel_grid(to_pixels(one), width=_WIDTH) for one in frames), _RATE)
 

@@ -55,13 +55,13 @@ def plan_walk(
     if not sampler.latent_dim and (noise or labels):
         raise ConfigError("walk: the run's generator takes no noise to walk through; leave it out")
     if between:
-        embedded = _embedded(sampler, between)[:, None].expand(-1, WALKERS, -1)
-        return Route(len(between), noise, embedded)
+        each = embedded(sampler, between)[:, None].expand(-1, WALKERS, -1)
+        return Route(len(between), noise, each)
     if noise and texts:
-        return Route(STOPS, True, _embedded(sampler, ([*texts] * WALKERS)[:WALKERS])[None])
+        return Route(STOPS, True, embedded(sampler, ([*texts] * WALKERS)[:WALKERS])[None])
     if len(set(labels)) < 2:
-        each = [*(labels or classes)]
-        own = torch.tensor((each * WALKERS)[:WALKERS])[None] if each else None
+        own_classes = [*(labels or classes)]
+        own = torch.tensor((own_classes * WALKERS)[:WALKERS])[None] if own_classes else None
         return Route(STOPS, True, own) if noise or labels else None
     stops = [*labels] * (math.ceil(STOPS / len(labels)) if noise else 1)
     start, end = torch.tensor([[min(labels)], [max(labels)]], device=sampler.device)
@@ -69,7 +69,7 @@ def plan_walk(
     return Route(len(stops), noise, torch.tensor(stops)[:, None].expand(-1, WALKERS))
 
 
-def _embedded(sampler: Sampler, texts: Sequence[str]) -> Tensor:
+def embedded(sampler: Sampler, texts: Sequence[str]) -> Tensor:
     """Returns the embeddings of texts for the generator, `(N, dim)`."""
     embed: Any = sampler.generator.embed
     rows = sampler.condition.rows_of(texts).to(sampler.device)
