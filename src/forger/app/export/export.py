@@ -12,14 +12,13 @@ from omegaconf import DictConfig
 
 import forger
 from forger.app.config.messages import given, near
-from forger.app.config.trust import links_out_of
 from forger.app.export.card import model_card
 from forger.app.export.formats import Format, Onnx, TorchExport, line_of
 from forger.app.export.page import Page
 from forger.app.export.weights import Safetensors
 from forger.app.run.devices import threads
 from forger.app.run.load import Run, load_sampler
-from forger.app.run.output_folder import check_replaceable, replaced
+from forger.app.run.output_folder import check_replaceable, output_folder, replaced
 from forger.errors import ConfigError, UserError
 from forger.sampling.sampler import Sampler
 from forger.sampling.translator import Translator
@@ -105,13 +104,8 @@ def _directed(sampler: Sampler, direction: str) -> Sampler:
 
 
 def _output(cfg: DictConfig, run: Run) -> Path:
-    if cfg.output is not None:
-        return Path(cfg.output).expanduser().resolve()
-    folder = run.folder / "exported"
-    if links := links_out_of(folder, cfg.get("trust") or (), run.folder):
-        raise UserError(f"run={run.folder}: {links[0]}, or name another output=<folder>")
     name = f"{cfg.format}_{run.checkpoint.stem}_{cfg.weights}"
     name += f"_truncation{cfg.truncation:g}" if cfg.truncation != 1 else ""
     name += f"_{cfg.pixels}" if cfg.pixels else ""
     name += f"_{cfg.direction}" if cfg.direction != "a_to_b" else ""
-    return (folder / name).resolve()
+    return output_folder(cfg, run.folder, "exported", name)

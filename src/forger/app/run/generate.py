@@ -17,11 +17,10 @@ from torch import Tensor
 
 import forger
 from forger.app.config.messages import given, near, nearest
-from forger.app.config.trust import links_out_of
 from forger.app.run.devices import pick_device, threads
 from forger.app.run.latent_pictures import check_latent, draw_directions, write_projections
 from forger.app.run.load import Run, load_sampler
-from forger.app.run.output_folder import check_replaceable, replaced
+from forger.app.run.output_folder import check_replaceable, output_folder, replaced
 from forger.app.run.texts import as_list, find_texts, name_of_texts
 from forger.app.run.translate import (
     Inputs,
@@ -225,11 +224,6 @@ def _classes(sampler: Sampler, key: str, wanted: Any) -> list[int]:
 
 
 def _output(cfg: DictConfig, run: Run, classes: Sequence[int], inputs: Inputs | None) -> Path:
-    if cfg.output is not None:
-        return Path(cfg.output).expanduser().resolve()
-    folder = run.folder / "generated"
-    if links := links_out_of(folder, cfg.get("trust") or (), run.folder):
-        raise UserError(f"run={run.folder}: {links[0]}, or name another output=<folder>")
     name = f"{run.checkpoint.stem}_{cfg.weights}_seed{cfg.seed}"
     if cfg.label is not None:
         name += f"_label{_as_file_name(classes, run.classes)}"
@@ -237,7 +231,7 @@ def _output(cfg: DictConfig, run: Run, classes: Sequence[int], inputs: Inputs | 
     if cfg.truncation != 1:
         name += f"_truncation{cfg.truncation:g}"
     name += name_of(cfg, inputs)
-    return (folder / name).resolve()
+    return output_folder(cfg, run.folder, "generated", name)
 
 
 def _as_file_name(classes: Sequence[int], names: Sequence[str]) -> str:

@@ -7,9 +7,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from omegaconf import DictConfig
+
+from forger.app.config.trust import links_out_of
 from forger.errors import UserError
 
 _OF_FILE_MANAGERS = (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+def output_folder(cfg: DictConfig, run: Path, kept: str, name: str) -> Path:
+    """Returns the folder that `output` means: as set, or `name` in the run's own folder `kept`.
+
+    Raises:
+        UserError: links in there would lead the results elsewhere.
+    """
+    if cfg.output is not None:
+        return Path(cfg.output).expanduser().resolve()
+    if links := links_out_of(run / kept, cfg.get("trust") or (), run):
+        raise UserError(f"run={run}: {links[0]}, or name another output=<folder>")
+    return (run / kept / name).resolve()
 
 
 def check_replaceable(
