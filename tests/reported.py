@@ -15,6 +15,18 @@ from PIL import Image
 from forger.app.config.command import Command
 
 COMMAND = Command(Path("configs"), "train", (), program=("python", "train.py"))
+SCORES = {
+    "scores": {"fid": 12.25, "fid_std": 0.5},
+    "floor": {"fid": 3.5},
+    "images": {"floor": 1000},
+    "protocol": {
+        "extractor": {"name": "inception", "fingerprint": "abcdef"},
+        "generated": {"checkpoint": "last.ckpt", "weights": "ema", "seed": 0, "count": 900},
+        "reference": {"count": 900, "split": "test"},
+        "data": {"name": "MNIST"},
+        "floor": {"count": 1000, "split": "train"},
+    },
+}
 _EMPTY = ("meta", "img", "input", "br", "link", "hr")  # elements without an end
 
 

@@ -5,25 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from reported import COMMAND, read_page, write_run
+from reported import COMMAND, SCORES, read_page, write_run
 
 from forger.app.report.charts import draw, read_curves
 from forger.app.report.files import evenly, picture, read, read_yaml
 from forger.app.report.one_run import page_of_run
 from forger.app.report.page import write_page
 
-SCORES = {
-    "scores": {"fid": 12.25, "fid_std": 0.5},
-    "floor": {"fid": 3.5},
-    "images": {"floor": 1000},
-    "protocol": {
-        "extractor": {"name": "inception", "fingerprint": "abcdef"},
-        "generated": {"checkpoint": "last.ckpt", "weights": "ema", "seed": 0, "count": 900},
-        "reference": {"count": 900, "split": "test"},
-        "data": {"name": "MNIST"},
-        "floor": {"count": 1000, "split": "train"},
-    },
-}
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'{{7*7}}"
 
 
@@ -52,6 +40,18 @@ def test_it_tells_what_ran_and_how_it_went(tmp_path: Path) -> None:
     assert [len(film.frames) for film in page.films] == [3]
     (while_training,) = (shown for shown in page.tables if "while" in shown.title)
     assert while_training.table.rows == [["fid", 2.5, 2.5, 2000]]
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_run_that_diverged_is_not_to_be_resumed(saved: bool, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", status="failed", error="DivergedError")
+    (run / "checkpoints").mkdir()
+    if saved:
+        (run / "checkpoints" / "previous.ckpt").touch()
+    text = text_of(run)
+    assert "resume=" not in text
+    assert (f"train.py init_from={run}" in text) == saved
+    assert "what helps: the same settings would diverge again; lower optimizer.lr" in text
 
 
 def test_keys_are_not_shown(tmp_path: Path) -> None:

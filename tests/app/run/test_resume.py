@@ -355,7 +355,7 @@ def test_training_that_diverges_keeps_the_last_good_checkpoint(
         train(composed(*short(tmp_path, *words, steps=100)))
     run = run_folder(tmp_path)
     status = status_of(run)
-    assert status["status"] == "failed"
+    assert (status["status"], status["error"]) == ("failed", "DivergedError")
     assert status["reason"].startswith("training diverged at iteration")
     assert "to go on" not in caplog.text, "it would diverge again"
     assert "what helps      the same settings would diverge again; lower" in caplog.text

@@ -10,6 +10,10 @@ from typing import Any
 
 from forger.secrets import looks_secret
 
+AGAINST_DIVERGENCE = (
+    "the same settings would diverge again; lower optimizer.lr, clip gradients with"
+    " model.gradient_clip.discriminator=1 and .generator=1, or choose another loss"
+)
 _SIMILAR = 0.5  # of 1: below this a guess would mislead
 _SHOWN = 24
 _STARTED = Path.cwd()  # a sweep that goes on does so in the folder where it was begun

@@ -13,12 +13,14 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from forger.app.config.command import Command
-from forger.app.config.messages import near, setting
+from forger.app.config.messages import AGAINST_DIVERGENCE, near, setting
 from forger.app.report.charts import Points, charts_of, read_curves
 from forger.app.report.files import Picture, evenly, grids, picture, read, read_mapping, read_yaml
 from forger.app.report.page import Film, Page, Shown
 from forger.app.run.folder import read_status
 from forger.app.run.tables import Table, describe_protocol, score_table, shown_scores
+from forger.checkpoints import FOLDER, LAST, PREVIOUS
+from forger.errors import DivergedError
 from forger.score_names import better
 from forger.secrets import masked, without_secrets
 
@@ -65,6 +67,11 @@ class RunRecord:
         return None
 
     @property
+    def diverged(self) -> bool:
+        """Whether the same settings would end it once more."""
+        return self.status.get("error") == DivergedError.__name__
+
+    @property
     def iteration(self) -> int | None:
         """The last one that it tells of."""
         found = self.status.get("iteration")
@@ -98,6 +105,7 @@ def page_of_run(folder: Path, command: Command) -> Page:
     run = RunRecord(folder)
     status, reason = (str(run.status.get(key) or "") for key in ("status", "reason"))
     page = Page(folder.resolve().name, status or "unknown", reason, notes=run.problems)
+    page.notes += [f"what helps: {AGAINST_DIVERGENCE}"] if run.diverged else []
     page.add("facts", _facts, run)
     page.add("films", run.film, "generated", GRIDS, OF_GRIDS)
     page.add("films", _real, run)
@@ -170,10 +178,14 @@ def _while_training(curves: dict[str, Points]) -> list[Shown]:
 
 
 def _commands(run: RunRecord, command: Command) -> list[tuple[str, str]]:
-    of_run, resume = (setting(key, near(run.folder)) for key in ("run", "resume"))
+    go_on = [("To go on with it", "resume")]
+    if run.diverged:
+        saved = any((run.folder / FOLDER / name).is_file() for name in (LAST, PREVIOUS))
+        go_on = [("Its weights, with what is changed", "init_from")] if saved else []
+    of_run = setting("run", near(run.folder))
     return [
         ("To repeat it", command.typed("train", *run.overrides)),
-        ("To go on with it", command.typed("train", resume)),
+        *((what, command.typed("train", setting(key, near(run.folder)))) for what, key in go_on),
         ("To score it, and to draw from it", command.typed("evaluate", of_run)),
         ("", command.typed("generate", of_run)),
     ]

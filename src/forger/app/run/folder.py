@@ -195,13 +195,20 @@ class RunFolder:
         write_whole(self.path / "config.yaml", OmegaConf.to_yaml(self.config).encode())
         self.mark("running", None, iteration)
 
-    def mark(self, status: str, reason: str | None = None, iteration: int = 0) -> None:
+    def mark(
+        self,
+        status: str,
+        reason: str | None = None,
+        iteration: int = 0,
+        error: str | None = None,
+    ) -> None:
         """Writes `status.json`; a run that has finished stays so, whatever happens afterwards.
 
         Args:
             status: `running`, `finished`, `pruned`, `failed` or `interrupted`.
             reason: why it ended before its time.
             iteration: completed iterations.
+            error: class name of what ended it.
         """
         if not is_main_process() or self._finished:
             return
@@ -210,6 +217,7 @@ class RunFolder:
         content = {
             "status": status,
             "reason": reason,
+            "error": error,
             "iteration": max(iteration, self._iteration),  # a Trainer counts once it has loaded
             "started": self._first_began or self._began.isoformat(timespec="seconds"),
             "updated": now.isoformat(timespec="seconds"),

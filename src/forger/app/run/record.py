@@ -22,7 +22,7 @@ from torch import Tensor
 
 import forger
 from forger.app.config.command import Command
-from forger.app.config.messages import near, setting
+from forger.app.config.messages import AGAINST_DIVERGENCE, near, setting
 from forger.app.config.trust import locations_in, trust_in
 from forger.app.distributed.watch import reason_of
 from forger.app.run.folder import RunFolder, is_main_process
@@ -43,10 +43,6 @@ _PACKAGES = (
     *("wandb", "mlflow-skinny", "numpy", "pillow"),
 )
 _SAMPLED = 256  # images that the fingerprint looks at, spread over all
-_AGAINST_DIVERGENCE = (
-    "the same settings would diverge again; lower optimizer.lr, clip gradients with"
-    " model.gradient_clip.discriminator=1 and .generator=1, or choose another loss"
-)
 
 
 @cache
@@ -170,7 +166,9 @@ def recorded(folder: RunFolder, trainer: Trainer, command: Command) -> Iterator[
         stopped = isinstance(ended, (SystemExit, Interrupted))
         reason = ended.cause if isinstance(ended, Interrupted) else reason_of(ended)
         try:  # what fails on the way must not hide the error
-            folder.mark("interrupted" if stopped else "failed", reason, trainer.global_step)
+            status = "interrupted" if stopped else "failed"
+            kind = getattr(ended, "kind", type(ended).__name__)
+            folder.mark(status, reason, trainer.global_step, kind)
         except OSError as failure:
             log.warning("status.json cannot be written: %s", failure)
         with suppress(OSError):
@@ -206,7 +204,7 @@ def _say_what_helps(folder: RunFolder, error: BaseException, command: Command) -
     if kept:
         log.info("kept            %s", folder.path / FOLDER / kept[0])
     if isinstance(error, DivergedError):
-        log.info("what helps      %s", _AGAINST_DIVERGENCE)
+        log.info("what helps      %s", AGAINST_DIVERGENCE)
     trust = trusting([*trust_in(folder.config), *locations_in(folder.config)])
     if not isinstance(error, (ConfigError, DivergedError)):
         again = [setting("resume", near(folder.path)), *trust]
