@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from composing import CONFIGS
 from omegaconf import DictConfig
-from reported import COMMAND, read_page, write_run, write_sweep
+from reported import COMMAND, SCORES, read_page, write_run, write_sweep
 from training import short
 
 from forger.app.cli import job, main
@@ -93,6 +94,26 @@ def test_none_is_written_where_none_is_wanted(
     monkeypatch.setattr(job, "work", work_that(None))
     assert typed("train", *short(tmp_path, word)) == 0
     assert list(tmp_path.rglob("report.html")) == []
+
+
+def test_one_that_is_there_shows_later_scores(
+    typed: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [write_run(tmp_path / name) for name in ("shown", "not")]
+
+    def evaluate(cfg: DictConfig, on_scored: Callable[[Path], None]) -> None:
+        for run in runs:
+            (run / "scores.json").write_text(json.dumps(SCORES))
+            on_scored(run)
+
+    monkeypatch.setattr("forger.app.run.evaluate.evaluate", evaluate)
+    for run in runs:
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / "last.ckpt").touch()
+    write.write_at_end(runs[0], COMMAND)
+    assert typed("evaluate", f"run=[{runs[0]},{runs[1]}]") == 0
+    assert "12.25 ± 0.5" in read_page((runs[0] / "report.html").read_text()).text
+    assert not (runs[1] / "report.html").exists()
 
 
 def test_one_that_cannot_be_written_ends_no_run(

@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,8 @@ def trained(folder: Path, cache: Path, *words: str) -> Path:
     return run_folder(folder)
 
 
-def evaluated(*words: str) -> list[dict[str, Any]]:
-    return evaluate(compose_config("evaluate", *words))
+def evaluated(*words: str, on_scored: Callable[[Path], Any] = str) -> list[dict[str, Any]]:
+    return evaluate(compose_config("evaluate", *words), on_scored)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,9 @@ def test_a_run_with_classes_is_scored_by_class_beside_others(
 ) -> None:
     words = [*VANILLA, *SMALL, "condition=label", "trainer.max_steps=60"]
     run = trained(home / "conditional", home / "cache", *words)
-    found, plain = evaluated(f"run=[{run},{vanilla}]", *SMALL)
+    told: list[Path] = []
+    found, plain = evaluated(f"run=[{run},{vanilla}]", *SMALL, on_scored=told.append)
+    assert told == [run, vanilla]
     new = {"label_accuracy", "classifier_intra_fid"}
     for part in ("scores", "floor"):
         assert found[part].keys() - plain[part].keys() == new

@@ -75,9 +75,10 @@ def work(script: str, cfg: DictConfig, agreed: Agreed) -> float | None:
 
         return objective(cfg, train(cfg, agreed))
     if script == "evaluate":
+        from forger.app.report.write import renew
         from forger.app.run.evaluate import evaluate
 
-        evaluate(cfg)
+        evaluate(cfg, on_scored=lambda folder: renew(folder, agreed.command))
     if script == "generate":
         from forger.app.run.generate import generate
 

@@ -62,6 +62,12 @@ def write_at_end(folder: Path, command: Command) -> None:
         log.info("report          %s", near(folder / NAME))
 
 
+def renew(folder: Path, command: Command) -> None:
+    """Writes a run's report anew, where there is one, as `write_at_end` does."""
+    if (folder / NAME).is_file():
+        write_at_end(folder, command)
+
+
 def _page(folder: Path, command: Command) -> Page:
     is_sweep = (folder / "sweep.json").is_file()
     return (page_of_sweep if is_sweep else page_of_run)(folder, command)

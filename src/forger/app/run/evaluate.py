@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import SimpleNamespace
@@ -40,11 +41,14 @@ SAMPLES, NEIGHBOURS = 12, 6  # whose nearest training images are shown, and how 
 LOOKED_AT = 1_000  # for the grid per class
 
 
-def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
+def evaluate(
+    cfg: DictConfig, on_scored: Callable[[Path], object] = lambda _: None
+) -> list[dict[str, Any]]:
     """Scores one run or several, and writes `scores.json` and figures into each run's folder.
 
     Args:
         cfg: composed from `configs/evaluate.yaml`.
+        on_scored: is called with the folder of each run, once its scores are written.
 
     Returns:
         The content of each `scores.json`.
@@ -58,7 +62,10 @@ def evaluate(cfg: DictConfig) -> list[dict[str, Any]]:
     trust, moved = cfg.get("trust") or (), cfg.get("moved")
     runs = [load_run(name, cfg.checkpoint, trust, moved) for name in names]
     with threads(cfg.threads):
-        records = [_evaluate_run(cfg, run, protocol) for run in runs]
+        records = []
+        for run in runs:
+            records.append(_evaluate_run(cfg, run, protocol))
+            on_scored(run.folder)
     if len(runs) > 1:
         try:
             for path in compare(runs, records):
