@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from composing import compose_config
+from disks import small_disk
 from training import colour_folder, latest, trained
 
 import forger
@@ -132,6 +133,14 @@ def test_onnx_with_its_card(
         ).read_text()
     )
     (run / "scores.json").unlink()
+
+
+@pytest.mark.parametrize("kind", ["torch_export", "safetensors"])
+def test_a_full_disk_is_told(kind: str, into: Export, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", kilobytes=16) as disk:
+        with pytest.raises(UserError, match="cannot be written: No space left on device"):
+            into(f"format={kind}", f"output={disk / 'out'}")
+        assert list(disk.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["torch_export", "safetensors"])

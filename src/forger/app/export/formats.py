@@ -5,6 +5,7 @@ Packages of the extra `export` are imported where they are used.
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from abc import ABC, abstractmethod
@@ -90,8 +91,10 @@ class TorchExport(Format):
         """Writes the program, without the example inputs, which torch would pickle."""
         program, _, multiple = trace(self.exportable)
         program.example_inputs = None
+        content = io.BytesIO()  # on a full disk, torch's own writer tells of its positions
         with _quiet():
-            torch.export.save(program, path)
+            torch.export.save(program, content)
+        path.write_bytes(content.getbuffer())
         return multiple
 
     def read(self, path: Path) -> Generate:
