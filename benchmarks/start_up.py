@@ -24,6 +24,8 @@ from typing import Any
 
 from machine import describe_machine
 
+from forger.app.config.command import SCRIPT_NAMES
+
 _HERE = Path(__file__).parent
 _HYDRA = "import hydra"
 _LIBRARIES = "import torch, torchvision, lightning"
@@ -57,7 +59,7 @@ class Case:
 
 SHORT = [
     case
-    for script in ("train.py", "evaluate.py", "generate.py")
+    for script in (f"{name}.py" for name in SCRIPT_NAMES)
     for case in (
         Case((script, "--cfg", "job", *(() if script == "train.py" else ("run=x",)))),
         Case((script, "--help"), allowed=5.0),
