@@ -20,6 +20,7 @@ from forger.networks.conditional import (
     Head,
     Layers,
     Logits,
+    VectorBatchNorm,
     batch_norm,
     logits_and_features,
 )
@@ -51,7 +52,7 @@ def _activation() -> nn.Module:
 
 
 class Generator(nn.Module):
-    """Noise `(B, latent_dim)` and labels `(B,)` to images `(B, C, H, W)` in [-1, 1].
+    """Noise `(B, latent_dim)` and labels `(B,)` or texts to images `(B, C, H, W)` in [-1, 1].
 
     Two linear layers to `2 width` maps of a quarter of the image's side; two convolutions of 3x3
     pixels, each followed by a shuffle of four channels to the pixels of a map twice as wide.
@@ -64,6 +65,8 @@ class Generator(nn.Module):
         width: channels of the map of half the image's side.
         hidden: width of the first linear layer.
         num_classes: whose BatchNorms the layers have; 0: there are no classes.
+        text_dim: size of the embedding of a text, `(B, text_dim)`, which stands beside the noise,
+            and in which gains and biases of maps are linear; 0: there are no texts.
 
     Raises:
         ConfigError: the image's sides are no multiples of 4, or a size is not positive.
@@ -76,6 +79,7 @@ class Generator(nn.Module):
         width: PositiveInt = 32,
         hidden: PositiveInt = 512,
         num_classes: int = 0,
+        text_dim: int = 0,
     ) -> None:
         super().__init__()
         check_sizes("generator", latent_dim=latent_dim, width=width, hidden=hidden)
@@ -83,17 +87,24 @@ class Generator(nn.Module):
         self.map_shape = (*_quarter(image_shape), 2 * width)
         height, breadth, channels = self.map_shape
         self.linear = Layers(
-            nn.Linear(latent_dim, hidden, bias=False),
+            nn.Linear(latent_dim + text_dim, hidden, bias=False),
             batch_norm(nn.BatchNorm1d, hidden, num_classes),
             _activation(),
             nn.Linear(hidden, height * breadth * channels, bias=False),
         )
+
+        def norm(channels: int) -> nn.Module:
+            if text_dim:
+                return VectorBatchNorm(channels, text_dim)
+            return batch_norm(nn.BatchNorm2d, channels, num_classes)
+
+        self.tells_by_text = text_dim > 0
         self.convolutions = Layers(
-            batch_norm(nn.BatchNorm2d, channels, num_classes),
+            norm(channels),
             _activation(),
             nn.Conv2d(channels, 4 * width, 3, padding=1, bias=False),
             nn.PixelShuffle(2),
-            batch_norm(nn.BatchNorm2d, width, num_classes),
+            norm(width),
             _activation(),
             last := nn.Conv2d(width, 4 * image_shape[0], 3, padding=1),
             nn.PixelShuffle(2),
@@ -107,13 +118,16 @@ class Generator(nn.Module):
     @override
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         # (B, H/4, W/4, 2 width): channels last, as the convolutions want them, without a copy
-        maps = self.linear(noise, label).unflatten(1, self.map_shape).permute(0, 3, 1, 2)
+        given = noise
+        if self.tells_by_text and label is not None:  # a text's embedding
+            given = torch.cat([noise, label.to(noise.dtype)], 1)
+        maps = self.linear(given, label).unflatten(1, self.map_shape).permute(0, 3, 1, 2)
         images: Tensor = self.convolutions(maps, label)
         return images
 
 
 class Discriminator(nn.Module):
-    """Images `(B, C, H, W)` and labels `(B,)` to logits `(B,)`; positive means real.
+    """Images `(B, C, H, W)` and labels `(B,)` or texts to logits `(B,)`; positive means real.
 
     Four pixels become four channels; a convolution of 3x3 to `width` maps, one of 4x4 with stride 2
     to `2 width`, and two linear layers, with LeakyReLU 0.2 between them. No normalisation: it wants
@@ -125,6 +139,9 @@ class Discriminator(nn.Module):
         hidden: width of the linear layer before the logit.
         num_classes: 0: there are no classes.
         head: how it judges classes by the hidden linear layer, see `ClassHead`.
+        text_dim: size of the embedding `t` of a text: the hidden layer is linear in it, too, and
+            `<V t, h>` is added to the logit (arXiv:1802.05637); 0: there are no texts. There may be
+            more texts than images: those behind are judged with the first images again.
 
     Raises:
         ConfigError: the image's sides are no multiples of 4, a size is not positive, or `head` is
@@ -132,6 +149,7 @@ class Discriminator(nn.Module):
     """
 
     independent_samples = True
+    takes_more_texts = True
 
     def __init__(
         self,
@@ -140,6 +158,7 @@ class Discriminator(nn.Module):
         hidden: PositiveInt = 256,
         num_classes: int = 0,
         head: Head = "projection",
+        text_dim: int = 0,
     ) -> None:
         super().__init__()
         check_sizes("discriminator", width=width, hidden=hidden)
@@ -155,6 +174,8 @@ class Discriminator(nn.Module):
         self.linear = nn.Sequential(
             nn.Linear(height * breadth * 2 * width, hidden), _activation(), nn.Linear(hidden, 1)
         )
+        self.text_beside = nn.Linear(text_dim, hidden, bias=False) if text_dim else None
+        self.text_projection = nn.Linear(text_dim, hidden, bias=False) if text_dim else None
         _init_weights(self)
         self.class_head = ClassHead(hidden, num_classes, head, spectral=False)
         self.to(memory_format=torch.channels_last)
@@ -164,5 +185,17 @@ class Discriminator(nn.Module):
         maps = self.convolutions(images)
         # channels last once more: flattening them copies nothing
         flat = maps.permute(0, 2, 3, 1).flatten(1)
+        if self.text_beside is not None and label is not None:
+            return self._with_text(flat, label)
         judged: Logits = self.class_head(*logits_and_features(self.linear, flat), label)
         return judged
+
+    def _with_text(self, flat: Tensor, text: Tensor) -> Tensor:
+        assert self.text_beside is not None
+        assert self.text_projection is not None
+        first, activation, last = self.linear
+        hidden = first(flat)
+        hidden = torch.cat([hidden, hidden[: len(text) - len(hidden)]])
+        hidden = activation(hidden + self.text_beside(text))
+        logits: Tensor = last(hidden).flatten() + (self.text_projection(text) * hidden).sum(1)
+        return logits
