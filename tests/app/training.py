@@ -148,6 +148,19 @@ def interruptible(*words: str, cwd: Path = ROOT) -> Iterator[subprocess.Popen[st
         process.communicate()
 
 
+def captioned_images(folder: Path) -> Path:
+    """Forty pictures in two colours, each with two captions that name its own."""
+    folder.mkdir()
+    rows = []
+    for number in range(40):
+        name, colour = f"{number:04d}.png", ("red", "blue")[number % 2]
+        Image.new("RGB", (8, 8), colour).save(folder / name)
+        texts = [f"a {colour} square", f"{colour}, as number {number % 4}"]
+        rows.append(json.dumps({"file_name": name, "text": texts}))
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+    return folder
+
+
 def colour_folder(folder: Path, classes: Iterable[str] = ("cat", "dog"), side: int = 40) -> Path:
     """Writes a folder of small colour images in two classes."""
     rng = np.random.default_rng(0)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
+from forger.networks import subpixel
 from forger.networks.dfgan import Affine, Discriminator, DiscriminatorBlock, Generator
 
 # in a network of 64x64, a convolution that the authors' code makes and never runs
@@ -85,3 +86,16 @@ def test_more_texts_than_images_judge_the_first_images_again() -> None:
     images, texts = torch.randn(4, 3, 8, 8), torch.randn(6, 3)
     expected = network(torch.cat([images, images[:2]]), texts)
     torch.testing.assert_close(network(images, texts), expected)
+
+
+def test_small_networks_for_a_processor_take_texts_too() -> None:
+    torch.manual_seed(0)
+    settings = {"width": 2, "hidden": 8, "text_dim": 3}
+    generator = subpixel.Generator((3, 8, 8), latent_dim=5, **settings).eval()
+    discriminator = subpixel.Discriminator((3, 8, 8), **settings)
+    noise, texts = torch.randn(2, 5), torch.randn(3, 3)
+    images = generator(noise, texts[:2])
+    assert not torch.allclose(images, generator(noise, texts[1:]))
+    expected = discriminator(torch.cat([images, images[:1]]), texts)
+    torch.testing.assert_close(discriminator(images, texts), expected)
+    assert not torch.allclose(expected[0], expected[2])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from composing import compose_config
 from PIL import Image
-from training import latest, resumed, short
+from training import captioned_images, latest, resumed, short
 
 from forger.app.export.exportable import make_exportable
 from forger.app.run.generate import generate
@@ -25,16 +25,7 @@ SMALL = ["model.generator.width=4", "model.discriminator.width=4", "metrics=none
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures in two colours, which their captions name."""
-    folder = tmp_path_factory.mktemp("captioned") / "images"
-    folder.mkdir()
-    rows = []
-    for number in range(40):
-        name, colour = f"{number:04d}.png", ("red", "blue")[number % 2]
-        Image.new("RGB", (8, 8), colour).save(folder / name)
-        texts = [f"a {colour} square", f"{colour}, as number {number % 4}"]
-        rows.append(json.dumps({"file_name": name, "text": texts}))
-    (folder / "metadata.jsonl").write_text("\n".join(rows))
-    return folder
+    return captioned_images(tmp_path_factory.mktemp("captioned") / "images")
 
 
 def words(images: Path, folder: Path, *overrides: str, steps: int = 4) -> list[str]:
@@ -71,9 +62,9 @@ def test_a_loaded_run_knows_its_words_and_held_out_captions(run: Path) -> None:
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(images: Path, tmp_path: Path) -> None:
-    whole = load_run(trained(images, tmp_path / "whole", steps=14)).gan.state_dict()
-    run = trained(images, tmp_path / "two", "callbacks.checkpoint.every_n_steps=1", steps=9)
-    train(resumed(run, "trainer.max_steps=14"))
+    whole = load_run(trained(images, tmp_path / "whole", steps=8)).gan.state_dict()
+    run = trained(images, tmp_path / "two", "callbacks.checkpoint.every_n_steps=1", steps=5)
+    train(resumed(run, "trainer.max_steps=8"))
     found = load_run(run).gan.state_dict()
     assert whole.keys() == found.keys()
     assert all(torch.equal(one, found[name]) for name, one in whole.items())

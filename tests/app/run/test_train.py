@@ -17,6 +17,7 @@ from training import (
     NARROW,
     ROOT,
     Compose,
+    captioned_images,
     colour_folder,
     command,
     rows,
@@ -123,6 +124,10 @@ def test_every_experiment_trains_when_cut_short(
         words.remove("data=mnist_sample")
         words += [f"data={'' if task[1] == 'paired' else 'un'}paired_folder", f"data.root={sides}"]
         words += ["data.image_size=32", *["task.lambda_class=0"] * (task[1] == "refine")]
+    elif path.stem.startswith(("dfgan", "text")):
+        words.remove("data=mnist_sample")
+        words += ["data=captioned_folder", f"data.root={captioned_images(tmp_path / 'images')}"]
+        words += ["data.image_size=16"]
     elif "cifar" in path.stem:
         images = colour_folder(tmp_path / "images", classes="abcdef")
         words += ["data=image_folder", f"data.root={images}", "data.image_size=32"]
