@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import translating
 from helpers import SHAPE, Squares, fit, make_dcgan, make_gan, make_trainer
 from lightning import Callback, LightningDataModule
 from lightning.pytorch.plugins import MixedPrecision
@@ -394,6 +395,22 @@ def test_scaled_gradients_of_16_bits(optimizer: Any, limit: float | None, tmp_pa
         norms.append(trainer.callback_metrics["train/grad_norm_d"].item())
         assert trainer.global_step == 4
     assert norms[1] == pytest.approx(norms[0], rel=0.02)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_scaler_lets_a_side_wait(fused: bool, tmp_path: Path) -> None:
+    """`Refine` has first one side without gradients, then the other; the iterations count."""
+    gan = translating.make_gan("refine")
+    adam = Updates(optimizer=partial(torch.optim.Adam, lr=2e-3, fused=fused))
+    gan.generator_updates = gan.discriminator_updates = adam
+    before = copy.deepcopy(gan)
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    trainer = make_trainer(tmp_path, max_steps=2, plugins=plugin)
+    trainer.fit(gan, datamodule=translating.dark())
+    assert trainer.global_step == 2
+    assert plugin.scaler is not None
+    assert not differences(*(list(one.discriminator.parameters()) for one in (before, gan)))
+    assert differences(*(list(one.generator.parameters()) for one in (before, gan)))
 
 
 def test_trained_on_the_game_it_gets_better(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ class Reporter:
         `scheduled` are other settings that follow a schedule.
         """
         module = self.module
-        values = torch.stack([value.detach().float() for value in metrics.values()])
+        # The norm of no gradient at all lies on the CPU.
+        wide = (value.detach().to(module.device, torch.float32) for value in metrics.values())
+        values = torch.stack([*wide])
         values = module.trainer.strategy.reduce(values, reduce_op="mean")
         row = {f"train/{k}": v for k, v in zip(metrics, values.tolist(), strict=True)}
         for name, optimizer in zip(("lr_g", "lr_d"), module.trainer.optimizers, strict=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -126,13 +126,28 @@ class NetworkUpdate:
         if measure or limit is not None:
             scaler = getattr(self.module.trainer.precision_plugin, "scaler", None)  # of 16-mixed
             norm = clip_gradient(self.network, limit, scaler.get_scale() if scaler else 1.0)
-        if self._counted:
-            self._optimizer.step()
-        elif self._plain:
-            self._optimizer.optimizer.step()
-        else:
-            self._strategy.optimizer_step(self._optimizer.optimizer, lambda: None)
+        with self._without_scaler_if_idle():
+            if self._counted:
+                self._optimizer.step()
+            elif self._plain:
+                self._optimizer.optimizer.step()
+            else:
+                self._strategy.optimizer_step(self._optimizer.optimizer, lambda: None)
         return norm if measure else None
+
+    @contextmanager
+    def _without_scaler_if_idle(self) -> Iterator[None]:
+        """Steps without the scaler of 16-mixed where no weight has a gradient: it refuses that."""
+        plugin = self.module.trainer.precision_plugin
+        scaler = getattr(plugin, "scaler", None)
+        if scaler is None or any(weight.grad is not None for weight in self.weights):
+            yield
+            return
+        plugin.scaler = None  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            plugin.scaler = scaler  # type: ignore[attr-defined]
 
 
 def exchanges_itself(strategy: Strategy) -> bool:

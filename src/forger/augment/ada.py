@@ -150,10 +150,10 @@ def drawn_blit(rows: Rows, batch: int, size: Sequence[int], p: float | Tensor) -
         move * ((at * 2 - 1) * SHIFT * side).round()
         for at, side in zip((u[:, 5], u[:, 6]), reversed(size), strict=True)
     )
-    cosine = torch.tensor([1.0, 0.0, -1.0, 0.0], device=u.device)
+    cosine, sine = (((1 - q) * (1 - q % 2)).to(u.dtype) for q in (quarters, (quarters + 3) % 4))
     return product(
         scaling(x, torch.ones_like(x)),
-        rotation(cosine[quarters], cosine[(quarters + 3) % 4]),
+        rotation(cosine, sine),
         shifting(-right, -down),
     )
 
