@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rename quickstart test test-slow test-browser check lint format format-check types bench bench-data bench-start bench-sampling clean
+.PHONY: help setup rename quickstart test test-slow test-browser test-gpu check lint format format-check types bench bench-data bench-start bench-sampling clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -32,10 +32,17 @@ test: setup ## Run the tests (minutes; no network, no GPU)
 	$(PYTEST)
 
 test-slow: setup ## Run the slow tests too
-	$(PYTEST) -m 'not browser'
+	$(PYTEST) -m 'not browser and not gpu'
 
 test-browser: setup ## Run the tests that drive a browser (needs chromium)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
+
+# One process: a GPU is one. DEVICE=cpu runs the same tests on the CPU, which tells whether they work.
+DEVICE ?= cuda
+test-gpu: setup ## Run the tests that are for a GPU (docs/gpu.md)
+	@if [ "$(DEVICE)" = cpu ] || $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \
+	then FORGER_TEST_DEVICE=$(DEVICE) $(BIN)/python -m pytest -m gpu tests/gpu; \
+	else echo 'test-gpu: torch finds no GPU here, so that no test was run; DEVICE=cpu runs them on the CPU'; fi
 
 check: lint format-check types test ## All that a change must pass
 

@@ -4,12 +4,13 @@ No logging, no pictures, no checkpoints. It does the product's arithmetic on the
 networks and loss, with Adam and an average of the generator.
 
     python benchmarks/reference_loop.py vanilla images.npy result.json --threads 2
+
+`--way compiled` compiles both networks, and `--way graph` replays whole iterations (`graph_loop`).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import torch
+from kernels import PROFILED, Kernels
 from operations import Operations
 from stopwatch import Stopwatch, resident
 from torch import Tensor, nn
@@ -49,6 +51,8 @@ class Loop:
         share_fakes: one generator forward for both updates, as the product's `model.share_fakes`.
     """
 
+    capturable = False  # whether optimizers can be part of a CUDA graph
+
     def __init__(
         self,
         workload: Workload,
@@ -63,7 +67,13 @@ class Loop:
         )
         self.average = deepcopy(self.generator).requires_grad_(False)
         self.optimizer_g, self.optimizer_d = (
-            Adam(network.parameters(), lr=LEARNING_RATE, betas=BETAS, fused=True)
+            Adam(
+                network.parameters(),
+                lr=LEARNING_RATE,
+                betas=BETAS,
+                fused=True,
+                capturable=self.capturable and self.device.type == "cuda",
+            )
             for network in (self.generator, self.discriminator)
         )
         self.judges = list(self.discriminator.parameters())
@@ -75,15 +85,21 @@ class Loop:
 
     def iterate(self) -> None:
         """Updates D `n_critic` times, G once, and the average."""
-        decay = min(EMA_DECAY, (2 + self.iterations) / (11 + self.iterations))
+        self._play(self._decay())
+        self.iterations += 1
+
+    def _decay(self) -> float:
+        """Returns that of the average, and sets what follows schedules."""
         if self.workload.annealed is not None:
-            decay = self._anneal(self.workload.annealed)
+            return self._anneal(self.workload.annealed)
+        return min(EMA_DECAY, (2 + self.iterations) / (11 + self.iterations))
+
+    def _play(self, decay: float) -> None:
         shared = self._fakes() if self.share_fakes else None
         for update in range(1, self.loss.n_critic + 1):
             self._update_discriminator(shared, self.iterations * self.loss.n_critic + update)
         self._update_generator(shared)
         torch._foreach_lerp_(self.averaged, self.trained, 1 - decay)
-        self.iterations += 1
 
     def _anneal(self, images: int) -> float:
         """Sets what R3GAN's schedules change, by half cosines; returns the average's decay."""
@@ -122,7 +138,9 @@ class Loop:
         loss = self.loss.discriminator(real_logits.float(), fake_logits.float())
         for penalty in self.loss.penalties.values():
             if update % penalty.interval == 0:
-                term = penalty(self.discriminator, real[0], fake[0].float(), self.uniform)
+                # Compiled networks have no second gradient.
+                with torch.compiler.set_stance("force_eager"):
+                    term = penalty(self.discriminator, real[0], fake[0].float(), self.uniform)
                 loss = loss + self.penalty_factor * penalty.weight * penalty.interval * term
         self.optimizer_d.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -151,13 +169,16 @@ class Loop:
 
     def _batches(self, images: Tensor) -> Iterator[Batch]:
         labels = torch.arange(len(images), device=self.device) % CLASSES  # speed asks for no truth
+        for index in self._rows(len(images)):
+            pixels = images.index_select(0, index)
+            label = [labels[index]] if self.workload.classes else []
+            yield pixels.to(torch.float32).div_(127.5).sub_(1), *label
+
+    def _rows(self, count: int) -> Iterator[Tensor]:
+        """Yields which of so many images are in each batch, pass after pass."""
         while True:
-            order = torch.randperm(len(images), device=self.device)
-            whole = order[: len(order) // BATCH_SIZE * BATCH_SIZE]
-            for index in torch.split(whole, BATCH_SIZE):
-                pixels = images.index_select(0, index)
-                label = [labels[index]] if self.workload.classes else []
-                yield pixels.to(torch.float32).div_(127.5).sub_(1), *label
+            order = torch.randperm(count, device=self.device)
+            yield from torch.split(order[: count // BATCH_SIZE * BATCH_SIZE], BATCH_SIZE)
 
     def _autocast(self) -> AbstractContextManager[None]:
         mixed = self.precision == "bf16-mixed"
@@ -180,13 +201,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true")
     parser.add_argument("--share-fakes", action="store_true")
+    parser.add_argument("--way", choices=("eager", "compiled", "graph"), default="eager")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     after_import = resident()
     workload = WORKLOADS[arguments.workload]
     images = load_images(arguments.images)
-    loop = Loop(workload, images, arguments.precision, arguments.share_fakes)
+    kind: Any = Loop
+    if arguments.way == "graph":
+        from graph_loop import GraphLoop as kind  # noqa: N813  (it derives from this file's loop)
+    loop = kind(workload, images, arguments.precision, arguments.share_fakes)
+    if arguments.way == "compiled":
+        for network in (loop.generator, loop.discriminator):
+            network.compile(dynamic=False)
     iterations = arguments.iterations or workload.iterations
     stopwatch = Stopwatch(
         arguments.output, workload.warm_up, iterations, workload.images_per_iteration
@@ -194,11 +222,16 @@ def main() -> None:
     for iteration in range(1, stopwatch.last + 1):
         loop.iterate()
         stopwatch.tick(iteration)
-    with Operations() as counted:
-        loop.iterate()
-    found = json.loads(arguments.output.read_text())
-    more = {"after_import_mib": after_import, "operations": counted.total}
-    arguments.output.write_text(json.dumps(found | more))
+    stopwatch.add({"after_import_mib": after_import})
+    if loop.device.type == "cuda":
+        kernels = Kernels()
+        for _ in range(PROFILED):
+            loop.iterate()
+        stopwatch.add(kernels.of_each(PROFILED))
+    if arguments.way == "eager":
+        with Operations() as counted:
+            loop.iterate()
+        stopwatch.add({"operations": counted.total})
 
 
 if __name__ == "__main__":

@@ -69,3 +69,7 @@ class Stopwatch:
             "threads": torch.get_num_threads(),
         }
         self.output.write_text(json.dumps(found))
+
+    def add(self, more: dict[str, float]) -> None:
+        """Writes more numbers beside those of the time."""
+        self.output.write_text(json.dumps(json.loads(self.output.read_text()) | more))

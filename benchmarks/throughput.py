@@ -11,6 +11,7 @@ On two cores three quarters of an hour:
     python benchmarks/throughput.py --output throughput
 What classes cost:
     python benchmarks/throughput.py --workloads dcgan --programs product conditional --threads 1
+On a GPU the reference loop runs in three ways, see `graph_loop`, and what the GPU does is told.
 Product and reference in one process, in turns of a few iterations, where other programs run too:
     python benchmarks/throughput.py --programs turns --pairs 3 --threads 1
 """
@@ -21,11 +22,11 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from throughput_runs import Settings, Trainings
+from throughput_runs import WAYS, Settings, Trainings
 from throughput_table import markdown, summarise
 from timed_images import TimedImages
 from timed_process import run
@@ -35,6 +36,7 @@ from forger.app.run.devices import FULL, MIXED, multiplies_bfloat16
 
 HERE = Path(__file__).parent
 PROGRAMS = ("product", "reference", "naive", "processes")
+ON_GPU = ("product", *WAYS)
 MORE = ("conditional", "turns")  # only when asked for
 
 
@@ -46,13 +48,18 @@ def turns(pairs: int, programs: tuple[str, ...]) -> Iterator[tuple[int, str]]:
 
 
 def measure(
-    trainings: Trainings, workload: str, programs: tuple[str, ...], pairs: int
+    trainings: Trainings, workload: str, programs: tuple[str, ...], pairs: int, until: float
 ) -> dict[str, list[dict[str, Any]]]:
-    """Runs one workload `pairs` times by each program."""
-    found: dict[str, list[dict[str, Any]]] = {program: [] for program in programs}
+    """Runs one workload `pairs` times by each program; begins none that might end too late."""
+    found, longest = dict[str, list[dict[str, Any]]](), 20.0
     for pair, program in turns(pairs, programs):
+        began = time.monotonic()
+        if began + longest > until:
+            print(f"{workload} {pair + 1}/{pairs} {program:<9} not run: the time is up", flush=True)
+            continue
         result = trainings.train(program, workload)
-        found[program].append(result)
+        longest = max(longest, time.monotonic() - began)
+        found.setdefault(program, []).append(result)
         speed, seconds = result["images_per_second"], result["seconds"]
         line = f"{workload} {pair + 1}/{pairs} {program:<9} {speed:8.0f} images/s, {seconds:.1f} s"
         print(line, flush=True)
@@ -63,7 +70,9 @@ def chosen(programs: list[str], workload: str) -> tuple[str, ...]:
     """Returns those that this workload is for: two processes divide a processor's threads."""
     others = {"naive", "processes"} - {*WORKLOADS[workload].more}
     others |= set() if WORKLOADS[workload].game == "noise" else {"reference"}  # turns alone
-    others |= set() if device_here().type == "cpu" else {"processes"}
+    others |= {"graph"} if device_here().type == "cpu" else {"processes"}
+    if "graph" in programs and "graph" in others:
+        print(f"{workload}: graph is for a GPU, and not run")
     return tuple(program for program in programs if program not in others)
 
 
@@ -80,8 +89,10 @@ def describe(folder: Path, threads: int | None) -> dict[str, Any]:
     return machine
 
 
-def report(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], str]:
-    """Measures it all, and returns it with the table."""
+def report(
+    arguments: argparse.Namespace, folder: Path, write: Callable[[dict[str, Any]], None]
+) -> None:
+    """Measures it all, and has it written after each workload."""
     began = time.monotonic()
     settings = Settings(
         arguments.threads,
@@ -92,32 +103,39 @@ def report(arguments: argparse.Namespace, folder: Path) -> tuple[dict[str, Any],
     )
     images = TimedImages(folder, arguments.data_root, arguments.image_folder)
     trainings = Trainings(folder, images, settings)
-    machine = describe(folder, arguments.threads)
-    runs = {
-        workload: measure(
-            trainings, workload, chosen(arguments.programs, workload), arguments.pairs
-        )
-        for workload in arguments.workloads
-    }
-    later = describe(folder, arguments.threads)  # the first may have met a busy moment
-    machine["matrix_rate"] = max(machine["matrix_rate"], later["matrix_rate"])
-    found = {
-        "machine": machine,
-        "precision": arguments.precision,
-        "share_fakes": arguments.share_fakes,
-        "overrides": arguments.overrides,
-        "minutes": (time.monotonic() - began) / 60,
-        "workloads": {name: summarise(of, machine) for name, of in runs.items()},
-        "runs": runs,
-    }
-    return found, markdown(found)
+    machine, until = describe(folder, arguments.threads), began + arguments.seconds
+    runs: dict[str, Any] = {}
+    for workload in arguments.workloads:
+        programs = chosen(arguments.programs, workload)
+        of_it = measure(trainings, workload, programs, arguments.pairs, until)
+        if not of_it:
+            continue
+        runs[workload] = of_it
+        if workload == arguments.workloads[-1]:  # the first may have met a busy moment
+            later = describe(folder, arguments.threads)
+            machine["matrix_rate"] = max(machine["matrix_rate"], later["matrix_rate"])
+        found = {
+            "machine": machine,
+            "precision": arguments.precision,
+            "share_fakes": arguments.share_fakes,
+            "overrides": arguments.overrides,
+            "minutes": (time.monotonic() - began) / 60,
+            "workloads": {name: summarise(of, machine) for name, of in runs.items()},
+            "runs": runs,
+        }
+        write(found)
 
 
 def main() -> None:
     """Reads the arguments, and writes the table as Markdown and everything as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS))
-    parser.add_argument("--programs", nargs="+", choices=PROGRAMS + MORE, default=list(PROGRAMS))
+    device = device_here().type
+    usual = [name for name, workload in WORKLOADS.items() if device in workload.on]
+    programs = ON_GPU if device == "cuda" else PROGRAMS
+    known = tuple(dict.fromkeys(PROGRAMS + ON_GPU + MORE))
+    parser.add_argument("--workloads", nargs="+", choices=list(WORKLOADS), default=usual)
+    parser.add_argument("--programs", nargs="+", choices=known, default=list(programs))
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="of it all, at most")
     parser.add_argument("--pairs", type=int, default=5, help="runs of each program")
     parser.add_argument("--iterations", type=int, help="that are timed; default: by workload")
     parser.add_argument("--threads", type=int, help="of each process; default: torch's")
@@ -130,12 +148,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("throughput"), help="without suffix")
     parser.add_argument("--overrides", nargs="*", default=[], help="more of the product's settings")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="throughput_") as folder:
-        found, table = report(arguments, Path(folder))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
-    arguments.output.with_suffix(".md").write_text(table)
-    print(f"\n{table}\n{arguments.output}.md, {arguments.output}.json")
+    tables: list[str] = []
+
+    def write(found: dict[str, Any]) -> None:
+        tables.append(markdown(found))
+        arguments.output.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+        arguments.output.with_suffix(".md").write_text(tables[-1])
+
+    with tempfile.TemporaryDirectory(prefix="throughput_") as folder:
+        report(arguments, Path(folder), write)
+    if not tables:
+        raise SystemExit("nothing was measured")
+    print(f"\n{tables[-1]}\n{arguments.output}.md, {arguments.output}.json")
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from kernels import PROFILED
 from timed_images import TimedImages
 from timed_process import run
-from workloads import BATCH_SIZE, WORKLOADS, Workload
+from workloads import BATCH_SIZE, WORKLOADS, Workload, device_here
 
 WORDS = {
     "product": [],
@@ -23,6 +24,9 @@ WORDS = {
     "turns": [],
 }
 """What each kind of the product's own runs adds to its command line."""
+
+WAYS = {"reference": "eager", "compiled": "compiled", "graph": "graph"}
+"""How the loop by hand runs."""
 
 _HERE = Path(__file__).parent
 _AFTER_IMPORT = """
@@ -79,7 +83,8 @@ class Trainings:
                 clock |= {"share_fakes": self._shares(workload)}
             command = [*self._product(workload, overrides, clock, folder), *WORDS[program]]
         else:
-            command = [str(_HERE / f"{program}_loop.py"), name, array, str(output)]
+            loop = "reference" if program in WAYS else program
+            command = [str(_HERE / f"{loop}_loop.py"), name, array, str(output)]
             command += self._loop(program, workload)
         run(command, printed, self.settings.threads)
         found: dict[str, Any] = json.loads(output.read_text())
@@ -90,8 +95,8 @@ class Trainings:
     def _loop(self, program: str, workload: Workload) -> list[str]:
         iterations = self.settings.iterations
         flags = ["--iterations", str(iterations)] if iterations else []
-        if program == "reference":
-            flags += ["--precision", self.settings.precision]
+        if program in WAYS:
+            flags += ["--precision", self.settings.precision, "--way", WAYS[program]]
             flags += ["--share-fakes"] if self._shares(workload) else []
         return flags
 
@@ -102,12 +107,13 @@ class Trainings:
         self, workload: Workload, data: list[str], clock: dict[str, object], folder: Path
     ) -> list[str]:
         warm_up, iterations = workload.warm_up, self.settings.iterations or workload.iterations
+        looked_at = PROFILED if device_here().type == "cuda" else 0
         clock |= {"warm_up": warm_up, "iterations": iterations}
         clock |= {"images": workload.images_per_iteration}
         return [
             *(str(_HERE.parent / "train.py"), *workload.overrides, *data, "metrics=none"),
             f"data.batch_size={BATCH_SIZE}",
-            f"trainer.max_steps={warm_up + iterations}",
+            f"trainer.max_steps={warm_up + iterations + looked_at}",
             f"trainer.precision={self.settings.precision}",
             *([f"model.share_fakes={self._shares(workload)}"] if workload.game == "noise" else []),
             *(f"paths.cache_dir={self.images.cache}", f"hydra.run.dir={folder}"),

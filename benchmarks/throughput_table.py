@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
+
+_WAYS = ("compiled", "graph")  # of the reference loop
 
 Runs = dict[str, list[dict[str, Any]]]
 
@@ -16,13 +19,13 @@ def summarise(runs: Runs, machine: dict[str, Any]) -> dict[str, Any]:
     """
     speeds = {program: _all(found, "images_per_second") for program, found in runs.items()}
     summary: dict[str, Any] = {"images_per_second": {k: median(v) for k, v in speeds.items()}}
-    for other in ("reference", "naive"):
+    for other in ("reference", "naive", *_WAYS):
         if "product" in speeds and other in speeds:
-            pairs = zip(speeds["product"], speeds[other], strict=True)
+            pairs = zip(speeds["product"], speeds[other], strict=False)  # its time may be up
             summary[f"product/{other}"] = _spread([ours / theirs for ours, theirs in pairs])
     for other in ("processes", "conditional"):
         if "product" in speeds and other in speeds:
-            pairs = zip(speeds[other], speeds["product"], strict=True)
+            pairs = zip(speeds[other], speeds["product"], strict=False)
             summary[f"{other}/product"] = _spread([theirs / ours for theirs, ours in pairs])
     if "turns" in runs:
         summary["turns"] = _spread(_all(runs["turns"], "ratio"))
@@ -30,6 +33,10 @@ def summarise(runs: Runs, machine: dict[str, Any]) -> dict[str, Any]:
         if program in runs:
             above = [found["peak_mib"] - found["after_import_mib"] for found in runs[program]]
             summary[f"{program}_memory_mib"] = median(above)
+    on_gpu = {name: found[0] for name, found in runs.items() if "kernels" in found[0]}
+    if on_gpu:
+        numbers = ("kernels", "launches", "busy_ms", "mean_iteration_ms", "peak_device_mib")
+        summary["gpu"] = {k: {name: of[name] for name in numbers} for k, of in on_gpu.items()}
     if "reference" in runs:
         rates = [found["operations"] / found["mean_iteration_ms"] for found in runs["reference"]]
         summary["share_of_matrix_rate"] = 1e3 * median(rates) / machine["matrix_rate"]
@@ -54,7 +61,34 @@ def markdown(found: dict[str, Any]) -> str:
         f" fake images of noise shared: {'yes' if found['share_fakes'] else 'no'},"
         f" {rate:.0f} GFLOP/s of float32 matrix products."
     )
-    return "\n".join(f"| {' | '.join(row)} |" for row in table) + f"\n\n{about}\n"
+    on_gpu = [row for name, of in found["workloads"].items() for row in _gpu_rows(name, of)]
+    return _drawn(table) + f"\n{about}\n" + (f"\n{_gpu_table(on_gpu)}" if on_gpu else "")
+
+
+def _drawn(table: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in table)
+
+
+def _gpu_table(rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table of what the GPU does in each program."""
+    head = ("workload", "program", "images/s", "forger / it", "GPU busy", "kernels", "launches")
+    table = [(*head, "memory"), ("---", "---", *["---:"] * 6), *rows]
+    about = (
+        "Kernels and launches are those of an iteration; GPU busy is the time in which it ran any"
+        " kernel, of iterations looked at, as a share of the time of an iteration of the others."
+        " compiled: the reference loop with both networks compiled; graph: its iterations as CUDA"
+        " graphs, without schedules. Memory: peak on the device."
+    )
+    return f"{_drawn(table)}\n{about}\n"
+
+
+def _gpu_rows(name: str, of: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    for program, one in of.get("gpu", {}).items():
+        busy = one["busy_ms"] / one["mean_iteration_ms"]
+        numbers = f"{busy:.0%}", f"{one['kernels']:.0f}", f"{one['launches']:.0f}"
+        speed = f"{of['images_per_second'][program]:,.0f}"
+        memory = f"{one['peak_device_mib']:,.0f} MiB"
+        yield name, program, speed, _ratio(of.get(f"product/{program}")), *numbers, memory
 
 
 def _row(name: str, of: dict[str, Any]) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from kernels import PROFILED, Kernels
 from lightning.pytorch import Callback, Trainer
 from reference_loop import Loop
 from stopwatch import Stopwatch
@@ -29,16 +30,25 @@ TURN = 8  # iterations: penalties of every fourth or eighth fall into each
 class Clock(Callback):
     """Reads the clock at the end of each iteration; arguments as in `Stopwatch`.
 
-    Nothing that the product reports is used: its own speed leaves out what is not training.
+    Nothing that the product reports is used: its own speed leaves out what is not training. Behind
+    the time, what a GPU does is looked at for `PROFILED` iterations.
     """
+
+    _kernels: Kernels | None = None
 
     def __init__(self, output: str, warm_up: int, iterations: int, images: int) -> None:
         self._stopwatch = Stopwatch(output, warm_up, iterations, images)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Counts one iteration."""
-        if trainer.is_global_zero:
-            self._stopwatch.tick(trainer.global_step)
+        if not trainer.is_global_zero:
+            return
+        self._stopwatch.tick(trainer.global_step)
+        beyond = trainer.global_step - self._stopwatch.last
+        if beyond == 0 and torch.cuda.is_available():
+            self._kernels = Kernels()
+        elif beyond == PROFILED and self._kernels is not None:
+            self._stopwatch.add(self._kernels.of_each(PROFILED))
 
 
 class Turns(Callback):

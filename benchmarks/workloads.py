@@ -21,7 +21,17 @@ from forger.losses import (
     NonSaturating,
     Wasserstein,
 )
-from forger.networks import biggan, dcgan, mlp, patchgan, r3gan, resnet_translator, stylegan2, unet
+from forger.networks import (
+    biggan,
+    dcgan,
+    mlp,
+    patchgan,
+    r3gan,
+    resnet,
+    resnet_translator,
+    stylegan2,
+    unet,
+)
 
 LATENT_DIM = 100
 BATCH_SIZE = 64
@@ -47,6 +57,7 @@ class Workload:
         more: programs that it is for beside product and reference loop.
         classes: whether both networks are told the class of an image.
         game: what the loop by hand plays.
+        on: where it is timed unless others are asked for.
         annealed: images over which the schedules of `schedule=r3gan` go, half-life and all.
     """
 
@@ -60,6 +71,7 @@ class Workload:
     more: tuple[str, ...] = ()
     classes: bool = False
     annealed: int | None = None
+    on: tuple[Literal["cpu", "cuda"], ...] = ("cpu",)
     game: Literal["noise", "paired", "cycle"] = "noise"
 
     @property
@@ -80,6 +92,14 @@ def _dcgan(*, gradient_penalty: bool = False) -> tuple[nn.Module, nn.Module]:
 def _r3gan() -> tuple[nn.Module, nn.Module]:
     sizes: Any = {"image_shape": (1, 28, 28), "width": [128, 64, 16], "blocks": 1}
     return r3gan.Generator(**sizes), r3gan.Discriminator(**sizes)
+
+
+def _sngan() -> tuple[nn.Module, nn.Module]:
+    return resnet.Generator((3, 32, 32)), resnet.Discriminator((3, 32, 32))
+
+
+def _r3gan_full() -> tuple[nn.Module, nn.Module]:
+    return r3gan.Generator((3, 32, 32)), r3gan.Discriminator((3, 32, 32))
 
 
 def _biggan() -> tuple[nn.Module, nn.Module]:
@@ -121,6 +141,7 @@ WORKLOADS = {
         warm_up=100,
         iterations=1000,
         more=("naive",),
+        on=("cpu", "cuda"),
     ),
     "dcgan": Workload(
         images="photos",
@@ -131,6 +152,7 @@ WORKLOADS = {
         warm_up=10,
         iterations=100,
         more=("naive", "processes"),
+        on=("cpu", "cuda"),
     ),
     "wgan_gp": Workload(
         images="photos",
@@ -155,6 +177,31 @@ WORKLOADS = {
         warm_up=10,
         iterations=100,
         annealed=200_000,
+        on=("cpu", "cuda"),
+    ),
+    "sngan": Workload(
+        images="photos",
+        shape=(3, 32, 32),
+        networks=_sngan,
+        loss=Hinge(n_critic=5),
+        overrides=("model=sngan", "loss=hinge", "loss.n_critic=5"),
+        warm_up=10,
+        iterations=100,
+        on=("cuda",),
+    ),
+    "r3gan_full": Workload(
+        images="photos",
+        shape=(3, 32, 32),
+        networks=_r3gan_full,
+        loss=R3GAN(gamma=0.05),
+        overrides=(
+            *("model=r3gan", "loss=r3gan", "schedule=r3gan", "schedule.images=200_000"),
+            f"model.ema_half_life={EMA_HALF_LIFE}",
+        ),
+        warm_up=10,
+        iterations=50,
+        annealed=200_000,
+        on=("cuda",),
     ),
     "biggan": Workload(
         images="digits",

@@ -18,3 +18,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the longest files."""
     order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Says why tests of a whole folder are left out."""
+    left_out = "not gpu" in str(config.getoption("markexpr"))
+    return "tests/gpu is left out: it needs a GPU; run make test-gpu" if left_out else None

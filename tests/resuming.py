@@ -117,7 +117,7 @@ def assert_resumes(
         assert last(cut)["global_step"] == kill
     rows += train(cut, make(), data(), ckpt_path=path, **settings)
     assert not differences(last(whole), last(cut))
-    assert rows == expected
+    assert repr(rows) == repr(expected)  # exact, and of 16 bits a norm may be no number
 
 
 def squares() -> ManySquares:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from composing import alone, compose_config
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from forger.app.config.command import Command
@@ -170,3 +170,15 @@ def colour_folder(folder: Path, classes: Iterable[str] = ("cat", "dog"), side: i
             pixels = rng.integers(0, 256, (side, side + index % 3, 3)).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{index}.png")
     return folder
+
+
+def choices_of(model: str, loss: str, data: str, folder: Path) -> list[str]:
+    """What is typed; networks are narrow."""
+    words = [f"model={model}", f"loss={loss}", f"data={data}", *NARROW.get(model, [])]
+    for name, network in OmegaConf.load(ROOT / f"configs/model/{model}.yaml").items():
+        if model not in NARROW and name in ("generator", "discriminator") and "width" in network:
+            words.append(f"model.{name}.width=16")
+    if data == "image_folder":
+        images = colour_folder(folder / "images")
+        words += [f"data.root={images}", "data.image_size=32", "data.batch_size=4"]
+    return words

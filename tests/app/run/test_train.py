@@ -18,6 +18,7 @@ from training import (
     ROOT,
     Compose,
     captioned_images,
+    choices_of,
     colour_folder,
     command,
     rows,
@@ -41,18 +42,6 @@ CHOSEN = {
     for column, loss in enumerate(LOSSES)
     if (row + column) % 3 == 0
 }
-
-
-def choices_of(model: str, loss: str, data: str, folder: Path) -> list[str]:
-    """What is typed; networks are narrow."""
-    words = [f"model={model}", f"loss={loss}", f"data={data}", *NARROW.get(model, [])]
-    for name, network in OmegaConf.load(ROOT / f"configs/model/{model}.yaml").items():
-        if model not in NARROW and name in ("generator", "discriminator") and "width" in network:
-            words.append(f"model.{name}.width=16")
-    if data == "image_folder":
-        images = colour_folder(folder / "images")
-        words += [f"data.root={images}", "data.image_size=32", "data.batch_size=4"]
-    return words
 
 
 @pytest.mark.parametrize(
