@@ -27,7 +27,9 @@ SMALL = ("metrics.num_fake=1000", "metrics.kid_subsets=20", "metrics.kid_subset_
 
 
 @pytest.fixture(scope="module", params=RUNS)
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, device: torch.device
+) -> Path:
     """A run of a few iterations on the CPU."""
     folder, name = tmp_path_factory.mktemp("run"), request.param
     if name == "cycle":
