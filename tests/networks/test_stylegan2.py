@@ -79,6 +79,16 @@ def test_28_starts_from_7_and_channels_follow_the_side() -> None:
     assert [len(layer.bias) for layer in generator.layers] == [32, 20, 20, 10, 10]
 
 
+def test_channels_of_each_side_may_be_listed() -> None:
+    channels: dict[str, Any] = {"channel_base": [24, 8, 4], "channel_max": 16}
+    generator, discriminator = Generator(MNIST, 5, 7, **channels), Discriminator(MNIST, **channels)
+    assert [len(layer.bias) for layer in generator.layers] == [16, 8, 8, 4, 4]  # at most 16
+    assert discriminator.of_image.weight.shape[0] == 4
+    assert discriminator.features.weight.shape == (16, 16 * 7**2)
+    images = generator(torch.randn(4, 5))
+    assert discriminator(images).shape == (4,)
+
+
 def test_an_equalised_layer_learns_at_its_own_rate() -> None:
     """A step of Adam changes each effective weight by the rate, the multiplier and He's scale."""
     torch.manual_seed(0)
@@ -353,6 +363,11 @@ def test_a_label_beside_noise_goes_with_extra_noise_and_styles() -> None:
         (lambda: Generator(MNIST, style_mixing=1.5), r"style_mixing=1\.5: .* from 0 to 1"),
         (lambda: Discriminator(MNIST, group_size=-1), r"group_size=-1: .* at least 0"),
         (lambda: Discriminator(MNIST, channel_base=0.5), r"discriminator\.channel_base=0\.5"),
+        (
+            lambda: Generator(MNIST, channel_base=[8, 4]),
+            r"model\.generator\.channel_base=\[8, 4\]: images of this size have 3 stages",
+        ),
+        (lambda: Generator(MNIST, channel_base=[8, 4, 0]), r"generator\.channel_base=0: "),
         (lambda: Discriminator(MNIST, head="concat"), "head=concat: must be one of projection"),
         (
             lambda: LabelBesideNoise(Generator(MNIST, **SMALL), 3, 2),

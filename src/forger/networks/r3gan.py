@@ -19,14 +19,11 @@ from forger.bounds import PositiveInt, check_choice
 from forger.errors import ConfigError
 from forger.networks.conditional import ClassHead, Head, Logits
 from forger.networks.resampling import Downsample2x, Upsample2x
-from forger.networks.settings import ImageShape, check_sizes, plan_sizes
+from forger.networks.settings import ImageShape, Widths, check_sizes, check_stages, plan_sizes
 
 _SLOPE = 0.2  # of LeakyReLU
 _EXPANSION = 2  # channels inside a block, for each one outside
 _LABEL_DIM = 64  # of the embedding beside the noise
-
-Widths = PositiveInt | Sequence[PositiveInt]
-"""Channels of all maps, or of those of each side from the smallest to the image's."""
 
 
 def _he_normal(weight: Tensor, gain: float = 1.0) -> Tensor:
@@ -91,11 +88,7 @@ def _widths(network: str, width: Widths, group_size: int, blocks: int, stages: i
     """
     check_sizes(network, width=width, group_size=group_size, blocks=blocks)
     widths = list(width) if isinstance(width, Sequence) else [width] * stages
-    if len(widths) != stages:
-        raise ConfigError(
-            f"model.{network}.width={widths}: images of this size have {stages} stages; write one"
-            f" width for all, or {stages} of them, the smallest map's first"
-        )
+    check_stages(network, "width", widths, stages)
     for each in widths:
         if _EXPANSION * each % group_size:
             raise ConfigError(

@@ -14,6 +14,9 @@ from forger.errors import ConfigError
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
 
+Widths = PositiveInt | Sequence[PositiveInt]
+"""Channels of all maps, or of those of each side from the smallest to the image's."""
+
 Norm = Literal["auto", "batch", "layer", "instance", "spectral", "none"]
 GeneratorNorm = Literal["batch", "none"]
 
@@ -26,6 +29,15 @@ def check_sizes(network: str, **sizes: int | Sequence[int]) -> None:
     for name, value in sizes.items():
         for size in value if isinstance(value, Sequence) else [value]:
             check_bounds(size, PositiveInt, f"model.{network}.{name}")
+
+
+def check_stages(network: str, name: str, widths: Sequence[int], stages: int) -> None:
+    """Raises `ConfigError` unless a list of widths has one for each side of a map."""
+    if len(widths) != stages:
+        raise ConfigError(
+            f"model.{network}.{name}={list(widths)}: images of this size have {stages} stages;"
+            f" write one number for all, or {stages} of them, the smallest map's first"
+        )
 
 
 def plan_sizes(image_shape: ImageShape) -> tuple[int, int]:

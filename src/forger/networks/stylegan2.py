@@ -7,6 +7,7 @@ start from a constant of 4x4 as published, 28 from one of 7x7.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -17,7 +18,7 @@ from forger.bounds import Fraction, NonNegativeInt, PositiveInt, check_bounds, c
 from forger.networks.conditional import Head, Logits
 from forger.networks.modulated_layers import StyledLayer, ToImage
 from forger.networks.resampling import Upsample2x
-from forger.networks.settings import ImageShape, check_sizes, plan_sizes
+from forger.networks.settings import ImageShape, Widths, check_sizes, check_stages, plan_sizes
 from forger.networks.stylegan2_layers import (
     EqualConv2d,
     EqualLinear,
@@ -26,10 +27,20 @@ from forger.networks.stylegan2_layers import (
 )
 
 
-def _plan(image_shape: ImageShape, base: int, most: int) -> tuple[list[int], list[int]]:
-    """Returns the sides of the maps, the smallest first, and their channels."""
+def _plan(
+    network: str, image_shape: ImageShape, base: Widths, most: int
+) -> tuple[list[int], list[int]]:
+    """Returns the sides of the maps, the smallest first, and their channels.
+
+    Raises:
+        ConfigError: no such maps make the image, or a size is not allowed.
+    """
+    check_sizes(network, channel_base=base, channel_max=most)
     smallest, doublings = plan_sizes(image_shape)
     sides = [smallest * 2**k for k in range(doublings + 1)]
+    if isinstance(base, Sequence):
+        check_stages(network, "channel_base", base, len(sides))
+        return sides, [min(width, most) for width in base]
     return sides, [max(1, min(base // side, most)) for side in sides]
 
 
@@ -47,7 +58,8 @@ class Generator(nn.Module):
         latent_dim: size of the noise.
         style_dim: size of a style.
         mapping_layers: from noise to style.
-        channel_base: a map of side `s` has `channel_base / s` channels,
+        channel_base: a map of side `s` has `channel_base / s` channels; or a list of the channels
+            of each side, from the smallest map to the image;
         channel_max: but no more than this.
         style_mixing: share of training images whose style changes to another one at some layer.
         num_classes: 0: there are no classes.
@@ -68,19 +80,19 @@ class Generator(nn.Module):
         latent_dim: PositiveInt = 512,
         style_dim: PositiveInt = 512,
         mapping_layers: PositiveInt = 8,
-        channel_base: PositiveInt = 32768,
+        channel_base: Widths = 32768,
         channel_max: PositiveInt = 512,
         style_mixing: Fraction = 0.9,
         num_classes: int = 0,
     ) -> None:
         super().__init__()
         sizes = {"latent_dim": latent_dim, "style_dim": style_dim, "mapping_layers": mapping_layers}
-        check_sizes("generator", **sizes, channel_base=channel_base, channel_max=channel_max)
+        check_sizes("generator", **sizes)
         check_bounds(style_mixing, Fraction, "model.generator.style_mixing")
         self.image_shape, self.latent_dim = image_shape, latent_dim
         self.style_mixing = style_mixing
         self.mapping = Mapping(latent_dim, num_classes, style_dim, mapping_layers)
-        sides, channels = _plan(image_shape, channel_base, channel_max)
+        sides, channels = _plan("generator", image_shape, channel_base, channel_max)
         self.constant = nn.Parameter(torch.randn(1, channels[0], sides[0], sides[0]))
         layers = [StyledLayer(channels[0], channels[0], sides[0], style_dim)]
         for side, (inputs, outputs) in zip(sides[1:], pairwise(channels), strict=True):
@@ -166,7 +178,8 @@ class Discriminator(nn.Module):
 
     Args:
         image_shape: channels, height, width.
-        channel_base: a map of side `s` has `channel_base / s` channels,
+        channel_base: a map of side `s` has `channel_base / s` channels; or a list of the channels
+            of each side, from the smallest map to the image;
         channel_max: but no more than this.
         residual: whether blocks have a shortcut.
         group_size: images whose standard deviation D sees; 0: none, and a logit depends on its own
@@ -182,7 +195,7 @@ class Discriminator(nn.Module):
     def __init__(
         self,
         image_shape: ImageShape,
-        channel_base: PositiveInt = 32768,
+        channel_base: Widths = 32768,
         channel_max: PositiveInt = 512,
         residual: bool = True,
         group_size: NonNegativeInt = 4,
@@ -191,12 +204,11 @@ class Discriminator(nn.Module):
         head: Head = "projection",
     ) -> None:
         super().__init__()
-        check_sizes("discriminator", channel_base=channel_base, channel_max=channel_max)
         check_sizes("discriminator", mapping_layers=mapping_layers)
         check_bounds(group_size, NonNegativeInt, "model.discriminator.group_size")
         check_choice("model.discriminator.head", head, Head)
         self.image_shape, self.independent_samples = image_shape, group_size == 0
-        sides, channels = _plan(image_shape, channel_base, channel_max)
+        sides, channels = _plan("discriminator", image_shape, channel_base, channel_max)
         last = channels[0]
         self.of_image = EqualConv2d(image_shape[0], channels[-1], 1)
         self.maps = nn.Sequential(
