@@ -11,9 +11,10 @@ from torch import Tensor
 
 from forger.data.captions import CaptionTable
 from forger.losses import AdversarialLoss, Hinge
+from forger.networks import stackgan
 from forger.networks.dfgan import Discriminator, Generator
 from forger.networks.with_text import WithText
-from forger.tasks import FromNoise
+from forger.tasks import FromNoise, Stages
 from forger.text import Learned, Text, text_facts
 
 
@@ -47,3 +48,16 @@ def make_task(data: CaptionedSquares, loss: AdversarialLoss | None = None) -> Fr
     generator = WithText(Generator(SHAPE, latent_dim=5, **sizes), condition.text_network())
     discriminator = WithText(Discriminator(SHAPE, **sizes), condition.text_network())
     return FromNoise(generator, discriminator, loss or Hinge(matching=2.0), condition)
+
+
+def make_stages(
+    data: CaptionedSquares, loss: AdversarialLoss | None = None, judged: int = 2, **settings: Any
+) -> Stages:
+    """StackGAN, small, in two stages, of which D may be made to judge others."""
+    torch.manual_seed(0)
+    condition = make_text(data)
+    sizes: dict[str, Any] = {"width": 4, "text_dim": 6}
+    generator = stackgan.Generator(SHAPE, latent_dim=5, code_dim=4, stages=2, **sizes)
+    discriminator = stackgan.Discriminator(SHAPE, stages=judged, **sizes)
+    sides = (WithText(one, condition.text_network()) for one in (generator, discriminator))
+    return Stages(*sides, loss=loss, condition=condition, **settings)

@@ -25,8 +25,11 @@ from forger.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 TRANSLATORS = ("resnet_patchgan", "simgan", "unet_patchgan")  # from image to image
+OF_TEXTS = ("stackgan",)  # with task=stages, in run/test_text_runs.py
 MODELS = sorted(  # from noise
-    path.stem for path in (ROOT / "configs/model").glob("*.yaml") if path.stem not in TRANSLATORS
+    path.stem
+    for path in (ROOT / "configs/model").glob("*.yaml")
+    if path.stem not in (*TRANSLATORS, *OF_TEXTS)
 )
 LOSSES = sorted(path.stem for path in (ROOT / "configs" / "loss").glob("*.yaml"))
 

@@ -26,14 +26,15 @@ class WithText(nn.Module):
         self.image_shape = network.image_shape
         self.latent_dim = getattr(network, "latent_dim", None)
         self.extra_noise = getattr(network, "extra_noise", 0)
+        self.stage_sides = getattr(network, "stage_sides", ())
         self.takes_more_texts = getattr(network, "takes_more_texts", False)
         self.independent_samples = getattr(network, "independent_samples", False)
 
     @override
-    def forward(self, inputs: Tensor, text: Tensor, **extra: Tensor) -> Any:
+    def forward(self, inputs: Tensor, text: Tensor, **named: Any) -> Any:
         if (more := len(text) - len(inputs)) and not self.takes_more_texts:
             inputs = torch.cat([inputs, inputs[:more]])
-        return self.network(inputs, self.embed(text), **extra)
+        return self.network(inputs, self.embed(text), **named)
 
     def embed(self, text: Tensor) -> Tensor:
         """Returns the embeddings `(B, dim)` of rows."""

@@ -7,6 +7,7 @@ from forger.tasks.from_noise import FromNoise
 from forger.tasks.image_task import ImageTask
 from forger.tasks.paired import Paired
 from forger.tasks.refine import Refine
+from forger.tasks.stages import Stages
 
 __all__ = [
     "Batch",
@@ -16,6 +17,7 @@ __all__ = [
     "ImageTask",
     "Paired",
     "Refine",
+    "Stages",
     "Task",
     "Terms",
 ]

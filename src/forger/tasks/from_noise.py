@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,8 +37,11 @@ class FromNoise(ImageTask):
 
     Raises:
         ConfigError: `prior` is unknown, G has no `latent_dim`, the loss penalises path lengths and
-            G has no styles, or for a reason of `ImageTask`.
+            G has no styles, a network is of stages, or for a reason of `ImageTask`.
     """
+
+    judges_stages: ClassVar[bool] = False
+    """Whether networks make and judge images of several sides, their `stage_sides`."""
 
     regularizers = (*ImageTask.regularizers, "zcr_d", "zcr_g", "path_length")
     starts_anew = (*ImageTask.starts_anew, "path_length.")
@@ -58,6 +61,12 @@ class FromNoise(ImageTask):
         if not isinstance(getattr(generator, "latent_dim", None), int):
             raise ConfigError(
                 "model.generator: needs an attribute latent_dim, the size of its noise"
+            )
+        sides = [getattr(side, "stage_sides", ()) for side in (generator, discriminator)]
+        if any(sides) and not self.judges_stages:
+            raise ConfigError(
+                f"model: its images are made in stages, of which {type(self).__name__} judges one;"
+                " write task=stages, or another model"
             )
         self.prior: Prior = prior
         self.path_length: PathLength | None = None

@@ -96,8 +96,8 @@ class TestScripts:
         assert done.stderr.splitlines() == [
             "error: 2 problems:",
             "  model=dcgna: no such choice; did you mean 'dcgan'?"
-            " Allowed: biggan, dcgan, r3gan, resnet_patchgan, simgan, sndcgan, sngan, stylegan2,"
-            " subpixel, unet_patchgan, vanilla, wgan_gp_resnet",
+            " Allowed: biggan, dcgan, dfgan, r3gan, resnet_patchgan, simgan, sndcgan, sngan,"
+            " stackgan, stylegan2, subpixel, unet_patchgan, vanilla, wgan_gp_resnet",
             "  data.batch_size=-1: must be a whole number of at least 1",
         ]
         assert list(tmp_path.iterdir()) == []
@@ -150,7 +150,7 @@ class TestScripts:
             (
                 "train",
                 "--help",
-                "model: biggan, dcgan, r3gan, resnet_patchgan, simgan, sndcgan,",
+                "model: biggan, dcgan, dfgan, r3gan, resnet_patchgan, simgan,",
             ),
             ("train", "--hydra-help", "Hydra"),
             ("train", "--info searchpath", "Provider"),

@@ -16,9 +16,9 @@ from forger.app.config.compose import find_mistakes
 MISTAKES = {
     # names
     "model=dcgna": (
-        "model=dcgna: no such choice; did you mean 'dcgan'? Allowed: biggan, dcgan, r3gan, "
-        "resnet_patchgan, simgan, sndcgan, sngan, stylegan2, subpixel, unet_patchgan, vanilla, "
-        "wgan_gp_resnet"
+        "model=dcgna: no such choice; did you mean 'dcgan'? Allowed: biggan, dcgan, dfgan, "
+        "r3gan, resnet_patchgan, simgan, sndcgan, sngan, stackgan, stylegan2, subpixel, "
+        "unet_patchgan, vanilla, wgan_gp_resnet"
     ),
     "model=dcgan model=vanilla": (
         "model=vanilla: model=dcgan was written too; leave one of them out"

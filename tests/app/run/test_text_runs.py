@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,24 @@ def test_a_killed_run_goes_on_to_the_same_bits(images: Path, tmp_path: Path) -> 
     found = load_run(run).gan.state_dict()
     assert whole.keys() == found.keys()
     assert all(torch.equal(one, found[name]) for name, one in whole.items())
+
+
+def test_stages_train_and_sample_and_are_exported_as_their_last(
+    images: Path, tmp_path: Path
+) -> None:
+    staged = ["model=stackgan", "task=stages", "loss=non_saturating", "model.stages=2"]
+    typed = latest([*words(images, tmp_path, steps=2), *staged, "data.image_size=16"])
+    metrics = train(compose_config("train", *(one for one in typed if "matching" not in one)))
+    assert {"train/kl", "train/d_mismatched"} <= metrics.keys()
+    assert all(map(math.isfinite, metrics.values()))
+    (run,) = (tmp_path / "logs").glob("*/*")
+    sampler = load(run)
+    one = sampler.sample(2, seed=3, text="a red square")
+    assert one.shape == (2, 3, 16, 16)
+    assert not torch.equal(one, sampler.sample(2, seed=3, text="a blue square"))
+    found = make_exportable(sampler, "unit")
+    assert [tuple(each.shape[1:]) for each in found.inputs] == [(100,), (8,)]
+    assert found.largest_difference(lambda inputs: found.wrapped(*inputs)) < 1e-5
 
 
 def test_images_of_texts_are_written_with_what_they_are_of(run: Path, tmp_path: Path) -> None:
@@ -136,6 +155,12 @@ def test_a_dry_run_tells_the_text_and_writes_nothing(
         (["data=mnist_sample", "loss.matching=0"], r"forger\.data\.MNISTSample has no captions"),
         (["condition=none"], r"loss\.matching=2: is for condition=text"),
         (["text.dim=0"], r"text\.dim=0: must be"),
+        (
+            ["model=stackgan", "model.stages=1"],
+            r"made in stages, of which FromNoise judges one; wr",
+        ),
+        (["task=stages", "loss.matching=0"], r"task=stages: needs networks .*write model=stackgan"),
+        (["task=stages"], r"loss\.matching=2: Stages does not add this term"),
     ],
 )
 def test_what_does_not_fit_is_refused(
