@@ -49,8 +49,11 @@ def turns(pairs: int, programs: tuple[str, ...]) -> Iterator[tuple[int, str]]:
 
 def measure(
     trainings: Trainings, workload: str, programs: tuple[str, ...], pairs: int, until: float
-) -> dict[str, list[dict[str, Any]]]:
-    """Runs one workload `pairs` times by each program; begins none that might end too late."""
+) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """Runs one workload `pairs` times by each program, and yields what there is after each run.
+
+    It begins none that might end too late.
+    """
     found, longest = dict[str, list[dict[str, Any]]](), 20.0
     for pair, program in turns(pairs, programs):
         began = time.monotonic()
@@ -63,7 +66,7 @@ def measure(
         speed, seconds = result["images_per_second"], result["seconds"]
         line = f"{workload} {pair + 1}/{pairs} {program:<9} {speed:8.0f} images/s, {seconds:.1f} s"
         print(line, flush=True)
-    return found
+        yield found
 
 
 def chosen(programs: list[str], workload: str) -> tuple[str, ...]:
@@ -92,7 +95,7 @@ def describe(folder: Path, threads: int | None) -> dict[str, Any]:
 def report(
     arguments: argparse.Namespace, folder: Path, write: Callable[[dict[str, Any]], None]
 ) -> None:
-    """Measures it all, and has it written after each workload."""
+    """Measures it all, and has what there is written after each run."""
     began = time.monotonic()
     settings = Settings(
         arguments.threads,
@@ -105,16 +108,9 @@ def report(
     trainings = Trainings(folder, images, settings)
     machine, until = describe(folder, arguments.threads), began + arguments.seconds
     runs: dict[str, Any] = {}
-    for workload in arguments.workloads:
-        programs = chosen(arguments.programs, workload)
-        of_it = measure(trainings, workload, programs, arguments.pairs, until)
-        if not of_it:
-            continue
-        runs[workload] = of_it
-        if workload == arguments.workloads[-1]:  # the first may have met a busy moment
-            later = describe(folder, arguments.threads)
-            machine["matrix_rate"] = max(machine["matrix_rate"], later["matrix_rate"])
-        found = {
+
+    def found() -> dict[str, Any]:
+        return {
             "machine": machine,
             "precision": arguments.precision,
             "share_fakes": arguments.share_fakes,
@@ -123,7 +119,16 @@ def report(
             "workloads": {name: summarise(of, machine) for name, of in runs.items()},
             "runs": runs,
         }
-        write(found)
+
+    for workload in arguments.workloads:
+        programs = chosen(arguments.programs, workload)
+        for of_it in measure(trainings, workload, programs, arguments.pairs, until):
+            runs[workload] = of_it
+            write(found())
+    if runs and time.monotonic() < until:
+        later = describe(folder, arguments.threads)  # the first may have met a busy moment
+        machine["matrix_rate"] = max(machine["matrix_rate"], later["matrix_rate"])
+        write(found())
 
 
 def main() -> None:
