@@ -23,6 +23,8 @@ from forger.score_names import base_of, better, is_fid, score_columns
         ("psnr", "psnr", "max"),
         ("l1", "l1", "min"),
         ("pixels_feature_distance", "feature_distance", "min"),
+        ("r_precision", "r_precision", "max"),
+        ("seen_ink_right", "right", "max"),
         ("classification_accuracy_of_sources", "classification_accuracy_of_sources", "max"),
     ],
 )

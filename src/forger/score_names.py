@@ -16,16 +16,13 @@ BY_CLASS = ("intra_fid", "label_accuracy")  # of runs with classes; the second t
 FEATURE_DISTANCE = "feature_distance"  # of translations to the right images; it takes a prefix
 
 OF_PROMPTS = "right"  # of images of texts, behind the prompts and what is right: `seen_ink_right`
+R_PRECISION = "r_precision"  # of the same, by a matcher of images and texts; it takes no prefix
 
 
 def base_of(name: str) -> str:
     """Returns what a score is by whatever features: `fid` for `fid` and `classifier_fid`."""
-    bases = (
-        *BY_CLASS,
-        *BY_FEATURES,
-        FEATURE_DISTANCE,
-        OF_PROMPTS,
-    )  # in this order: the one ends like another
+    # in this order: the one ends like another
+    bases = (*BY_CLASS, R_PRECISION, *BY_FEATURES, FEATURE_DISTANCE, OF_PROMPTS)
     found = (base for base in bases if name == base or name.endswith(f"_{base}"))
     return next(found, name)
 
@@ -41,7 +38,7 @@ def better(name: str) -> str | None:
         return "min"
     others = (
         *("label_accuracy", "classes_reached", "class_entropy", "modes_reached", "psnr", "ssim"),
-        *("classification_accuracy", "classification_accuracy_of_sources", "right"),
+        *("classification_accuracy", "classification_accuracy_of_sources", OF_PROMPTS, R_PRECISION),
     )
     known = base in (*BY_FEATURES, *others)
     return "max" if known or base.endswith("_score") else None

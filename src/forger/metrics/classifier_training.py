@@ -118,12 +118,12 @@ def train_network(
         optimizer, rate, total_steps=total, pct_start=0.2
     )
     network.train()
-    batches = _batches(images, recipe, total)
+    steps = batches(images, recipe, total)
     threads = torch.get_num_threads()
     torch.set_num_threads(recipe.threads)
     try:
         with torch.enable_grad():
-            for chosen, moves in progress(batches, "training the classifier of the scores", total):
+            for chosen, moves in progress(steps, "training the classifier of the scores", total):
                 batch = shifted(images.index_select(0, chosen).to(device), moves.to(device))
                 targets = labels.index_select(0, chosen).to(device)
                 optimizer.zero_grad()
@@ -136,7 +136,7 @@ def train_network(
     network.zero_grad()
 
 
-def _batches(images: Tensor, recipe: Recipe, total: int) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(images: Tensor, recipe: Recipe, total: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields, update by update, which images `(B,)` and how far each is moved `(B, 2)`."""
     generator = stream(Purpose.CLASSIFIER_BATCHES, recipe.seed)
     size = min(recipe.batch_size, len(images))

@@ -14,6 +14,7 @@ from PIL import Image
 from training import captioned_images, latest, resumed, short
 
 from forger.app.export.exportable import make_exportable
+from forger.app.run.evaluate import evaluate
 from forger.app.run.generate import generate
 from forger.app.run.load import load, load_run
 from forger.app.run.train import train
@@ -192,6 +193,16 @@ def test_a_run_of_a_pretrained_encoder_is_rebuilt_and_keeps_nothing(
     assert sampler.condition.text_dim == 512
     assert sampler.condition.encoder.cache_dir is None
     assert not torch.equal(sampler.sample(1, text="a"), sampler.sample(1, text="abcdef"))
+
+
+def test_an_evaluation_tells_the_r_precision_and_its_floor(run: Path, tmp_path: Path) -> None:
+    small = ["precision_k=1", "coverage_k=1", "kid_subset_size=2", "num_fake=4"]
+    typed = [f"run={run}", f"paths.cache_dir={tmp_path}", "metrics/features=pixels", "device=cpu"]
+    (record,) = evaluate(compose_config("evaluate", *typed, *(f"metrics.{one}" for one in small)))
+    found, floor = record["scores"]["r_precision"], record["floor"]["r_precision"]
+    assert {found * 4, floor * 4} <= {0, 1, 2, 3, 4}
+    assert record["protocol"]["text_matcher"]["accuracy"] == floor
+    assert list(tmp_path.glob("matcher-*.pt"))
 
 
 def test_changed_captions_are_no_resume(images: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ _WHERE = re.compile(
 _OURS = ("local_dir", "tracking_uri")
 # What lies in the folders that settings name, once they are in use.
 _IN_USE = {
-    "cache_dir": ("images-*", "features-*", "logits-*", "classifier-*", "texts-*"),
+    "cache_dir": ("images-*", "features-*", "logits-*", "classifier-*", "texts-*", "matcher-*"),
     "local_dir": ("mlflow.db",),
     **dict.fromkeys(("root", "data_dir"), ("MNIST", "FashionMNIST", "cifar-10-batches-py")),
 }

@@ -29,9 +29,11 @@ from forger.metrics.evaluator import Evaluation, Evaluator
 from forger.metrics.extractor import ImageData
 from forger.metrics.judging import Judge
 from forger.metrics.neighbours import nearest
+from forger.metrics.text_matching import TextMatcher
 from forger.metrics.usefulness import check_useful, classification_accuracies
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
 from forger.sampling.translator import Translator
+from forger.score_names import R_PRECISION
 from forger.whole_files import write_json, write_whole
 
 log = logging.getLogger(__name__)
@@ -101,7 +103,14 @@ def _evaluate_run(
         useful = classification_accuracies(sampler, data, seed, device)
         for evaluation, scores in zip((found, floor), useful, strict=True):
             evaluation.scores.update(scores)
+    matcher = None
+    if len(set(sampler.condition.prompts)) > 1:
+        matcher = TextMatcher(data, cache_dir, device, seed)
+        found.scores[R_PRECISION] = matcher.of_generated(sampler, num_fake)
+        floor.scores[R_PRECISION] = matcher.of_real(num_fake)
     record = record_of(cfg, run, evaluator, found, floor, num_fake)
+    if matcher is not None:
+        record["protocol"]["text_matcher"] = matcher.description
     _write_scores(run.folder / f"scores{_suffix(cfg)}.json", record, run)
     _tell_what_lacks(evaluator, sampler, found)
     for name, png in _figures(evaluator, sampler, found, seed, boundary).items():

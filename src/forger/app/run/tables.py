@@ -41,6 +41,7 @@ MEANINGS = {
     "l1": "mean distance to the right images, of 1; lower is better; floor: of the sources",
     "feature_distance": "of features to the right images; lower is better; floor: of the sources",
     "right": "share of images that show what their texts say; floor: of real ones, measured",
+    "r_precision": "share whose text a matcher ranks first among 100; floor: of real held-out ones",
     "kid": "kernel distance of the features, unbiased; lower is better",
     "classifier_score": "Inception Score by the data's own classifier; higher is better",
     "inception_score": "higher is better",
