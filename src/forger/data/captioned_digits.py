@@ -98,7 +98,7 @@ class CaptionedMNIST(DrawnDigits, MNIST):
     Arguments and errors: see `MNIST`.
     """
 
-    min_accuracy = 0.97
+    min_accuracy = 0.93
 
     def read(self, split: Split) -> dict[str, Tensor]:
         """Reads the digits of one split, and draws them."""
@@ -116,7 +116,7 @@ class CaptionedSample(DrawnDigits, MNISTSample):
     See `DrawnDigits`. Arguments and errors: see `MNISTSample`.
     """
 
-    min_accuracy = 0.9
+    min_accuracy = 0.7
 
     def read(self, split: Split) -> dict[str, Tensor]:
         """Reads the digits of one split, and draws them."""
