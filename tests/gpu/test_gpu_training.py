@@ -15,7 +15,16 @@ from lightning import Callback
 from on_device import PRECISIONS, Game, dark, each_game, fused, never_waiting, precise
 from resuming import ManySquares, squares
 from test_divergence import Break
-from training import LOSSES, MODELS, choices_of, colour_folder, rows, run_folder, short
+from training import (
+    LOSSES,
+    MODELS,
+    captioned_images,
+    choices_of,
+    colour_folder,
+    rows,
+    run_folder,
+    short,
+)
 
 from forger.app.run.train import train
 from forger.checkpoints.reading import read_checkpoint
@@ -32,6 +41,7 @@ CHOICES = [
     *(f"model={name}" for name in MODELS),
     *(f"loss={name}" for name in LOSSES),
     *(f"condition.discriminator={how}" for how in ("projection", "auxiliary", "concat")),
+    "condition=text",
     *("augment=diffaugment", "augment=ada", "optimizer=rmsprop", "optimizer=sgd"),
     *(f"task={name}" for name in TASKS),
 ]
@@ -45,6 +55,11 @@ def words_of(choice: str, folder: Path) -> list[str]:
         sizes = [f"model.{side}.width=8" for side in ("generator", "discriminator")]
         data = ["data=masked_to_whole_folder", f"data.root={images}", "data.image_size=32"]
         return [choice, *TASKS[name], *sizes, *data, "loss=least_squares", "data.batch_size=4"]
+    if choice == "condition=text":
+        data = ["data=captioned_folder", f"data.root={captioned_images(folder / 'images')}"]
+        sizes = ["model.generator.width=8", "model.discriminator.width=8", "data.image_size=32"]
+        own = ["model=dfgan", "loss=hinge", "loss.matching=1", "text=learned", "text.dim=8"]
+        return [choice, *own, *data, *sizes]
     if group in ("model", "loss"):
         chosen = {"model": "dcgan", "loss": "hinge", group: name}
         return choices_of(chosen["model"], chosen["loss"], "mnist_sample", folder)
