@@ -75,7 +75,7 @@ def exported(
     kind: type[Onnx] | type[TorchExport], sampler: Sampler, pixels: str, folder: Path
 ) -> Onnx | TorchExport:
     torch.manual_seed(0)
-    run = Run(folder, folder, OmegaConf.create(), (1, 28, 28), None, (), 0)
+    run = Run(folder, folder, OmegaConf.create(), (1, 28, 28), None, (), None, 0)
     return kind(OmegaConf.create({"pixels": pixels}), run, sampler)
 
 

@@ -196,7 +196,7 @@ def test_a_run_of_a_pretrained_encoder_is_rebuilt_and_keeps_nothing(
 
 
 def test_an_evaluation_tells_the_r_precision_and_its_floor(run: Path, tmp_path: Path) -> None:
-    small = ["precision_k=1", "coverage_k=1", "kid_subset_size=2", "num_fake=4"]
+    small = ["precision_k=1", "coverage_k=1", "kid_subset_size=2", "num_fake=4", "splits=1"]
     typed = [f"run={run}", f"paths.cache_dir={tmp_path}", "metrics/features=pixels", "device=cpu"]
     (record,) = evaluate(compose_config("evaluate", *typed, *(f"metrics.{one}" for one in small)))
     found, floor = record["scores"]["r_precision"], record["floor"]["r_precision"]
