@@ -290,7 +290,8 @@ def test_a_text_is_drawn_and_becomes_another(page: Page, heard: Heard, tmp_path:
     from forger.app.run.train import train
 
     words = ["model=dfgan", "condition=text", "loss=hinge", "data=captioned_sample", "trainer=cpu"]
-    words += ["data.train_limit=100", "trainer.max_steps=2", "metrics=none", "report=false"]
+    words += ["data.train_limit=100", "trainer.max_steps=9", "metrics=none", "report=false"]
+    words += ["data.batch_size=10", "optimizer.lr=0.01"]  # for images that follow the text
     words += ["model.generator.width=4", "model.discriminator.width=4"]
     words += [f"paths.log_dir={tmp_path / 'logs'}", f"paths.cache_dir={tmp_path}"]
     train(compose_config("train", *words))
