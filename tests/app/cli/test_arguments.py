@@ -40,7 +40,7 @@ def mistakes(line: str, script: str = "train") -> list[str]:
             [
                 "--sede -1: write sede=-1",
                 "sede=-1: unknown setting; did you mean 'seed'? Allowed: data, debug, experiment, "
-                "loss, model, moved, name, objective, resume, schedule, seed, sweep and 16 more",
+                "loss, model, moved, name, objective, resume, schedule, seed, sweep and 17 more",
             ],
         ),
         ("optimizer={lr:0.1}", ["optimizer={lr:0.1}: must name a file; write optimizer.lr=0.1"]),

@@ -30,7 +30,10 @@ class TestMistakesInOverrides:
         [
             ("model=3", "model=3: no such choice. Allowed: biggan, dcgan, "),
             ("+model=dcgan", "+model=dcgan: write model=dcgan"),
-            ("data=[mnist,cifar10]", "data=[mnist,cifar10]: takes one choice. Allowed: cifar10, "),
+            (
+                "data=[mnist,cifar10]",
+                "data=[mnist,cifar10]: takes one choice. Allowed: captioned_folder, ",
+            ),
             ("logger=[csv,wnadb]", "logger=wnadb: no such choice; did you mean 'wandb'?"),
             ("expirement=x", "expirement=x: unknown setting; did you mean 'experiment'? Allowed: "),
             ("seed.x=1", "seed={x:1}: must be a whole number"),
