@@ -43,7 +43,8 @@ MISTAKES = {
         "loss.gamma=1: unknown setting of forger.losses.NonSaturating; did you mean 'r1_gamma'? "
         "Allowed: cr, cr_fake, cr_flip, label_smoothing, lecam, lecam_decay, lecam_start, "
         "matching, matching_interval, matching_power, n_critic, path_length, "
-        "path_length_interval, penalty_interval, r1_gamma, r2_gamma, weight_clip, zcr_d, zcr_g, zcr_radius; it is a setting of loss=r3gan"
+        "path_length_interval, penalty_interval, r1_gamma, r2_gamma, "
+        "weight_clip, zcr_d, zcr_g, zcr_radius; it is a setting of loss=r3gan"
     ),
     "dcgan": "dcgan: is not a setting; write model=dcgan",
     # values
@@ -115,7 +116,7 @@ def test_what_is_said(overrides: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_answer_takes_little_longer_than_importing_hydra(tmp_path: Path) -> None:
-    """At most three and a half times as long; with other work on the machine, one of three tries is enough.
+    """At most 3.5 times as long; with other work on the machine, one of three tries is enough.
 
     Both commands in turn, so that what slows one slows the other, and the mistakes in rotation.
     """
