@@ -116,7 +116,7 @@ def test_what_is_said(overrides: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_answer_takes_little_longer_than_importing_hydra(tmp_path: Path) -> None:
-    """At most 3.5 times as long; with other work on the machine, one of three tries is enough.
+    """At most three times as long; with other work on the machine, one of three tries is enough.
 
     Both commands in turn, so that what slows one slows the other, and the mistakes in rotation.
     """
@@ -128,9 +128,9 @@ def test_the_answer_takes_little_longer_than_importing_hydra(tmp_path: Path) -> 
             imports.append(_seconds(tmp_path, tmp_path / "alone.py"))
             refusals.append(_seconds(tmp_path, ROOT / "train.py", *overrides.split()))
         ratios.append(statistics.median(refusals) / statistics.median(imports))
-        if ratios[-1] <= 3.5:
+        if ratios[-1] <= 3:
             break
-    assert min(ratios) <= 3.5, "times as long as importing hydra"
+    assert min(ratios) <= 3, "times as long as importing hydra"
 
 
 def _seconds(cwd: Path, script: Path, *overrides: str) -> float:
