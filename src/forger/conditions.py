@@ -66,15 +66,15 @@ class Condition(nn.Module):
 
     def text_network(self) -> nn.Module:
         """Returns a new network that embeds texts for one side, where it is of those."""
-        raise NotImplementedError
+        return nn.Identity()
 
     def check_text(self, text: str) -> list[str]:
         """Returns words of a text that mean nothing, where it is of those."""
-        raise NotImplementedError
+        return []
 
     def rows_of(self, texts: Sequence[str]) -> Tensor:
         """Returns what networks are given of texts, a row for each, where it is of those."""
-        raise NotImplementedError
+        raise ConfigError(f"text={list(texts)}: the run was trained without texts; leave it out")
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """Returns what a network is given behind noise or images."""

@@ -78,8 +78,8 @@ class Stages(FromNoise):
 
     @property
     def logged_names(self) -> tuple[str, ...]:
-        """The divergence, and what D says of real images with the text of another."""
-        return (*super().logged_names, "kl", "d_mismatched")
+        """The divergence beside what the condition logs."""
+        return (*super().logged_names, "kl")
 
     def fakes(self, batch: Batch, draws: Draws) -> Batch:
         """Generates the images of all stages, as `image_<side>`; the last is `image`, too."""

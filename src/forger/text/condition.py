@@ -34,6 +34,7 @@ class Text(Condition):
     """
 
     members = ("caption",)
+    logged_names = ("d_mismatched",)
     captions: Tensor
     prompt_rows: Tensor
 

@@ -32,7 +32,7 @@ _RATES = (*RATES, *(RELATIVE + rate for rate in RATES))  # of losses with a boun
 LOGGED = tuple(f"train/{name}" for name in (*ALWAYS_LOGGED, *_RATES))
 """What training logs: relative rates with losses that have no boundary, plain ones with others."""
 _SOMETIMES = (
-    *("lecam", "cr", "cr_fake", "zcr_d", "zcr_g", "augment_p"),
+    *("lecam", "cr", "cr_fake", "zcr_d", "zcr_g", "augment_p", "d_mismatched", "kl"),
     *("class_loss_d", "class_loss_g", "class_accuracy", "ema_half_life", "beta2_g", "beta2_d"),
     *("penalty_factor", "augment_factor", "instance_noise_factor"),
 )
