@@ -97,7 +97,8 @@ def test_scores_rank_real_trained_untrained_and_noise(
         assert len(set(values)) == 4
     coverage = [scores["classifier_coverage"] for scores in ranking]
     # The last two cover next to nothing, and which of them less is chance.
-    assert coverage[0] > 0.8 > coverage[1] > 0.05 > max(coverage[2:])
+    assert coverage[0] > 0.8 > coverage[1] > max(coverage[2:])
+    assert max(coverage[2:]) < 0.1
 
 
 def test_the_folder_holds_scores_floor_protocol_and_figures(
