@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -94,10 +95,17 @@ def untrained(
 ) -> ClassifierNetwork:
     """Builds the network with the recipe's initial weights, on the CPU."""
     width = recipe.grey_width if image_shape[0] == 1 else recipe.colour_width
+    with initial_weights(recipe):
+        return ClassifierNetwork(image_shape, num_classes, width)
+
+
+@contextmanager
+def initial_weights(recipe: Recipe) -> Iterator[None]:
+    """Draws the weights of what is built inside from the recipe's seed, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would also reset the streams of every GPU.
         torch.default_generator.manual_seed(seed_for(Purpose.CLASSIFIER_WEIGHTS, recipe.seed))
-        return ClassifierNetwork(image_shape, num_classes, width)
+        yield
 
 
 def train_network(

@@ -21,10 +21,11 @@ from forger.metrics.classifier_training import (
     ClassifierNetwork,
     Recipe,
     batches,
+    initial_weights,
 )
 from forger.metrics.extractor import HASH_DIGITS, float32_only
 from forger.sampling.sampler import CHUNK, Sampler, chunk_sizes
-from forger.seeds import STREAMS, Purpose, seed_for, stream
+from forger.seeds import STREAMS, Purpose, stream
 from forger.text import Learned, text_facts
 from forger.whole_files import whole_file
 
@@ -101,8 +102,7 @@ class TextMatcher:
         channels, height, width = data.train_images.shape[1:]
         shape = channels, min(height, _SIDE), min(width, _SIDE)
         path = cache_dir / f"matcher-{self._digits()}.pt"
-        with float32_only(device), torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed_for(Purpose.CLASSIFIER_WEIGHTS, RECIPE.seed))
+        with float32_only(device), initial_weights(RECIPE):
             self._network = MatcherNetwork(shape, self._encoder).to(device)
             self._held_out = own[own >= 0].unique()  # numbers of captions
             trained = load_classifier(path) or self._train(path)

@@ -55,7 +55,7 @@ OWN = ("from_one", "loose", "unlabelled", "unnamed")
 
 TOLD_EARLY = {
     "condition=lable": (
-        "condition=lable: no such choice; did you mean 'label'? Allowed: label, none"
+        "condition=lable: no such choice; did you mean 'label'? Allowed: label, none, text"
     ),
     "condition.discriminator=projektion": (
         "condition.discriminator=projektion: must be one of projection, concat, auxiliary; did you"

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import SHAPE, Squares, conditional, fit, make_gan
+from captioned import CaptionedSquares, make_stages
+from helpers import SHAPE, Squares, conditional, fit, make_gan, make_trainer
 from omegaconf import DictConfig
 from torch import Tensor
 from translating import Dark, Named, Unpaired
@@ -204,6 +205,13 @@ def test_what_training_logs_is_what_may_be_waited_for(tmp_path: Path) -> None:
         shown = fit(gan, tmp_path, max_steps=2).callback_metrics
         assert {one for one in shown if one.startswith("train/")} == columns, name
         seen |= columns
+    captioned = CaptionedSquares(batch_size=8)
+    gan = GAN(make_stages(captioned))
+    trainer = make_trainer(tmp_path, max_steps=2)
+    trainer.fit(gan, datamodule=captioned)
+    columns = {one for one in columns_of(gan) if one.startswith("train/")}
+    assert {one for one in trainer.callback_metrics if one.startswith("train/")} == columns
+    seen |= columns
     penalties = {one for one in seen if one.startswith("train/penalty_")}
     assert seen - penalties == {*LOGGED, *LOGGED_BY_SOME} - {"train/penalty_factor"}
     assert len(penalties) == 5  # r1, r2, of interpolates, of paths, and their factor
