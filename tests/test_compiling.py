@@ -92,7 +92,12 @@ MODELS: dict[str, tuple[Callable[[], GAN], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+# The others are graphs of the same kinds; to compile each takes its time.
+QUICK = ("non_saturating", "wgan_gp", "projection")
+SLOW = [pytest.param(one, marks=pytest.mark.slow) for one in MODELS if one not in QUICK]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
 def test_training_computes_the_same(name: str, tmp_path: Path) -> None:
     """Weights, average and statistics, under the same names; all graphs in iteration 1."""
     make, precision = MODELS[name]

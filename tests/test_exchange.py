@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 import torch
-from torch import distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
 
 from forger.updates import sum_gradients
 
@@ -18,10 +19,21 @@ GRADIENTS = (
 SUMS = ([6.0, 6.0], [3.0], [8.0], None)
 
 
-def exchange(rank: int, folder: str) -> None:
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
-    )
+class Summed:
+    """Stands in for `all_reduce` of two processes, which are threads here."""
+
+    def __init__(self) -> None:
+        self.messages: list[Tensor] = []
+        self.both = Barrier(2, timeout=60)
+
+    def __call__(self, message: Tensor) -> None:
+        self.messages.append(message.clone())
+        self.both.wait()
+        message.copy_(self.messages[-1] + self.messages[-2])
+        self.both.wait()
+
+
+def exchanged(rank: int) -> list[Tensor | None]:
     weights = [nn.Parameter(torch.zeros(2)), *(nn.Parameter(torch.zeros(1)) for _ in range(3))]
     weights.append(nn.Parameter(torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last)))
     for _ in range(2):
@@ -29,19 +41,19 @@ def exchange(rank: int, folder: str) -> None:
             weight.grad = None if gradient is None else torch.tensor(gradient)
         weights[4].grad = torch.full_like(weights[4], rank + 1.0)
         sum_gradients(weights)
-    torch.save([weight.grad for weight in weights], f"{folder}/{rank}.pt")
-    distributed.destroy_process_group()
+    return [weight.grad for weight in weights]
 
 
 def test_unused_weights_count_as_zero_and_stay_without_gradient_if_unused_everywhere(
-    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    multiprocessing.spawn(exchange, (str(tmp_path),), nprocs=2)
-    for rank in range(2):
-        *found, image = torch.load(tmp_path / f"{rank}.pt")
-        assert [None if g is None else g.tolist() for g in found] == list(SUMS)
-        assert torch.equal(image, torch.full((2, 3, 4, 4), 3.0))
-        assert image.is_contiguous(memory_format=torch.channels_last)
+    monkeypatch.setattr(distributed, "all_reduce", Summed())
+    with ThreadPoolExecutor(2) as processes:
+        for *found, image in processes.map(exchanged, range(2)):
+            assert [None if g is None else g.tolist() for g in found] == list(SUMS)
+            assert image is not None
+            assert torch.equal(image, torch.full((2, 3, 4, 4), 3.0))
+            assert image.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_network_without_weights_exchanges_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from torch import multiprocessing
 
 PROGRAM = """
@@ -51,25 +52,30 @@ if __name__ == "__main__":  # what is spawned imports this file, and need not im
 """
 
 
+WAYS = [
+    ("fork", "ended"),
+    ("forkserver", "killed"),
+    pytest.param("forkserver", "ended", marks=pytest.mark.slow),
+    pytest.param("spawn", "ended", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("method", "end"), WAYS)
 def test_workers_go_on_whichever_way_they_are_started_and_end_with_their_parent(
-    tmp_path: Path,
+    method: str, end: str, tmp_path: Path
 ) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
     (tmp_path / "program.py").write_text(PROGRAM)
-    ways = [(method, "ended") for method in multiprocessing.get_all_start_methods()]
-    ways.append(("forkserver", "killed"))
-    started = [
-        subprocess.Popen(
-            [sys.executable, "program.py", *way],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        for way in ways
-    ]
-    for (method, end), process in zip(ways, started, strict=True):
-        out, error = process.communicate(timeout=300)  # until the last of its processes is gone
-        assert out == "50 3\n"
-        assert (process.returncode, error) == (0, "") or end == "killed", method
-        assert (tmp_path / f"{method}_0").exists(), "the own worker_init_fn was called"
+    process = subprocess.Popen(
+        [sys.executable, "program.py", method, end],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    out, error = process.communicate(timeout=300)  # until the last of its processes is gone
+    assert out == "50 3\n"
+    assert (process.returncode, error) == (0, "") or end == "killed"
+    assert (tmp_path / f"{method}_0").exists(), "the own worker_init_fn was called"

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
+from forger.errors import ConfigError
 from forger.networks import subpixel
 from forger.networks.dfgan import Affine, Discriminator, DiscriminatorBlock, Generator
 
@@ -56,6 +57,17 @@ def test_blocks_of_the_discriminator_start_as_their_shortcuts() -> None:
     with torch.no_grad():
         wider.factor.fill_(1)
     assert not torch.allclose(wider(maps), avg_pool2d(wider.shortcut(maps), 2))
+    for start in (0, 1):
+        judge = Discriminator((3, 8, 8), initial_factor=start)
+        assert [block.factor.item() for block in judge.blocks] == [start]
+
+
+def test_the_head_may_be_wider_than_the_rest() -> None:
+    for width, head_width, found in ((4, None, 8), (4, 32, 32)):
+        judge = Discriminator((3, 8, 8), width, text_dim=5, head_width=head_width)
+        assert judge.head[0].weight.shape == (found, 2 * width + 5, 3, 3)
+    with pytest.raises(ConfigError, match="head_width=0"):
+        Discriminator((3, 8, 8), head_width=0)
 
 
 def test_affine_layers_start_by_changing_nothing() -> None:

@@ -82,7 +82,7 @@ def test_each_process_gets_its_own_pool_back(own: ModuleType, tmp_path: Path) ->
     pair = start_pair(tmp_path, tmp_path / "project")
     try:
         for process in pair:
-            output, _ = process.communicate(timeout=120)
+            output, _ = process.communicate(timeout=300)
             assert process.returncode == 0, output
     finally:
         for process in pair:

@@ -112,10 +112,10 @@ class Generator(nn.Module):
 class DiscriminatorBlock(nn.Module):
     """Halves the side: conv4 with stride 2 and conv3, LeakyReLU after each, times a learned factor.
 
-    The factor starts at 0, so that a block starts as its shortcut: the mean of 2x2 pixels.
+    With a factor of 0 a block starts as its shortcut: the mean of 2x2 pixels.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, factor: float = 0.0) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(inputs, outputs, 4, stride=2, padding=1, bias=False),
@@ -124,7 +124,7 @@ class DiscriminatorBlock(nn.Module):
             nn.LeakyReLU(_SLOPE, inplace=True),
         )
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        self.factor = nn.Parameter(torch.zeros(1))
+        self.factor = nn.Parameter(torch.full((1,), float(factor)))
 
     @override
     def forward(self, features: Tensor) -> Tensor:
@@ -145,6 +145,9 @@ class Discriminator(nn.Module):
         image_shape: channels, height, width.
         width: channels of the first map, doubling with each halving up to eight times as many.
         text_dim: size of a text's embedding.
+        head_width: channels of the head, where image meets text; None: twice the width.
+        initial_factor: of what each block adds to its shortcut. At the paper's 0 the first
+            thousands of updates see little more than a thumbnail.
 
     Raises:
         ConfigError: the image's side cannot be read, or a size is not positive.
@@ -153,19 +156,27 @@ class Discriminator(nn.Module):
     independent_samples = True
     takes_more_texts = True
 
-    def __init__(self, image_shape: ImageShape, width: PositiveInt = 32, text_dim: int = 0) -> None:
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        width: PositiveInt = 32,
+        text_dim: int = 0,
+        head_width: PositiveInt | None = None,
+        initial_factor: float = 0.0,
+    ) -> None:
         super().__init__()
-        check_sizes("discriminator", width=width)
+        head_width = 2 * width if head_width is None else head_width
+        check_sizes("discriminator", width=width, head_width=head_width)
         self.image_shape = image_shape
         side, doublings = plan_sizes(image_shape)
         channels = _channels(width, doublings)
         self.first = nn.Conv2d(image_shape[0], width, 3, padding=1)
-        blocks = (DiscriminatorBlock(*pair) for pair in pairwise(channels))
+        blocks = (DiscriminatorBlock(*pair, initial_factor) for pair in pairwise(channels))
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Sequential(
-            nn.Conv2d(channels[-1] + text_dim, 2 * width, 3, padding=1, bias=False),
+            nn.Conv2d(channels[-1] + text_dim, head_width, 3, padding=1, bias=False),
             nn.LeakyReLU(_SLOPE, inplace=True),
-            nn.Conv2d(2 * width, 1, side, bias=False),
+            nn.Conv2d(head_width, 1, side, bias=False),
         )
         self.to(memory_format=torch.channels_last)
 

@@ -258,7 +258,7 @@ class TestJobs:
             while "ready" not in process.stdout.readline():
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=30)
+            _, errors = process.communicate(timeout=120)
         assert (process.returncode, errors) == (130, "interrupted by Ctrl-C\n")
 
     def test_an_objective_that_is_not_logged(self, script: Path) -> None:

@@ -376,7 +376,7 @@ def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path) -> None:
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM
     assert "interrupted by SIGTERM" in errors
     assert "Traceback" not in errors

@@ -108,7 +108,7 @@ def test_a_killed_and_a_failing_job_stop_no_other_and_the_sweep_goes_on(tmp_path
         sweep = sweep_folder(tmp_path)
         status = json.loads((job(sweep, 1) / "status.json").read_text())
         os.kill(status["pid"], signal.SIGKILL)
-        output, errors = process.communicate(timeout=240)
+        output, errors = process.communicate(timeout=300)
     assert process.returncode == 1
     assert f"sweep.resume={sweep}" in output, "it says how to go on"
     assert "#1 data.batch_size=16: interrupted" in output
@@ -156,7 +156,7 @@ def test_an_interrupted_sweep_saves_its_jobs(launcher: tuple[str, ...], tmp_path
         until(lambda: any(tmp_path.rglob("0_*/metrics.csv")))
         sweep = sweep_folder(tmp_path)
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
+        process.communicate(timeout=300)
     assert process.returncode == 130
     first = table(sweep)
     assert first[0]["status"] == "interrupted"
