@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -22,6 +22,7 @@ class Measured(CaptionedSquares):
     """Squares whose place is the class, and whose side is measured: 8 pixels, or another."""
 
     measured = ("side",)
+    together: ClassVar[dict[str, tuple[str, ...]]] = {"both": ("class", "side"), "size": ("side",)}
 
     @property
     def prompt_sets(self) -> dict[str, PromptSet]:
@@ -87,7 +88,10 @@ def test_shares_of_what_is_right_of_each_and_of_all() -> None:
     data, sampler = make()
     found = prompt_scores(sampler, data, Reader(PLACES), most=300)
     assert found == pytest.approx(
-        {"seen_class_right": 2 / 3, "seen_side_right": 2 / 3, "seen_all_right": 1 / 3}
+        {
+            **{"seen_class_right": 2 / 3, "seen_side_right": 2 / 3},
+            **{"seen_both_right": 1 / 3, "seen_size_right": 2 / 3, "seen_all_right": 1 / 3},
+        }
     )
     assert tuple(found) == prompt_score_names(data, Reader(PLACES))
 
@@ -95,7 +99,9 @@ def test_shares_of_what_is_right_of_each_and_of_all() -> None:
 def test_without_a_classifier_the_class_is_left_out() -> None:
     data, sampler = make()
     found = prompt_scores(sampler, data, Reader(None), most=150)
-    assert found == pytest.approx({"seen_side_right": 1 / 3, "seen_all_right": 1 / 3})
+    one_in_three = ("seen_side_right", "seen_size_right", "seen_all_right")
+    assert found == pytest.approx(dict.fromkeys(one_in_three, 1 / 3))
+    assert tuple(found) == prompt_score_names(data, Reader(None))
 
 
 def test_the_floor_is_that_of_real_images_with_their_own_texts() -> None:

@@ -54,6 +54,10 @@ class DrawnDigits:
 
     native_shape = (3, SIDE, SIDE)
     measured: ClassVar[tuple[str, ...]] = tuple(VALUES)[1:]  # the digit is read by a classifier
+    together: ClassVar[dict[str, tuple[str, ...]]] = {
+        "colours": ("ink", "ground"),
+        "class_and_colours": ("class", "ink", "ground"),
+    }
 
     def draw(self, members: Mapping[str, Tensor], split: Split) -> dict[str, Tensor]:
         """Returns the members of a split with its digits drawn anew."""

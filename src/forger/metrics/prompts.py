@@ -38,6 +38,10 @@ class MeasurableData(Protocol):
         """Names of the attributes behind the class."""
 
     @property
+    def together(self) -> Mapping[str, Sequence[str]]:
+        """Names of some of them, `class` too, that are also scored as one, by its name."""
+
+    @property
     def test_attributes(self) -> Tensor:
         """Attributes of the held-out images, the class first, int64 `(M, attributes)`."""
 
@@ -51,22 +55,34 @@ class _Measure(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What is right of an image: each attribute, and all of them."""
-        digit = ("class",) if self._reads_class else ()
-        return (*digit, *self.data.measured, "all")
+        """What is right of an image: each attribute, some together, and all of them."""
+        return (*self._read, *self._together, "all")
 
     @property
-    def _reads_class(self) -> bool:
-        return bool(self.extractor.prefix) and self.extractor.classes is not None
+    def _read(self) -> tuple[str, ...]:
+        reads_class = self.extractor.prefix and self.extractor.classes is not None
+        return (*(("class",) if reads_class else ()), *self.data.measured)
+
+    @property
+    def _together(self) -> dict[str, list[int]]:
+        """Numbers of the attributes of each name, where all of them are read."""
+        read = self._read
+        groups = self.data.together.items()
+        return {
+            name: [read.index(one) for one in group]
+            for name, group in groups
+            if {*group} <= {*read}
+        }
 
     def right(self, images: Tensor, wanted: Tensor) -> Tensor:
         """Returns what is right in images, float32 `(N, names)`."""
         found = self.data.measure(images)
-        if self._reads_class:
+        if "class" in self._read:
             read = self.extractor(images).logits.argmax(1, keepdim=True)
             found = torch.cat((read, found), 1)
         right = found == wanted.to(found.device)[:, -found.shape[1] :]
-        return torch.cat((right, right.all(1, keepdim=True)), 1).float()
+        groups = [right[:, numbers].all(1) for numbers in self._together.values()]
+        return torch.cat((right, torch.stack([*groups, right.all(1)], 1)), 1).float()
 
 
 def is_measurable(data: Any) -> bool:
@@ -88,7 +104,8 @@ def prompt_scores(
     """Generates an image of each prompt, and returns shares of those that are as they should be.
 
     Of each set of prompts the share whose `class` is what the text says, as a classifier reads it,
-    that of each attribute as it is measured, and that of images where `all` are.
+    that of each attribute as it is measured, and those of images where some of them, together with
+    a name of their own, and `all` are.
 
     Args:
         sampler: its condition is of texts.
