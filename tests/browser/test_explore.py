@@ -132,6 +132,18 @@ def test_samples_follow_seed_and_class_and_can_be_picked_up(
     assert heard.errors == []
 
 
+def plays(page: Page, url: str) -> list[float]:
+    """Has the browser play a film; returns its width, its height and its seconds."""
+    found: list[float] = page.evaluate(
+        "url => new Promise((done, failed) => { const film = document.createElement('video');"
+        " film.muted = true; film.playbackRate = 8; film.src = url; film.onerror = failed;"
+        " film.onended = () => done([film.videoWidth, film.videoHeight, film.duration]);"
+        " film.play(); })",
+        url,
+    )
+    return found
+
+
 def test_a_walk_goes_from_picked_image_to_picked_image(seen: Page, heard: Heard) -> None:
     pick(seen, 0, 1, 2)
     tab(seen, "Walk")
@@ -140,6 +152,10 @@ def test_a_walk_goes_from_picked_image_to_picked_image(seen: Page, heard: Heard)
     assert ".gif" in film
     assert seen.request.get(film).body()[:6] == b"GIF89a"
     seen.wait_for_selector("text=Save as GIF")
+    with seen.expect_download() as download:
+        click(seen, "Save as MP4")
+    assert download.value.suggested_filename == "walk.mp4"
+    assert plays(seen, download.value.url) == [252, 252, 3.0]  # 3 walks of 20 frames, 20 a second
     assert heard.elsewhere == []
 
 
