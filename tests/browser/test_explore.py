@@ -36,7 +36,7 @@ def opened(run: Path, folder: Path) -> Iterator[str]:
             assert found is not None
             yield found[0]
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
+            assert process.wait(300) == 0  # two seconds where nothing else runs
         finally:
             process.kill()
 
@@ -342,4 +342,5 @@ def test_a_text_is_drawn_and_becomes_another(page: Page, heard: Heard, tmp_path:
         page.locator("#text textarea").fill("a red 3")
         page.get_by_role("button", name="Walk").click()
         page.locator("#film img").wait_for()
+        page.get_by_role("button", name="Save as MP4").wait_for()
     assert not heard.elsewhere
