@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from forger.pictures import image_grid, png_bytes, to_pil
+from forger.pictures import image_grid, mp4_bytes, png_bytes, to_pil
 
 
 def test_values_map_to_pixels_by_rounding_and_clipping_alone() -> None:
@@ -62,3 +62,20 @@ def test_a_grid_of_more_rows_than_columns_is_no_tower() -> None:
     """Its area is about that of a square one, and no image is enlarged to the width."""
     _, height, width = image_grid(torch.zeros(60, 1, 28, 28), columns=6).shape
     assert (height, width) == (10 * 86 + 2, 6 * 86 + 2)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_mp4_shows_the_frames_in_order(channels: int) -> None:
+    av = pytest.importorskip("av")
+    levels = torch.arange(20, 220, 20, dtype=torch.uint8)
+    frames = levels.view(-1, 1, 1, 1).expand(-1, channels, 45, 64).clone()
+    frames[:, -1, :, :32] = 230  # grey and white, or grey and blue
+    with av.open(io.BytesIO(mp4_bytes(iter(frames), rate=20))) as film:
+        stream = film.streams.video[0]
+        assert (stream.codec_context.name, stream.average_rate) == ("h264", 20)
+        shown = [torch.from_numpy(one.to_ndarray(format="rgb24")) for one in film.decode(stream)]
+    assert [one.shape for one in shown] == [(46, 64, 3)] * 10  # of even sides
+    for frame, image in zip(frames, shown, strict=True):
+        expected = frame.expand(3, -1, -1).permute(1, 2, 0).float()
+        assert (image[4:40, 4:28] - expected[4:40, 4:28]).abs().max() < 12
+        assert (image[4:40, 36:60] - expected[4:40, 36:60]).abs().max() < 12

@@ -14,6 +14,7 @@ from heard import Heard, leaves
 if TYPE_CHECKING:  # `make test` reads this file, too
     from playwright.sync_api import Browser, Page
 
+PATIENCE = 120_000  # milliseconds, for what is there in two seconds where nothing else runs
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -52,6 +53,7 @@ def new_page(browser: Browser, heard: Heard) -> Iterator[Callable[..., Page]]:
 
     def open_page(**settings: Any) -> Page:
         contexts.append(context := browser.new_context(**settings))
+        context.set_default_timeout(PATIENCE)
         context.on("request", lambda request: heard.requests.append(request.url))
         context.on("weberror", lambda raised: heard.errors.append(str(raised.error)))
         context.on("console", lambda said: said.type == "error" and heard.errors.append(said.text))

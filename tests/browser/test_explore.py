@@ -36,7 +36,7 @@ def opened(run: Path, folder: Path) -> Iterator[str]:
             assert found is not None
             yield found[0]
             process.send_signal(signal.SIGINT)
-            assert process.wait(60) == 0
+            assert process.wait(300) == 0  # two seconds where nothing else runs
         finally:
             process.kill()
 
@@ -69,7 +69,7 @@ def address(digits: tuple[Path, Path]) -> Iterator[str]:
 @pytest.fixture
 def seen(address: str, page: Page) -> Page:
     page.goto(address)
-    page.wait_for_selector("#samples img", timeout=60_000)
+    page.wait_for_selector("#samples img")
     return page
 
 
@@ -79,7 +79,7 @@ def tab(page: Page, name: str) -> None:
 
 def sources(page: Page, place: str) -> list[str]:
     """The pictures that are shown somewhere, by their addresses, which tell their contents."""
-    page.wait_for_selector(f"{place} img", timeout=120_000)
+    page.wait_for_selector(f"{place} img")
     return [str(one.get_attribute("src")) for one in page.locator(f"{place} img").all()]
 
 
@@ -91,7 +91,6 @@ def changed(page: Page, place: str, act: Callable[[], Any]) -> list[str]:
         "([place, src]) => { const one = document.querySelector(place + ' img');"
         " return one && one.getAttribute('src') != src; }",
         arg=[place, before[0]],
-        timeout=120_000,
     )
     return sources(page, place)
 
@@ -132,6 +131,18 @@ def test_samples_follow_seed_and_class_and_can_be_picked_up(
     assert heard.errors == []
 
 
+def plays(page: Page, url: str) -> list[float]:
+    """Has the browser play a film; returns its width, its height and its seconds."""
+    found: list[float] = page.evaluate(
+        "url => new Promise((done, failed) => { const film = document.createElement('video');"
+        " film.muted = true; film.playbackRate = 8; film.src = url; film.onerror = failed;"
+        " film.onended = () => done([film.videoWidth, film.videoHeight, film.duration]);"
+        " film.play(); })",
+        url,
+    )
+    return found
+
+
 def test_a_walk_goes_from_picked_image_to_picked_image(seen: Page, heard: Heard) -> None:
     pick(seen, 0, 1, 2)
     tab(seen, "Walk")
@@ -140,6 +151,10 @@ def test_a_walk_goes_from_picked_image_to_picked_image(seen: Page, heard: Heard)
     assert ".gif" in film
     assert seen.request.get(film).body()[:6] == b"GIF89a"
     seen.wait_for_selector("text=Save as GIF")
+    with seen.expect_download() as download:
+        click(seen, "Save as MP4")
+    assert download.value.suggested_filename == "walk.mp4"
+    assert plays(seen, download.value.url) == [252, 252, 3.0]  # 3 walks of 20 frames, 20 a second
     assert heard.elsewhere == []
 
 
@@ -159,46 +174,63 @@ def test_sliders_move_the_image(seen: Page, heard: Heard) -> None:
     assert heard.elsewhere == []
 
 
-def test_an_uploaded_digit_is_found_again(seen: Page, heard: Heard, tmp_path: Path) -> None:
+def test_uploaded_digits_are_found_again(seen: Page, heard: Heard, tmp_path: Path) -> None:
+    """The first of each class of the test images."""
     from forger.data import MNISTSample
     from forger.pictures import png_bytes
 
-    image = tmp_path / "digit.png"
-    image.write_bytes(png_bytes(MNISTSample(batch_size=64).test_images[3]))
-    tab(seen, "Find")
-    seen.locator("#upload input[type=file]").set_input_files(image)
-    seen.wait_for_selector("text=digit.png")
-    click(seen, "Find it")
-    sources(seen, "#found")
-    text = seen.locator("#distance").inner_text()
-    said = re.search(r"Distance ([\d.]+),.* is at ([\d.]+)\. Found: (\d) .*, yours: (\d)", text)
-    assert said is not None, text
-    assert float(said[1]) < float(said[2])
-    assert said[3] == said[4]
+    data = MNISTSample(batch_size=64)
+    kept = []
+    for digit in range(10):
+        seen.reload()
+        tab(seen, "Find")
+        image = tmp_path / f"a_{digit}.png"
+        number = int((data.test_labels == digit).nonzero()[0])
+        image.write_bytes(png_bytes(data.test_images[number]))
+        seen.locator("#upload input[type=file]").set_input_files(image)
+        seen.wait_for_selector(f"text=a_{digit}.png")
+        click(seen, "Find it")
+        sources(seen, "#found")
+        text = seen.locator("#distance").inner_text()
+        said = re.search(r"Distance ([\d.]+),.* is at ([\d.]+)\. Found: (\d) .*, yours: (\d)", text)
+        assert said is not None, text
+        assert float(said[1]) < float(said[2]), f"{digit}: {text}"
+        kept.append(said[3] == said[4])
+    assert sum(kept) >= 9, kept
     assert heard.elsewhere == []
     assert heard.errors == []
 
 
-def draw(page: Page, points: list[tuple[float, float]]) -> None:
-    """Draws along points of the canvas, in parts of its sides."""
+def place_of_canvas(page: Page) -> Any:
+    """Waits until the canvas has come to rest, and returns where."""
     canvas: Locator = page.locator("#canvas canvas").first
     canvas.scroll_into_view_if_needed()
-    page.wait_for_timeout(1_500)  # its animations
-    box = canvas.bounding_box()
-    assert box is not None
+    before = None
+    for _ in range(100):
+        page.wait_for_timeout(1_000)
+        if (box := canvas.bounding_box()) == before and box is not None:
+            return box
+        before = box
+    raise AssertionError("the canvas goes on moving")
+
+
+def draw(page: Page, points: list[tuple[float, float]]) -> None:
+    """Draws along points of the canvas, in parts of its sides."""
+    box = place_of_canvas(page)
     places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
     page.mouse.move(*places[0])
     page.mouse.down()
     for place in places[1:]:
         page.mouse.move(*place, steps=20)
     page.mouse.up()
-    page.wait_for_timeout(500)
+    page.wait_for_selector("#canvas button[aria-label=Undo]:enabled")
 
 
-def test_a_drawn_one_gives_ones(seen: Page, heard: Heard) -> None:
+@pytest.mark.parametrize("leaning", [0.0, 0.1])
+def test_a_drawn_one_gives_ones(leaning: float, seen: Page, heard: Heard) -> None:
     tab(seen, "Scribble")
     seen.wait_for_selector("#canvas canvas")
-    draw(seen, [(0.5, 0.25), (0.5, 0.75)])
+    draw(seen, [(0.5 + leaning, 0.25), (0.5 - leaning, 0.75)])
     click(seen, "Find images")
     assert len(sources(seen, "#candidates")) == 4
     read = re.findall(r"(\d) \(", seen.locator("#candidates").inner_text())
@@ -211,7 +243,7 @@ def test_a_drawn_one_gives_ones(seen: Page, heard: Heard) -> None:
 
 def words_of(page: Page) -> str:
     toast = page.locator(".toast-body").first
-    toast.wait_for(timeout=60_000)
+    toast.wait_for()
     return toast.inner_text()
 
 
@@ -237,7 +269,7 @@ def test_mistakes_are_told_in_words(seen: Page, tmp_path: Path, heard: Heard) ->
     seen.reload()
     tab(seen, "Scribble")
     seen.wait_for_selector("#canvas canvas")
-    seen.wait_for_timeout(1_500)
+    place_of_canvas(seen)
     click(seen, "Find images")
     assert "the canvas is empty; draw something on it first" in words_of(seen)
     assert heard.elsewhere == []
@@ -247,7 +279,7 @@ def test_two_pages_have_shelves_of_their_own(address: str, new_page: Callable[..
     pages = [new_page(), new_page(color_scheme="dark", viewport={"width": 400, "height": 800})]
     for page in pages:
         page.goto(address)
-        page.wait_for_selector("#samples img", timeout=60_000)
+        page.wait_for_selector("#samples img")
     pick(pages[0], 1, 2)
     pick(pages[1], 3)
     assert pages[0].locator("#shelf img").count() == 2
@@ -310,4 +342,5 @@ def test_a_text_is_drawn_and_becomes_another(page: Page, heard: Heard, tmp_path:
         page.locator("#text textarea").fill("a red 3")
         page.get_by_role("button", name="Walk").click()
         page.locator("#film img").wait_for()
+        page.get_by_role("button", name="Save as MP4").wait_for()
     assert not heard.elsewhere

@@ -79,11 +79,22 @@ def drawn(page: Page, text: str = "ms each") -> np.ndarray:
 
 def changed(page: Page, before: np.ndarray) -> np.ndarray:
     """Waits until other images are there."""
-    for _ in range(100):
+    for _ in range(1200):
         if (found := drawn(page)).shape != before.shape or (found != before).any():
             return found
         page.wait_for_timeout(50)
     raise AssertionError("the images stay as they were")
+
+
+def settled(page: Page) -> np.ndarray:
+    """Waits until the images stay as they are; while a walk goes on, none does."""
+    before = drawn(page)
+    for _ in range(100):
+        page.wait_for_timeout(300)
+        if ((found := drawn(page)) == before).all():
+            return found
+        before = found
+    raise AssertionError("the images go on changing")
 
 
 def noise_file(folder: Path, sampler: Sampler, n: int) -> tuple[Path, np.ndarray]:
@@ -133,10 +144,7 @@ def test_every_control_does_what_it_says(opened: Callable[..., Page], heard: Hea
     on_the_way = changed(page, first)
     changed(page, on_the_way)
     page.click("#walk")
-    page.wait_for_timeout(300)
-    stopped = drawn(page)
-    page.wait_for_timeout(300)
-    assert (drawn(page) == stopped).all()
+    stopped = settled(page)
     page.click("#next")
     changed(page, stopped)
     assert heard.errors == []

@@ -116,6 +116,7 @@ def test_refusals_of_train(overrides: str, message: str, gpus: Gpus) -> None:
         ("generate", "n=1,2", "generate.py runs once; call it again for another run"),
         ("generate", "weights=emma", "must be one of ema, raw; did you mean 'ema'?"),
         ("generate", "frames=5", "frames=5: does nothing without walk=true"),
+        ("generate", "film=mp4", "film=mp4: does nothing without walk=true"),
         ("generate", "reach=2", "reach=2: does nothing without directions=<number>"),
         ("generate", "directions=0", "directions=0: must be"),
         ("generate", "label=[]", "label=[]: names no class; leave it out"),
@@ -155,6 +156,8 @@ def test_formats_that_leave_settings_out_or_lack_packages(
     (problem,) = found("export", f"run={run}")
     assert problem.startswith("format=onnx: needs onnx, onnxscript, onnxruntime, which are missing")
     assert problem.endswith('write pip install -e ".[export]"')
+    (problem,) = found("generate", f"run={run}", "walk=true", "film=mp4")
+    assert problem == "film=mp4: needs av, which is missing; write pip install av, or film=gif"
     (problem,) = found("explore", f"run={run}")
     assert problem.startswith("the page: needs gradio, which is missing; write pip install -e")
 

@@ -135,11 +135,19 @@ def test_onnx_with_its_card(
     (run / "scores.json").unlink()
 
 
-@pytest.mark.parametrize("kind", ["torch_export", "safetensors"])
-def test_a_full_disk_is_told(kind: str, into: Export, tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", kilobytes=16) as disk:
+@pytest.mark.parametrize(
+    ("kind", "kilobytes"),
+    [("onnx", 16), ("torch_export", 16), ("safetensors", 16), ("html", 16), ("html", 400)],
+)
+def test_a_full_disk_is_told(
+    kind: str, kilobytes: int, into: Export, runtime: Path, tmp_path: Path
+) -> None:
+    words = [f"web_runtime={runtime}"] if kind == "html" else []
+    # On the larger disk the model has its place, and the page, which comes after it, has none.
+    (runtime / "dist" / "ort-wasm-simd-threaded.wasm").write_bytes(os.urandom(400_000))
+    with small_disk(tmp_path / "disk", kilobytes) as disk:
         with pytest.raises(UserError, match="cannot be written: No space left on device"):
-            into(f"format={kind}", f"output={disk / 'out'}")
+            into(f"format={kind}", f"output={disk / 'out'}", *words)
         assert list(disk.iterdir()) == []
 
 
@@ -285,6 +293,12 @@ def test_what_runs_in_the_browser_is_fetched_once_and_known_by_its_hash(
     monkeypatch.setenv("PATH", f"{tools}:{os.defpath}")
     npm(tools, "echo no network >&2; exit 1")
     with pytest.raises(UserError, match=r"npm cannot fetch onnxruntime-web: no network; try again"):
+        find(None, cache)
+    npm(
+        tools,
+        "printf 'npm error code E1\\nnpm error nospc no space left\\n' >&2; touch $4/a.tgz; exit 1",
+    )
+    with pytest.raises(UserError, match=r"npm cannot fetch onnxruntime-web: nospc no space left;"):
         find(None, cache)
     package = tmp_path / "x.tgz"
     os.system(

@@ -106,6 +106,22 @@ def test_the_walk_begins_with_the_first_images(into: Callable[..., Path]) -> Non
         assert np.abs(frame[y : y + 84 : 3, x : x + 84 : 3] - image).max() <= 1
 
 
+def test_the_walk_as_mp4_shows_what_the_gif_shows(into: Callable[..., Path]) -> None:
+    av = pytest.importorskip("av")
+    output = into("walk.noise=true", "film=mp4", "frames=4")
+    assert not (output / "walk.gif").exists()
+    with av.open(output / "walk.mp4") as walk:
+        film = [frame.to_ndarray(format="gray").astype(int) for frame in walk.decode(video=0)]
+    into("walk.noise=true", "frames=4")  # in its place
+    assert not (output / "walk.mp4").exists()
+    with Image.open(output / "walk.gif") as walk:
+        assert walk.n_frames == len(film) == 4 * walk_picture.STOPS
+        for number, shown in enumerate(film):
+            walk.seek(number)
+            frame = np.asarray(walk.convert("L")).astype(int)
+            assert np.abs(frame - shown).mean() < 8
+
+
 def test_the_same_seed_gives_the_same_bytes(into: Callable[..., Path], tmp_path: Path) -> None:
     def made(name: str, *overrides: str) -> dict[str, bytes]:
         words = ("npz=true", "walk.noise=true", f"output={tmp_path / name}", *overrides)

@@ -22,6 +22,25 @@ _ZIP = b"PK\x03\x04"  # how every file of torch.save begins
 
 def generate_rules(select: CheckedValues) -> Findings:
     """Yields what is wrong with a config of generate.py as a whole."""
+    yield from _run_and_device(select)
+    for key in ("label", "walk.labels"):
+        if select(key) == []:
+            yield key, "names no class; leave it out"
+    for key in ("text", "walk.texts"):
+        if select(key) == []:
+            yield key, "names no text; leave it out"
+    text_file = select("text_file")
+    if isinstance(text_file, str) and not Path(text_file).expanduser().is_file():
+        yield "text_file", "there is no such file; write text_file=<file with a text on each line>"
+    if select("film") == "mp4" and find_spec("av") is None:
+        yield "film", "needs av, which is missing; write pip install av, or film=gif"
+    output = select("output")
+    if isinstance(output, str) and Path(output).expanduser().is_file():
+        yield "output", "is a file; write output=<folder>"
+
+
+def _run_and_device(select: CheckedValues) -> Findings:
+    """Yields runs that cannot be read, and a device that is not there."""
     run, checkpoint, device = select("run"), select("checkpoint") or "last", select("device")
     if run is not None:
         runs = [run] if isinstance(run, str) else run
@@ -41,18 +60,6 @@ def generate_rules(select: CheckedValues) -> Findings:
     elif device not in (None, "auto", "cpu", "mps") and numbered is None:
         hint = nearest(device, ("auto", "cpu", "cuda", "mps"))
         yield "device", f"must be one of auto, cpu, cuda, cuda:<number>, mps{hint}"
-    for key in ("label", "walk.labels"):
-        if select(key) == []:
-            yield key, "names no class; leave it out"
-    for key in ("text", "walk.texts"):
-        if select(key) == []:
-            yield key, "names no text; leave it out"
-    text_file = select("text_file")
-    if isinstance(text_file, str) and not Path(text_file).expanduser().is_file():
-        yield "text_file", "there is no such file; write text_file=<file with a text on each line>"
-    output = select("output")
-    if isinstance(output, str) and Path(output).expanduser().is_file():
-        yield "output", "is a file; write output=<folder>"
 
 
 def report_rules(select: CheckedValues) -> Findings:

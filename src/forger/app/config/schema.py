@@ -132,6 +132,7 @@ GENERATE = _OF_A_RUN | {
     **{"project": str | None, "directions": PositiveInt | None, "reach": PositiveFloat},
     "truncation": NonNegativeFloat,
     **{"weights": Literal["ema", "raw"], "npz": bool, "walk": Section, "frames": PositiveInt},
+    "film": Literal["gif", "mp4"],
     "output": str | None,
 }
 REPORT: Types = {"run": str | list[str], "output": str | None}

@@ -296,7 +296,7 @@ SCRIPTS: dict[str, Script] = {
         generate_rules,
         groups=set(),
         once="runs once; call it again for another run",
-        needs={"frames": "walk=true", "reach": "directions=<number>"},
+        needs={"frames": "walk=true", "film": "walk=true", "reach": "directions=<number>"},
         decided={
             "input": {"label", *_TEXTS, "truncation", "walk", "npz", "project", "directions"},
             "project": {

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from torch import Tensor
 
-from forger.app.explore.studio import Picked, Studio
+from forger.app.explore.studio import Picked, Studio, film_of
 from forger.app.explore.words import told
 
 _MOST_PICKED, _MOST_SHOWN = 12, 64
+_MP4 = find_spec("av") is not None
 _WALKED = 4  # of the seed's first images, where less than two are picked
 
 
@@ -110,22 +114,38 @@ def walk_tab(studio: Studio, shelf: Shelf, folder: Path) -> None:
         frames = gr.Slider(2, 60, 20, step=1, label="Frames from one to the next")
         closed = gr.Checkbox(True, label="Back to the first, and round again")
         walk = gr.Button("Walk", variant="primary")
-    film = gr.Image(label="Film", elem_id="film", type="filepath", interactive=False, height=300)
-    save: Any = gr.DownloadButton("Save as GIF", visible=False)
+    film = film_place()
 
     @told
     def draw(picked: list[Picked], frames: int, closed: bool) -> Any:
         if len(picked) < 2:
             picked = studio.samples(_WALKED, 0, None, 1.0, "ema")[1]
-        path = write_film(folder, "walk", studio.walk(picked, int(frames), closed))
-        return path, gr.update(value=path, visible=True)
+        return fill_place(folder, studio.walk(picked, int(frames), closed))
 
-    walk.click(draw, [shelf.picked, frames, closed], [film, save])
+    walk.click(draw, [shelf.picked, frames, closed], film)
+
+
+def film_place() -> list[Any]:
+    """Lays out where a film is shown, and buttons that save it."""
+    film = gr.Image(label="Film", elem_id="film", type="filepath", interactive=False, height=300)
+    with gr.Row():
+        names = ("Save as GIF", "Save as MP4" if _MP4 else "For MP4: pip install av")
+        return [film, *(gr.DownloadButton(name, visible=False) for name in names)]
+
+
+def fill_place(folder: Path, frames: Sequence[Tensor]) -> list[Any]:
+    """Returns what the components of a `film_place` become, of frames `(1, C, H, W)`."""
+    gif, *others = (
+        write_film(folder, f"walk.{kind}", film_of(frames, kind))
+        for kind in ("gif", *(["mp4"] if _MP4 else []))
+    )
+    mp4 = gr.update(value=next(iter(others), None), visible=True, interactive=_MP4)
+    return [gif, gr.update(value=gif, visible=True), mp4]
 
 
 def write_film(folder: Path, name: str, film: bytes) -> str:
-    """Writes a GIF under a name that no one else has, and returns its path."""
-    path = folder / secrets.token_hex(8) / f"{name}.gif"
+    """Writes a film into a folder that no one else has, and returns its path."""
+    path = folder / secrets.token_hex(8) / name
     path.parent.mkdir(parents=True)
     path.write_bytes(film)
     return str(path)

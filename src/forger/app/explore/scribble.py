@@ -69,7 +69,7 @@ def scribble_tab(studio: Studio, shelf: Shelf, folder: Path, page: gr.Blocks) ->
         )
         each = zip(done.images, found, strict=True)
         items = [(studio.image(one), studio.caption(image, one.label)) for image, one in each]
-        films = [write_film(folder, "way", studio.way(done, row)) for row in range(len(found))]
+        films = [write_film(folder, "way.gif", studio.way(done, row)) for row in range(len(found))]
         return items, found, films, films[0]
 
     def onto(start: Picked | None) -> Any:

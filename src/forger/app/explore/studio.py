@@ -15,7 +15,7 @@ from torch import Tensor
 
 from forger.app.run.load import LoadedRun
 from forger.errors import ConfigError
-from forger.pictures import gif_bytes, pixel_grid, to_pil, to_pixels
+from forger.pictures import FILMS, pixel_grid, to_pil, to_pixels
 from forger.random_state import random_state_of
 from forger.sampling.between_classes import generate_between, walk
 from forger.sampling.directions import Directions
@@ -84,8 +84,8 @@ class Studio:
         with self.lock, torch.no_grad():
             return shown(self.sampler(*self.inputs(picked))[0])
 
-    def walk(self, stops: Sequence[Picked], frames: int, closed: bool) -> bytes:
-        """Returns a GIF of the way from image to image, and back to the first if it is closed."""
+    def walk(self, stops: Sequence[Picked], frames: int, closed: bool) -> list[Tensor]:
+        """Returns frames of the way from image to image, and back to the first if it is closed."""
         noise = torch.stack([one.noise for one in stops])[:, None]
         labels = None
         if stops[0].label is not None:
@@ -93,7 +93,7 @@ class Studio:
         count = (len(stops) - (not closed)) * frames + (not closed)
         with self.lock, torch.inference_mode():
             way = walk(self.sampler, loop(noise, frames, self.sampler.prior), labels)
-            return film_of(list(islice(way, count)))
+            return list(islice(way, count))
 
     @cached_property
     def moves_classes(self) -> bool:
@@ -212,9 +212,9 @@ def shown(image: Tensor) -> Image.Image:
     return to_pil(pixel_grid(pixels[None], width=_WIDTH))
 
 
-def film_of(frames: Sequence[Tensor]) -> bytes:
-    """Returns a GIF of frames `(1, C, H, W)`."""
-    return gif_bytes((pixel_grid(to_pixels(one), width=_WIDTH) for one in frames), _RATE)
+def film_of(frames: Sequence[Tensor], kind: str = "gif") -> bytes:
+    """Returns a film, gif or mp4, of frames `(1, C, H, W)`."""
+    return FILMS[kind]((pixel_grid(to_pixels(one), width=_WIDTH) for one in frames), _RATE)
 
 
 def _picked(noise: Tensor, label: Tensor | None) -> list[Picked]:

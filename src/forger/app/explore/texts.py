@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 import torch
 
-from forger.app.explore.samples import gallery_of, write_film
-from forger.app.explore.studio import film_of, shown
+from forger.app.explore.samples import fill_place, film_place, gallery_of
+from forger.app.explore.studio import shown
 from forger.app.explore.words import told
 from forger.app.run.walk_picture import embedded
 from forger.sampling.between_classes import walk
@@ -39,7 +39,7 @@ def text_tab(samplers: Mapping[str, Sampler], folder: Path, page: gr.Blocks) -> 
     with gr.Row():
         frames = gr.Slider(2, 60, 20, step=1, label="Frames from one to the other")
         go = gr.Button("Walk")
-    film = gr.Image(label="Film", elem_id="film", type="filepath", interactive=False, height=300)
+    film = film_place()
 
     @told
     def sample(text: str, seed: int, n: int, weights: str) -> Any:
@@ -57,7 +57,7 @@ def text_tab(samplers: Mapping[str, Sampler], folder: Path, page: gr.Blocks) -> 
             stops = embedded(any_one, [text, other])[:, None]
             noise = any_one.noise(_WALKED, int(seed)).expand(2 * int(frames), -1, -1)
             images = [image.cpu() for image in walk(any_one, noise, stops)]
-        return write_film(folder, "walk", film_of(images))
+        return fill_place(folder, images)
 
     asked, outputs = [text, seed, count, weights], [gallery, unknown]
     for event in (draw.click, text.submit, seed.submit, count.release, weights.change, page.load):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import shutil
 import subprocess
 import tarfile
@@ -19,6 +20,8 @@ PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 INTEGRITY = (
     "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 )
+# What npm says of an error, but for the lines that are for programs; its old versions write "ERR!".
+_SAID = re.compile(r"^npm (?:error|ERR!) (?!code |syscall |errno )(\S.*)", re.MULTILINE)
 _SCRIPT, _WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 
 
@@ -81,22 +84,35 @@ def _fetched() -> bytes:
             f"format=html: needs {PACKAGE}, which npm fetches once, and there is no npm; install"
             f" Node.js, {otherwise}"
         )
-    with TemporaryDirectory() as folder:
-        command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--pack-destination", folder, "--silent"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        found = next(Path(folder).glob("*.tgz"), None)
-        if found is None:
-            reason = next(iter(done.stderr.strip().splitlines()), "it says nothing")[:200]
-            raise UserError(
-                f"format=html: npm cannot fetch {PACKAGE}: {reason}; try again, {otherwise}"
-            )
-        content = found.read_bytes()
+    try:
+        content, reason = _packed_by(npm)
+    except OSError as error:  # of the folder for temporary files
+        content, reason = None, f"{error.strerror or error}"
+    if content is None:
+        raise UserError(
+            f"format=html: npm cannot fetch {PACKAGE}: {reason}; try again, {otherwise}"
+        )
     if not _is_right(content):
         raise UserError(
             f"format=html: npm's {PACKAGE} {VERSION} is not the one that this version of forger"
             f" knows, by its hash; {otherwise[3:]}"
         )
     return content
+
+
+def _packed_by(npm: str) -> tuple[bytes | None, str]:
+    """Returns the package, or None and what npm says."""
+    with TemporaryDirectory() as folder:
+        command = [npm, "pack", f"{PACKAGE}@{VERSION}", "--pack-destination", folder]
+        # On a full disk npm leaves a part of the package there, so that its status counts, too.
+        done = subprocess.run(
+            [*command, "--loglevel=error"], cwd=folder, capture_output=True, text=True
+        )
+        found = next(Path(folder).glob("*.tgz"), None)
+        if done.returncode == 0 and found is not None:
+            return found.read_bytes(), ""
+    said = _SAID.findall(done.stderr) or done.stderr.strip().splitlines() or ["it says nothing"]
+    return None, said[0][:200]
 
 
 def _is_right(content: bytes) -> bool:

@@ -41,7 +41,7 @@ GRID = 400  # images in grid.png, at most
 _IMAGES = 64  # unless n says so
 _RECORD = "generated.json"  # stands in every folder that generate.py wrote
 _OF_A_TEXT = 8  # images of each text, unless n says so
-_PICTURES = ("grid.png", "images.npz", "noise.npz", "walk.gif", "directions.png")
+_PICTURES = ("grid.png", "images.npz", "noise.npz", "walk.gif", "walk.mp4", "directions.png")
 _OURS = re.compile(
     rf"images|images/\d{{6,}}\.png|generated\.json|{'|'.join(map(re.escape, _PICTURES))}"
 )
@@ -54,8 +54,8 @@ def generate(cfg: DictConfig) -> Path:
 
     It writes `images/000000.png` and so on, which scoring tools read, `grid.png` with the first 400
     at most, and `generated.json`, which says what they come from. `npz` adds `images.npz`, `walk`
-    adds `walk.gif`, in which 16 images wander through latent space or from class to class and come
-    back. The same settings on the same device give the same bytes.
+    adds `walk.gif`, or as `film` says `walk.mp4`, in which 16 images wander through latent space or
+    from class to class and come back. The same settings on the same device give the same bytes.
 
     A run with classes gives `n` images of each class of `label`, or of all, one class after the
     other, with a row for each in the grid; they are the seed's first images in order, so that the
@@ -97,7 +97,8 @@ def generate(cfg: DictConfig) -> Path:
         record = _record(cfg, run, device, classes)
         record |= _write(cfg, folder, sampler, classes, inputs, texts)
         if route is not None:
-            (folder / "walk.gif").write_bytes(draw_walk(sampler, cfg.seed, cfg.frames, route))
+            film = draw_walk(sampler, cfg.seed, cfg.frames, route, cfg.film)
+            (folder / f"walk.{cfg.film}").write_bytes(film)
         if cfg.directions is not None:
             where = cfg.seed, cfg.directions, cfg.reach, classes[0] if classes else None
             picture, method = draw_directions(sampler, *where)

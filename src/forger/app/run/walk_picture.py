@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from forger.errors import ConfigError
-from forger.pictures import gif_bytes, pixel_grid, to_pixels
+from forger.pictures import FILMS, pixel_grid, to_pixels
 from forger.sampling.between_classes import generate_between, walk
 from forger.sampling.sampler import Sampler
 from forger.sampling.walk import loop
@@ -78,14 +78,15 @@ def embedded(sampler: Sampler, texts: Sequence[str]) -> Tensor:
     return embedding
 
 
-def draw_walk(sampler: Sampler, seed: int, frames: int, route: Route) -> bytes:
-    """Returns a GIF that repeats without a seam; its first frame shows the seed's first noise.
+def draw_walk(sampler: Sampler, seed: int, frames: int, route: Route, kind: str = "gif") -> bytes:
+    """Returns a film that repeats without a seam; its first frame shows the seed's first noise.
 
     Args:
         sampler: of the generator.
         seed: of the noise.
         frames: from a stop to the next.
         route: where it goes.
+        kind: gif | mp4.
     """
     if route.noise_moves:
         stops = sampler.noise(WALKERS * route.stops, seed).view(route.stops, WALKERS, -1)
@@ -95,4 +96,4 @@ def draw_walk(sampler: Sampler, seed: int, frames: int, route: Route) -> bytes:
     with torch.inference_mode():
         images = walk(sampler, noise, route.classes)
         pictures = (pixel_grid(to_pixels(one), width=_WIDTH) for one in images)
-        return gif_bytes(pictures, _RATE)
+        return FILMS[kind](pictures, _RATE)
