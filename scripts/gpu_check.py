@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 GIVEN = ("torch", "torchvision", "lightning")  # with all that they need
 TOOLS = ("pytest>=8", "pytest-xdist>=3.7")
+TIMED_OUT = 124  # the exit code of `timeout`
 
 
 def requirements() -> list[str]:
@@ -78,7 +79,10 @@ def _name(requirement: str) -> str:
 
 
 def read_tests(path: Path) -> dict[str, Any]:
-    """Reads pytest's XML: how many passed, and which failed or were left out, with the reason."""
+    """Reads pytest's XML: how many passed, and which failed or were left out, with the reason.
+
+    Beside it lies the exit code, where that is not 0.
+    """
     found: dict[str, Any] = {"passed": 0, "failed": {}, "skipped": {}, "seconds": 0.0}
     if not path.is_file():
         return found | {"broken": "pytest wrote no report: it was ended, or could not begin"}
@@ -93,6 +97,9 @@ def read_tests(path: Path) -> dict[str, Any]:
             found["skipped"].setdefault(parts["skipped"], []).append(name)
         else:
             found["passed"] += 1
+    code = path.with_suffix(".code")
+    if code.is_file() and int(code.read_text()) == TIMED_OUT:
+        found["skipped"]["its time was up before it ended"] = ["the last that was begun"]
     return found
 
 

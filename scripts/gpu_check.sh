@@ -38,12 +38,12 @@ fi
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# Tests have 6 tenths of the time; then none is begun, and in a minute more pytest is ended. Some failing
-# is told in the end.
+# Tests have 6 tenths of the time; then none is begun, and in a minute more pytest is told to end, which leaves
+# a report of those that ended. Some failing is told in the end.
 export FORGER_TEST_UNTIL=$((began + LIMIT * 6 / 10))
-timeout --kill-after=10 "$(left $((LIMIT * 3 / 10)))" "$python" -m pytest -m gpu tests/gpu -q \
+timeout --kill-after=20 "$(left $((LIMIT * 3 / 10)))" "$python" -m pytest -m gpu tests/gpu -q \
   -p no:cacheprovider --basetemp="$work/tests" --junitxml="$work/tests.xml" \
-  $([ "$WORKERS" -gt 1 ] && echo "-n $WORKERS") ${TESTS:+-k "$TESTS"} || true
+  $([ "$WORKERS" -gt 1 ] && echo "-n $WORKERS") ${TESTS:+-k "$TESTS"} || echo $? >"$work/tests.code"
 
 # The benchmark begins no run that would end too late, and writes after each.
 benchmark=(--seconds "$(left 30)" --output "$work/throughput" --pairs 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,12 @@ import torch
 # Torch looks at it once, at the first product of matrices, and Lightning sets it later.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 sys.path.insert(0, str(Path(__file__).parents[1] / "app"))  # for `combinations` and `training`
+
+
+def pytest_configure() -> None:
+    """Ends at SIGTERM as at Ctrl-C where time is limited: what has passed is still reported."""
+    if "FORGER_TEST_UNTIL" in os.environ:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
