@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -73,7 +72,6 @@ def _composed(command: Command) -> tuple[DictConfig | None, list[str]]:
         return None, [f"-m: {command.script}.py {once}"]
     if extra is not None and not Path(extra).is_dir():
         return None, [f"--config-dir {extra}: there is no such folder"]
-    gc.disable()  # configs are many small objects, and little garbage
     with hydra_for(command) as loader, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "provider=")  # a folder that is not there: told below
         try:
@@ -81,8 +79,6 @@ def _composed(command: Command) -> tuple[DictConfig | None, list[str]]:
             cfg = _of_sweep(overrides) if command.multirun else _of_run(overrides)
         except HydraException as error:
             return None, [worded(error)]
-        finally:
-            gc.enable()
     return cfg, list(dict.fromkeys([*command.misspelt, *overrides.problems]))
 
 

@@ -17,7 +17,7 @@ from forger.app.config.messages import nearest, written
 from forger.app.config.overrides import with_first_value
 from forger.app.config.sections import SCRIPTS
 from forger.app.config.signatures import signature_of
-from forger.app.config.values import is_related, leaves, reason_of, value_at
+from forger.app.config.values import as_written, is_related, leaves, reason_of, value_at
 
 _OURS = {  # names of other programs, each with ours
     **{"learning_rate": "lr", "beta1": "betas", "z_dim": "latent_dim", "nz": "latent_dim"},
@@ -90,7 +90,7 @@ def _overwritten(cfg: DictConfig, settings: Sequence[Override]) -> Iterator[str]
     for place, override in enumerate(settings):
         key, value = override.key_or_group, override.value()
         later = [one for one in settings[place + 1 :] if is_related(key, one.key_or_group)]
-        node = value_at(OmegaConf.to_container(cfg, resolve=False), key) if later else None
+        node = value_at(as_written(cfg), key) if later else None
         if later and not (node is None if override.is_delete() else _holds(node, value)):
             instead = f"is overwritten by {later[0].input_line}; leave one of them out"
             yield f"{override.input_line}: {instead}"
@@ -105,7 +105,7 @@ def _holds(node: Any, value: Any) -> bool:
 
 def what_to_write(cfg: DictConfig, key: str, value: Any) -> str | None:
     """Returns the setting that a wrong key means: `lr=0.1` is `optimizer.lr=0.1`, if any."""
-    known = dict(leaves(OmegaConf.to_container(cfg, resolve=False)))
+    known = dict(leaves(as_written(cfg)))
     spelled = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", key).lower().replace("-", "_")
     name = spelled.rpartition(".")[2]
 
@@ -115,7 +115,6 @@ def what_to_write(cfg: DictConfig, key: str, value: Any) -> str | None:
 
     for end in (f".{spelled}", f".{_OURS.get(name, name)}", f"_{name}"):
         found = [one for one in known if f".{one}".endswith(end) and not is_related(one, key)]
-        found = [one for one in found if not one.startswith("hydra.")]
         if found:
             best = [one for one in found if distance(one) == min(map(distance, found))]
             return " or ".join(_with_value(one, known[one], value) for one in best[:2])

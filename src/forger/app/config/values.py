@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from forger.app.config.type_checks import UNKNOWN
 
@@ -116,36 +116,48 @@ def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from leaves(value, joined(key, name))
 
 
+def as_written(cfg: DictConfig) -> dict[str, Any]:
+    """Returns a config as plain data, unresolved, Hydra's own part left out."""
+    return {str(name): _as_written(cfg._get_node(name)) for name in cfg if name != "hydra"}
+
+
+def _as_written(node: Any) -> Any:
+    is_part = isinstance(node, (DictConfig, ListConfig))
+    return OmegaConf.to_container(node, resolve=False) if is_part else node._value()
+
+
 def read_values(cfg: DictConfig) -> Values:
     """Resolves a config as far as it goes, Hydra's own part left out."""
-    raw: Any = OmegaConf.to_container(cfg, resolve=False)
-    raw.pop("hydra", None)
-    broken: dict[str, str] = {}
+    raw, broken = as_written(cfg), dict[str, str]()
     texts = [(key, value) for key, value in leaves(raw) if isinstance(value, str)]
     targets = {target for key, text in texts for target in _references(key, text)}
-    return Values(_resolved(cfg, "", broken), raw, broken, targets)
+    return Values(_resolved(cfg, raw, "", broken), raw, broken, targets)
 
 
-def _resolved(node: Any, key: str, broken: dict[str, str], around: tuple[Any, ...] = ()) -> Any:
-    if not isinstance(node, (DictConfig, ListConfig)):
-        return node
+def _resolved(
+    node: Any, raw: Any, key: str, broken: dict[str, str], around: tuple[Any, ...] = ()
+) -> Any:
+    """Returns what a part of the config comes to; `raw` is that part as written."""
+    if not isinstance(raw, (dict, list)):
+        return raw
     if any(node is one for one in around):
         raise ValueError  # a setting refers to what it is a part of
     found: dict[Any, Any] = {}
-    names: Iterable[Any] = node.keys() if isinstance(node, DictConfig) else range(len(node))
-    for name in names:
-        path = joined(key, name)
-        if path == "hydra":
+    for name, value in raw.items() if isinstance(raw, dict) else enumerate(raw):
+        path, inner = joined(key, name), (*around, node)
+        if not (isinstance(value, str) and "${" in value):
+            found[name] = _resolved(node._get_node(name), value, path, broken, inner)
             continue
         try:
-            found[name] = _resolved(node[name], path, broken, (*around, node))
-        except MissingMandatoryValue:
-            found[name] = "???"
+            meant = node[name]
+            is_part = isinstance(meant, (DictConfig, ListConfig))
+            text = _as_written(meant) if is_part else meant
+            found[name] = _resolved(meant, text, path, broken, inner)
         except Exception as error:  # a resolver may raise anything
-            found[name], text = UNKNOWN, str(node._get_node(name))
-            if "${hydra:" not in text:  # known once a job runs
-                broken[path] = f"{text}: {reason_of(error)}"
-    return found if isinstance(node, DictConfig) else list(found.values())
+            found[name] = UNKNOWN
+            if "${hydra:" not in value:  # known once a job runs
+                broken[path] = f"{value}: {reason_of(error)}"
+    return found if isinstance(raw, dict) else list(found.values())
 
 
 def reason_of(error: Exception) -> str:
