@@ -10,6 +10,7 @@ On two cores:
     python benchmarks/kill_and_resume.py --models vanilla dcgan                 50 kills, 7 minutes
     python benchmarks/kill_and_resume.py --models biggan stylegan2 --kills 6    6 kills, 7 minutes
     python benchmarks/kill_and_resume.py --models paired cycle cut refine --kills 20
+    python benchmarks/kill_and_resume.py --models dfgan stackgan --kills 20
     python benchmarks/kill_and_resume.py --processes 2 --kills 10 --workers 1   10 kills, 15 minutes
 """
 
@@ -31,6 +32,7 @@ from random import Random
 from kill_moments import Length
 from killed_run import Kill, KilledRun, Planned
 from PIL import Image
+from torch import Tensor
 from training_process import Training
 
 from forger.app.run.folder import read_status
@@ -102,16 +104,25 @@ TRANSLATIONS = {  # of 280 pairs of images of 28x28 pixels, see `write_pairs`
         *("model.generator.blocks=1", "data.batch_size=4", "data=unpaired_folder", *_TINY),
     ),
 }
+_CAPTIONED = (
+    *("condition=text", "data=captioned_folder", "data.batch_size=4", "text.dim=16"),
+    *("model.generator.width=4", "model.discriminator.width=4", *_TINY),
+)
+TEXTS = {  # of 280 captioned images of 28x28 pixels, see `write_captioned`
+    "dfgan": ("model=dfgan", "loss=hinge", "loss.matching=2", *_CAPTIONED),
+    "stackgan": ("model=stackgan", "model.stages=2", "task=stages", *_CAPTIONED),
+}
 PIXELS = ("data.image_size=28", "data.channels=1", "data.flip=true", "metrics/features=pixels")
 LENGTHS = {
     name: Length(210, 70, row=1, save=11) if "dcgan" in name else Length(210, 70, row=3, save=15)
-    for name in (*MODELS, *TRANSLATIONS)
+    for name in (*MODELS, *TRANSLATIONS, *TEXTS)
 }
 KINDS = (
     *("checkpoint write", "within an epoch", "before a checkpoint", "at the end"),
     *("random", "random", "checkpoint write", "within an epoch"),
     *("checkpoint write", "within an epoch", "random", "random"),
 )
+COUNTS: dict[Split, int] = {"train": 280, "test": 40}  # of images of a split
 WHO = {1: ("all",), 2: ("all", "rank 1", "rank 0")}
 CHAINS = (1, 1, 2, 1, 3)  # kills of one run
 MOST_RUNS = 20  # for the kills planned for one, lest a moment that never comes is waited for
@@ -131,7 +142,7 @@ class Session:
         trainer = "trainer=cpu" if processes == 1 else "trainer=ddp_cpu"
         where = [f"paths.{name}_dir={folder / name}" for name in ("log", "data", "cache")]
         self._always = [*ALWAYS, trainer, *where]
-        self._pairs = folder / "pairs"
+        self._pairs, self._captioned = folder / "pairs", folder / "captioned"
         self._lengths: dict[str, Length] = {}
         self._numbers = count(1)
         self.nothing_there = 0
@@ -144,15 +155,19 @@ class Session:
 
     def write_pairs(self) -> None:
         """Writes digits, dark on light, and the same light on dark, as pairs of images."""
-        counts: dict[Split, int] = {"train": 280, "test": 40}
-        for split, wanted in counts.items():
-            digits = MNISTSample().read(split)["image"]
-            digits = digits[:: len(digits) // wanted][:wanted]
+        for split in COUNTS:
+            digits, _ = read_digits(split)
             for side, images in (("A", 255 - digits), ("B", digits)):
-                folder = self._pairs / f"{split}{side}"
-                folder.mkdir(parents=True)
-                for number, image in enumerate(images):
-                    Image.fromarray(image[0].numpy()).save(folder / f"{number:03}.png")
+                write_images(images, self._pairs / f"{split}{side}")
+
+    def write_captioned(self) -> None:
+        """Writes digits, each beside a file of two captions."""
+        for split in COUNTS:
+            digits, labels = read_digits(split)
+            for path, label in zip(
+                write_images(digits, self._captioned / split), labels.tolist(), strict=True
+            ):
+                path.with_suffix(".txt").write_text(f"the digit {label}\na {label} in white\n")
 
     def train_reference(self, model: str) -> None:
         """Trains a run that is left alone."""
@@ -182,7 +197,9 @@ class Session:
     def _overrides(self, model: str, *more: str) -> list[str]:
         if model in MODELS:
             return [*self._always, *DIGITS, *MODELS[model], *more]
-        return [*self._always, *TRANSLATIONS[model], *PIXELS, f"data.root={self._pairs}", *more]
+        root = self._captioned if model in TEXTS else self._pairs
+        own = (TRANSLATIONS | TEXTS)[model]
+        return [*self._always, *own, *PIXELS, f"data.root={root}", *more]
 
     def _reference(self, model: str) -> Path:
         return self.folder / "left_alone" / model
@@ -199,6 +216,22 @@ class Session:
         if (read_status(folder) or {}).get("status") != "finished":
             raise SystemExit(f"a run that was left alone failed:\n{output.read_text()}")
         return time.monotonic() - began, startup
+
+
+def read_digits(split: Split) -> tuple[Tensor, Tensor]:
+    """Returns some digits and their labels."""
+    data, wanted = MNISTSample().read(split), COUNTS[split]
+    every = len(data["image"]) // wanted
+    return data["image"][::every][:wanted], data["label"][::every][:wanted]
+
+
+def write_images(images: Tensor, folder: Path) -> list[Path]:
+    """Writes grey images into a new folder."""
+    folder.mkdir(parents=True)
+    paths = [folder / f"{number:03}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image[0].numpy()).save(path)
+    return paths
 
 
 def plan(kills: int, models: list[str], processes: int) -> Iterator[tuple[str, list[Planned]]]:
@@ -221,6 +254,7 @@ def run(arguments: argparse.Namespace, folder: Path) -> bool:
     session = Session(folder, arguments.processes, arguments.seed)
     session.fill_cache()
     session.write_pairs()
+    session.write_captioned()
     with ThreadPoolExecutor(arguments.workers) as pool:
         list(pool.map(session.train_reference, arguments.models))
         print(f"{'run':<22}{'kill':<28}{'row':>5}{'from':>8}  {'proof':<40}result", flush=True)

@@ -129,34 +129,34 @@ SETTINGS = [
 ]
 
 
-def test_torchrun_own_processes_and_one_alone_make_the_same_run(
-    torchrun: Start, tmp_path: Path
-) -> None:
-    """Of two processes also if they go on with a run; one alone adds up in another order."""
+@pytest.fixture
+def torchrun_run(torchrun: Start, tmp_path: Path) -> Path:
     node = torchrun("seed=null", *SETTINGS, steps=10)
     assert node.wait() == 0, node.everything()
-    run = run_folder(tmp_path)
     assert node.output().count("run folder") == 1
+    return run_folder(tmp_path)
+
+
+def settings_of(run: Path) -> list[str]:
+    """What gives the same run, whose seed was drawn."""
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    return [*WITHOUT_STATISTICS, *SETTINGS, f"seed={content['config']['seed']}"]
+
+
+def test_torchruns_processes_and_one_alone_make_the_same_run(
+    torchrun_run: Path, tmp_path: Path
+) -> None:
+    """But for the order in which numbers are added up."""
+    run = torchrun_run
     assert not (run / "errors").exists()
     assert status(tmp_path)["status"] == "finished"
     assert [float(row["train/images_seen"]) for row in rows(run) if row["train/loss_d"]] == [
         8 * 5 * step for step in range(1, 11)
     ]
-
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert (content["global_step"], len(content["exact_resume"]["ranks"])) == (10, 2)
-    own = [*WITHOUT_STATISTICS, *SETTINGS, f"seed={content['config']['seed']}"]
-    for words in (
-        two(tmp_path / "own", *own, steps=4),
-        ["resume=last", f"paths.log_dir={tmp_path}/own/logs", "trainer.max_steps=10"],
-    ):
-        done = command(*words)
-        assert done.returncode == 0, done.stderr
-    other = run_folder(tmp_path / "own")
-    assert differences(weights(run), weights(other)) == []
-    assert untimed(run) == untimed(other)
 
-    alone = trained(tmp_path / "alone", *own, "trainer.threads=1", steps=10)
+    alone = trained(tmp_path / "alone", *settings_of(run), "trainer.threads=1", steps=10)
     for name, weight in weights(alone).items():
         assert weight.dtype == torch.float64
         torch.testing.assert_close(weight, weights(run)[name], rtol=0, atol=1e-6, msg=name)
@@ -166,6 +166,20 @@ def test_torchrun_own_processes_and_one_alone_make_the_same_run(
         for name in [name for name in first if name.startswith("val/")]:
             expected = pytest.approx(float(second[name]), rel=1e-4, abs=1e-6)
             assert float(first[name]) == expected, name
+
+
+@pytest.mark.slow
+def test_so_do_two_of_its_own_that_go_on_with_a_run(torchrun_run: Path, tmp_path: Path) -> None:
+    """To the same bits."""
+    for words in (
+        two(tmp_path / "own", *settings_of(torchrun_run), steps=4),
+        ["resume=last", f"paths.log_dir={tmp_path}/own/logs", "trainer.max_steps=10"],
+    ):
+        done = command(*words)
+        assert done.returncode == 0, done.stderr
+    other = run_folder(tmp_path / "own")
+    assert differences(weights(torchrun_run), weights(other)) == []
+    assert untimed(torchrun_run) == untimed(other)
 
 
 def test_a_mistake_is_told_once(torchrun: Start, tmp_path: Path) -> None:

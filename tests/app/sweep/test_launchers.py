@@ -99,33 +99,36 @@ def test_every_launcher_computes_the_same_bits(launcher: str, basic: Path, tmp_p
         assert differences(ours, theirs) == [], row
 
 
-def test_a_killed_and_a_failing_job_stop_no_other_and_the_sweep_goes_on(tmp_path: Path) -> None:
-    """Job 1 is killed, and a batch of -1 fails; what goes on equals a single run."""
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_killed_and_a_failing_job_stop_no_other_and_the_sweep_goes_on(
+    launcher: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Job 0 is killed, and a batch of -1 fails; what goes on equals a single run."""
     own = ["seed=1", "trainer.max_steps=300", "callbacks.checkpoint.every_n_steps=100"]
-    batches = "data.batch_size=8,16,-1"
-    with interruptible("train.py", *tiny(tmp_path, *own, batches, *JOBLIB)) as process:
-        until(lambda: any(tmp_path.rglob("1_*/checkpoints/last.ckpt")))
+    batches = "data.batch_size=16,8,-1"
+    with interruptible("train.py", *tiny(tmp_path, *own, batches, *launcher)) as process:
+        until(lambda: any(tmp_path.rglob("0_*/checkpoints/last.ckpt")))
         sweep = sweep_folder(tmp_path)
-        status = json.loads((job(sweep, 1) / "status.json").read_text())
+        status = json.loads((job(sweep, 0) / "status.json").read_text())
         os.kill(status["pid"], signal.SIGKILL)
         output, errors = process.communicate(timeout=300)
     assert process.returncode == 1
     assert f"sweep.resume={sweep}" in output, "it says how to go on"
-    assert "#1 data.batch_size=16: interrupted" in output
+    assert "#0 data.batch_size=16: interrupted" in output
     assert "killed by SIGKILL" in errors
     assert "data.batch_size=-1: must be a whole number of at least 1" in errors
-    assert [row["status"] for row in table(sweep)] == ["finished", "interrupted", "failed"]
+    assert [row["status"] for row in table(sweep)] == ["interrupted", "finished", "failed"]
 
-    kept = (job(sweep, 0) / "status.json").read_bytes()
+    kept = (job(sweep, 1) / "status.json").read_bytes()
     done = command(f"sweep.resume={sweep}")
     assert done.returncode == 2
     assert "go on with" not in done.stdout, "the same would come again"
     assert [row["status"] for row in table(sweep)] == ["finished", "finished", "failed"]
-    assert (job(sweep, 0) / "status.json").read_bytes() == kept
-    assert len(json.loads((job(sweep, 1) / "resumes.json").read_text())["resumes"]) == 1
+    assert (job(sweep, 1) / "status.json").read_bytes() == kept
+    assert len(json.loads((job(sweep, 0) / "resumes.json").read_text())["resumes"]) == 1
 
     alone = trained(tmp_path / "alone", "trainer.threads=1", *own, "data.batch_size=16")
-    assert differences(weights(alone), weights(job(sweep, 1))) == []
+    assert differences(weights(alone), weights(job(sweep, 0))) == []
 
 
 def test_the_first_failure_ends_a_sweep_that_wants_it_and_no_other_takes_its_folder(
