@@ -69,6 +69,11 @@ class TestMistakesInOverrides:
         assert mistakes("~callbacks.samples", "callbacks.progress=null") == []
         assert mistakes("logger=[wandb,tensorboard]", "logger.offline=true") == []
 
+    @pytest.mark.parametrize("recipe", ["text_mnist", "dfgan_captioned_mnist", "dfgan_folder"])
+    def test_a_recipe_of_texts_takes_another_encoder(self, recipe: str) -> None:
+        data = ["data.root=."] if recipe == "dfgan_folder" else []
+        assert mistakes(f"experiment={recipe}", "text=sentence", *data) == []
+
     def test_a_sweep_is_refused_for_any_of_its_overrides(self) -> None:
         assert mistakes("model=dcgan,vanilla", "seed=0,1", multirun=True) == []
         (found,) = mistakes("model=dcgan,vanila", "seed=0,1", multirun=True)
