@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from copy import deepcopy
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     class USE:
         def __init__(self, threads: int) -> None:
             assert threads == 1
+            self.weights = Lock()  # like the real ones cannot be copied
 
         def encode(self, texts: list[str]) -> np.ndarray[Any, Any]:
             counts.append(len(texts))
@@ -75,6 +78,12 @@ def test_few_texts_and_those_without_a_cache_are_not_kept(asked: list[int], tmp_
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"paths\.cache_dir: .*file cannot take embeddings"):
         Sentence(str(tmp_path / "file")).encode(TEXTS)
+
+
+def test_a_copy_of_the_condition_shares_the_encoder(asked: list[int]) -> None:
+    encoder = Sentence()
+    encoder.encode(TEXTS[:2])
+    assert deepcopy({"encoder": encoder})["encoder"] is encoder
 
 
 def test_a_missing_package_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

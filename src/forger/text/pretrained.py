@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from typing_extensions import override
+from typing_extensions import Self, override
 
 from forger.array_files import DamagedError, array_writer, map_array
 from forger.errors import ConfigError, DataError, install_command
@@ -41,6 +41,9 @@ class Pretrained(TextEncoder):
         self.cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
         self._tables: list[Tensor] = []
         self._places: dict[str, tuple[int, int]] = {}  # table and row of each text so far
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # copies share weights and embeddings, which stay as they are
 
     @property
     @abstractmethod
