@@ -13,6 +13,7 @@ from forger.data.captions import CaptionTable
 from forger.losses import AdversarialLoss, Hinge
 from forger.networks import stackgan
 from forger.networks.dfgan import Discriminator, Generator
+from forger.networks.settings import Norm
 from forger.networks.with_text import WithText
 from forger.tasks import FromNoise, Stages
 from forger.text import Learned, Text, text_facts
@@ -51,13 +52,17 @@ def make_task(data: CaptionedSquares, loss: AdversarialLoss | None = None) -> Fr
 
 
 def make_stages(
-    data: CaptionedSquares, loss: AdversarialLoss | None = None, judged: int = 2, **settings: Any
+    data: CaptionedSquares,
+    loss: AdversarialLoss | None = None,
+    judged: int = 2,
+    norm: Norm = "auto",
+    **settings: Any,
 ) -> Stages:
     """StackGAN, small, in two stages, of which D may be made to judge others."""
     torch.manual_seed(0)
     condition = make_text(data)
     sizes: dict[str, Any] = {"width": 4, "text_dim": 6}
     generator = stackgan.Generator(SHAPE, latent_dim=5, code_dim=4, stages=2, **sizes)
-    discriminator = stackgan.Discriminator(SHAPE, stages=judged, **sizes)
+    discriminator = stackgan.Discriminator(SHAPE, stages=judged, norm=norm, **sizes)
     sides = (WithText(one, condition.text_network()) for one in (generator, discriminator))
     return Stages(*sides, loss=loss, condition=condition, **settings)

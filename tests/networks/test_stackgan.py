@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from forger.errors import ConfigError
+from forger.networks.settings import Norm
 from forger.networks.stackgan import Discriminator, Generator
 
 
@@ -90,6 +91,28 @@ def test_the_second_logit_is_told_no_text() -> None:
     one, other = (discriminator(images, torch.randn(2, 3)).flatten(1) for _ in range(2))
     assert torch.equal(one[:, 1], other[:, 1])
     assert not torch.allclose(one[:, 0], other[:, 0])
+
+
+@pytest.mark.parametrize("norm", ["auto", "layer", "instance", "spectral", "none"])
+def test_without_batch_statistics_each_pair_is_judged_by_itself(norm: Norm) -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(
+        (3, 16, 16), 4, stages=2, norm=norm, gradient_penalty=norm == "auto", text_dim=3
+    ).eval()
+    assert discriminator.independent_samples
+    assert discriminator.norm == ("layer" if norm == "auto" else norm)
+    images, texts = torch.randn(4, 3, 16, 16), torch.randn(6, 3)
+    logits = discriminator(images, texts)
+    again = torch.cat([images, images[:2]])
+    for row in range(6):
+        alone = discriminator(again[row : row + 1], texts[row : row + 1])
+        torch.testing.assert_close(logits[row : row + 1], alone)
+
+
+def test_batch_norm_under_a_penalty_is_refused() -> None:
+    assert not Discriminator((3, 8, 8), 4, stages=1, text_dim=3).independent_samples
+    with pytest.raises(ConfigError, match=r"norm=batch: this loss penalises gradients per sample"):
+        Discriminator((3, 8, 8), 4, 1, norm="batch", gradient_penalty=True, text_dim=3)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,42 @@ def test_terms_equal_the_computation_by_hand(loss: AdversarialLoss) -> None:
     assert {*terms.added, *found.logged} == {"kl", "d_mismatched"}
 
 
+def test_a_penalty_is_a_mean_over_stages_of_what_both_logits_change_by() -> None:
+    own, loss = data(), NonSaturating(r1_gamma=3.0, r2_gamma=0.5, penalty_interval=2)
+    task, batch = make_stages(own, loss, norm="none"), first_batch(own)
+    fakes = {name: one.detach() for name, one in task.fakes(batch, started()).items()}
+    texts = task.condition.captions
+    expected = {"penalty_r1": torch.zeros(()), "penalty_r2": torch.zeros(())}
+    for side in SIDES:
+        real = interpolate(batch["image"], size=(side, side), mode="area")
+        for name, image, given in (
+            ("penalty_r1", real, batch["caption"]),
+            ("penalty_r2", fakes[f"image_{side}"], fakes["caption"]),
+        ):
+            image = image.detach().requires_grad_()
+            total = task.discriminator(image, texts[given]).sum()
+            (gradient,) = torch.autograd.grad(total, image)
+            weight = {"penalty_r1": 3.0, "penalty_r2": 0.5}[name] * 2  # every second update
+            expected[name] += weight / 2 * gradient.square().sum() / len(image) / len(SIDES)
+    found = task.discriminator_terms(batch, fakes, started(), 2).added
+    assert found.keys() == expected.keys() <= {*task.logged_names}
+    for name, one in expected.items():
+        torch.testing.assert_close(found[name], one)
+    assert not task.discriminator_terms(batch, fakes, started(), 1).added
+
+
+def test_real_images_are_read_once_for_both_of_their_texts() -> None:
+    own = data()
+    task, batch = make_stages(own, NonSaturating(), norm="none"), first_batch(own)
+    fakes = {name: one.detach() for name, one in task.fakes(batch, started()).items()}
+    found = task.discriminator_terms(batch, fakes, started(), 1)
+    network = task.discriminator.network
+    network.independent_samples = task.discriminator.independent_samples = False
+    apart = task.discriminator_terms(batch, fakes, started(), 1)
+    torch.testing.assert_close(found.total, apart.total)
+    torch.testing.assert_close(found.logged["d_mismatched"], apart.logged["d_mismatched"])
+
+
 def test_a_last_stage_is_what_is_sampled() -> None:
     task = make_stages(data())
     sampler = task.sampler(task.generator)
@@ -161,7 +197,7 @@ def test_two_processes_are_one() -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"loss": Hinge(r1_gamma=1.0)}, r"loss: Stages adds no penalties and .* Hinge would"),
+        ({"loss": Hinge(r1_gamma=1.0)}, r"BatchNorm under a gradient penalty \(r1\), .* norm=auto"),
         ({"loss": RelativisticPairing()}, "compares with no real images, as RelativisticPairing"),
         ({"loss": Hinge(matching=2.0)}, r"loss\.matching=2\.0: Stages does not add this term"),
         ({"loss": Hinge(lecam=1.0)}, r"loss\.lecam=1\.0: Stages does not add this term"),

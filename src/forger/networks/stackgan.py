@@ -14,7 +14,17 @@ from typing_extensions import override
 
 from forger.bounds import PositiveInt
 from forger.errors import ConfigError
-from forger.networks.settings import ImageShape, check_sizes, init_layers, plan_sizes
+from forger.networks.settings import (
+    ImageShape,
+    Norm,
+    Normalise,
+    check_sizes,
+    conv_norm,
+    init_layers,
+    norm_layers,
+    plan_sizes,
+    resolve_norm,
+)
 
 _SLOPE = 0.2  # of LeakyReLU
 _RESIDUAL = 2  # residual blocks of a stage
@@ -128,24 +138,28 @@ class Judge(nn.Module):
     eight times as many as at first, conv3 takes them back to that.
     """
 
-    def __init__(self, channels: int, side: int, halvings: int, width: int, text_dim: int) -> None:
+    def __init__(
+        self, channels: int, side: int, halvings: int, width: int, text_dim: int, norm: Norm
+    ) -> None:
         super().__init__()
-        first = nn.Conv2d(channels, width, 4, 2, padding=1, bias=False)
+        normalise, bias = conv_norm(norm), norm in ("spectral", "none")
+        first = nn.Conv2d(channels, width, 4, 2, padding=1, bias=bias)
         layers: list[nn.Module] = [first, nn.LeakyReLU(_SLOPE, inplace=True)]
         counts = [width * 2**k for k in range(halvings)]
         for inputs, outputs in pairwise(counts):
-            layers += _normalised(nn.Conv2d(inputs, outputs, 4, 2, padding=1, bias=False))
+            layers += _normalised(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=bias), normalise)
         for inputs in (count for count in reversed(counts) if count > _MOST * width):
-            layers += _normalised(nn.Conv2d(inputs, inputs // 2, 3, padding=1, bias=False))
+            layers += _normalised(nn.Conv2d(inputs, inputs // 2, 3, 1, 1, bias=bias), normalise)
         most = min(counts[-1], _MOST * width)
-        joint = nn.Conv2d(most + text_dim, most, 3, padding=1, bias=False)
+        joint = nn.Conv2d(most + text_dim, most, 3, padding=1, bias=bias)
         self.features = nn.Sequential(*layers)
-        self.joint = nn.Sequential(*_normalised(joint))
+        self.joint = nn.Sequential(*_normalised(joint, normalise))
         self.conditional, self.unconditional = (nn.Conv2d(most, 1, side) for _ in range(2))
 
     @override
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
-        features = self.features(images)
+        features: Tensor = self.features(images)
+        features = torch.cat([features, features[: len(text) - len(features)]])
         of_pairs = self.conditional(self.joint(_beside(features, text)))
         return torch.cat([of_pairs, self.unconditional(features)], 1)
 
@@ -154,36 +168,48 @@ class Discriminator(nn.Module):
     """Images `(B, C, H, W)` of any stage and text embeddings `(B, text_dim)` to two logits each.
 
     Of logits `(B, 2, 1, 1)` the first judges image and text together, the second the image alone.
-    There is a `Judge` for each stage.
+    There is a `Judge` for each stage. Where there are more texts, those behind are of the first
+    images again.
 
     Args:
         image_shape: channels, height, width of the last stage's images.
         width: channels of a judge's first map.
         stages: how many there are, as the generator has.
+        norm: `auto` is the paper's BatchNorm, or LayerNorm under a gradient penalty.
+        gradient_penalty: whether the loss penalises gradients per sample.
         text_dim: size of a text's embedding.
 
     Attributes:
         stage_sides: of the images of all stages, the smallest first.
 
     Raises:
-        ConfigError: as `Generator` does.
+        ConfigError: as `Generator` does, or `norm` is refused.
     """
+
+    takes_more_texts = True
 
     def __init__(
         self,
         image_shape: ImageShape,
         width: PositiveInt = 64,
         stages: PositiveInt = 3,
+        norm: Norm = "auto",
+        gradient_penalty: bool = False,
         text_dim: int = 0,
     ) -> None:
         super().__init__()
         check_sizes("discriminator", width=width)
         side, halvings, self.stage_sides = _plan("discriminator", image_shape, stages, text_dim)
         self.image_shape = image_shape
+        self.norm = resolve_norm(norm, "batch", gradient_penalty)
+        self.independent_samples = self.norm != "batch"
         self.judges = nn.ModuleList(
-            Judge(image_shape[0], side, halvings + k, width, text_dim) for k in range(stages)
+            Judge(image_shape[0], side, halvings + k, width, text_dim, self.norm)
+            for k in range(stages)
         )
         _init_weights(self)
+        if self.norm == "spectral":
+            norm_layers(self, nn.Conv2d)
 
     @override
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
@@ -227,13 +253,13 @@ def _doubling(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Upsample(scale_factor=2), *_gated(inputs, outputs))
 
 
-def _normalised(conv: nn.Conv2d) -> list[nn.Module]:
-    return [conv, nn.BatchNorm2d(conv.out_channels), nn.LeakyReLU(_SLOPE, inplace=True)]
+def _normalised(conv: nn.Conv2d, normalise: Normalise) -> list[nn.Module]:
+    return [conv, normalise(conv.out_channels), nn.LeakyReLU(_SLOPE, inplace=True)]
 
 
 def _init_weights(network: nn.Module) -> None:
     """Draws weights as the authors' code does: orthogonal ones, and gains from N(1, 0.02)."""
     init_layers(network, nn.init.orthogonal_, nn.Conv2d, nn.Linear)
-    norms = (nn.BatchNorm1d, nn.BatchNorm2d)
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
     init_layers(network, lambda gain: nn.init.normal_(gain, 1.0, 0.02), *norms)
     network.to(memory_format=torch.channels_last)

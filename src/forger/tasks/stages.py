@@ -24,9 +24,9 @@ class Stages(FromNoise):
     """StackGAN-v2 (arXiv:1710.10916): images of a text in stages, of which D judges each.
 
     D's loss of pairs of an image and a text is half that of real ones against fakes, half that
-    against real images with the text of another; to it comes that of images alone. G minimises both
-    of its own, and the divergence of its codes of texts from N(0, 1). All are means over stages, to
-    whose sides real images are shrunk.
+    against real images with the text of another; to it comes that of images alone, and the
+    penalties of the loss, of both logits. G minimises both of its own, and the divergence of its
+    codes of texts from N(0, 1). All are means over stages, to whose sides real images are shrunk.
 
     Args:
         generator: as of `FromNoise`; with `all_stages=True` it returns the images of all stages,
@@ -38,7 +38,7 @@ class Stages(FromNoise):
 
     Raises:
         ConfigError: `kl` is out of range, networks are not of stages or of others, there are no
-            texts, or the loss has penalties or compares with real images.
+            texts, or the loss compares with real images.
     """
 
     regularizers = ()
@@ -54,11 +54,10 @@ class Stages(FromNoise):
         kl: NonNegativeFloat = 2.0,
     ) -> None:
         check_bounds(kl, NonNegativeFloat, "task.kl")
-        if loss is not None and (loss.penalties or loss.generator_sees_real):
+        if loss is not None and loss.generator_sees_real:
             raise ConfigError(
-                f"loss: Stages adds no penalties and compares with no real images, as"
-                f" {type(loss).__name__} would; write loss=non_saturating, hinge or least_squares,"
-                " without penalties"
+                f"loss: Stages compares with no real images, as {type(loss).__name__} would; write"
+                " loss=non_saturating, hinge or least_squares"
             )
         super().__init__(generator, discriminator, loss, condition, prior)
         made, judged = (getattr(side, "stage_sides", ()) for side in (generator, discriminator))
@@ -93,10 +92,9 @@ class Stages(FromNoise):
     def discriminator_terms(self, batch: Batch, fakes: Batch, draws: Draws, update: int) -> Terms:
         """Returns the adversarial loss of pairs and of images alone, a mean over stages."""
         mismatch, loss = self.condition.mismatch(batch, draws), self.loss.discriminator
-        judged = [
-            self._judge_all(of_side(batch, side), of_side(fakes, side), mismatch)
-            for side in self.stage_sides
-        ]
+        stages = [(of_side(batch, side), of_side(fakes, side)) for side in self.stage_sides]
+        judged = [self._judge_all(*stage, mismatch) for stage in stages]
+        penalties = [self._penalties(*stage, draws, update) for stage in stages]
         # losses are means over all logits, here (B, stages, 2)
         real, fake, wrong = (
             torch.stack([one.logits for one in each if one is not None], 1)
@@ -105,6 +103,10 @@ class Stages(FromNoise):
         of_pairs = loss(real[..., 0], fake[..., 0]) + loss(real[..., 0], wrong[..., 0])
         return Terms(
             loss=of_pairs / 2 + loss(real[..., 1], fake[..., 1]),
+            added={
+                name: torch.stack([each[name] for each in penalties]).mean()
+                for name in penalties[0]
+            },
             logged={"d_mismatched": self.loss.output(wrong[..., 0]).mean()},
             real_logits=real,
             fake_logits=fake,
