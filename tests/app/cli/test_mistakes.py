@@ -83,7 +83,8 @@ MISTAKES = {
     "model=subpixel model.discriminator.norm=spectral": (
         "model.discriminator.norm=spectral: unknown setting of "
         "forger.networks.subpixel.Discriminator. Allowed: hidden, width; it is a setting of "
-        "model=dcgan or model=resnet_patchgan or model=unet_patchgan or model=vanilla"
+        "model=dcgan or model=resnet_patchgan or model=stackgan or model=unet_patchgan or "
+        "model=vanilla"
     ),
     "trainer=cpu trainer.devices=2 trainer.strategy=single_device": (
         "trainer.strategy=single_device: trains in one process, and 2 are asked for; write "
