@@ -113,8 +113,11 @@ def test_real_images_are_read_once_for_both_of_their_texts() -> None:
     own = data()
     task, batch = make_stages(own, NonSaturating(), norm="none"), first_batch(own)
     fakes = {name: one.detach() for name, one in task.fakes(batch, started()).items()}
+    network, rows = task.discriminator.network, list[int]()
+    for judge in network.judges:
+        judge.features.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
     found = task.discriminator_terms(batch, fakes, started(), 1)
-    network = task.discriminator.network
+    assert rows == [16, 16], "eight real images and as many fakes, at each stage"
     network.independent_samples = task.discriminator.independent_samples = False
     apart = task.discriminator_terms(batch, fakes, started(), 1)
     torch.testing.assert_close(found.total, apart.total)
