@@ -14,7 +14,7 @@ setup: ## Install everything into VENV (only if something changed)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@cmp -s pyproject.toml $(VENV)/installed.toml && $(BIN)/python -c \
 	  'import importlib.util as u, sys; sys.exit(u.find_spec("forger").origin != "$(CURDIR)/src/forger/__init__.py")' \
-	  2>/dev/null || { $(BIN)/python -m pip install -e '.[dev,explore,export,tensorboard,mlflow,optuna,joblib,submitit]' \
+	  2>/dev/null || { $(BIN)/python -m pip install -e '.[dev,text,explore,export,tensorboard,mlflow,optuna,joblib,submitit]' \
 	  && cp pyproject.toml $(VENV)/installed.toml; }
 
 rename: ## Make this clone a project of your own: make rename NAME=<name>

