@@ -284,6 +284,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--folder", type=Path, help="default: a temporary one")
     arguments = parser.parse_args()
+    if arguments.folder:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=arguments.folder, prefix="kill_and_resume_")).absolute()
     if run(arguments, folder):
         shutil.rmtree(folder)

@@ -221,6 +221,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="for what is written; default: temporary ones'")
     parser.add_argument("--output", type=Path, default=Path("large_folder"), help="without suffix")
     arguments = parser.parse_args()
+    if arguments.folder:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="large_folder_", dir=arguments.folder) as folder:
         found = report(arguments, Path(folder).absolute())
     table = markdown(found)

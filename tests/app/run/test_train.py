@@ -35,12 +35,12 @@ from forger.app.run.train import train
 
 DATA = ("mnist_sample", "image_folder")
 PRODUCT = [(model, loss, data) for model in MODELS for loss in LOSSES for data in DATA]
-# Each model with a third of the losses and the other way round, by turns on grey images and colour.
+# Each model with a sixth of the losses and the other way round, by turns on grey images and colour.
 CHOSEN = {
     (model, loss, DATA[row % 2])
     for row, model in enumerate(MODELS)
     for column, loss in enumerate(LOSSES)
-    if (row + column) % 3 == 0
+    if (row + column) % 6 == 0
 }
 
 
@@ -117,6 +117,8 @@ def test_every_experiment_trains_when_cut_short(
         words.remove("data=mnist_sample")
         words += [f"data={'' if task[1] == 'paired' else 'un'}paired_folder", f"data.root={sides}"]
         words += ["data.image_size=32", *["task.lambda_class=0"] * (task[1] == "refine")]
+        if path.stem in ("facades", "horse2zebra"):
+            words += ["model.generator.width=8", "model.discriminator.width=8"]
     elif "cifar" in path.stem:
         images = colour_folder(tmp_path / "images", classes="abcdef")
         words += ["data=image_folder", f"data.root={images}", "data.image_size=32"]
