@@ -79,7 +79,7 @@ class Learned(TextEncoder):
         return self._dim
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Returns the numbers of the words that are known, int64 `(N, longest)`."""
+        """Returns the numbers of the words that are known, int64 `(N, L)`, see `Vocabulary`."""
         return self.vocabulary.numbers(texts, self.longest)
 
     def network(self) -> nn.Module:

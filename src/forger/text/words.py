@@ -47,14 +47,13 @@ class Vocabulary:
         Words that are not known are passed over.
 
         Returns:
-            int64 `(N, longest)`.
+            int64 `(N, L)`, L the words of the longest text, from 1 to `longest`.
         """
-        known, empty = self._numbers, [0] * longest
-        rows = [
-            [*(known[word] for word in words_of(text) if word in known), *empty][:longest]
-            for text in texts
-        ]
-        return torch.tensor(rows, dtype=torch.int64).view(-1, longest)
+        known = self._numbers
+        rows = [[known[word] for word in words_of(text) if word in known] for text in texts]
+        width = min(longest, max(1, *map(len, rows))) if rows else 1
+        padded = [[*row, *[0] * width][:width] for row in rows]
+        return torch.tensor(padded, dtype=torch.int64).view(-1, width)
 
     def unknown(self, text: str) -> list[str]:
         """Returns the words of a text that are not in the vocabulary, punctuation left out."""
