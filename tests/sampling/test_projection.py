@@ -51,8 +51,12 @@ def test_it_is_a_function_of_seed_and_image_alone(sampler: Sampler) -> None:
     torch.testing.assert_close(told.noise, again.noise, atol=0.02, rtol=0)  # pixels were rounded
     assert torch.equal(told.noise, sampler.project(images, steps=5, seed=1).noise)
     assert not torch.equal(told.noise, sampler.project(images, steps=5, seed=2).noise)
-    alone = sampler.project(images[1:2], steps=5, seed=1)
-    torch.testing.assert_close(told.noise[1:2], alone.noise, atol=1e-3, rtol=0)
+    for features in (None, lambda x: torch.stack([x[:, 0, 0].sum(1), x[:, 0, :, 0].sum(1)], 1)):
+        beside, alone = (
+            sampler.project(chosen, steps=5, seed=1, features=features)
+            for chosen in (torch.cat([images, torch.full_like(images[:1], 0.5)]), images[1:2])
+        )
+        torch.testing.assert_close(beside.noise[1:2], alone.noise, atol=1e-3, rtol=0)
 
 
 def test_a_class_that_is_given_stays(sampler: Sampler) -> None:

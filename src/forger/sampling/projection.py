@@ -22,6 +22,8 @@ from forger.sampling.latent_search import (
 )
 from forger.sampling.sampler import CHUNK, Sampler
 
+_LEAST = 1e-3  # that a difference is divided by: an image may be of one colour
+
 Features = Callable[[Tensor], Tensor]
 """Images `(N, C, H, W)` in [-1, 1] to features `(N, F)`; gradients reach the images."""
 
@@ -59,9 +61,10 @@ def project(
 ) -> Projection:
     """Finds noise whose images are near to others, by optimisation (arXiv:1609.03552, section 2.1).
 
-    Minimised are the mean square difference of pixels, that of features over the mean square of
-    those of the images, and `prior_weight mean(z^2)`. The search begins at the `starts` nearest of
-    1,000 random images, of all classes unless one is given, and the best end is kept.
+    Minimised are the squares of what differs, of pixels over the squares of what the image differs
+    by from its mean, of features over those of its own, and `prior_weight mean(z^2)`. The search
+    begins at the `starts` nearest of 1,000 random images, of all classes unless one is given, and
+    the best end is kept.
 
     Args:
         sampler: of the generator.
@@ -111,16 +114,26 @@ def _project(
     step: Callable[[int], None],
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Projects some images at once: noise, label and images of what was found."""
-    embed, (starts, steps, prior_weight) = _embedding(wanted, features), settings
+    starts, steps, prior_weight = settings
+    views: list[Features] = [_pixels] if features is None else [_pixels, features]
     with torch.no_grad():
-        targets = embed(wanted)
-        nearest = torch.cdist(targets, embed(pool.images)).topk(starts, largest=False).indices
+        targets = [view(wanted) for view in views]
+        amounts = [targets[0].var(1) * targets[0].shape[1]]
+        amounts = [one.clamp_min(_LEAST) for one in [*amounts, *map(_squares, targets[1:])]]
+        compared = zip(views, targets, amounts, strict=True)
+        apart = sum(
+            torch.cdist(target, view(pool.images)).square() / amount[:, None]
+            for view, target, amount in compared
+        )
+    assert isinstance(apart, Tensor)
     rows = torch.arange(len(wanted), device=wanted.device).repeat_interleave(starts)
-    begin = pool.at(nearest.flatten())
+    begin = pool.at(apart.topk(starts, largest=False).indices.flatten())
 
     def loss(images: Tensor, noise: Tensor) -> Tensor:
-        apart = (embed(images) - targets[rows]).square().sum(1)
-        return apart + prior_weight * prior_term(sampler, noise)
+        total = prior_weight * prior_term(sampler, noise)
+        for view, target, amount in zip(views, targets, amounts, strict=True):
+            total = total + _squares(view(images) - target[rows]) / amount[rows]
+        return total
 
     noise, values = descend(sampler, begin, loss, steps, step)
     best = (
@@ -131,14 +144,12 @@ def _project(
         return noise[best], label, sampler(noise[best], *labels_for(sampler, label))
 
 
-def _embedding(wanted: Tensor, features: Features | None) -> Features:
-    """Returns what makes vectors whose squared distance is the loss, for images near `wanted`."""
-    pixels = wanted[0].numel() ** -0.5
-    if features is None:
-        return lambda images: images.flatten(1) * pixels
-    with torch.no_grad():
-        weight = features(wanted).square().sum(1).mean().clamp_min(1e-12) ** -0.5
-    return lambda images: torch.cat([images.flatten(1) * pixels, features(images) * weight], 1)
+def _pixels(images: Tensor) -> Tensor:
+    return images.flatten(1)
+
+
+def _squares(rows: Tensor) -> Tensor:
+    return rows.square().sum(1)
 
 
 def _scaled(images: Tensor, pool: Pool) -> Tensor:
