@@ -22,7 +22,7 @@ from forger.sampling.latent_search import (
 )
 from forger.sampling.sampler import CHUNK, Sampler
 
-_LEAST = 1e-3  # that a difference is divided by: an image may be of one colour
+_LEAST = 1e-12  # that a difference is divided by: an image may be of one colour
 
 Features = Callable[[Tensor], Tensor]
 """Images `(N, C, H, W)` in [-1, 1] to features `(N, F)`; gradients reach the images."""
@@ -61,10 +61,10 @@ def project(
 ) -> Projection:
     """Finds noise whose images are near to others, by optimisation (arXiv:1609.03552, section 2.1).
 
-    Minimised are the squares of what differs, of pixels over the squares of what the image differs
-    by from its mean, of features over those of its own, and `prior_weight mean(z^2)`. The search
-    begins at the `starts` nearest of 1,000 random images, of all classes unless one is given, and
-    the best end is kept.
+    Minimised are the mean square difference of pixels over their variance in the image, that of
+    features over the mean square of its own, and `prior_weight mean(z^2)`. The search begins at the
+    `starts` nearest of 1,000 random images, of all classes unless one is given, and the best end is
+    kept, of those whose pixels are nearer than all random images' if there are such.
 
     Args:
         sampler: of the generator.
@@ -115,41 +115,49 @@ def _project(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """Projects some images at once: noise, label and images of what was found."""
     starts, steps, prior_weight = settings
-    views: list[Features] = [_pixels] if features is None else [_pixels, features]
     with torch.no_grad():
-        targets = [view(wanted) for view in views]
-        amounts = [targets[0].var(1) * targets[0].shape[1]]
-        amounts = [one.clamp_min(_LEAST) for one in [*amounts, *map(_squares, targets[1:])]]
-        compared = zip(views, targets, amounts, strict=True)
-        apart = sum(
-            torch.cdist(target, view(pool.images)).square() / amount[:, None]
-            for view, target, amount in compared
-        )
-    assert isinstance(apart, Tensor)
+        parts = _parts(wanted, features)
+        apart = [
+            torch.cdist(own, view(pool.images)).square() / own.shape[1] / amount[:, None]
+            for view, own, amount in parts
+        ]
     rows = torch.arange(len(wanted), device=wanted.device).repeat_interleave(starts)
-    begin = pool.at(apart.topk(starts, largest=False).indices.flatten())
+    nearest = torch.stack(apart).sum(0).topk(starts, largest=False).indices
+    begin = pool.at(nearest.flatten())
 
     def loss(images: Tensor, noise: Tensor) -> Tensor:
         total = prior_weight * prior_term(sampler, noise)
-        for view, target, amount in zip(views, targets, amounts, strict=True):
-            total = total + _squares(view(images) - target[rows]) / amount[rows]
+        for view, own, amount in parts:
+            total = total + _mean_square(view(images) - own[rows]) / amount[rows]
         return total
 
     noise, values = descend(sampler, begin, loss, steps, step)
-    best = (
-        values.view(-1, starts).argmin(1) + torch.arange(len(wanted), device=wanted.device) * starts
-    )
-    label = None if begin.label is None else begin.label[best]
     with torch.no_grad():
-        return noise[best], label, sampler(noise[best], *labels_for(sampler, label))
+        ends = sampler(noise, *labels_for(sampler, begin.label))
+        view, pixels, amount = parts[0]
+        off = _mean_square(view(ends) - pixels[rows]) / amount[rows]
+        # losses are not negative: whatever is no nearer than a random image comes behind the rest
+        values = values + (off >= apart[0].amin(1)[rows]) * (values.amax() + 1)
+    best = values.view(-1, starts).argmin(1) + rows[::starts] * starts
+    return noise[best], None if begin.label is None else begin.label[best], ends[best]
 
 
-def _pixels(images: Tensor) -> Tensor:
-    return images.flatten(1)
+def _parts(wanted: Tensor, features: Features | None) -> list[tuple[Features, Tensor, Tensor]]:
+    """Returns how images are seen, what is seen of those wanted, and what their loss is divided by.
+
+    Each image has its own divisor, so that what is found does not depend on those beside it.
+    """
+    pixels = wanted.flatten(1)
+    spread = pixels.var(1, correction=0).clamp_min(_LEAST)
+    parts: list[tuple[Features, Tensor, Tensor]] = [(lambda x: x.flatten(1), pixels, spread)]
+    if features is not None:
+        own = features(wanted)
+        parts.append((features, own, _mean_square(own).clamp_min(_LEAST)))
+    return parts
 
 
-def _squares(rows: Tensor) -> Tensor:
-    return rows.square().sum(1)
+def _mean_square(rows: Tensor) -> Tensor:
+    return rows.square().mean(1)
 
 
 def _scaled(images: Tensor, pool: Pool) -> Tensor:

@@ -45,8 +45,10 @@ CONDITIONS = {
     },
     "text": ["condition=text", "text=learned_small"],
 }
-TASKS = {"unet_patchgan": "paired", "resnet_patchgan": "cycle", "simgan": "refine"}
-TASKS |= {"stackgan": "stages"}
+TASKS = {
+    **{"unet_patchgan": "paired", "resnet_patchgan": "cycle", "simgan": "refine"},
+    "stackgan": "stages",
+}
 RELATIVISTIC = ("r3gan", "relativistic_average", "relativistic_pairing")
 PENALISED = ("dragan", "r3gan", "wgan_gp")
 
